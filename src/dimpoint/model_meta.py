@@ -1,0 +1,94 @@
+"""What a model file says of itself: the same record in ONNX (`metadata_props`) and in safetensors."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from dimpoint.errors import ModelFileError
+from dimpoint.intensity import IntensityRule
+
+METADATA_KEY = "dimpoint"
+FORMAT_VERSION = 1
+
+
+class DecodeRule(BaseModel):
+    """How a response or probability map becomes detections; see `dimpoint.decode`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["peaks", "published", "components"] = Field(
+        "peaks",
+        description="`peaks`: ours for response maps; `published`: SPIRE's rule; `components`: for masks",
+    )
+    threshold: float = Field(0.35, ge=0, le=1, description="least response of a detection")
+    min_distance: float = Field(2.0, gt=0, description="`peaks`: least distance of two detections, map pixels")
+    max_targets: int | None = Field(None, ge=1, description="most detections of a frame; none: no cap")
+    max_height_gap: float | None = Field(
+        None, description="`published`: a peak differs by at most this part of the larger from each kept peak"
+    )
+
+
+class ModelMeta(BaseModel):
+    """The record that every model file carries.
+
+    The network sees `input_scale`-times magnified, padded frames in unit range (`intensity`), repeated to
+    `channels` and standardised by `mean` and `std` (both inside the ONNX graph). Its output is a map at
+    1/`stride` of that input: logits for which a sigmoid is still due (`activation` = sigmoid) or responses.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    format_version: int = FORMAT_VERSION
+    package_version: str = ""
+    name: str
+    network: str
+    options: dict[str, Any] = Field(default_factory=dict, description="the network's constructor arguments")
+    kind: Literal["response", "probability"] = "response"
+    activation: Literal["none", "sigmoid"] = "none"
+    channels: int = Field(1, ge=1)
+    mean: list[float] = Field(default_factory=lambda: [0.0])
+    std: list[float] = Field(default_factory=lambda: [1.0])
+    intensity: IntensityRule = Field(default_factory=lambda: IntensityRule(kind="dtype"))
+    stride: int = Field(4, ge=1)
+    multiple: int = Field(32, ge=1, description="the padded height and width are multiples of this")
+    receptive_radius: int = Field(64, ge=0, description="tiles overlap by at least this, input pixels")
+    input_scale: Literal[1, 2] = 1
+    decode: DecodeRule = Field(default_factory=lambda: DecodeRule())
+    training_data: list[str] = Field(default_factory=list)
+    recipe: dict[str, Any] = Field(default_factory=dict)
+    scores: dict[str, Any] = Field(default_factory=dict)
+    licence: str = "Apache-2.0"
+    date: str = ""
+
+    def to_json(self) -> str:
+        return self.model_dump_json()
+
+
+def parse_meta(text: str | None, file: str) -> ModelMeta:
+    """Read the record of model file `file`; raises ModelFileError if there is none or it is newer."""
+    if not text:
+        raise ModelFileError(f"{file}: not a dimpoint model (no '{METADATA_KEY}' metadata)")
+    version = _format_version(text)
+    if version is not None and version > FORMAT_VERSION:
+        raise ModelFileError(
+            f"{file}: model format {version} is newer than this dimpoint reads ({FORMAT_VERSION}); "
+            "upgrade with: pip install -U dimpoint"
+        )
+    try:
+        return ModelMeta.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ModelFileError(f"{file}: damaged model metadata at '{where}': {first['msg']}") from None
+
+
+def _format_version(text: str) -> int | None:
+    try:
+        version = json.loads(text).get("format_version")
+    except (ValueError, AttributeError):
+        return None
+    return version if isinstance(version, int) else None
+
