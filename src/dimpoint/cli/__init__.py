@@ -1,1 +1,51 @@
-"""The command line: one module for each group of commands, imported when its command runs."""
+"""The command line: one module for each group of commands, which imports its own work when it runs."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import typer
+
+from dimpoint.errors import DimpointError
+
+_COMMANDS = ("detect", "evaluate", "train", "export", "models", "data", "demo")
+
+
+def build_app() -> typer.Typer:
+    """The `dimpoint` command with every command group registered."""
+    app = typer.Typer(
+        name="dimpoint",
+        help="Find dim point-like targets in infrared frames.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+
+    @app.callback(invoke_without_command=True)
+    def root(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
+        if version:
+            from dimpoint import __version__
+
+            print(__version__)
+            raise typer.Exit
+
+    for name in _COMMANDS:
+        try:
+            module = import_module(f"dimpoint.cli.{name}")
+        except ModuleNotFoundError:  # TODO remove when every group exists
+            continue
+        module.register(app)
+    return app
+
+
+def main() -> None:
+    """Run the command line; bad input prints one line and exits 2, Ctrl-C exits 130."""
+    try:
+        build_app()()
+    except DimpointError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)
