@@ -1,0 +1,322 @@
+"""Protocol `spire` for points: one-to-one nearest matching within a radius, counts, threshold sweeps.
+
+What dimpoint takes "ground-truth-driven one-to-one nearest match within 5 px" to mean: walk the true points
+in the order in which they are given; each takes the nearest prediction that is still free and whose Euclidean
+distance is at most the radius (5 px exactly still counts). Of two equally near predictions the one with the
+higher score is taken, then the one that comes first. What is left over on either side is a false object or
+a miss. (SPIRE, arXiv 2604.05363, states the words in quotes.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial import cKDTree
+
+from dimpoint.errors import DataError
+
+RADIUS = 5.0  # pixels; a match may be this far away
+
+_Float = npt.NDArray[np.float64]
+_Int = npt.NDArray[np.int64]
+
+
+def ratio(part: float, whole: float) -> float:
+    """part / whole; NaN, "not defined", where the whole is 0."""
+    return part / whole if whole else float("nan")
+
+
+@dataclass(frozen=True, eq=False)
+class PointMatch:
+    """Which predictions of one frame found which targets.
+
+    pairs: (K, 2) int64, index of the prediction and of the true point, in the order of the true points.
+    distances: (K,) float64, pixels. false: indices of the predictions without a target. missed: indices of
+    the true points without a prediction.
+    """
+
+    pairs: _Int
+    distances: _Float
+    false: _Int
+    missed: _Int
+
+
+def match_points(
+    pred_xy: npt.ArrayLike, pred_scores: npt.ArrayLike, truth_xy: npt.ArrayLike, radius: float = RADIUS
+) -> PointMatch:
+    """Match the predicted points of one frame with its true points, as the module's head says.
+
+    pred_xy: (N, 2) x, y in pixels. pred_scores: (N,). truth_xy: (T, 2). Either side may be empty.
+    Raises DataError for other shapes or for values that are not finite.
+    """
+    pred, scores, truth = _checked(pred_xy, pred_scores, truth_xy)
+    near = _candidates(pred, scores, truth, radius)
+    taken: set[int] = set()
+    found: dict[int, tuple[int, float]] = {}
+    for target, prediction, distance in zip(*near, strict=True):
+        if target not in found and prediction not in taken:
+            found[target] = (prediction, distance)
+            taken.add(prediction)
+    pairs = np.array([(found[target][0], target) for target in found], np.int64).reshape(-1, 2)
+    return PointMatch(
+        pairs=pairs,
+        distances=np.array([distance for _, distance in found.values()], np.float64),
+        false=np.setdiff1d(np.arange(len(pred)), pairs[:, 0]),
+        missed=np.setdiff1d(np.arange(len(truth)), pairs[:, 1]),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class PointCounts:
+    """What was counted over some frames; counts of parts add up with `+` (see `PointCounts.total` for many).
+
+    tp, fp, fn: matched, false and missed objects. frames, pixels: how many of them were looked at.
+    distances: (tp,) float64, pixels, from each matched prediction to its target.
+    A ratio with nothing below the line is NaN: not defined, rather than 0 or 1.
+    """
+
+    tp: int = 0
+    fp: int = 0
+    fn: int = 0
+    frames: int = 0
+    pixels: int = 0
+    distances: _Float = field(default_factory=lambda: np.empty(0))
+
+    @classmethod
+    def of_frame(cls, match: PointMatch, shape: tuple[int, int]) -> PointCounts:
+        """The counts of one frame of `shape` (height, width)."""
+        return cls(
+            tp=len(match.pairs),
+            fp=len(match.false),
+            fn=len(match.missed),
+            frames=1,
+            pixels=shape[0] * shape[1],
+            distances=match.distances,
+        )
+
+    @classmethod
+    def total(cls, parts: Iterable[PointCounts]) -> PointCounts:
+        """The sum of many counts, in linear time."""
+        every = list(parts)
+        return cls(
+            tp=sum(part.tp for part in every),
+            fp=sum(part.fp for part in every),
+            fn=sum(part.fn for part in every),
+            frames=sum(part.frames for part in every),
+            pixels=sum(part.pixels for part in every),
+            distances=np.concatenate([np.empty(0), *(part.distances for part in every)]),
+        )
+
+    def __add__(self, other: PointCounts) -> PointCounts:
+        return PointCounts.total((self, other))
+
+    def __radd__(self, other: int) -> PointCounts:
+        """Lets the builtin `sum` start at 0."""
+        return self if other == 0 else NotImplemented
+
+    @property
+    def precision(self) -> float:
+        return ratio(self.tp, self.tp + self.fp)
+
+    @property
+    def recall(self) -> float:
+        """Of the true objects, the part that was found; the field's Pd."""
+        return ratio(self.tp, self.tp + self.fn)
+
+    @property
+    def f1(self) -> float:
+        return ratio(2 * self.tp, 2 * self.tp + self.fp + self.fn)
+
+    @property
+    def fa_objects(self) -> float:
+        """False objects per pixel."""
+        return ratio(self.fp, self.pixels)
+
+    @property
+    def false_per_frame(self) -> float:
+        return ratio(self.fp, self.frames)
+
+    @property
+    def distance_mean(self) -> float:
+        """Mean localisation error of the matched objects, pixels."""
+        return float(self.distances.mean()) if self.tp else float("nan")
+
+    @property
+    def distance_median(self) -> float:
+        return float(np.median(self.distances)) if self.tp else float("nan")
+
+    @property
+    def distance_95(self) -> float:
+        """The localisation error that 95 % of the matched objects do not exceed (linear interpolation)."""
+        return float(np.quantile(self.distances, 0.95)) if self.tp else float("nan")
+
+    def to_dict(self) -> dict[str, float]:
+        """Counts and ratios by name, for tables and JSON."""
+        counts = {name: getattr(self, name) for name in ("tp", "fp", "fn", "frames", "pixels")}
+        names = ("precision", "recall", "f1", "fa_objects", "false_per_frame")
+        errors = ("distance_mean", "distance_median", "distance_95")
+        return counts | {name: getattr(self, name) for name in names + errors}
+
+
+@dataclass(frozen=True)
+class ScoredFrame:
+    """The predictions and the truth of one frame: pred_xy (N, 2), scores (N,), truth_xy (T, 2)."""
+
+    pred_xy: npt.ArrayLike
+    scores: npt.ArrayLike
+    truth_xy: npt.ArrayLike
+
+
+@dataclass(frozen=True, eq=False)
+class PointSweep:
+    """Counts at every threshold that makes a difference, highest first; a prediction counts if score >= t.
+
+    thresholds: (K,) float64, the distinct scores, falling. tp, fp: (K,) int64. truths: true objects in all.
+    frames, pixels: how many were looked at (pixels 0 if no sizes were given).
+    """
+
+    thresholds: _Float
+    tp: _Int
+    fp: _Int
+    truths: int
+    frames: int
+    pixels: int = 0
+
+    @property
+    def fn(self) -> _Int:
+        return self.truths - self.tp
+
+    @property
+    def precision(self) -> _Float:
+        return self.tp / (self.tp + self.fp)
+
+    @property
+    def recall(self) -> _Float:
+        return _over(self.tp, self.truths)
+
+    @property
+    def f1(self) -> _Float:
+        return 2 * self.tp / (self.tp + self.fp + self.truths)
+
+    @property
+    def false_per_frame(self) -> _Float:
+        return _over(self.fp, self.frames)
+
+    @property
+    def fa_objects(self) -> _Float:
+        """False objects per pixel."""
+        return _over(self.fp, self.pixels)
+
+    def best(self) -> int:
+        """Index of the highest F1, of equals the one with the highest threshold; DataError if empty."""
+        if not len(self.thresholds):
+            raise DataError("no prediction in any frame: there is no threshold to choose from")
+        return int(np.argmax(self.f1))
+
+
+def sweep(frames: Iterable[ScoredFrame], radius: float = RADIUS, pixels: int = 0) -> PointSweep:
+    """Precision, recall and F1 at every distinct score, each as if `match_points` were run anew there.
+
+    As the threshold falls predictions come one by one. A new one is offered to the true points in order; one
+    that likes it better takes it and sets its old match free, which is then offered to the true points after
+    it. So each prediction adds exactly one hit or one false object, and nothing has to be matched twice.
+    pixels: of all frames together, for `fa_objects`.
+    """
+    scores: list[_Float] = []
+    hits: list[npt.NDArray[np.bool_]] = []
+    truths = 0
+    count = 0
+    for frame in frames:
+        pred, frame_scores, truth = _checked(frame.pred_xy, frame.scores, frame.truth_xy)
+        scores.append(frame_scores)
+        hits.append(_hits(pred, frame_scores, truth, radius))
+        truths += len(truth)
+        count += 1
+    every = np.concatenate([np.empty(0), *scores])
+    hit = np.concatenate([np.empty(0, np.bool_), *hits])
+    falling = np.argsort(-every, kind="stable")
+    every, hit = every[falling], hit[falling]
+    last = np.flatnonzero(np.append(every[1:] != every[:-1], np.ones(min(len(every), 1), np.bool_)))
+    tp = np.cumsum(hit, dtype=np.int64)[last]
+    return PointSweep(every[last], tp, last + 1 - tp, truths, count, pixels)
+
+
+def _hits(pred: _Float, scores: _Float, truth: _Float, radius: float) -> npt.NDArray[np.bool_]:
+    """Whether each prediction, added in falling order of score, brings one more hit: (N,) bool."""
+    wishes: dict[int, list[tuple[int, tuple[float, float, int]]]] = {}
+    for target, prediction, distance in zip(*_candidates(pred, scores, truth, radius), strict=True):
+        rank = (distance, -scores[prediction], prediction)
+        wishes.setdefault(prediction, []).append((target, rank))
+    match: dict[int, tuple[int, tuple[float, float, int]]] = {}
+    hit = np.zeros(len(pred), np.bool_)
+    for prediction in sorted(wishes, key=lambda index: (-scores[index], index)):
+        hit[prediction] = _offer(prediction, wishes, match)
+    return hit
+
+
+def _offer(
+    free: int,
+    wishes: dict[int, list[tuple[int, tuple[float, float, int]]]],
+    match: dict[int, tuple[int, tuple[float, float, int]]],
+) -> bool:
+    """Offer a free prediction along the targets; True if a target that had none takes one in the end."""
+    after = -1
+    while True:
+        for target, rank in wishes[free]:
+            if target > after and (target not in match or rank < match[target][1]):
+                break
+        else:
+            return False
+        old = match.get(target)
+        match[target] = (free, rank)
+        if old is None:
+            return True
+        free, after = old[0], target
+
+
+def _candidates(
+    pred: _Float, scores: _Float, truth: _Float, radius: float
+) -> tuple[list[int], list[int], list[float]]:
+    """Pairs within the radius as (target, prediction, distance) lists, by target, then by its preference."""
+    if not len(pred) or not len(truth):
+        return [], [], []
+    near = cKDTree(truth).sparse_distance_matrix(
+        cKDTree(pred), radius * (1 + 1e-9), output_type="ndarray"
+    )  # a little wider than the radius: the exact comparison is below
+    target, prediction = near["i"].astype(np.int64), near["j"].astype(np.int64)
+    distance = np.hypot(*(pred[prediction] - truth[target]).T)
+    inside = distance <= radius
+    target, prediction, distance = target[inside], prediction[inside], distance[inside]
+    order = np.lexsort((prediction, -scores[prediction], distance, target))
+    return target[order].tolist(), prediction[order].tolist(), distance[order].tolist()
+
+
+def _checked(
+    pred_xy: npt.ArrayLike, pred_scores: npt.ArrayLike, truth_xy: npt.ArrayLike
+) -> tuple[_Float, _Float, _Float]:
+    pred = _points(pred_xy, "predicted points")
+    truth = _points(truth_xy, "true points")
+    scores = np.asarray(pred_scores, np.float64).reshape(-1)
+    if len(scores) != len(pred):
+        raise DataError(f"{len(pred)} predicted points but {len(scores)} scores; each point needs one score")
+    if not np.isfinite(scores).all():
+        raise DataError("a score is NaN or infinite; scores must be finite numbers")
+    return pred, scores, truth
+
+
+def _points(values: npt.ArrayLike, what: str) -> _Float:
+    points = np.asarray(values, np.float64)
+    if points.size == 0:
+        return np.empty((0, 2))
+    if points.ndim != 2 or points.shape[1] != 2:
+        raise DataError(f"{what} have shape {points.shape}; (N, 2) x, y would be right")
+    if not np.isfinite(points).all():
+        raise DataError(f"{what}: a coordinate is NaN or infinite; coordinates must be finite numbers")
+    return points
+
+
+def _over(part: _Int, whole: int) -> _Float:
+    return part / whole if whole else np.full(len(part), np.nan)
