@@ -1,0 +1,179 @@
+"""Data sets: frames with their masks or points, by split."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from dimpoint.data.coco import read_points
+from dimpoint.data.layout import Layout, find_layout
+from dimpoint.data.masks import centroids, fit_mask, read_mask_file
+from dimpoint.errors import DataError, FrameError
+
+Labels = Literal["auto", "masks", "points"]
+
+_log = logging.getLogger("dimpoint")
+_resized: set[Path] = set()  # masks whose resizing has been reported
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One frame and its labels. points: (N, 2) float32 x, y from a COCO file, or None without one."""
+
+    name: str
+    frame_path: Path
+    mask_path: Path | None
+    points: npt.NDArray[np.float32] | None = field(compare=False)
+
+    def read_frame(self) -> npt.NDArray[Any]:
+        """The frame, (H, W) uint8, uint16 or float32. Raises FrameError if it cannot be read."""
+        from dimpoint.sources import read_image
+
+        return read_image(self.frame_path)
+
+    def read_mask(self) -> npt.NDArray[np.bool_]:
+        """The mask, (H, W) bool, at the frame's size.
+
+        A mask of another size but the same shape (aspect ratios within 2 %) is resized by nearest
+        neighbour, and logged once. Raises DataError if there is no mask or its shape is another one.
+        """
+        if self.mask_path is None:
+            raise DataError(f"{self.frame_path}: this frame has no mask")
+        mask = read_mask_file(self.mask_path)
+        size = frame_size(self.frame_path)
+        fitted = fit_mask(mask, size, self.mask_path)
+        if mask.shape != size and self.mask_path not in _resized:
+            _resized.add(self.mask_path)
+            _log.warning(
+                "%s: mask of %dx%d resized to its frame's %dx%d",
+                *(self.mask_path, mask.shape[1], mask.shape[0], size[1], size[0]),
+            )
+        return fitted
+
+    def read_points(self) -> npt.NDArray[np.float32]:
+        """The targets' positions, (N, 2) float32 x, y: the COCO points, or else the mask's centroids.
+
+        Raises DataError if the frame has neither.
+        """
+        if self.points is not None:
+            return self.points
+        if self.mask_path is None:
+            raise DataError(f"{self.frame_path}: this frame has no label (no mask, not in a COCO file)")
+        return centroids(self.read_mask())
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """The samples of one folder, or of one split of it, in the split's order (all frames: by name)."""
+
+    name: str
+    root: Path
+    split: str | None
+    samples: tuple[Sample, ...]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return iter(self.samples)
+
+
+def open_dataset(root: Path | str, split: str | None = None, labels: Labels = "auto") -> DataSet:
+    """Open a data set: a folder laid out as `dimpoint.data.layout` says, or a COCO keypoints .json.
+
+    split: a split file's stem, or `train` or `test` for all `train_*.txt` or `test_*.txt` together;
+    None takes all frames (of a .json: all its images). labels: `auto` takes what is there, `masks` leaves
+    COCO files aside and `points` leaves masks aside, and either demands that label for every frame.
+    Raises DataError naming the file and line, id or key that is wrong.
+    """
+    path = Path(root)
+    opened_file = path.suffix.lower() == ".json" and path.is_file()
+    layout = find_layout(_root_of(path) if opened_file else path)
+    point_files = (path,) if opened_file else layout.point_files
+    points = {} if labels == "masks" else _points_by_name(layout, point_files)
+    if split is not None:
+        names = split_names(layout, split)
+    else:
+        names = list(points) if opened_file and labels != "masks" else list(layout.frames)
+    samples = tuple(
+        Sample(
+            name=name,
+            frame_path=layout.frame(name),
+            mask_path=None if labels == "points" else layout.mask(name),
+            points=points.get(name),
+        )
+        for name in names
+    )
+    _demand_labels(samples, labels, layout.root)
+    return DataSet(layout.root.resolve().name, layout.root, split, samples)
+
+
+def open_datasets(
+    roots: Iterable[Path | str], split: str | None = None, labels: Labels = "auto"
+) -> list[DataSet]:
+    """Open several data sets with the same split and labels; see `open_dataset`."""
+    return [open_dataset(root, split, labels) for root in roots]
+
+
+def split_names(layout: Layout, split: str) -> list[str]:
+    """The frames of a split, each once, in the files' order; raises DataError if one is not there."""
+    names: dict[str, None] = {}
+    for file in layout.chosen_splits(split):
+        for line, entry in file.entries:
+            name = layout.name_of(entry)
+            if name is None:
+                raise DataError(f"{file.path}, line {line}: no frame '{entry}' in {layout.frame_folder}")
+            names[name] = None
+    if not names:
+        raise DataError(f"{layout.root}: split '{split}' is empty")
+    return list(names)
+
+
+def frame_size(path: Path) -> tuple[int, int]:
+    """A frame's (height, width), from the header of a PNG, else by reading the frame."""
+    if path.suffix.lower() == ".png":
+        with path.open("rb") as file:
+            header = file.read(24)
+        if header[12:16] == b"IHDR" and len(header) == 24:
+            return int.from_bytes(header[20:24]), int.from_bytes(header[16:20])
+        raise FrameError(f"{path}: not a PNG file")
+    from dimpoint.sources import read_image
+
+    height, width = read_image(path).shape
+    return height, width
+
+
+def _root_of(point_file: Path) -> Path:
+    folder = point_file.parent
+    return folder.parent if folder.name == "annotations" else folder
+
+
+def _points_by_name(layout: Layout, point_files: Iterable[Path]) -> dict[str, npt.NDArray[np.float32]]:
+    points: dict[str, npt.NDArray[np.float32]] = {}
+    source: dict[str, Path] = {}
+    for file in point_files:
+        for image in read_points(file):
+            name = layout.name_of(image.file_name)
+            if name is None:
+                raise DataError(f"{file}: image '{image.file_name}' is not in {layout.frame_folder}")
+            if name in source:
+                raise DataError(f"{file}: image '{image.file_name}' is labelled in {source[name]} already")
+            points[name], source[name] = image.points, file
+    return points
+
+
+def _demand_labels(samples: tuple[Sample, ...], labels: Labels, root: Path) -> None:
+    if labels == "auto":
+        return
+    without = [s.name for s in samples if (s.mask_path if labels == "masks" else s.points) is None]
+    if without:
+        what = "mask" if labels == "masks" else "points in a COCO file"
+        raise DataError(
+            f"{root}: {len(without)} of {len(samples)} frames have no {what}, e.g. '{without[0]}'"
+        )
