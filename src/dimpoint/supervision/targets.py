@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from dimpoint.supervision.gaussian import gaussian_map
+from dimpoint.supervision.gaussian import gaussian_map, published_gaussian_map
+from dimpoint.supervision.prps import prps_map, published_prps_map
 
 
 class TargetRule(BaseModel):
@@ -16,8 +17,10 @@ class TargetRule(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kind: Literal["gaussian"] = Field(
-        "gaussian", description="`gaussian`: a Gaussian at each point's sub-pixel centre"
+    kind: Literal["gaussian", "prps", "gaussian-published", "prps-published"] = Field(
+        "gaussian",
+        description="a Gaussian at each point, or one weighted by the frame's brightness (PRPS); ours with "
+        "sub-pixel centres, or as SPIRE's public code does",
     )
     stride: int = Field(4, ge=1, description="input pixels per map pixel")
     sigma: float = Field(2.0, gt=0, description="of the Gaussian, map pixels")
@@ -29,8 +32,15 @@ def make_target(
 ) -> npt.NDArray[np.float32]:
     """The target map of one frame.
 
-    frame: (H, W) float32 in 0..1. points: (N, 2) x, y in its pixels.
-    Returns (ceil(H / stride), ceil(W / stride)) float32 in 0..1.
+    frame: (H, W) float32 in 0..1; only the PRPS kinds look at its pixels. points: (N, 2) x, y in its
+    pixels. Returns (ceil(H / stride), ceil(W / stride)) float32, 0..1 (the published PRPS goes slightly
+    beyond). Raises DataError for points of another shape or not finite.
     """
     height, width = frame.shape
-    return gaussian_map(points, (height, width), stride=rule.stride, sigma=rule.sigma, radius=rule.radius)
+    stride, sigma, radius = rule.stride, rule.sigma, rule.radius
+    if rule.kind == "gaussian":
+        return gaussian_map(points, (height, width), stride=stride, sigma=sigma, radius=radius)
+    if rule.kind == "gaussian-published":
+        return published_gaussian_map(points, (height, width), stride=stride, sigma=sigma, radius=radius)
+    prps = prps_map if rule.kind == "prps" else published_prps_map
+    return prps(frame, points, stride=stride, sigma=sigma, radius=radius)
