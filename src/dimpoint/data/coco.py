@@ -8,24 +8,23 @@ the point is ignored; (0, 0) with v > 0 is the centre of the top-left pixel.
 from __future__ import annotations
 
 import json
-import math
-import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from dimpoint.data.files import write_text
 from dimpoint.errors import DataError
 
+_LARGEST = 1e9  # far beyond any frame; not a number and infinity are refused by it too
 _TYPES: dict[str, tuple[type, str]] = {
     "id": (int, "an integer"),
     "image_id": (int, "an integer"),
     "width": (int, "an integer"),
     "height": (int, "an integer"),
-    "num_keypoints": (int, "an integer"),
     "file_name": (str, "a string"),
     "keypoints": (list, "a list of numbers"),
 }
@@ -41,6 +40,13 @@ class PointImage:
     points: npt.NDArray[np.float32] = field(compare=False)
 
 
+class Problem(NamedTuple):
+    """Something wrong with a COCO file: a point outside its frame, or anything else about the file."""
+
+    kind: Literal["point-file", "point-outside"]
+    message: str
+
+
 def read_points(path: Path) -> list[PointImage]:
     """The images of a COCO keypoints file with their points, in the file's order.
 
@@ -50,35 +56,30 @@ def read_points(path: Path) -> list[PointImage]:
     images, problems = parse_points(path)
     if problems:
         more = f" (and {len(problems) - 1} more problems)" if len(problems) > 1 else ""
-        raise DataError(f"{path}: {problems[0]}{more}")
+        raise DataError(f"{path}: {problems[0].message}{more}")
     return images
 
 
-def parse_points(path: Path) -> tuple[list[PointImage], list[str]]:
-    """The images of a COCO keypoints file, and everything that is wrong with it, one line each."""
+def parse_points(path: Path) -> tuple[list[PointImage], list[Problem]]:
+    """The images of a COCO keypoints file with the points that are right, and everything that is wrong."""
     try:
         content = json.loads(path.read_text("utf-8-sig"))
     except OSError as error:
-        return [], [f"cannot be read ({error.strerror})"]
+        return [], [_broken(f"cannot be read ({error.strerror})")]
     except (ValueError, RecursionError) as error:
-        return [], [f"not a JSON file ({error})"]
+        return [], [_broken(f"not a JSON file ({error})")]
     if not isinstance(content, dict):
-        return [], ["not a COCO file: expected an object with 'images' and 'annotations'"]
-    problems = [
-        f"key '{key}' is missing or is not a list"
-        for key in ("images", "annotations")
-        if not isinstance(content.get(key), list)
-    ]
-    if problems:
-        return [], problems
-    images = _parse_images(content["images"], problems)
+        return [], [_broken("not a COCO file: expected an object with 'images' and 'annotations'")]
+    for key in ("images", "annotations"):
+        if not isinstance(content.get(key), list):
+            return [], [_broken(f"key '{key}' is missing or is not a list")]
+    images, problems = _parse_images(content["images"])
     points: dict[int, list[tuple[float, float]]] = {key: [] for key in images}
     for index, annotation in enumerate(content["annotations"]):
+        found = _add(annotation, images, points)
         where = _where("annotation", annotation, index)
-        problem = _problem(annotation, ("image_id", "keypoints")) or _add(annotation, images, points)
-        if problem:
-            problems.append(f"{where}: {problem}")
-    return [_with_points(entry, points[key]) for key, entry in images.items()], problems
+        problems += [Problem(kind, f"{where}: {message}") for kind, message in found]
+    return [replace(image, points=_as_array(points[key])) for key, image in images.items()], problems
 
 
 def write_points(path: Path, images: Sequence[PointImage]) -> None:
@@ -91,7 +92,7 @@ def write_points(path: Path, images: Sequence[PointImage]) -> None:
     annotations = [
         (image_id, [float(str(value)) for value in point])  # the shortest decimals that keep the float32
         for image_id, image in enumerate(images, 1)
-        for point in np.asarray(image.points, np.float32).reshape(-1, 2)
+        for point in image.points
     ]
     content = {
         "images": [
@@ -116,18 +117,6 @@ def write_points(path: Path, images: Sequence[PointImage]) -> None:
     write_text(path, _one_entry_per_line(content))
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole: a temporary file beside it, then a rename. Raises DataError if that fails."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, "utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise DataError(f"{path}: cannot be written ({error.strerror})") from None
-
-
 def _one_entry_per_line(content: dict[str, list[dict[str, Any]]]) -> str:
     parts = []
     for key, entries in content.items():
@@ -136,51 +125,54 @@ def _one_entry_per_line(content: dict[str, list[dict[str, Any]]]) -> str:
     return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
-def _parse_images(entries: list[Any], problems: list[str]) -> dict[int, PointImage]:
+def _parse_images(entries: list[Any]) -> tuple[dict[int, PointImage], list[Problem]]:
     images: dict[int, PointImage] = {}
     seen: set[str] = set()
+    problems = []
     for index, entry in enumerate(entries):
-        where = _where("image", entry, index)
-        problem = _problem(entry, ("id", "file_name", "width", "height"))
+        problem = _type_problem(entry, ("id", "file_name", "width", "height"))
         if problem is None and entry["id"] in images:
             problem = "another image has the same id"
         if problem is None and entry["file_name"] in seen:
             problem = f"another image has the same file_name '{entry['file_name']}'"
         if problem is None and (entry["width"] < 1 or entry["height"] < 1):
-            problem = f"size {entry['width']}x{entry['height']} is no frame size"
+            problem = f"{entry['width']}x{entry['height']} is no frame size"
         if problem is not None:
-            problems.append(f"{where}: {problem}")
+            problems.append(_broken(f"{_where('image', entry, index)}: {problem}"))
             continue
         seen.add(entry["file_name"])
-        none = np.zeros((0, 2), np.float32)
-        images[entry["id"]] = PointImage(entry["file_name"], entry["width"], entry["height"], none)
-    return images
+        images[entry["id"]] = PointImage(entry["file_name"], entry["width"], entry["height"], _as_array([]))
+    return images, problems
 
 
 def _add(
-    annotation: dict[str, Any], images: dict[int, PointImage], points: dict[int, list[tuple[float, float]]]
-) -> str | None:
-    """Add an annotation's labelled points to its image; returns what is wrong, if anything is."""
+    annotation: Any, images: dict[int, PointImage], points: dict[int, list[tuple[float, float]]]
+) -> list[Problem]:
+    """Add an annotation's labelled points to those of its image; returns what is wrong with it."""
+    problem = _type_problem(annotation, ("image_id", "keypoints"))
+    if problem is not None:
+        return [_broken(problem)]
     image = images.get(annotation["image_id"])
     if image is None:
-        return f"image_id {annotation['image_id']} is unknown; no image has that id"
+        return [_broken(f"image_id {annotation['image_id']} is unknown; no image has that id")]
     numbers = annotation["keypoints"]
     if not all(_is_number(value) for value in numbers):
-        return "keypoints must be finite numbers"
-    if len(numbers) % 3:
-        return f"keypoints must be triples x, y, v; got {len(numbers)} numbers"
+        return [_broken("keypoints must be numbers of pixels")]
     triples = [tuple(numbers[i : i + 3]) for i in range(0, len(numbers), 3)]
-    if any(v not in (0, 1, 2) for _, _, v in triples):
-        return "the visibility v of a keypoint is 0, 1 or 2"
+    if len(numbers) % 3 or any(v not in (0, 1, 2) for _, _, v in triples):
+        return [_broken(f"keypoints must be triples x, y, v with v = 0, 1 or 2; got {numbers}")]
     labelled = [(float(x), float(y)) for x, y, v in triples if v > 0]
-    count = annotation.get("num_keypoints", len(labelled))
-    if isinstance(count, bool) or not isinstance(count, int) or count not in (len(labelled), len(triples)):
-        return f"num_keypoints is {count!r}, but keypoints holds {len(labelled)} labelled points"
-    for x, y in labelled:
-        if not is_inside(x, y, image.width, image.height):
-            return f"keypoints: ({x:g}, {y:g}) lies outside the {image.width}x{image.height} frame"
-    points[annotation["image_id"]] += labelled
-    return None
+    if annotation.get("num_keypoints", len(labelled)) not in (len(labelled), len(triples)):
+        return [_broken(f"num_keypoints is {annotation['num_keypoints']!r}, keypoints holds {len(labelled)}")]
+    inside = [point for point in labelled if is_inside(*point, image.width, image.height)]
+    points[annotation["image_id"]] += inside
+    return [
+        Problem(
+            "point-outside", f"keypoints: ({x:g}, {y:g}) is outside the {image.width}x{image.height} frame"
+        )
+        for x, y in labelled
+        if (x, y) not in inside
+    ]
 
 
 def is_inside(x: float, y: float, width: int, height: int) -> bool:
@@ -188,7 +180,7 @@ def is_inside(x: float, y: float, width: int, height: int) -> bool:
     return -0.5 <= x <= width - 0.5 and -0.5 <= y <= height - 0.5
 
 
-def _problem(entry: Any, keys: Iterable[str]) -> str | None:
+def _type_problem(entry: Any, keys: Iterable[str]) -> str | None:
     if not isinstance(entry, dict):
         return "expected an object"
     for key in keys:
@@ -207,9 +199,12 @@ def _where(what: str, entry: Any, index: int) -> str:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
 
 
-def _with_points(image: PointImage, points: list[tuple[float, float]]) -> PointImage:
-    xy = np.asarray(points, np.float32).reshape(-1, 2)
-    return PointImage(image.file_name, image.width, image.height, xy)
+def _as_array(points: list[tuple[float, float]]) -> npt.NDArray[np.float32]:
+    return np.asarray(points, np.float32).reshape(-1, 2)
+
+
+def _broken(message: str) -> Problem:
+    return Problem("point-file", message)

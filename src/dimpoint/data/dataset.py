@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dimpoint.data.coco import read_points
+from dimpoint.data.hashing import hash_frames, hash_labels
 from dimpoint.data.layout import Layout, find_layout
 from dimpoint.data.masks import centroids, fit_mask, read_mask_file
 from dimpoint.errors import DataError, FrameError
@@ -82,6 +84,15 @@ class DataSet:
 
     def __iter__(self) -> Iterator[Sample]:
         return iter(self.samples)
+
+    def fingerprint(self) -> str:
+        """sha256 (hex) over the names, decoded frames and labels, whatever their order or file format.
+
+        Raises FrameError or DataError if one cannot be read.
+        """
+        samples = sorted(self.samples, key=lambda sample: sample.name)
+        lines = zip((s.name for s in samples), hash_frames(samples), hash_labels(samples), strict=True)
+        return hashlib.sha256("\n".join("\t".join(line) for line in lines).encode()).hexdigest()
 
 
 def open_dataset(root: Path | str, split: str | None = None, labels: Labels = "auto") -> DataSet:

@@ -61,6 +61,25 @@ def read_mask_file(path: Path) -> npt.NDArray[np.bool_]:
     return mask
 
 
+def clean_mask(values: npt.NDArray[Any], file: str | Path) -> npt.NDArray[np.bool_]:
+    """Mask values -> bool, as `read_mask_file` does, but a mask of 0 and one small value is understood too.
+
+    Raises DataError if none of several values reaches the threshold: which of them is target is unknown.
+    """
+    mask = binarise(values)
+    if mask.any() or not values.any():
+        return mask
+    if len(np.unique(values)) == 2:
+        return values > values.min()
+    raise DataError(f"{file}: several mask values, none above {MASK_THRESHOLD}")
+
+
+def is_binary(values: npt.NDArray[Any]) -> bool:
+    """Whether a mask holds only 0 and 255, or is of a type or depth whose full value says the same."""
+    full = np.iinfo(values.dtype).max if values.dtype.kind in "iu" else 255
+    return values.dtype == np.bool_ or bool(((values == 0) | (values == 255) | (values == full)).all())
+
+
 def fit_mask(mask: npt.NDArray[np.bool_], size: tuple[int, int], file: str | Path) -> npt.NDArray[np.bool_]:
     """A mask at its frame's size (height, width), resized by nearest neighbour where it has another one.
 
