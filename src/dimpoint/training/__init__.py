@@ -1,0 +1,1 @@
+"""Training: recipes, views of frames, the Lightning module and the run folder."""

@@ -1,0 +1,279 @@
+"""A run: a folder that holds the recipe, the data's hashes, checkpoints, logs and the trained model."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+import yaml
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from torch import nn
+from torch.utils.data import DataLoader
+
+import dimpoint
+from dimpoint.atomic import write_text
+from dimpoint.backends.checkpoint import save_model
+from dimpoint.backends.export import export_onnx
+from dimpoint.data.dataset import DataSet, open_dataset
+from dimpoint.errors import ConfigError, DataError
+from dimpoint.model_meta import ModelMeta
+from dimpoint.networks import create
+from dimpoint.training.frames import (
+    LabelledFrame,
+    TrainingViews,
+    load_frames,
+    split_training,
+    training_loader,
+)
+from dimpoint.training.module import PointModule
+from dimpoint.training.recipe import Recipe, load_recipe
+
+_VERSIONS = ("dimpoint", "torch", "lightning", "numpy", "opencv-python-headless")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """How a run uses the machine; none of it changes what is trained, but for rounding."""
+
+    accelerator: str = "auto"
+    devices: int | str = "auto"
+    precision: str = "auto"
+    threads: int | None = None
+    workers: int = 0
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The data of a run: folders (or COCO files) and which split of them is trained on."""
+
+    roots: Sequence[Path]
+    split: str | None = None
+
+    def open(self) -> list[DataSet]:
+        """The training samples; without a `split` a set's `train` split, or all frames if it has no splits."""
+        return [open_dataset(root, self.split or _default_split(root)) for root in self.roots]
+
+
+def fit(
+    recipe: Recipe,
+    sources: Sources,
+    out: Path,
+    *,
+    machine: Machine = Machine(),  # noqa: B008 - frozen
+    resume: bool = False,
+    say: Callable[[str], None] = print,
+) -> Path:
+    """Train, and return the path of the trained `model.onnx` in the run folder `out`.
+
+    With `resume` the run goes on after its last finished epoch and ends as an uninterrupted one does.
+    Raises ConfigError or DataError for a wrong recipe, data that changed, or an `out` that is in use.
+    """
+    lightning.seed_everything(recipe.seed, verbose=False)
+    if machine.threads:
+        torch.set_num_threads(machine.threads)
+    sets = sources.open()
+    _prepare_folder(out, recipe, sources, sets, resume)
+    train, validation = split_training(sets, recipe)
+    say(f"{len(train)} training and {len(validation)} validation frames from {', '.join(s.name for s in sets)}")
+    network = create(recipe.network.name, **recipe.network.options)
+    meta = describe_model(network, recipe, sets)
+    views = TrainingViews(load_frames(train, recipe), recipe)
+    held = load_frames(validation, recipe)
+    trainer = _trainer(recipe, out, machine, say)
+    loader = training_loader(views, machine.workers, trainer.global_rank, trainer.world_size)
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    module = PointModule(network, recipe, meta, len(loader) * recipe.epochs)
+    last = out / "checkpoints" / "last.ckpt"
+    trainer.fit(
+        module,
+        loader,
+        DataLoader(_Frames(held), batch_size=None),
+        ckpt_path=str(last) if resume and last.is_file() else None,
+        weights_only=True,
+    )
+    return finish(out, say)
+
+
+def finish(out: Path, say: Callable[[str], None] = print) -> Path:
+    """Write `model.safetensors` and `model.onnx` of a run from its best checkpoint."""
+    recipe = load_recipe(str(out / "recipe.yaml"))
+    best = out / "checkpoints" / "best.ckpt"
+    if not best.is_file():
+        raise ConfigError(f"{out}: no checkpoint yet; go on with: dimpoint train --resume {out}")
+    checkpoint = torch.load(best, map_location="cpu", weights_only=True)
+    network = create(recipe.network.name, **recipe.network.options)
+    state = {key.removeprefix("network."): value for key, value in checkpoint["state_dict"].items()}
+    network.load_state_dict(state)
+    network.eval()
+    run = json.loads((out / "run.json").read_text(encoding="utf-8"))
+    found = checkpoint["validation"]
+    meta = ModelMeta.model_validate(run["model"])
+    meta = meta.model_copy(
+        update={
+            "decode": meta.decode.model_copy(update={"threshold": round(found["threshold"], 3)}),
+            "scores": {"validation": found},
+            "date": datetime.date.today().isoformat(),
+        }
+    )
+    save_model(out / "model.safetensors", network, meta)
+    export_onnx(network, meta, out / "model.onnx")
+    say(f"best validation F1 {found['f1']:.4f} at threshold {found['threshold']:.3f}: {out / 'model.onnx'}")
+    return out / "model.onnx"
+
+
+def describe_model(network: nn.Module, recipe: Recipe, sets: Sequence[DataSet]) -> ModelMeta:
+    """The record that the run's model files will carry."""
+    if network.stride != recipe.target.stride:
+        raise ConfigError(
+            f"target.stride is {recipe.target.stride}, but {recipe.network.name} gives a map at stride "
+            f"{network.stride}: set target.stride={network.stride}"
+        )
+    return ModelMeta(
+        name=recipe.name,
+        package_version=dimpoint.__version__,
+        network=recipe.network.name,
+        options=recipe.network.options,
+        kind=network.kind,
+        activation=network.activation,
+        channels=network.channels,
+        mean=list(network.mean),
+        std=list(network.std),
+        intensity=recipe.intensity,
+        stride=network.stride,
+        multiple=network.multiple,
+        receptive_radius=network.receptive_radius,
+        input_scale=recipe.input_scale,
+        decode=recipe.decode,
+        training_data=[f"{part.name} ({len(part)} frames)" for part in sets],
+        recipe=recipe.model_dump(mode="json"),
+        parameters=sum(p.numel() for p in network.parameters()),
+    )
+
+
+class _Frames(torch.utils.data.Dataset[LabelledFrame]):
+    def __init__(self, frames: Sequence[LabelledFrame]) -> None:
+        self.frames = frames
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, index: int) -> LabelledFrame:
+        return self.frames[index]
+
+
+class _Report(Callback):
+    """One line after each validation, for terminals and log files alike."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.say = say
+        self.best = 0.0
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        values = {key: float(value) for key, value in trainer.callback_metrics.items()}
+        if (trainer.current_epoch + 1) % trainer.check_val_every_n_epoch:  # type: ignore[operator]
+            return
+        self.best = max(self.best, values["val/f1"])
+        self.say(
+            f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  "
+            f"loss {values['train/loss_epoch']:.4f}  {values['train/frames_per_s']:.0f} frames/s  "
+            f"validation F1 {values['val/f1']:.4f} (best {self.best:.4f})"
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best = state_dict["best"]
+
+
+def _trainer(recipe: Recipe, out: Path, machine: Machine, say: Callable[[str], None]) -> lightning.Trainer:
+    callbacks: list[Callback] = [
+        _Report(say),
+        ModelCheckpoint(
+            out / "checkpoints",
+            filename="best",
+            monitor="val/f1",
+            mode="max",
+            save_last=True,
+            enable_version_counter=False,
+            save_on_train_epoch_end=True,
+        ),
+    ]
+    if recipe.ema is not None:
+        callbacks.append(EMAWeightAveraging(decay=recipe.ema))
+    bar = RichProgressBar()
+    if bar.is_enabled:
+        callbacks.append(bar)
+    return lightning.Trainer(
+        accelerator=machine.accelerator,
+        devices=machine.devices,
+        precision=_precision(machine),  # type: ignore[arg-type]
+        max_epochs=recipe.epochs,
+        check_val_every_n_epoch=recipe.validate_every,
+        gradient_clip_val=recipe.optimizer.clip,
+        callbacks=callbacks,
+        logger=[
+            CSVLogger(out, name="", version="csv"),
+            TensorBoardLogger(out, name="", version="tensorboard"),
+        ],
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        enable_model_summary=False,
+        log_every_n_steps=20,
+    )
+
+
+def _precision(machine: Machine) -> str:
+    """`auto`: bfloat16 where the hardware computes in it, else float32."""
+    if machine.precision != "auto":
+        return machine.precision
+    if machine.accelerator != "cpu" and torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+    return "bf16-mixed" if torch.cpu.get_capabilities().get("avx512_bf16") else "32-true"
+
+
+def _default_split(root: Path) -> str | None:
+    folder = root / "img_idx"
+    return "train" if folder.is_dir() and any(folder.glob("train_*.txt")) else None
+
+
+def _prepare_folder(
+    out: Path, recipe: Recipe, sources: Sources, sets: Sequence[DataSet], resume: bool
+) -> None:
+    """Write recipe.yaml and run.json, or check that they still hold."""
+    hashes = {part.name: part.fingerprint() for part in sets}
+    record = out / "run.json"
+    if resume:
+        if not record.is_file():
+            raise ConfigError(f"{out}: no run to resume (no run.json)")
+        known = json.loads(record.read_text(encoding="utf-8"))["data"]
+        changed = [name for name, value in hashes.items() if known.get(name, {}).get("sha256") != value]
+        if changed or len(known) != len(hashes):
+            raise DataError(f"{out}: the data changed since the run began: {', '.join(changed or known)}")
+        return
+    if record.exists():
+        raise ConfigError(f"{out}: holds a run already; go on with --resume, or choose another --out")
+    (out / "checkpoints").mkdir(parents=True, exist_ok=True)
+    network = create(recipe.network.name, **recipe.network.options)
+    content = {
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "seed": recipe.seed,
+        "versions": {name: version(name) for name in _VERSIONS} | {"python": platform.python_version()},
+        "sources": {"roots": [str(root) for root in sources.roots], "split": sources.split},
+        "data": {
+            part.name: {"root": str(part.root), "frames": len(part), "sha256": hashes[part.name]}
+            for part in sets
+        },
+        "model": describe_model(network, recipe, sets).model_dump(mode="json"),
+    }
+    write_text(out / "recipe.yaml", yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
+    write_text(record, json.dumps(content, indent=1))

@@ -1,0 +1,131 @@
+"""Labelled frames in memory, and the random views of them that a network trains on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from dimpoint.data.dataset import DataSet, Sample
+from dimpoint.data.splits import hold_out
+from dimpoint.errors import DataError
+from dimpoint.supervision import make_target
+from dimpoint.training.recipe import Recipe
+from dimpoint.training.views import training_view
+
+_CACHE_BYTES = 4 << 30  # frames beyond this are read again each time they are drawn
+
+
+@dataclass(frozen=True)
+class LabelledFrame:
+    """A sample with its points and intensity limits; the counts too, while the memory lasts."""
+
+    sample: Sample
+    group: str
+    points: npt.NDArray[np.float32]
+    limits: tuple[float, float]
+    kept: npt.NDArray[Any] | None = field(repr=False)
+
+    def counts(self) -> npt.NDArray[Any]:
+        """(H, W) uint8, uint16 or float32."""
+        return self.sample.read_frame() if self.kept is None else self.kept
+
+
+def split_training(
+    sets: Sequence[DataSet], recipe: Recipe
+) -> tuple[list[tuple[str, Sample]], list[tuple[str, Sample]]]:
+    """Training and validation samples with their data set's name; each set gives its own part."""
+    train: list[tuple[str, Sample]] = []
+    validation: list[tuple[str, Sample]] = []
+    for part in sets:
+        kept, held = hold_out(part.samples, recipe.validation, recipe.seed)
+        train += [(part.name, sample) for sample in kept]
+        validation += [(part.name, sample) for sample in held]
+    if not train or not validation:
+        raise DataError(
+            f"{len(train)} training and {len(validation)} validation frames: both need at least one; "
+            "give more data, or set the recipe's 'validation' to another part"
+        )
+    return train, validation
+
+
+def load_frames(
+    samples: Sequence[tuple[str, Sample]], recipe: Recipe, progress: Callable[[], None] = lambda: None
+) -> list[LabelledFrame]:
+    """Read frames and points; `progress` is called after each. Raises the first error of a file."""
+    frames = []
+    left = _CACHE_BYTES
+    for group, sample in samples:
+        counts = sample.read_frame()
+        left -= counts.nbytes
+        limits = recipe.intensity.limits(counts)
+        kept = counts if left >= 0 else None
+        frames.append(LabelledFrame(sample, group, sample.read_points(), limits, kept))
+        progress()
+    return frames
+
+
+class TrainingViews(Dataset[tuple[Tensor, Tensor]]):
+    """View number i is a function of the recipe's seed and i alone, in any process, at any restart."""
+
+    def __init__(self, frames: Sequence[LabelledFrame], recipe: Recipe) -> None:
+        self.frames = frames
+        self.recipe = recipe
+        weights = np.array([recipe.weights.get(frame.group, 1.0) for frame in frames], np.float64)
+        if weights.min() < 0 or weights.sum() <= 0:
+            raise DataError("the recipe's 'weights' leave no frame to draw from")
+        self._cumulative = np.cumsum(weights / weights.sum())
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        """(1, size, size) float32 in network range and its (1, h, w) target."""
+        rng = np.random.default_rng((self.recipe.seed, index))
+        drawn = int(np.searchsorted(self._cumulative, rng.random(), side="right"))
+        frame = self.frames[min(drawn, len(self.frames) - 1)]
+        pixels = self.recipe.intensity.apply(frame.counts(), frame.limits)
+        view, points = training_view(pixels, frame.points, self.recipe, rng)
+        target = make_target(view, points, self.recipe.target)
+        return torch.from_numpy(view)[None], torch.from_numpy(target)[None]
+
+
+class CountingSampler(Sampler[int]):
+    """Numbers of views: epoch e of n views is e * n .. (e + 1) * n - 1, dealt out to the processes."""
+
+    def __init__(self, per_epoch: int, rank: int = 0, world: int = 1) -> None:
+        self.per_epoch, self.rank, self.world = per_epoch, rank, world
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the trainer before each epoch."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        first = self.epoch * self.per_epoch
+        return iter(range(first + self.rank, first + self.per_epoch, self.world))
+
+    def __len__(self) -> int:
+        return self.per_epoch // self.world
+
+
+def training_loader(
+    views: TrainingViews, workers: int, rank: int = 0, world: int = 1
+) -> DataLoader[tuple[Tensor, Tensor]]:
+    """Batches of views and targets: (N, 1, size, size) and (N, 1, h, w)."""
+    recipe = views.recipe
+    steps = recipe.steps_per_epoch or max(1, len(views) // recipe.batch)
+    return DataLoader(
+        views,
+        batch_size=recipe.batch,
+        sampler=CountingSampler(steps * recipe.batch * world, rank, world),
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        drop_last=True,
+    )

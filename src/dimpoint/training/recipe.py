@@ -1,0 +1,214 @@
+"""A recipe: every setting of a training run, typed, documented and saved with the run."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from dimpoint.errors import ConfigError
+from dimpoint.intensity import IntensityRule
+from dimpoint.model_meta import DecodeRule
+from dimpoint.supervision import TargetRule
+
+Range: TypeAlias = tuple[float, float]
+Probability = Field(ge=0, le=1)
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NetworkChoice(_Section):
+    """Which network is trained."""
+
+    name: str = Field(description="a name that `dimpoint networks` lists")
+    options: dict[str, Any] = Field(default_factory=dict, description="arguments of its constructor")
+
+
+class View(_Section):
+    """What part of a frame the network sees in training."""
+
+    kind: Literal["crop", "letterbox"] = Field(
+        "crop", description="`crop`: a square at the frame's own scale; `letterbox`: the whole frame, fitted"
+    )
+    size: int = Field(256, ge=16, description="side of the square, network input pixels")
+    near_target: float = Field(0.75, ge=0, le=1, description="`crop`: share of crops that hold a target")
+
+
+class Augmentation(_Section):
+    """Random changes of frame and points together, then of the counts. Probabilities in 0..1."""
+
+    scale: Range = Field((0.75, 1.4), description="least and largest magnification, log-uniform")
+    scale_probability: float = Field(0.6, ge=0, le=1)
+    flips: bool = Field(True, description="mirror at random")
+    quarter_turns: bool = Field(True, description="turn by 0, 90, 180 or 270 degrees at random")
+    rotation: float = Field(45.0, ge=0, le=180, description="free rotation by up to this, degrees")
+    rotation_probability: float = Field(0.3, ge=0, le=1)
+    contrast: float = Field(0.4, ge=0, description="counts times exp(u), u uniform within +- this")
+    offset: float = Field(0.2, ge=0, description="counts plus u, u uniform within +- this")
+    noise: float = Field(0.04, ge=0, description="Gaussian noise of a random sigma up to this")
+    noise_probability: float = Field(0.3, ge=0, le=1)
+    paste_probability: float = Field(0.0, ge=0, le=1, description="paste synthetic targets into the view")
+    paste_targets: int = Field(3, ge=1, description="paste 1 to this many")
+
+
+class LossChoice(_Section):
+    """`mse`: mean squared error; `focal`: cross-entropy times |p - target| to the power `beta`."""
+
+    kind: Literal["mse", "focal"] = "focal"
+    weight: float = Field(1.0, gt=0)
+    beta: float = Field(2.0, ge=0, description="`focal`: how far easy pixels are left aside")
+
+
+class Optimizer(_Section):
+    """AdamW; norms and biases are not decayed unless `decay_all`."""
+
+    lr: float = Field(4e-3, gt=0, description="the highest learning rate")
+    weight_decay: float = Field(0.02, ge=0)
+    decay_all: bool = Field(False, description="decay norms and biases too")
+    clip: float = Field(5.0, gt=0, description="largest norm of the gradient")
+
+
+class Schedule(_Section):
+    """`cosine`: from `lr` to `final * lr`; `plateau`: times 0.1 when the validation loss stands still."""
+
+    kind: Literal["cosine", "plateau"] = "cosine"
+    warmup_steps: int = Field(100, ge=0, description="the rate rises linearly over these steps")
+    final: float = Field(0.01, ge=0, le=1)
+    patience: int = Field(10, ge=1, description="`plateau`: validations without progress")
+
+
+class Recipe(_Section):
+    """Everything that decides a run besides the data."""
+
+    name: str = Field(description="names the run's model")
+    description: str = ""
+    network: NetworkChoice
+    input_scale: Literal[1, 2] = Field(1, description="fixed magnification of every frame")
+    intensity: IntensityRule = Field(
+        default_factory=lambda: IntensityRule(kind="percentile", low=1, high=99),
+        description="sensor counts -> network range",
+    )
+    target: TargetRule = Field(default_factory=TargetRule, description="points -> training target")
+    view: View = Field(default_factory=View)
+    augmentation: Augmentation = Field(default_factory=Augmentation)
+    loss: LossChoice = Field(default_factory=LossChoice)
+    optimizer: Optimizer = Field(default_factory=Optimizer)
+    schedule: Schedule = Field(default_factory=Schedule)
+    decode: DecodeRule = Field(default_factory=DecodeRule)
+    epochs: int = Field(60, ge=1)
+    steps_per_epoch: int | None = Field(None, ge=1, description="none: one view of each frame an epoch")
+    batch: int = Field(16, ge=1)
+    weights: dict[str, float] = Field(
+        default_factory=dict, description="how often a data set's frames are drawn (1: as often as any)"
+    )
+    ema: float | None = Field(0.998, gt=0, lt=1, description="decay of the averaged weights; none: off")
+    validation: float = Field(0.12, gt=0, lt=1, description="part of the training frames that is held out")
+    validate_every: int = Field(1, ge=1, description="epochs between validations")
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _ranges(self) -> Recipe:
+        low, high = self.augmentation.scale
+        if not 0 < low <= high:
+            raise ValueError(f"augmentation.scale: need 0 < low <= high, got {low} and {high}")
+        return self
+
+
+def recipe_names() -> list[str]:
+    """The recipes that ship with the package."""
+    folder = resources.files("dimpoint") / "recipes"
+    return sorted(Path(item.name).stem for item in folder.iterdir() if item.name.endswith(".yaml"))
+
+
+def load_recipe(name_or_file: str, overrides: Iterable[str] = ()) -> Recipe:
+    """Read a shipped recipe by name or any YAML file; `overrides` are `key.sub=value`, values in YAML.
+
+    Raises ConfigError naming the file and key for an unknown key (with the nearest known one), a wrong
+    type or a value out of range.
+    """
+    file, text = _read(name_or_file)
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{file}: a recipe is a mapping of keys to values")
+    for override in overrides:
+        _set(content, override)
+    return parse_recipe(content, file)
+
+
+def parse_recipe(content: dict[str, Any], file: str) -> Recipe:
+    """Validate the content of a recipe; `file` is named in errors."""
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        raise ConfigError(f"{file}: {_explain(error)}") from None
+
+
+def _read(name_or_file: str) -> tuple[str, str]:
+    path = Path(name_or_file)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise ConfigError(f"{path}: no such recipe file")
+        return str(path), path.read_text(encoding="utf-8")
+    if name_or_file not in recipe_names():
+        near = difflib.get_close_matches(name_or_file, recipe_names(), n=1)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        raise ConfigError(
+            f"no recipe '{name_or_file}' (shipped: {', '.join(recipe_names())}; or a .yaml file){hint}"
+        )
+    resource = resources.files("dimpoint") / "recipes" / f"{name_or_file}.yaml"
+    return f"recipe {name_or_file}", resource.read_text(encoding="utf-8")
+
+
+def _set(content: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {override}: write key=value, for example optimizer.lr=1e-3")
+    *parents, last = key.split(".")
+    for parent in parents:
+        content = content.setdefault(parent, {})
+        if not isinstance(content, dict):
+            raise ConfigError(f"--set {override}: '{parent}' has no keys of its own")
+    content[last] = _value(value)
+
+
+def _value(text: str) -> Any:
+    """YAML, and numbers such as 1e-3 that YAML takes for text."""
+    try:
+        return float(text) if "e" in text.lower() else yaml.safe_load(text)
+    except ValueError:
+        return yaml.safe_load(text)
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors():
+        path = [str(part) for part in problem["loc"]]
+        key = ".".join(path)
+        if problem["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(path[-1], _known_keys(path[:-1]), n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else ""
+            lines.append(f"unknown key '{key}'{hint}")
+        elif problem["type"] == "missing":
+            lines.append(f"missing key '{key}'")
+        else:
+            lines.append(f"{key or 'recipe'}: {problem['msg']}, got {problem['input']!r}"[:300])
+    return "; ".join(lines)
+
+
+def _known_keys(path: list[str]) -> list[str]:
+    model: Any = Recipe
+    for part in path:
+        model = model.model_fields[part].annotation if part in model.model_fields else None
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            return []
+    return list(model.model_fields)

@@ -1,0 +1,132 @@
+"""Views: what the network sees of a frame in training, with the points carried along.
+
+One affine map holds scale, turn, flip and crop, so that a frame is resampled at most once, and the same
+map moves the points. Beyond the frame's border lies its mirror image, points included.
+"""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from dimpoint.data.paste import paste_targets
+from dimpoint.training.recipe import Augmentation, Recipe, View
+
+Array = npt.NDArray[np.float32]
+Affine = npt.NDArray[np.float64]  # (2, 3), frame pixels -> view pixels
+_MARGIN = 6.0  # points this far outside a view still shine into it
+
+
+def training_view(frame: Array, points: Array, recipe: Recipe, rng: np.random.Generator) -> tuple[Array, Array]:
+    """A random view of a frame in network range, (size, size) float32, and the points in its pixels.
+
+    frame: (H, W) float32 after the intensity rule. points: (N, 2) x, y.
+    """
+    view, change = recipe.view, recipe.augmentation
+    linear = _random_linear(change, rng)
+    if view.kind == "letterbox":
+        affine = _letterbox(frame.shape, linear, view.size)
+    else:
+        affine = _crop(frame.shape, points, linear * recipe.input_scale, view, rng)
+    seen = cv2.warpAffine(
+        frame,
+        affine,
+        (view.size, view.size),
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REFLECT_101 if view.kind == "crop" else cv2.BORDER_CONSTANT,
+    )
+    around = _with_mirrored(points, frame.shape) if view.kind == "crop" else points
+    moved = _inside(_move(around, affine), view.size)
+    if change.paste_probability and rng.random() < change.paste_probability:
+        count = int(rng.integers(1, change.paste_targets + 1))
+        seen, pasted = paste_targets(seen, rng, count, avoid=moved)
+        moved = np.concatenate([moved, pasted])
+    return _change_counts(seen, change, rng), moved
+
+
+def magnify(frame: Array, factor: int) -> Array:
+    """The fixed magnification of a model, by bilinear interpolation; the frame itself for factor 1."""
+    if factor == 1:
+        return frame
+    height, width = frame.shape
+    bigger: Array = cv2.resize(frame, (width * factor, height * factor), interpolation=cv2.INTER_LINEAR)
+    return bigger
+
+
+def _random_linear(change: Augmentation, rng: np.random.Generator) -> Affine:
+    """The 2x2 part of the affine map."""
+    scale, angle, flip = 1.0, 0.0, 1.0
+    if rng.random() < change.scale_probability:
+        scale = math.exp(rng.uniform(*np.log(change.scale)))
+    if change.quarter_turns:
+        angle += 90.0 * int(rng.integers(4))
+    if change.rotation and rng.random() < change.rotation_probability:
+        angle += rng.uniform(-change.rotation, change.rotation)
+    if change.flips and rng.random() < 0.5:
+        flip = -1.0
+    cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+    return scale * np.array([[flip * cos, -sin], [flip * sin, cos]])
+
+
+def _crop(
+    shape: tuple[int, ...], points: Array, linear: Affine, view: View, rng: np.random.Generator
+) -> Affine:
+    """Place a square: around a target, which may lie anywhere in it, or anywhere in the frame."""
+    height, width = shape
+    middle = np.full(2, (view.size - 1) / 2)
+    if len(points) and rng.random() < view.near_target:
+        centre = points[rng.integers(len(points))].astype(np.float64)
+        middle += rng.uniform(-0.45, 0.45, 2) * view.size
+    else:
+        centre = rng.uniform(0, 1, 2) * (width - 1, height - 1)
+    if np.array_equal(np.abs(linear).round(9), np.abs(linear).round()):
+        # Flips and quarter turns alone must not resample: keep pixels on pixels.
+        linear, centre, middle = linear.round(), np.round(centre), np.round(middle)
+    return _about(centre, middle, linear)
+
+
+def _letterbox(shape: tuple[int, ...], linear: Affine, size: int) -> Affine:
+    """Fit the whole frame into the square, aspect kept, corners on corners as SPIRE's warp has it."""
+    height, width = shape
+    fit = min(size / height, size / width)
+    spread = np.array([(width * fit - 1) / max(width - 1, 1), (height * fit - 1) / max(height - 1, 1)])
+    centre = np.array([(width - 1) / 2, (height - 1) / 2])
+    return _about(centre, np.full(2, (size - 1) / 2), linear * spread)
+
+
+def _about(centre: Affine, middle: Affine, linear: Affine) -> Affine:
+    """The affine map with this linear part that takes `centre` to `middle`."""
+    return np.hstack([linear, (middle - linear @ centre)[:, None]])
+
+
+def _move(points: Array, affine: Affine) -> Array:
+    return (points @ affine[:, :2].T + affine[:, 2]).astype(np.float32)
+
+
+def _inside(points: Array, size: int) -> Array:
+    near: Array = points[((points > -_MARGIN) & (points < size - 1 + _MARGIN)).all(axis=1)]
+    return near
+
+
+def _with_mirrored(points: Array, shape: tuple[int, ...]) -> Array:
+    """The points and their mirror images across the frame's four borders."""
+    if not len(points):
+        return points
+    height, width = shape
+    across = np.concatenate([points, *((2 * x, 0) + points * (-1, 1) for x in (0, width - 1))])
+    return np.concatenate([across, *((0, 2 * y) + across * (1, -1) for y in (0, height - 1))]).astype(
+        np.float32
+    )
+
+
+def _change_counts(seen: Array, change: Augmentation, rng: np.random.Generator) -> Array:
+    """Random contrast, offset and noise."""
+    factor = np.float32(math.exp(rng.uniform(-change.contrast, change.contrast)))
+    seen = seen * factor + np.float32(rng.uniform(-change.offset, change.offset))
+    if change.noise and rng.random() < change.noise_probability:
+        sigma = np.float32(rng.uniform(0, change.noise))
+        seen = seen + sigma * rng.standard_normal(seen.shape, np.float32)
+    return seen
