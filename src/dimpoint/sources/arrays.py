@@ -1,0 +1,93 @@
+"""Any array -> a frame: (H, W), one channel, uint8, uint16 or float32, finite."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from dimpoint.errors import FrameError
+from dimpoint.intensity import FRAME_DTYPES
+
+Pixels = npt.NDArray[Any]
+
+
+def as_frame(array: Pixels, name: str) -> Pixels:
+    """Make a frame of an array, or raise FrameError, which names it by `name`.
+
+    array: (H, W), or (H, W, 1), or (H, W, 3 or 4) with equal colour channels, because whether an array
+    of colours holds RGB or BGR cannot be known; a fourth channel is alpha and is ignored.
+    Returns (H, W) uint8, uint16 or float32 in native byte order: other floats are rounded to the
+    nearest float32, other types are refused. float32 values must be finite.
+    """
+    dtype = frame_dtype(array.dtype, name)
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is counted below
+        frame = np.ascontiguousarray(_one_channel(array, name), dtype)
+    if frame.size == 0:
+        raise FrameError(f"{name}: the frame is empty: shape {frame.shape}; at least 1 x 1 is right")
+    _check_finite(frame, name)
+    return frame
+
+
+def frame_dtype(dtype: np.dtype[Any], name: str) -> np.dtype[Any]:
+    """The type that counts of `dtype` are kept in; FrameError if dtype holds no counts."""
+    native = dtype.newbyteorder("=")
+    if native in FRAME_DTYPES:
+        return native
+    if dtype.kind == "f":
+        return np.dtype(np.float32)
+    raise FrameError(f"{name}: a frame is uint8, uint16 or float32, this is {dtype}; {_remedy(dtype)}")
+
+
+def grey_of_bgr(picture: Pixels) -> Pixels:
+    """A decoded picture, (H, W) or (H, W, 3 or 4) in the order B, G, R, alpha -> (H, W), same type.
+
+    Alpha is ignored. Equal colour channels give that channel exactly, otherwise the grey value is
+    0.299 R + 0.587 G + 0.114 B (ITU-R BT.601), rounded for integers.
+    """
+    if picture.ndim == 2:
+        return picture
+    if _equal_channels(picture):
+        return picture[..., 0]
+    return np.asarray(cv2.cvtColor(np.ascontiguousarray(picture[..., :3]), cv2.COLOR_BGR2GRAY))
+
+
+def _one_channel(array: Pixels, name: str) -> Pixels:
+    if array.ndim == 2:
+        return array
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
+        raise FrameError(f"{name}: a frame is a 2-D array (height, width), got shape {array.shape}")
+    if array.shape[2] == 1 or _equal_channels(array):
+        return array[..., 0]
+    raise FrameError(
+        f"{name}: shape {array.shape} with unequal channels: RGB or BGR cannot be told apart; "
+        "give one grey channel (height, width)"
+    )
+
+
+def _equal_channels(picture: Pixels) -> bool:
+    first = picture[..., 0]
+    return np.array_equal(first, picture[..., 1]) and np.array_equal(first, picture[..., 2])
+
+
+def _check_finite(frame: Pixels, name: str) -> None:
+    if frame.dtype != np.float32 or np.isfinite(frame).all():
+        return
+    nan = int(np.isnan(frame).sum())
+    infinite = int(np.isinf(frame).sum())
+    raise FrameError(
+        f"{name}: {nan} pixels are NaN and {infinite} are infinite as float32, of {frame.size}; "
+        "fill them with finite counts first, such as the median of the frame"
+    )
+
+
+def _remedy(dtype: np.dtype[Any]) -> str:
+    if dtype.kind == "b":
+        return "save it as uint8, 0 and 255"
+    if dtype.kind == "i":
+        return "save it as float32, or as uint16 after adding an offset so that no count is negative"
+    if dtype.kind == "u":
+        return "save it as uint16 if no count is above 65535, else as float32"
+    return "save the grey values as one of these"

@@ -1,0 +1,101 @@
+"""One image file -> one frame."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from dimpoint.errors import FrameError
+from dimpoint.sources.arrays import Pixels, as_frame, grey_of_bgr
+from dimpoint.sources.formats import SUPPORTED_IMAGES, VIDEO_SUFFIXES
+from dimpoint.sources.integrity import JPEG_SIGNATURE, PNG_SIGNATURE, damage
+from dimpoint.sources.tiff import TIFF_SIGNATURES, read_pages
+
+_NPY_SIGNATURE = b"\x93NUMPY"
+_OPENCV_SIGNATURES = (PNG_SIGNATURE, JPEG_SIGNATURE, b"BM")
+
+
+def read_image(path: str | os.PathLike[str]) -> Pixels:
+    """Read a PNG, JPEG, BMP, TIFF (its first page) or .npy file as a frame.
+
+    Returns (H, W) uint8, uint16 or float32, the counts as stored: 16 bits stay 16 bits, and the values
+    of 1, 2 and 4 bit pictures are spread over 0..255. Colour, palette and alpha become one channel by
+    `grey_of_bgr`: alpha ignored, equal channels exactly that channel, else BT.601 grey. A .npy file
+    follows `as_frame`. What the file holds is told from its content, not from its name.
+
+    Orientation tags (EXIF, TIFF) are not applied: coordinates, masks and labels refer to the pixels as
+    stored. Neither are gamma and colour profiles.
+
+    Raises FrameError, which names the file, for what is missing, unreadable, damaged or no picture.
+    """
+    path = Path(path)
+    head = file_head(path)
+    if head.startswith(TIFF_SIGNATURES):
+        return next(pixels for _, pixels in read_pages(path))
+    if head.startswith(_NPY_SIGNATURE):
+        return _read_npy(path)
+    if head.startswith(_OPENCV_SIGNATURES):
+        return _read_with_opencv(path)
+    if not head:
+        raise FrameError(f"{path}: the file is empty; a picture is right: {SUPPORTED_IMAGES}")
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        raise FrameError(f"{path}: a video, where one picture is expected: {SUPPORTED_IMAGES}")
+    raise FrameError(f"{path}: not a picture, whatever its name says; what is read: {SUPPORTED_IMAGES}")
+
+
+def file_head(path: Path) -> bytes:
+    """The first bytes of a file; FrameError if there is no file or it may not be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(16)
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def is_tiff(path: Path) -> bool:
+    """Whether a file's content is TIFF; FrameError as `file_head`."""
+    return file_head(path).startswith(TIFF_SIGNATURES)
+
+
+def _unreadable(path: Path, error: OSError) -> FrameError:
+    if isinstance(error, FileNotFoundError):
+        return FrameError(f"{path}: no such file")
+    if isinstance(error, IsADirectoryError) or path.is_dir():
+        return FrameError(f"{path}: a folder, where a picture file is expected")
+    if isinstance(error, PermissionError):
+        return FrameError(f"{path}: no permission to read it; check the file's access rights")
+    return FrameError(f"{path}: cannot be read: {error.strerror or error}")
+
+
+def _read_npy(path: Path) -> Pixels:
+    try:
+        with path.open("rb") as file:
+            array = np.lib.format.read_array(file, allow_pickle=False)
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    except Exception as error:  # a hostile header can make numpy's parser raise nearly anything
+        raise FrameError(
+            f"{path}: not a readable .npy file ({error}); "
+            "save a 2-D uint8, uint16 or float32 array with numpy.save"
+        ) from error
+    return as_frame(array, str(path))
+
+
+def _read_with_opencv(path: Path) -> Pixels:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    if fault := damage(data):
+        raise FrameError(f"{path}: {fault}; copy or save it again")
+    try:
+        # Decoding from memory: unlike imread it takes any path and reports what it cannot finish.
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise FrameError(f"{path}: cannot be decoded ({error.err}); {SUPPORTED_IMAGES} are read") from None
+    if picture is None:
+        raise FrameError(f"{path}: damaged, or of a kind that is not read; copy it again or save it as PNG")
+    return as_frame(grey_of_bgr(picture), str(path))
