@@ -1,97 +1,103 @@
-"""spire-lite: our light high-resolution encoder for laptops, one response map at stride 2.
+"""spire-lite: dimpoint's own light high-resolution encoder for laptops, one response map at stride 2.
 
 Where the published HRPE keeps one 32-channel branch at 1/4, this network keeps the resolution at which
-a two-pixel target is still visible (1/2), looks further around it on cheap maps (1/4, 1/8, 1/16), and
-adds what those say back, top down. All blocks are depthwise-separable residual units.
+a two-pixel target is still visible (1/2), looks around it on cheap maps (1/4, 1/8, 1/16), and adds what
+those say back, top down. All its blocks are depthwise-separable residual units. Own design.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import ClassVar, Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from dimpoint.networks.blocks import conv_norm
+
 
 class SeparableResidual(nn.Module):
-    """x + BN(1x1(ReLU(BN(1x1(BN(depthwise k x k x)))))): context by the depthwise, mixing by the 1x1s."""
+    """x + a depthwise k x k, then 1x1 out to `expansion` times the channels, ReLU, and 1x1 back."""
 
     def __init__(self, channels: int, kernel: int, expansion: int) -> None:
         super().__init__()
         hidden = channels * expansion
         self.body = nn.Sequential(
-            nn.Conv2d(channels, channels, kernel, padding=kernel // 2, groups=channels, bias=False),
-            nn.BatchNorm2d(channels),
-            nn.Conv2d(channels, hidden, 1, bias=False),
-            nn.BatchNorm2d(hidden),
-            nn.ReLU(),
-            nn.Conv2d(hidden, channels, 1, bias=False),
-            nn.BatchNorm2d(channels),
+            conv_norm(channels, channels, kernel, groups=channels, relu=False),
+            conv_norm(channels, hidden, 1),
+            conv_norm(hidden, channels, 1, relu=False),
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.body(x)
-
-
-def conv_bn_relu(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(),
-    )
+        """(N, channels, H, W) -> the same shape."""
+        out: Tensor = x + self.body(x)
+        return out
 
 
 class SpireLite(nn.Module):
-    """(N, 1, H, W) standardised frames -> (N, 1, H/2, W/2) response logits; H, W multiples of 16.
+    """The light point network; its logits need a sigmoid.
 
-    widths: channels at 1/2, 1/4, 1/8, ...; depths: residual units at each; kernel: depthwise size.
+    widths: channels at 1/2, 1/4, 1/8, ... depths: residual units at each. kernel: size of the depthwise
+    convolutions from 1/4 on (3 at 1/2). expansion: of the residual units.
     """
 
-    channels = 1
-    stride = 2
-    kind = "response"
-    activation = "sigmoid"
+    channels: ClassVar[int] = 1
+    stride: ClassVar[int] = 2
+    kind: ClassVar[Literal["response", "probability"]] = "response"
+    activation: ClassVar[Literal["none", "sigmoid"]] = "sigmoid"
+    mean: ClassVar[tuple[float, ...]] = (0.0,)
+    std: ClassVar[tuple[float, ...]] = (1.0,)
 
     def __init__(
         self,
-        widths: Sequence[int] = (24, 40, 64, 96),
-        depths: Sequence[int] = (2, 3, 4, 3),
+        widths: Sequence[int] = (16, 32, 64, 128),
+        depths: Sequence[int] = (2, 3, 4, 4),
         kernel: int = 5,
         expansion: int = 2,
-        head_depth: int = 1,
     ) -> None:
         super().__init__()
         self.multiple = 2 ** len(widths)
-        self.stem = conv_bn_relu(1, widths[0], 5, stride=2)
-        self.down = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d(a, b, 2, 2, bias=False), nn.BatchNorm2d(b), nn.ReLU()
-            )
-            for a, b in zip(widths[:-1], widths[1:], strict=True)
-        )
+        kernels = [3] + [kernel] * (len(widths) - 1)
+        self.receptive_radius = _receptive_radius(depths, kernels)
+        self.stem = conv_norm(1, widths[0], 5, stride=2)
+        self.down = nn.ModuleList(_halve(fine, coarse) for fine, coarse in pairwise(widths))
         self.stages = nn.ModuleList(
-            nn.Sequential(*(SeparableResidual(width, 3 if i == 0 else kernel, expansion) for _ in range(depth)))
-            for i, (width, depth) in enumerate(zip(widths, depths, strict=True))
+            nn.Sequential(*(SeparableResidual(width, size, expansion) for _ in range(depth)))
+            for width, depth, size in zip(widths, depths, kernels, strict=True)
         )
         self.lateral = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(b, a, 1, bias=False), nn.BatchNorm2d(a))
-            for a, b in zip(widths[:-1], widths[1:], strict=True)
+            conv_norm(coarse, fine, 1, relu=False) for fine, coarse in pairwise(widths)
         )
-        self.refine = nn.ModuleList(
-            nn.Sequential(*(SeparableResidual(a, 3, expansion) for _ in range(head_depth))) for a in widths[:-1]
-        )
+        self.refine = nn.ModuleList(SeparableResidual(fine, 3, expansion) for fine in widths[:-1])
         self.head = nn.Conv2d(widths[0], 1, 3, padding=1)
-        nn.init.constant_(self.head.bias, -4.0)  # a rare target: start from a response near 0.02
+        nn.init.constant_(self.head.bias, -4.0)  # targets are rare: start from a response near 0.02
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, 1, H, W) in network range, H and W multiples of `multiple` -> (N, 1, H / 2, W / 2) logits."""
         features = [self.stages[0](self.stem(x))]
-        for down, stage in zip(self.down, list(self.stages)[1:], strict=True):
-            features.append(stage(down(features[-1])))
-        y = features[-1]
-        for feature, lateral, refine in zip(
-            features[-2::-1], reversed(self.lateral), reversed(self.refine), strict=True
-        ):
-            y = refine(feature + F.interpolate(lateral(y), scale_factor=2.0, mode="bilinear", align_corners=False))
-        out: Tensor = self.head(y)
-        return out
+        for level, down in enumerate(self.down, start=1):
+            features.append(self.stages[level](down(features[-1])))
+        y = features.pop()
+        for level in reversed(range(len(features))):
+            y = F.interpolate(self.lateral[level](y), scale_factor=2.0, mode="bilinear", align_corners=False)
+            y = self.refine[level](features[level] + y)
+        logits: Tensor = self.head(y)
+        return logits
+
+
+def _halve(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 2, 2, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
+    )
+
+
+def _receptive_radius(depths: Sequence[int], kernels: Sequence[int]) -> int:
+    """How far from an input pixel its response can reach, input pixels."""
+    radius = 2.0 + 2.0  # stem and head
+    for level, (depth, kernel) in enumerate(zip(depths, kernels, strict=True), start=1):
+        step = 2**level
+        radius += depth * (kernel // 2) * step
+        if level < len(depths):
+            radius += step + step / 2 * 3  # refine, the halving's and the interpolation's neighbours
+    return int(radius)

@@ -59,7 +59,7 @@ class Sources:
     split: str | None = None
 
     def open(self) -> list[DataSet]:
-        """The training samples; without a `split` a set's `train` split, or all frames if it has no splits."""
+        """The samples of `split`; without one a set's `train` split, or all its frames."""
         return [open_dataset(root, self.split or _default_split(root)) for root in self.roots]
 
 
@@ -68,7 +68,7 @@ def fit(
     sources: Sources,
     out: Path,
     *,
-    machine: Machine = Machine(),  # noqa: B008 - frozen
+    machine: Machine = Machine(),
     resume: bool = False,
     say: Callable[[str], None] = print,
 ) -> Path:
@@ -83,7 +83,8 @@ def fit(
     sets = sources.open()
     _prepare_folder(out, recipe, sources, sets, resume)
     train, validation = split_training(sets, recipe)
-    say(f"{len(train)} training and {len(validation)} validation frames from {', '.join(s.name for s in sets)}")
+    names = ", ".join(part.name for part in sets)
+    say(f"{len(train)} training and {len(validation)} validation frames from {names}")
     network = create(recipe.network.name, **recipe.network.options)
     meta = describe_model(network, recipe, sets)
     views = TrainingViews(load_frames(train, recipe), recipe)

@@ -20,7 +20,9 @@ Affine = npt.NDArray[np.float64]  # (2, 3), frame pixels -> view pixels
 _MARGIN = 6.0  # points this far outside a view still shine into it
 
 
-def training_view(frame: Array, points: Array, recipe: Recipe, rng: np.random.Generator) -> tuple[Array, Array]:
+def training_view(
+    frame: Array, points: Array, recipe: Recipe, rng: np.random.Generator
+) -> tuple[Array, Array]:
     """A random view of a frame in network range, (size, size) float32, and the points in its pixels.
 
     frame: (H, W) float32 after the intensity rule. points: (N, 2) x, y.
@@ -45,15 +47,6 @@ def training_view(frame: Array, points: Array, recipe: Recipe, rng: np.random.Ge
         seen, pasted = paste_targets(seen, rng, count, avoid=moved)
         moved = np.concatenate([moved, pasted])
     return _change_counts(seen, change, rng), moved
-
-
-def magnify(frame: Array, factor: int) -> Array:
-    """The fixed magnification of a model, by bilinear interpolation; the frame itself for factor 1."""
-    if factor == 1:
-        return frame
-    height, width = frame.shape
-    bigger: Array = cv2.resize(frame, (width * factor, height * factor), interpolation=cv2.INTER_LINEAR)
-    return bigger
 
 
 def _random_linear(change: Augmentation, rng: np.random.Generator) -> Affine:

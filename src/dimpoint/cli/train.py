@@ -1,0 +1,106 @@
+"""`dimpoint train` and `dimpoint networks`."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import typer
+
+from dimpoint.errors import ConfigError, MissingExtraError
+
+
+def register(app: typer.Typer) -> None:
+    app.command("train")(train)
+    app.command("networks")(networks)
+    app.command("recipes")(recipes)
+
+
+def require_torch(what: str) -> None:
+    """Raise MissingExtraError unless the training packages are there."""
+    for package in ("torch", "lightning"):
+        if find_spec(package) is None:
+            raise MissingExtraError(what, package, "train")
+
+
+def train(
+    recipe: str = typer.Argument(
+        None, help="A shipped recipe (see `dimpoint recipes`) or a .yaml file; left out with --resume."
+    ),
+    data: list[Path] = typer.Option([], "--data", help="A data set; may be repeated."),
+    out: Path = typer.Option(None, "--out", help="The run's folder: checkpoints, logs, the trained model."),
+    resume: Path = typer.Option(None, "--resume", help="Go on with the run in this folder."),
+    changes: list[str] = typer.Option(
+        [], "--set", help="Change a key of the recipe, for example optimizer.lr=1e-3; may be repeated."
+    ),
+    split: str = typer.Option(None, "--split", help="The split to train on (default: train, or all frames)."),
+    accelerator: str = typer.Option("auto", help="cpu, gpu or auto."),
+    devices: str = typer.Option("auto", help="How many; more than one trains on all of them (DDP)."),
+    precision: str = typer.Option("auto", help="auto, 32-true, bf16-mixed or 16-mixed."),
+    threads: int = typer.Option(None, min=1, help="Threads of the processor; default: all cores."),
+    workers: int = typer.Option(0, min=0, help="Processes that prepare views; 0: the training process."),
+) -> None:
+    """Train a detector from points or masks; the end gives model.onnx and model.safetensors."""
+    require_torch("training")
+    import json
+
+    from dimpoint.training.fit import Machine, Sources, fit
+    from dimpoint.training.recipe import load_recipe
+
+    if resume is not None:
+        if recipe or data or out or changes or split:
+            raise ConfigError("--resume takes recipe and data from the run; give nothing else with it")
+        if not (resume / "run.json").is_file():
+            raise ConfigError(f"{resume}: no run to resume (no run.json)")
+        recorded = json.loads((resume / "run.json").read_text(encoding="utf-8"))["sources"]
+        data, split, out = [Path(root) for root in recorded["roots"]], recorded["split"], resume
+        chosen = load_recipe(str(resume / "recipe.yaml"))
+    else:
+        if not recipe or not data or out is None:
+            raise ConfigError(
+                "write: dimpoint train RECIPE --data DIR --out DIR, or: dimpoint train --resume DIR"
+            )
+        chosen = load_recipe(recipe, changes)
+    machine = Machine(
+        accelerator, int(devices) if devices.isdigit() else devices, precision, threads, workers
+    )
+    try:
+        fit(chosen, Sources(data, split), out, machine=machine, resume=resume is not None)
+    except (KeyboardInterrupt, SystemExit):
+        typer.echo(f"stopped; the last finished epoch is kept: dimpoint train --resume {out}", err=True)
+        raise typer.Exit(130) from None
+
+
+def networks(as_json: bool = typer.Option(False, "--json", help="Print JSON.")) -> None:
+    """List the networks that can be trained, with parameters and multiply-adds."""
+    require_torch("listing the networks")
+    import json
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from dimpoint.networks import describe
+
+    rows = describe()
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1))
+        return
+    table = Table("network", "parameters", "GMACs at 512x512", "output")
+    for row in rows:
+        output = f"{row['kind']} at 1/{row['stride']}"
+        table.add_row(row["name"], f"{row['parameters']:,}", f"{row['macs'] / 1e9:.2f}", output)
+    Console().print(table)
+
+
+def recipes() -> None:
+    """List the recipes that ship with the package."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from dimpoint.training.recipe import load_recipe, recipe_names
+
+    table = Table("recipe", "network", "what it is")
+    for name in recipe_names():
+        recipe = load_recipe(name)
+        table.add_row(name, recipe.network.name, recipe.description)
+    Console().print(table)
