@@ -16,7 +16,7 @@ from dimpoint.data.coco import read_points
 from dimpoint.data.hashing import hash_frames, hash_labels
 from dimpoint.data.layout import Layout, find_layout
 from dimpoint.data.masks import centroids, fit_mask, read_mask_file
-from dimpoint.errors import DataError, FrameError
+from dimpoint.errors import DataError
 
 Labels = Literal["auto", "masks", "points"]
 
@@ -148,14 +148,15 @@ def split_names(layout: Layout, split: str) -> list[str]:
 
 def frame_size(path: Path) -> tuple[int, int]:
     """A frame's (height, width), from the header of a PNG, else by reading the frame."""
-    if path.suffix.lower() == ".png":
-        with path.open("rb") as file:
-            header = file.read(24)
-        if header[12:16] == b"IHDR" and len(header) == 24:
-            return int.from_bytes(header[20:24]), int.from_bytes(header[16:20])
-        raise FrameError(f"{path}: not a PNG file")
     from dimpoint.sources import read_image
 
+    try:
+        with path.open("rb") as file:
+            header = file.read(24)
+    except OSError:  # reading the frame says what is wrong
+        header = b""
+    if len(header) == 24 and header[12:16] == b"IHDR":
+        return int.from_bytes(header[20:24]), int.from_bytes(header[16:20])
     height, width = read_image(path).shape
     return height, width
 

@@ -116,7 +116,9 @@ def _describe_values(values: npt.NDArray[Any]) -> str:
     levels = np.unique(values)
     others = levels[(levels != 0) & (levels != 255)]
     shown = ", ".join(f"{value:g}" for value in others[:5]) + (", …" if len(others) > 5 else "")
-    return f"holds {len(others)} values other than 0 and 255: {shown}"
+    marked, kept = len(centroids(values > 0)), len(centroids(values))
+    lost = f"; {marked - kept} of {marked} marked spots are below the threshold" if kept < marked else ""
+    return f"holds {len(others)} values other than 0 and 255: {shown}{lost}"
 
 
 def _describe_resize(mask: npt.NDArray[np.bool_], fitted: npt.NDArray[np.bool_]) -> str:

@@ -70,7 +70,7 @@ def clean_mask(values: npt.NDArray[Any], file: str | Path) -> npt.NDArray[np.boo
     if mask.any() or not values.any():
         return mask
     if len(np.unique(values)) == 2:
-        return values > values.min()
+        return np.asarray(values > values.min(), np.bool_)
     raise DataError(f"{file}: several mask values, none above {MASK_THRESHOLD}")
 
 

@@ -1,0 +1,105 @@
+"""`dimpoint data`: check a data set, repair it, and turn its masks into points."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from dimpoint.cli import synth
+
+if TYPE_CHECKING:
+    from dimpoint.data.check import Report
+    from dimpoint.data.repair import Repair
+
+data_app = typer.Typer(help="Check, repair, convert and make data sets.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command group `dimpoint data`."""
+    app.add_typer(data_app, name="data")
+
+
+synth.add_to(data_app)
+
+
+@data_app.command("check")
+def check(
+    folder: Path = typer.Argument(metavar="DIR", help="The data set: images, masks, img_idx or points.json."),
+    repair: Path | None = typer.Option(None, metavar="OUT", help="Write a clean copy to this new folder."),
+    as_json: bool = typer.Option(False, "--json", help="Print the report as JSON."),
+) -> None:
+    """Report what is wrong with a data set; exit code 1 if something is (with --repair: if it stays so)."""
+    import json
+    from dataclasses import asdict
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from dimpoint.data.check import check_dataset
+    from dimpoint.data.repair import repair as write_copy
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("frames", total=None)
+        report = check_dataset(folder, lambda done, total: bar.update(task, completed=done, total=total))
+    repaired = write_copy(report, repair) if repair is not None else None
+    if as_json:
+        record = report.to_dict() | ({"repair": asdict(repaired)} if repaired else {})
+        typer.echo(json.dumps(record, indent=1, ensure_ascii=False))
+    else:
+        _print_report(report)
+        if repaired is not None:
+            _print_repair(repaired, repair)
+    if repaired.unrepaired if repaired is not None else report.errors:
+        raise typer.Exit(1)
+
+
+@data_app.command("points")
+def points(
+    folder: Path = typer.Argument(metavar="DIR", help="The data set: images and masks."),
+    out: Path | None = typer.Option(
+        None, metavar="FILE", help="COCO file to write.  [default: DIR/points.json]"
+    ),
+) -> None:
+    """Write the point labels of a data set's masks, the centroid of each target, as a COCO keypoints file."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from dimpoint.data.points import points_from_masks
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("masks", total=None)
+        path, frames, targets = points_from_masks(
+            folder, out, lambda done, total: bar.update(task, completed=done, total=total)
+        )
+    typer.echo(f"{path}: {targets} points in {frames} frames")
+
+
+def _print_report(report: Report) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    if report.findings:
+        table = Table("", "what", "file", "found")
+        for finding in report.findings:
+            style = "red" if finding.severity == "error" else "dim"
+            where = escape(report.file_of(finding))
+            table.add_row(f"[{style}]{finding.severity}[/]", finding.kind, where, escape(finding.message))
+        Console().print(table)
+    frames, masks = len(report.frames), len(report.layout.masks)
+    infos = len(report.findings) - report.errors
+    typer.echo(
+        f"{report.layout.root}: {frames} frames, {masks} masks, {report.errors} wrong, {infos} to know"
+    )
+
+
+def _print_repair(repaired: Repair, out: Path | None) -> None:
+    for change in repaired.changes:
+        typer.echo(f"{change.file}: {change.action} ({change.reason})")
+    for line in repaired.unrepaired:
+        typer.echo(f"not repaired: {line}")
+    typer.echo(
+        f"clean copy in {out}; changed: {len(repaired.changes)}, not repaired: {len(repaired.unrepaired)}"
+    )
