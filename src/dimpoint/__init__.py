@@ -1,5 +1,62 @@
-"""dimpoint: find dim point-like targets in infrared frames."""
+"""dimpoint: find dim point-like targets in infrared frames.
+
+    import dimpoint
+    detector = dimpoint.load()
+    detector(frame).xy  # (N, 2) float32, x and y of the targets
+
+The public names are imported when they are first used, so that `import dimpoint` stays light.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from dimpoint import networks as networks
+    from dimpoint.detections import Detections as Detections
+    from dimpoint.detections import read_detections as read_detections
+    from dimpoint.detector import Detector as Detector
+    from dimpoint.errors import DimpointError as DimpointError
+
 __version__ = "0.1.0"
+
+_HOMES = {
+    "Detections": "dimpoint.detections",
+    "Detector": "dimpoint.detector",
+    "DimpointError": "dimpoint.errors",
+    "read_detections": "dimpoint.detections",
+}
+_MODULES = ("networks",)
+
+__all__ = ["Detections", "Detector", "DimpointError", "load", "networks", "read_detections"]
+
+
+def load(
+    model: str | Path | None = None,
+    *,
+    threshold: float | None = None,
+    threads: int | None = None,
+    memory_mb: int = 1024,
+) -> Detector:
+    """A `Detector` of the shipped default model, of a shipped model by name, or of an ONNX model file.
+
+    The options are those of `Detector`. Raises ModelFileError if there is no such model.
+    """
+    from dimpoint.detector import Detector
+
+    return Detector(model, threshold=threshold, threads=threads, memory_mb=memory_mb)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"dimpoint.{name}")
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'dimpoint' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

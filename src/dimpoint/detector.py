@@ -1,0 +1,220 @@
+"""`Detector`: frames of any size in, targets out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from pydantic import ValidationError
+
+from dimpoint.backends import Backend
+from dimpoint.decode import Peaks, decode
+from dimpoint.detections import Detections
+from dimpoint.errors import ConfigError, ModelFileError
+from dimpoint.model_meta import DecodeRule, ModelMeta
+from dimpoint.sources.arrays import as_frame
+from dimpoint.tiling import Span, Tile, plan_tiles
+
+_BYTES_PER_PIXEL = 512  # of a network at work; spire-lite takes 200, spire 300, full-resolution hosts more
+
+_Limits = tuple[float, float]
+
+
+class Detector:
+    """Finds the targets of a frame with a model.
+
+    model: a shipped model's name, an ONNX model file, a backend, or None for the shipped default.
+    threshold: least score of a detection, instead of the model's own. threads: of the processor; None
+    takes all cores. memory_mb: what the network may use for one run, roughly; a frame that needs more
+    is cut into overlapping tiles, whose responses are put together before decoding, so that a seam
+    neither loses nor doubles a target. Where a network looks at the whole of its input (spire's
+    squeeze-excitation) a tile's responses differ a little from the whole frame's.
+
+    Raises ModelFileError for a model that is not there or cannot be used, ConfigError for a wrong option.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | Backend | None = None,
+        *,
+        threshold: float | None = None,
+        threads: int | None = None,
+        memory_mb: int = 1024,
+    ) -> None:
+        if memory_mb < 1:
+            raise ConfigError(f"memory_mb must be at least 1, got {memory_mb}")
+        if threads is not None and threads < 1:
+            raise ConfigError(f"threads must be at least 1, got {threads}")
+        self._backend = _backend(model, threads)
+        self.meta: ModelMeta = self._backend.meta
+        self.rule = _rule(self.meta.decode, threshold)
+        self._pixels = memory_mb * 2**20 // _BYTES_PER_PIXEL
+
+    def __call__(self, frame: npt.NDArray[Any]) -> Detections:
+        """The targets of a frame, (H, W) uint8, uint16 or float32; `dimpoint.sources.arrays` says what else.
+
+        Raises FrameError for an array that is no frame: empty, of another shape or type, not finite.
+        """
+        frame = as_frame(frame, "frame")
+        limits = self.meta.intensity.limits(frame)
+        return self._detections(frame, self._response(frame, limits))
+
+    def detect_many(self, frames: Iterable[npt.NDArray[Any]], batch: int = 4) -> Iterator[Detections]:
+        """The targets of each frame, in order; up to `batch` frames of one padded size run together."""
+        if batch < 1:
+            raise ConfigError(f"batch must be at least 1, got {batch}")
+        waiting: list[npt.NDArray[Any]] = []
+        for number, array in enumerate(frames):
+            frame = as_frame(array, f"frame number {number}")
+            size = self._padded(frame.shape)
+            most = min(batch, self._pixels // math.prod(size))
+            if waiting and (size != self._padded(waiting[0].shape) or len(waiting) >= most):
+                yield from self._together(waiting)
+                waiting = []
+            waiting.append(frame)
+        if waiting:
+            yield from self._together(waiting)
+
+    def _together(self, frames: list[npt.NDArray[Any]]) -> Iterator[Detections]:
+        if len(frames) == 1:
+            yield self(frames[0])
+            return
+        height, width = self._padded(frames[0].shape)
+        whole = Tile(Span(0, height, 0, height), Span(0, width, 0, width))
+        intensity = self.meta.intensity
+        inputs = [self._input(frame, intensity.limits(frame), whole) for frame in frames]
+        for frame, response in zip(frames, self._run(np.stack(inputs)), strict=True):
+            yield self._detections(frame, response)
+
+    def _response(self, frame: npt.NDArray[Any], limits: _Limits) -> npt.NDArray[np.float32]:
+        """The map of the padded frame, whole or put together from the cores of its tiles."""
+        height, width = self._padded(frame.shape)
+        tiles = plan_tiles(
+            height, width, pixels=self._pixels, margin=self.meta.receptive_radius, multiple=self._unit
+        )
+        if len(tiles) == 1:
+            return self._run_one(self._input(frame, limits, tiles[0]))
+        stride = self.meta.stride
+        response = np.empty((height // stride, width // stride), np.float32)
+        for tile in tiles:
+            part = self._run_one(self._input(frame, limits, tile))
+            response[_core(tile.rows, stride), _core(tile.columns, stride)] = part[
+                _core(tile.rows, stride, tile.rows.start), _core(tile.columns, stride, tile.columns.start)
+            ]
+        return response
+
+    def _input(self, frame: npt.NDArray[Any], limits: _Limits, tile: Tile) -> npt.NDArray[np.float32]:
+        """What the network sees of a tile, (1, height, width): counts mapped, magnified, mirrored outwards.
+
+        Only this part of the frame becomes float32.
+        """
+        scale = self.meta.input_scale
+        rows = _source(tile.rows, scale, frame.shape[0])
+        columns = _source(tile.columns, scale, frame.shape[1])
+        part = self.meta.intensity.apply(frame[rows, columns], limits)
+        if scale > 1:
+            part = _float32(cv2.resize(part, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR))
+            top, left = tile.rows.start - rows.start * scale, tile.columns.start - columns.start * scale
+            part = part[top : top + _length(tile.rows), left : left + _length(tile.columns)]
+        below = _length(tile.rows) - part.shape[0]
+        right = _length(tile.columns) - part.shape[1]
+        if below or right:
+            part = _float32(cv2.copyMakeBorder(part, 0, below, 0, right, cv2.BORDER_REFLECT_101))
+        return part[None]
+
+    def _run_one(self, pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """(1, H, W) -> (H / stride, W / stride)."""
+        response: npt.NDArray[np.float32] = self._run(pixels[None])[0]
+        return response
+
+    def _run(self, inputs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """(N, 1, H, W) -> (N, H / stride, W / stride) responses or probabilities."""
+        count, _, height, width = inputs.shape
+        outputs = self._backend.run(np.ascontiguousarray(inputs))
+        expected = (count, 1, height // self.meta.stride, width // self.meta.stride)
+        if outputs.shape != expected:
+            raise ModelFileError(
+                f"model '{self.meta.name}': output of shape {outputs.shape} for input {inputs.shape}, "
+                f"its metadata (stride {self.meta.stride}) says {expected}"
+            )
+        if not np.isfinite(outputs).all():
+            raise ModelFileError(f"model '{self.meta.name}': NaN or infinite output; its weights are damaged")
+        responses = outputs[:, 0]
+        return _sigmoid(responses) if self.meta.activation == "sigmoid" else responses
+
+    def _detections(self, frame: npt.NDArray[Any], response: npt.NDArray[np.float32]) -> Detections:
+        """Decode the part of the map that lies on the frame, not on its padding."""
+        height, width = frame.shape
+        scale, stride = self.meta.input_scale, self.meta.stride
+        on_frame = response[: -(-height * scale // stride), : -(-width * scale // stride)]
+        peaks = decode(on_frame, self.rule)
+        return _in_frame(peaks, frame.shape, stride, scale, self.meta.name)
+
+    @property
+    def _unit(self) -> int:
+        """Padded sizes and tile starts are multiples of this: whole map and, magnified, frame pixels."""
+        return math.lcm(self.meta.multiple, self.meta.stride, self.meta.input_scale)
+
+    def _padded(self, shape: tuple[int, ...]) -> tuple[int, int]:
+        height, width = (-(-side * self.meta.input_scale // self._unit) * self._unit for side in shape)
+        return height, width
+
+
+def _backend(model: str | Path | Backend | None, threads: int | None) -> Backend:
+    if model is None or isinstance(model, str | Path):
+        from dimpoint.backends.onnx import OnnxBackend
+        from dimpoint.models import default_model, resolve_model
+
+        return OnnxBackend(default_model() if model is None else resolve_model(model), threads=threads)
+    return model
+
+
+def _rule(rule: DecodeRule, threshold: float | None) -> DecodeRule:
+    if threshold is None:
+        return rule
+    try:
+        return DecodeRule.model_validate({**rule.model_dump(), "threshold": threshold})
+    except ValidationError:
+        raise ConfigError(f"threshold must lie in 0..1, got {threshold}") from None
+
+
+def _float32(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """OpenCV's results, whose type its annotations do not tell."""
+    return np.asarray(array, np.float32)
+
+
+def _length(span: Span) -> int:
+    return span.stop - span.start
+
+
+def _core(span: Span, stride: int, origin: int = 0) -> slice:
+    """The map pixels of a span's core, counted from the input pixel `origin`."""
+    return slice((span.core_start - origin) // stride, (span.core_stop - origin) // stride)
+
+
+def _source(span: Span, scale: int, size: int) -> slice:
+    """The frame pixels that a span of the input is made of; magnified, with one more around for the slope."""
+    around = 0 if scale == 1 else 1
+    return slice(max(span.start // scale - around, 0), min(-(-span.stop // scale) + around, size))
+
+
+def _sigmoid(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    from scipy.special import expit
+
+    probabilities: npt.NDArray[np.float32] = expit(logits)
+    return probabilities
+
+
+def _in_frame(peaks: Peaks, shape: tuple[int, ...], stride: int, scale: int, model: str) -> Detections:
+    """Map pixels -> pixels of the original frame; magnified pixels are halves around the same centre."""
+    height, width = shape
+    xy = (peaks.xy * stride + 0.5) / scale - 0.5
+    xy = np.clip(xy, 0, np.array([width - 1, height - 1]))
+    areas = None if peaks.areas is None else peaks.areas * np.float32((stride / scale) ** 2)
+    scores = np.clip(peaks.scores, 0, 1)
+    return Detections(xy.astype(np.float32), scores, areas, width=width, height=height, model=model)
