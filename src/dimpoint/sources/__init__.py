@@ -2,6 +2,22 @@
 
 from __future__ import annotations
 
+from dimpoint.sources.arrays import as_frame
+from dimpoint.sources.files import FoundFiles, find_files
+from dimpoint.sources.formats import FRAME_SUFFIXES, SUPPORTED_FORMATS
+from dimpoint.sources.frames import Frame, Source, Sources, count_frames, frames_from
 from dimpoint.sources.images import read_image
 
-__all__ = ["read_image"]
+__all__ = [
+    "FRAME_SUFFIXES",
+    "SUPPORTED_FORMATS",
+    "FoundFiles",
+    "Frame",
+    "Source",
+    "Sources",
+    "as_frame",
+    "count_frames",
+    "find_files",
+    "frames_from",
+    "read_image",
+]

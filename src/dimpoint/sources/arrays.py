@@ -58,7 +58,10 @@ def _one_channel(array: Pixels, name: str) -> Pixels:
     if array.ndim == 2:
         return array
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
-        raise FrameError(f"{name}: a frame is a 2-D array (height, width), got shape {array.shape}")
+        raise FrameError(
+            f"{name}: a frame is a 2-D array (height, width), got shape {array.shape}; "
+            "give each frame of a stack by itself"
+        )
     if array.shape[2] == 1 or _equal_channels(array):
         return array[..., 0]
     raise FrameError(

@@ -64,7 +64,7 @@ def _unreadable(path: Path, error: OSError) -> FrameError:
     if isinstance(error, FileNotFoundError):
         return FrameError(f"{path}: no such file")
     if isinstance(error, IsADirectoryError) or path.is_dir():
-        return FrameError(f"{path}: a folder, where a picture file is expected")
+        return FrameError(f"{path}: a folder, where a file is expected")
     if isinstance(error, PermissionError):
         return FrameError(f"{path}: no permission to read it; check the file's access rights")
     return FrameError(f"{path}: cannot be read: {error.strerror or error}")

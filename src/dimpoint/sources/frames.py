@@ -1,0 +1,179 @@
+"""Everything that holds frames -> one stream of frames."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from dimpoint.errors import DimpointError, FrameError
+from dimpoint.sources.arrays import Pixels, as_frame
+from dimpoint.sources.files import find_files
+from dimpoint.sources.formats import VIDEO_SUFFIXES
+from dimpoint.sources.images import is_tiff, read_image
+from dimpoint.sources.tiff import count_pages, read_pages
+from dimpoint.sources.video import count_video_frames, read_video
+
+_log = logging.getLogger(__name__)
+
+Source: TypeAlias = str | os.PathLike[str] | npt.NDArray[Any]
+Sources: TypeAlias = Source | Sequence[Source]
+OnError: TypeAlias = Callable[[str, DimpointError], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One frame and where it comes from.
+
+    file: as the user would recognise it: the path as given, "clip.mp4#000123" for a video frame or a
+    page of a TIFF, "array", "array[2]" or "array#000005" for arrays.
+    pixels: (H, W) uint8, uint16 or float32. path: the file, None for an array.
+    index: the number of the frame, page or stack layer from 0; None where there is only one.
+    """
+
+    file: str
+    pixels: Pixels
+    path: Path | None = None
+    index: int | None = None
+
+
+@dataclass(frozen=True)
+class _Item:
+    name: str
+    content: Path | Pixels
+
+
+def frames_from(
+    sources: Sources, *, recursive: bool = False, on_error: OnError | None = None
+) -> Iterator[Frame]:
+    """The frames of files, folders, globs, videos and arrays, in order, one in memory at a time.
+
+    sources: one source or a sequence of them. A path, folder or glob gives the files of `find_files`
+    (`recursive` enters sub-folders; what is passed over is logged), a multi-page TIFF or a video all its
+    frames. A 2-D array is one frame. A 3-D array is a stack (N, H, W), unless its last axis is 4 or less:
+    then it is one picture, see `as_frame`. A .npy file holds one frame, never a stack.
+
+    on_error: called with the file's name and the error for what cannot be read, which is then passed
+    over; without it the error is raised. Missing paths are met at the call, damage while iterating.
+
+    Raises FrameError, which names the file and what would be right; MissingExtraError for video
+    without PyAV.
+    """
+    return _read(list(_items(sources, recursive, on_error)), on_error)
+
+
+def count_frames(sources: Sources, *, recursive: bool = False) -> int | None:
+    """How many frames `frames_from` will give, from headers alone; None if a video does not say.
+
+    For a progress bar: a damaged file may count although it cannot be read; what is missing does not.
+    """
+    total = 0
+    for item in _items(sources, recursive, _ignore):
+        count = _count(item.content)
+        if count is None:
+            return None
+        total += count
+    return total
+
+
+def _items(sources: Sources, recursive: bool, on_error: OnError | None) -> Iterator[_Item]:
+    """Files and arrays in order, by name."""
+    if isinstance(sources, str | os.PathLike | np.ndarray):
+        named: list[tuple[str, Source]] = [("array", sources)]
+    elif isinstance(sources, Sequence):
+        named = [(f"array[{position}]", source) for position, source in enumerate(sources)]
+    else:
+        raise FrameError(_not_a_source(sources))
+    for name, source in named:
+        if isinstance(source, np.ndarray):
+            yield _Item(name, source)
+        elif isinstance(source, str | os.PathLike):
+            yield from _file_items(source, recursive, on_error)
+        else:
+            raise FrameError(_not_a_source(source))
+
+
+def _not_a_source(source: object) -> str:
+    return (
+        "a source is a path, a folder, a glob or a numpy array, or a list of these; "
+        f"got {type(source).__name__}"
+    )
+
+
+def _file_items(source: str | os.PathLike[str], recursive: bool, on_error: OnError | None) -> Iterator[_Item]:
+    try:
+        found = find_files(source, recursive=recursive)
+    except FrameError as error:
+        if on_error is None:
+            raise
+        on_error(os.fspath(source), error)
+        return
+    if found.skipped:
+        names = ", ".join(path.name for path in found.skipped[:5])
+        _log.info("%s: skipped %d files that are no frames: %s", source, len(found.skipped), names)
+    yield from (_Item(str(path), path) for path in found.files)
+
+
+def _ignore(_name: str, _error: DimpointError) -> None:
+    """Counting passes over what reading will report."""
+
+
+def _read(items: list[_Item], on_error: OnError | None) -> Iterator[Frame]:
+    for item in items:
+        try:
+            yield from _frames_of(item)
+        except DimpointError as error:
+            if on_error is None:
+                raise
+            on_error(item.name, error)
+
+
+def _frames_of(item: _Item) -> Iterator[Frame]:
+    name, content = item.name, item.content
+    if isinstance(content, np.ndarray):
+        for index, layer in _layers(content):
+            yield Frame(_numbered(name, index), as_frame(layer, _numbered(name, index)), None, index)
+    elif _is_video(content):
+        for index, pixels in enumerate(read_video(content)):
+            yield Frame(_numbered(name, index), pixels, content, index)
+    elif is_tiff(content):
+        for page, pixels in read_pages(content):
+            yield Frame(_numbered(name, page), pixels, content, page)
+    else:
+        yield Frame(name, read_image(content), content)
+
+
+def _count(content: Path | Pixels) -> int | None:
+    if isinstance(content, np.ndarray):
+        return len(content) if _is_stack(content) else 1
+    if _is_video(content):
+        return count_video_frames(content)
+    try:
+        return count_pages(content) if is_tiff(content) else 1
+    except FrameError:
+        return 0
+
+
+def _is_video(path: Path) -> bool:
+    return path.suffix.lower() in VIDEO_SUFFIXES
+
+
+def _is_stack(array: Pixels) -> bool:
+    return array.ndim == 3 and array.shape[2] > 4
+
+
+def _layers(array: Pixels) -> Iterator[tuple[int | None, Pixels]]:
+    if _is_stack(array):
+        yield from enumerate(array)
+    else:
+        yield None, array
+
+
+def _numbered(name: str, index: int | None) -> str:
+    return name if index is None else f"{name}#{index:06d}"

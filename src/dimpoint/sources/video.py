@@ -1,0 +1,144 @@
+"""Video files -> frames, one at a time.
+
+- Grey formats (gray, gray10, gray12, gray14, gray16) give the counts as stored: 8 bits as uint8, more as
+  uint16, without scaling.
+- YUV gives the luma as full-range grey: luma marked or taken as limited range (16..235, the usual case) is
+  stretched to 0..255, which saturates what lies outside it; full range stays as it is. More than 8 bits
+  become uint16 over 0..65535.
+- RGB and palette formats become grey as in image files.
+
+Rotation tags are not applied, as in image files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dimpoint.errors import DimpointError, FrameError, MissingExtraError
+from dimpoint.sources.arrays import Pixels, as_frame, grey_of_bgr
+from dimpoint.sources.formats import SUPPORTED_FORMATS
+from dimpoint.sources.images import file_head
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from av import VideoFrame
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+
+
+def read_video(path: Path) -> Iterator[Pixels]:
+    """The frames of a video's first video stream, (H, W) uint8, uint16 or float32, in order.
+
+    One frame is in memory at a time. Raises FrameError where the file is no video, at the first damaged
+    frame, and after the last frame of a file that was cut; MissingExtraError without PyAV.
+    """
+    file_head(path)  # says better than FFmpeg why a file cannot be opened
+    av = _import_av()
+    number = 0
+    try:
+        with av.open(str(path)) as container:
+            stream = _video_stream(container, path)
+            time = None
+            for frame in _whole_frames(container, stream):
+                yield as_frame(_grey(frame), f"{path}, frame {number}")
+                number += 1
+                time = frame.time
+            _check_complete(container, stream, time)
+    except (av.error.FFmpegError, _DamageError) as error:
+        raise FrameError(_complaint(path, number, error)) from error
+
+
+def count_video_frames(path: Path) -> int | None:
+    """The number of frames that the header states; None if it states none or cannot be read."""
+    try:
+        file_head(path)
+        av = _import_av()
+    except DimpointError:
+        return None
+    try:
+        with av.open(str(path)) as container:
+            return _video_stream(container, path).frames or None
+    except (av.error.FFmpegError, FrameError):
+        return None
+
+
+class _DamageError(Exception):
+    """A frame or packet that FFmpeg marks as damaged, or a file that ends too early."""
+
+
+def _import_av() -> ModuleType:
+    try:
+        import av
+    except ImportError:
+        raise MissingExtraError("reading video", "av", "video") from None
+    return av
+
+
+def _video_stream(container: InputContainer, path: Path) -> VideoStream:
+    if not container.streams.video:
+        raise FrameError(f"{path}: holds no video stream; what is read: {SUPPORTED_FORMATS}")
+    return container.streams.video[0]
+
+
+def _whole_frames(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+    """Decode up to the first damage, which some codecs would conceal by repeating older pixels."""
+    for packet in container.demux(stream):
+        if packet.is_corrupt:
+            yield from stream.decode(None)  # the frames that the decoder still holds are whole
+            raise _DamageError("a damaged packet")
+        for frame in stream.decode(packet):
+            if frame.is_corrupt:
+                raise _DamageError("a damaged frame")
+            yield frame
+
+
+def _check_complete(container: InputContainer, stream: VideoStream, time: float | None) -> None:
+    """Compare the time of the last frame with the length that the header of a Matroska file states.
+
+    FFmpeg reports a cut in other containers itself. With sound, the length may be that of the sound.
+    """
+    if time is None:
+        raise _DamageError("no frame in it")
+    if "matroska" not in container.format.name or len(container.streams) > 1:
+        return
+    if container.duration is None or not stream.average_rate:
+        return
+    missing = (container.duration / 1e6 - time) * float(stream.average_rate) - 1
+    if missing > 2:  # the length of the last frame is a guess
+        raise _DamageError(f"the file is cut, about {missing:.0f} frames are missing")
+
+
+def _complaint(path: Path, number: int, error: Exception) -> str:
+    reason = getattr(error, "strerror", None) or str(error)
+    if number == 0:
+        return f"{path}: no video that can be read ({reason}); what is read: {SUPPORTED_FORMATS}"
+    return f"{path}: the video is damaged after {number} frames ({reason}); copy or save it again"
+
+
+def _grey(frame: VideoFrame) -> Pixels:
+    """One channel of a decoded frame, as the head of this file says."""
+    pixel = frame.format
+    if pixel.name.startswith("gray"):
+        return _stored_counts(frame)
+    bits = max(component.bits for component in pixel.components)
+    if pixel.is_rgb or pixel.has_palette:
+        rgb = frame.to_ndarray(format="rgb24" if bits <= 8 else "rgb48le")
+        return grey_of_bgr(rgb[..., ::-1])
+    return _stored_counts(frame.reformat(format="gray" if bits <= 8 else "gray16le"))
+
+
+def _stored_counts(frame: VideoFrame) -> Pixels:
+    """The only plane of a grey frame; its rows may be padded."""
+    kind = "f" if frame.format.name.startswith("grayf") else "u"
+    order = ">" if frame.format.is_big_endian else "<"
+    dtype = np.dtype(f"{order}{kind}{(frame.format.components[0].bits + 7) // 8}")
+    plane = frame.planes[0]
+    rows: Pixels = np.frombuffer(memoryview(plane), dtype).reshape(
+        frame.height, plane.line_size // dtype.itemsize
+    )
+    return rows[:, : frame.width].copy()
