@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from dimpoint.errors import FrameError
 
 FRAME_DTYPES = (np.uint8, np.uint16, np.float32)
+_TINY = float(np.finfo(np.float32).tiny)  # a smaller span has no inverse in float32
 _ROWS_AT_ONCE = 512  # bounds the memory of a histogram over a 10,000 x 10,000 frame
 
 
@@ -25,11 +26,13 @@ class IntensityRule(BaseModel):
     - `dtype`: 0 and the largest value of the data type (255, 65535; 1 for float32) become 0 and 1.
     - `range`: the counts `low` and `high` become 0 and 1.
     - `percentile`: each frame's own percentiles `low` and `high` become 0 and 1, but at least
-      `min_span` counts are spread over that range (integer frames only), so that a flat frame's noise
-      is not blown up without bound.
+      `min_span` counts are spread over that range, so that a flat frame's noise is not blown up without
+      bound. That holds for integers; float frames have no natural count, so there the frame's least and
+      largest value take over where the percentiles are equal, and a constant frame becomes 0.5.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Infinity is refused because JSON, in which the rule travels, cannot hold it.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     kind: Literal["dtype", "range", "percentile"] = "dtype"
     low: float = Field(0.0, description="counts for `range`, percent for `percentile`; unused for `dtype`")
@@ -41,7 +44,7 @@ class IntensityRule(BaseModel):
     def _ordered(self) -> IntensityRule:
         if self.kind != "dtype" and not self.low < self.high:
             raise ValueError(f"low ({self.low}) must be below high ({self.high})")
-        if self.kind == "percentile" and not (0 <= self.low and self.high <= 100):
+        if self.kind == "percentile" and not (self.low >= 0 and self.high <= 100):
             raise ValueError(f"percentiles lie in 0..100, got {self.low} and {self.high}")
         return self
 
@@ -53,12 +56,9 @@ class IntensityRule(BaseModel):
         if self.kind == "dtype":
             return 0.0, 1.0 if frame.dtype == np.float32 else float(np.iinfo(frame.dtype).max)
         low, high = percentiles(frame, (self.low, self.high))
-        # A float frame has no natural count, so only an exactly flat one needs a span.
-        least = 1e-6 if frame.dtype == np.float32 else self.min_span
-        if high - low < least:
-            middle = (low + high) / 2
-            low, high = middle - least / 2, middle + least / 2
-        return low, high
+        if frame.dtype == np.float32:
+            return (low, high) if high - low >= _TINY else _limits_of_flat(frame)
+        return _widened(low, high, self.min_span)
 
     def apply(
         self, frame: npt.NDArray[Any], limits: tuple[float, float] | None = None
@@ -67,7 +67,11 @@ class IntensityRule(BaseModel):
 
         frame: (H, W) uint8, uint16 or float32. Raises FrameError for any other array.
         """
-        low, high = self.limits(frame) if limits is None else limits
+        if limits is None:
+            limits = self.limits(frame)
+        else:
+            check_frame(frame)
+        low, high = limits
         out = frame.astype(np.float32)
         out -= np.float32(low)
         out *= np.float32(1.0 / (high - low))
@@ -75,17 +79,23 @@ class IntensityRule(BaseModel):
 
 
 def check_frame(frame: npt.NDArray[Any]) -> None:
-    """Raise FrameError unless `frame` is (H, W), not empty, and uint8, uint16 or float32."""
+    """Raise FrameError unless `frame` is (H, W), not empty, finite, and uint8, uint16 or float32."""
     if frame.ndim != 2:
         raise FrameError(f"a frame is a 2-D array (height, width), got shape {frame.shape}")
     if frame.size == 0:
         raise FrameError(f"the frame is empty: shape {frame.shape}")
     if frame.dtype not in FRAME_DTYPES:
         raise FrameError(f"a frame is uint8, uint16 or float32, got {frame.dtype}")
+    if frame.dtype == np.float32 and not np.isfinite([frame.min(), frame.max()]).all():
+        raise FrameError("the frame holds NaN or infinite counts; fill them with finite ones first")
 
 
 def percentiles(frame: npt.NDArray[Any], percents: tuple[float, ...]) -> tuple[float, ...]:
-    """Percentiles of a frame's counts: exact for integers (by histogram), numpy's own for float32."""
+    """Percentiles (0..100) of a frame's counts.
+
+    Integers: the count at the rank, rounded down (numpy's method "lower"), by histogram. float32: numpy's
+    default, which interpolates between counts.
+    """
     if frame.dtype == np.float32:
         return tuple(float(v) for v in np.percentile(frame, percents))
     levels = int(np.iinfo(frame.dtype).max) + 1
@@ -95,3 +105,17 @@ def percentiles(frame: npt.NDArray[Any], percents: tuple[float, ...]) -> tuple[f
     cumulative = np.cumsum(histogram)
     ranks = np.asarray(percents) / 100 * (frame.size - 1)
     return tuple(float(v) for v in np.searchsorted(cumulative, ranks, side="right"))
+
+
+def _limits_of_flat(frame: npt.NDArray[Any]) -> tuple[float, float]:
+    """Limits of a float32 frame whose percentiles are equal: a rare outlier must not become huge."""
+    low, high = float(frame.min()), float(frame.max())
+    return (low, high) if high - low >= _TINY else _widened(low, high, max(1.0, abs(low)))
+
+
+def _widened(low: float, high: float, span: float) -> tuple[float, float]:
+    """The same middle, and at least `span` apart."""
+    if high - low >= span:
+        return low, high
+    middle = (low + high) / 2
+    return middle - span / 2, middle + span / 2
