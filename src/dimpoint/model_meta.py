@@ -57,6 +57,7 @@ class ModelMeta(BaseModel):
     receptive_radius: int = Field(64, ge=0, description="tiles overlap by at least this, input pixels")
     input_scale: Literal[1, 2] = 1
     decode: DecodeRule = Field(default_factory=lambda: DecodeRule())
+    parameters: int | None = Field(None, ge=0, description="trained numbers in the network")
     training_data: list[str] = Field(default_factory=list)
     recipe: dict[str, Any] = Field(default_factory=dict)
     scores: dict[str, Any] = Field(default_factory=dict)

@@ -1,0 +1,84 @@
+"""The networks, by name: one file each, and one line in `NETWORKS`."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any, TypedDict, cast
+
+from torch import nn
+
+from dimpoint.errors import ConfigError
+from dimpoint.networks.base import Network
+from dimpoint.networks.complexity import count_macs, count_parameters
+from dimpoint.networks.spire import Spire
+from dimpoint.networks.spire_lite import SpireLite
+
+__all__ = ["NETWORKS", "Network", "NetworkRow", "create", "describe", "names"]
+
+NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    "spire": Spire,
+    "spire-lite": SpireLite,
+}
+
+
+class NetworkRow(TypedDict):
+    """What `describe` says of a network; `macs` are multiply-adds of one frame's convolutions."""
+
+    name: str
+    summary: str
+    parameters: int
+    macs: int
+    channels: int
+    stride: int
+    kind: str
+
+
+def names() -> list[str]:
+    """The names that `create` knows, in the order of the registry."""
+    return list(NETWORKS)
+
+
+def create(name: str, **options: Any) -> Network:
+    """A network with fresh weights; `options` are its constructor's arguments.
+
+    Raises ConfigError, with the nearest known name, for an unknown network or option, and for values
+    that the network refuses.
+    """
+    if name not in NETWORKS:
+        raise ConfigError(f"no network '{name}'{_hint(name, NETWORKS)}")
+    known = inspect.signature(NETWORKS[name]).parameters
+    for option in options:
+        if option not in known:
+            raise ConfigError(f"network '{name}' has no option '{option}'{_hint(option, known)}")
+    try:
+        return cast(Network, NETWORKS[name](**options))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"network '{name}' cannot be built with {options}: {error}") from error
+
+
+def describe(height: int = 512, width: int = 512) -> list[NetworkRow]:
+    """A row for every network with its default options, multiply-adds at height x width."""
+    return [_row(name, create(name), height, width) for name in NETWORKS]
+
+
+def _row(name: str, network: Network, height: int, width: int) -> NetworkRow:
+    return NetworkRow(
+        name=name,
+        summary=(inspect.getdoc(network) or "").partition("\n")[0],
+        parameters=count_parameters(network),
+        macs=count_macs(network, height, width),
+        channels=network.channels,
+        stride=network.stride,
+        kind=network.kind,
+    )
+
+
+def _hint(name: str, known: Iterable[str]) -> str:
+    """What to write instead: the nearest known name, or all of them."""
+    choices = list(known)
+    near = difflib.get_close_matches(name, choices, n=1)
+    if near:
+        return f"; did you mean '{near[0]}'?"
+    return f"; known: {', '.join(choices)}" if choices else "; it has none"

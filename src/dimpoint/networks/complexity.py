@@ -1,0 +1,39 @@
+"""How big and how costly a network is."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dimpoint.networks.base import Network
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Trained numbers in a network; buffers, such as running means, are left out."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def count_macs(network: Network, height: int, width: int) -> int:
+    """Multiply-adds of all convolutions for one height x width frame, as the field counts them.
+
+    Nothing is computed: the network is copied to torch's meta device, which works out shapes only.
+    """
+    macs = 0
+
+    def add(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+        nonlocal macs
+        assert isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)
+        # Each weight is used once at each position of the output, of a transposed one's input.
+        positions = output if isinstance(layer, nn.Conv2d) else inputs[0]
+        macs += layer.weight.numel() * positions.shape[-2] * positions.shape[-1]
+
+    shadow = copy.deepcopy(network).to("meta").eval()
+    for layer in shadow.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            layer.register_forward_hook(add)
+    with torch.inference_mode():
+        shadow(torch.zeros(1, network.channels, height, width, device="meta"))
+    return macs
