@@ -17,6 +17,7 @@ from dimpoint.errors import FrameError
 
 FRAME_DTYPES = (np.uint8, np.uint16, np.float32)
 _TINY = float(np.finfo(np.float32).tiny)  # a smaller span has no inverse in float32
+_DISPLAY = (0.15, 0.7)  # mean 1st and 99th percentiles of NUAA-SIRST, NUDT-SIRST, IRSTD-1K, SIRST-v2
 _ROWS_AT_ONCE = 512  # bounds the memory of a histogram over a 10,000 x 10,000 frame
 
 
@@ -34,10 +35,10 @@ class IntensityRule(BaseModel):
     # Infinity is refused because JSON, in which the rule travels, cannot hold it.
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    kind: Literal["dtype", "range", "percentile"] = "dtype"
-    low: float = Field(0.0, description="counts for `range`, percent for `percentile`; unused for `dtype`")
-    high: float = Field(1.0, description="counts for `range`, percent for `percentile`; unused for `dtype`")
-    min_span: float = Field(4.0, gt=0, description="least span in counts for `percentile` on integer frames")
+    kind: Literal["dtype", "range", "percentile", "display"] = "dtype"
+    low: float = Field(0.0, description="counts for `range`, percent for `percentile` and `display`")
+    high: float = Field(1.0, description="counts for `range`, percent for `percentile` and `display`")
+    min_span: float = Field(4.0, gt=0, description="least span of the percentiles, counts of integer frames")
     clip: bool = Field(False, description="clip the result to 0..1")
 
     @model_validator(mode="after")
@@ -53,7 +54,7 @@ class IntensityRule(BaseModel):
         check_frame(frame)
         if self.kind == "range":
             return self.low, self.high
-        if self.kind == "dtype":
+        if self.kind == "dtype" or (self.kind == "display" and frame.dtype == np.uint8):
             return 0.0, 1.0 if frame.dtype == np.float32 else float(np.iinfo(frame.dtype).max)
         low, high = percentiles(frame, (self.low, self.high))
         if frame.dtype == np.float32:

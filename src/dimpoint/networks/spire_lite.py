@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from dimpoint.networks.base import Network
 from dimpoint.networks.blocks import conv_norm
 
 
@@ -35,19 +35,15 @@ class SeparableResidual(nn.Module):
         return out
 
 
-class SpireLite(nn.Module):
+class SpireLite(Network):
     """The light point network; its logits need a sigmoid.
 
     widths: channels at 1/2, 1/4, 1/8, ... depths: residual units at each. kernel: size of the depthwise
     convolutions from 1/4 on (3 at 1/2). expansion: of the residual units.
     """
 
-    channels: ClassVar[int] = 1
-    stride: ClassVar[int] = 2
-    kind: ClassVar[Literal["response", "probability"]] = "response"
-    activation: ClassVar[Literal["none", "sigmoid"]] = "sigmoid"
-    mean: ClassVar[tuple[float, ...]] = (0.0,)
-    std: ClassVar[tuple[float, ...]] = (1.0,)
+    stride = 2
+    activation = "sigmoid"
 
     def __init__(
         self,

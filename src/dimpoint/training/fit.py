@@ -16,22 +16,17 @@ import torch
 import yaml
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from torch import nn
 from torch.utils.data import DataLoader
 
 import dimpoint
 from dimpoint.atomic import write_text
-from dimpoint.backends.checkpoint import save_model
-from dimpoint.backends.export import export_onnx
 from dimpoint.data.dataset import DataSet, open_dataset
 from dimpoint.errors import ConfigError, DataError
 from dimpoint.model_meta import ModelMeta
-from dimpoint.networks import create
+from dimpoint.networks import Network, create
 from dimpoint.training.frames import (
-    LabelledFrame,
     TrainingViews,
     load_frames,
-    split_training,
     training_loader,
 )
 from dimpoint.training.module import PointModule
@@ -82,22 +77,21 @@ def fit(
         torch.set_num_threads(machine.threads)
     sets = sources.open()
     _prepare_folder(out, recipe, sources, sets, resume)
-    train, validation = split_training(sets, recipe)
+    train, validation = load_frames(sets, recipe)
     names = ", ".join(part.name for part in sets)
     say(f"{len(train)} training and {len(validation)} validation frames from {names}")
     network = create(recipe.network.name, **recipe.network.options)
     meta = describe_model(network, recipe, sets)
-    views = TrainingViews(load_frames(train, recipe), recipe)
-    held = load_frames(validation, recipe)
+    views = TrainingViews(train, recipe)
     trainer = _trainer(recipe, out, machine, say)
     loader = training_loader(views, machine.workers, trainer.global_rank, trainer.world_size)
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    module = PointModule(network, recipe, meta, len(loader) * recipe.epochs)
+    module = PointModule(network, recipe, meta, validation, len(loader) * recipe.epochs)
     last = out / "checkpoints" / "last.ckpt"
     trainer.fit(
         module,
         loader,
-        DataLoader(_Frames(held), batch_size=None),
+        DataLoader(range(len(validation)), batch_size=None),
         ckpt_path=str(last) if resume and last.is_file() else None,
         weights_only=True,
     )
@@ -106,6 +100,9 @@ def fit(
 
 def finish(out: Path, say: Callable[[str], None] = print) -> Path:
     """Write `model.safetensors` and `model.onnx` of a run from its best checkpoint."""
+    from dimpoint.backends.checkpoint import save_model
+    from dimpoint.backends.export import export_onnx
+
     recipe = load_recipe(str(out / "recipe.yaml"))
     best = out / "checkpoints" / "best.ckpt"
     if not best.is_file():
@@ -131,7 +128,7 @@ def finish(out: Path, say: Callable[[str], None] = print) -> Path:
     return out / "model.onnx"
 
 
-def describe_model(network: nn.Module, recipe: Recipe, sets: Sequence[DataSet]) -> ModelMeta:
+def describe_model(network: Network, recipe: Recipe, sets: Sequence[DataSet]) -> ModelMeta:
     """The record that the run's model files will carry."""
     if network.stride != recipe.target.stride:
         raise ConfigError(
@@ -158,17 +155,6 @@ def describe_model(network: nn.Module, recipe: Recipe, sets: Sequence[DataSet]) 
         recipe=recipe.model_dump(mode="json"),
         parameters=sum(p.numel() for p in network.parameters()),
     )
-
-
-class _Frames(torch.utils.data.Dataset[LabelledFrame]):
-    def __init__(self, frames: Sequence[LabelledFrame]) -> None:
-        self.frames = frames
-
-    def __len__(self) -> int:
-        return len(self.frames)
-
-    def __getitem__(self, index: int) -> LabelledFrame:
-        return self.frames[index]
 
 
 class _Report(Callback):

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dimpoint.data.dataset import DataSet, Sample
+from dimpoint.data.similar import scene_numbers, thumbnail
 from dimpoint.data.splits import hold_out
 from dimpoint.errors import DataError
 from dimpoint.supervision import make_target
@@ -37,38 +38,33 @@ class LabelledFrame:
         return self.sample.read_frame() if self.kept is None else self.kept
 
 
-def split_training(
-    sets: Sequence[DataSet], recipe: Recipe
-) -> tuple[list[tuple[str, Sample]], list[tuple[str, Sample]]]:
-    """Training and validation samples with their data set's name; each set gives its own part."""
-    train: list[tuple[str, Sample]] = []
-    validation: list[tuple[str, Sample]] = []
-    for part in sets:
-        kept, held = hold_out(part.samples, recipe.validation, recipe.seed)
-        train += [(part.name, sample) for sample in kept]
-        validation += [(part.name, sample) for sample in held]
-    if not train or not validation:
-        raise DataError(
-            f"{len(train)} training and {len(validation)} validation frames: both need at least one; "
-            "give more data, or set the recipe's 'validation' to another part"
-        )
-    return train, validation
-
-
 def load_frames(
-    samples: Sequence[tuple[str, Sample]], recipe: Recipe, progress: Callable[[], None] = lambda: None
-) -> list[LabelledFrame]:
-    """Read frames and points; `progress` is called after each. Raises the first error of a file."""
-    frames = []
+    sets: Sequence[DataSet], recipe: Recipe, progress: Callable[[], None] = lambda: None
+) -> tuple[list[LabelledFrame], list[LabelledFrame]]:
+    """Read training and validation frames with their points; each set gives its own part of both.
+
+    Frames of one scene (`dimpoint.data.similar`) stay on one side. `progress` is called after each frame.
+    Raises the first error of a file, and ConfigError if nothing would be left on a side.
+    """
+    train: list[LabelledFrame] = []
+    validation: list[LabelledFrame] = []
     left = _CACHE_BYTES
-    for group, sample in samples:
-        counts = sample.read_frame()
-        left -= counts.nbytes
-        limits = recipe.intensity.limits(counts)
-        kept = counts if left >= 0 else None
-        frames.append(LabelledFrame(sample, group, sample.read_points(), limits, kept))
-        progress()
-    return frames
+    for part in sets:
+        frames: dict[Sample, LabelledFrame] = {}
+        thumbnails = []
+        for sample in part:
+            counts = sample.read_frame()
+            left -= counts.nbytes
+            kept = counts if left >= 0 else None
+            limits = recipe.intensity.limits(counts)
+            frames[sample] = LabelledFrame(sample, part.name, sample.read_points(), limits, kept)
+            thumbnails.append(thumbnail(counts))
+            progress()
+        scenes = dict(zip(frames, map(str, scene_numbers(thumbnails)), strict=True))
+        ours, held = hold_out(part.samples, recipe.validation, recipe.seed, scenes.__getitem__)
+        train += [frames[sample] for sample in ours]
+        validation += [frames[sample] for sample in held]
+    return train, validation
 
 
 class TrainingViews(Dataset[tuple[Tensor, Tensor]]):

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import lightning
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dimpoint.backends.torch import TorchBackend
 from dimpoint.detector import Detector
 from dimpoint.losses import mse_loss, soft_focal_loss
 from dimpoint.metrics.points import ScoredFrame, sweep
 from dimpoint.model_meta import ModelMeta
+from dimpoint.networks import Network
 from dimpoint.networks.standardise import standardise
 from dimpoint.training.frames import LabelledFrame
 from dimpoint.training.recipe import Recipe
@@ -29,11 +31,19 @@ class PointModule(lightning.LightningModule):
     `val/recall`, `val/distance` (pixels), all at `val/threshold`, the threshold of the best F1.
     """
 
-    def __init__(self, network: nn.Module, recipe: Recipe, meta: ModelMeta, steps: int) -> None:
+    def __init__(
+        self,
+        network: Network,
+        recipe: Recipe,
+        meta: ModelMeta,
+        validation: Sequence[LabelledFrame],
+        steps: int,
+    ) -> None:
         super().__init__()
         self.network = network
         self.recipe = recipe
         self.meta = meta
+        self.validation = validation
         self.steps = steps
         self._detector: Detector | None = None
         self._scored: list[ScoredFrame] = []
@@ -64,8 +74,9 @@ class PointModule(lightning.LightningModule):
         self._scored, self._pixels = [], 0
         self._detector = Detector(TorchBackend(self.network, self.meta), threshold=LOWEST_THRESHOLD)
 
-    def validation_step(self, frame: LabelledFrame, batch_index: int) -> None:
+    def validation_step(self, number: int, batch_index: int) -> None:
         assert self._detector is not None
+        frame = self.validation[number]
         counts = frame.counts()
         found = self._detector(counts)
         self._scored.append(ScoredFrame(found.xy, found.scores, frame.points))
@@ -84,8 +95,13 @@ class PointModule(lightning.LightningModule):
             }
         else:
             values = {"val/f1": 0.0, "val/threshold": self.recipe.decode.threshold}
-        self.log_dict({name: float(value) for name, value in values.items()}, prog_bar=False)
-        self.log("val/f1", float(values["val/f1"]), prog_bar=True)
+        for name, value in values.items():
+            self.log(name, float(value), prog_bar=name == "val/f1")
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The last validation's values go with the weights; `finish` reads the threshold from them."""
+        values = {k: float(v) for k, v in self.trainer.callback_metrics.items() if k.startswith("val/")}
+        checkpoint["validation"] = {key.removeprefix("val/"): value for key, value in values.items()}
 
     def configure_optimizers(self) -> Any:
         choice = self.recipe.optimizer
@@ -96,15 +112,28 @@ class PointModule(lightning.LightningModule):
             lr=choice.lr,
             weight_decay=choice.weight_decay,
         )
-        steps = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
-        schedulers: list[dict[str, Any]] = [{"scheduler": steps, "interval": "step"}]
-        return [optimizer], schedulers
+        return [optimizer], self._schedulers(optimizer)
 
-    def _rate(self, step: int) -> float:
+    def _schedulers(self, optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+        schedule = self.recipe.schedule
+        if schedule.kind == "cosine":
+            rate = torch.optim.lr_scheduler.LambdaLR(optimizer, self._cosine)
+            return [{"scheduler": rate, "interval": "step"}]
+        warm = torch.optim.lr_scheduler.LinearLR(
+            optimizer, 1 / (schedule.warmup_steps + 1), total_iters=schedule.warmup_steps
+        )
+        plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
+            optimizer, mode="max", factor=0.1, patience=schedule.patience
+        )
+        every = self.recipe.validate_every
+        return [
+            {"scheduler": warm, "interval": "step"},
+            {"scheduler": plateau, "interval": "epoch", "monitor": "val/f1", "frequency": every},
+        ]
+
+    def _cosine(self, step: int) -> float:
         """The learning rate at a step, as a part of the highest."""
         schedule = self.recipe.schedule
         warm = min(1.0, (step + 1) / (schedule.warmup_steps + 1))
-        if schedule.kind == "plateau":
-            return warm
         done = min(1.0, step / max(1, self.steps))
         return warm * (schedule.final + (1 - schedule.final) * 0.5 * (1 + math.cos(math.pi * done)))

@@ -76,7 +76,7 @@ class Optimizer(_Section):
 
 
 class Schedule(_Section):
-    """`cosine`: from `lr` to `final * lr`; `plateau`: times 0.1 when the validation loss stands still."""
+    """`cosine`: from `lr` to `final * lr`; `plateau`: times 0.1 when the validation F1 stands still."""
 
     kind: Literal["cosine", "plateau"] = "cosine"
     warmup_steps: int = Field(100, ge=0, description="the rate rises linearly over these steps")

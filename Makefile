@@ -1,0 +1,26 @@
+# Two commands set everything up: `make demo` runs the whole loop, `make test` runs the tests.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint clean
+
+$(BIN)/dimpoint: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q --upgrade pip
+	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: $(BIN)/dimpoint
+	$(BIN)/dimpoint demo --out dimpoint-demo
+
+test: $(BIN)/dimpoint
+	$(BIN)/python -m pytest -q -n auto
+
+lint: $(BIN)/dimpoint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) dimpoint-demo build dist

@@ -1,0 +1,80 @@
+"""Recipes: shipped ones, overrides, and what a wrong one says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dimpoint.errors import ConfigError
+from dimpoint.training.recipe import Recipe, load_recipe, recipe_names
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_shipped_recipes_are_valid_and_survive_a_round_trip(name: str) -> None:
+    recipe = load_recipe(name)
+    assert Recipe.model_validate(recipe.model_dump(mode="json")) == recipe
+
+
+def test_published_recipe_says_what_the_paper_says() -> None:
+    recipe = load_recipe("spire")
+    assert (recipe.epochs, recipe.batch, recipe.optimizer.lr) == (230, 8, 5e-3)
+    assert (recipe.loss.kind, recipe.loss.weight) == ("mse", 2.0)
+    assert not recipe.augmentation.flips
+
+
+OVERRIDES = [
+    # text, key path, value
+    ("optimizer.lr=1e-3", ("optimizer", "lr"), 1e-3),  # YAML alone reads 1e-3 as text
+    ("epochs=3", ("epochs",), 3),
+    ("ema=null", ("ema",), None),
+    ("augmentation.scale=[0.5, 2]", ("augmentation", "scale"), (0.5, 2.0)),
+    ("network.name=spire", ("network", "name"), "spire"),
+    ("weights.NUAA=2", ("weights", "NUAA"), 2.0),  # a section that the recipe leaves out
+]
+
+
+@pytest.mark.parametrize(("text", "path", "value"), OVERRIDES)
+def test_overrides(text: str, path: tuple[str, ...], value: object) -> None:
+    found: object = load_recipe("spire-sirst", [text])
+    for key in path:
+        found = found[key] if isinstance(found, dict) else getattr(found, key)
+    assert found == value
+
+
+BAD = [
+    # YAML, what the message must name
+    ("name: a\nnetwork: {name: spire}\nepoch: 3", "unknown key 'epoch'; did you mean 'epochs'?"),
+    ("name: a\nnetwork: {name: spire}\noptimizer: {learning_rate: 1, lrr: 2}", "did you mean 'lr'?"),
+    ("name: a\nnetwork: {name: spire}\nepochs: many", "epochs"),
+    ("name: a\nnetwork: {name: spire}\nepochs: 0", "epochs"),
+    ("name: a\nnetwork: {name: spire}\naugmentation: {scale: [2, 1]}", "augmentation.scale"),
+    ("name: a\nnetwork: {name: spire}\nintensity: {kind: range, low: 9, high: 1}", "low (9.0) must be below"),
+    ("name: a", "missing key 'network'"),
+    ("- 1", "a recipe is a mapping"),
+    ("a: [", "not valid YAML"),
+    ("", "a recipe is a mapping"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), BAD)
+def test_bad_recipes_are_refused_by_file_and_key(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_recipe(str(file))
+    assert message in str(caught.value)
+    assert "mine.yaml" in str(caught.value)
+
+
+def test_unknown_names_give_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'spire'"):
+        load_recipe("spier")
+    with pytest.raises(ConfigError, match="no such recipe file"):
+        load_recipe("missing.yaml")
+
+
+@pytest.mark.parametrize("text", ["epochs", "=3", "epochs.deep=3"])
+def test_malformed_overrides(text: str) -> None:
+    with pytest.raises(ConfigError, match="--set"):
+        load_recipe("spire", [text])

@@ -1,0 +1,200 @@
+"""Training runs: what they write, resuming, and what stops them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dimpoint.data.dataset import open_dataset
+from dimpoint.errors import ConfigError, DataError
+from dimpoint.losses import mse_loss, soft_focal_loss
+from dimpoint.training.fit import Machine, Sources, finish, fit
+from dimpoint.training.frames import CountingSampler, TrainingViews, load_frames
+from dimpoint.training.recipe import Recipe, load_recipe
+
+CPU = Machine(accelerator="cpu", devices=1, precision="32-true")
+SMALL = [
+    "network.options={widths: [4, 8], depths: [1, 1]}",
+    "view.size=32",
+    "epochs=4",
+    "steps_per_epoch=3",
+    "batch=2",
+    "validate_every=1",
+    "validation=0.3",
+]
+
+
+def small(*changes: str) -> Recipe:
+    return load_recipe("spire-sirst", [*SMALL, *changes])
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve 64x48 frames with one bright spot each, as a data set with a train split of nine."""
+    import cv2
+
+    root = tmp_path_factory.mktemp("data") / "SPOTS"
+    for folder in ("images", "masks", "img_idx"):
+        (root / folder).mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    names = [f"f{i:02d}" for i in range(12)]
+    for name in names:
+        frame = rng.normal(90, 4, (48, 64))
+        x, y = rng.integers(8, 56), rng.integers(8, 40)
+        frame[y - 1 : y + 2, x - 1 : x + 2] += 90
+        mask = np.zeros((48, 64), np.uint8)
+        mask[y - 1 : y + 2, x - 1 : x + 2] = 255
+        cv2.imwrite(str(root / "images" / f"{name}.png"), np.clip(frame, 0, 255).astype(np.uint8))
+        cv2.imwrite(str(root / "masks" / f"{name}.png"), mask)
+    (root / "img_idx" / "train_SPOTS.txt").write_text("\n".join(names[:9]))
+    (root / "img_idx" / "test_SPOTS.txt").write_text("\n".join(names[9:]))
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    fit(small(), Sources([scenes]), out, machine=CPU, say=lambda _: None)
+    return out
+
+
+def logged(out: Path, column: str) -> list[float]:
+    with (out / "csv" / "metrics.csv").open() as file:
+        return [float(row[column]) for row in csv.DictReader(file) if row.get(column)]
+
+
+def test_a_run_leaves_models_logs_and_its_story(run: Path) -> None:
+    for name in ("model.onnx", "model.safetensors", "recipe.yaml", "csv/metrics.csv"):
+        assert (run / name).is_file(), name
+    assert list((run / "tensorboard").glob("events*"))
+    story = json.loads((run / "run.json").read_text())
+    assert story["data"]["SPOTS"]["frames"] == 9  # the test split is never opened
+    assert story["versions"]["torch"]
+    assert load_recipe(str(run / "recipe.yaml")) == small()
+    assert len(logged(run, "val/f1")) == 4
+
+
+def test_the_trained_model_detects_through_onnx(run: Path, scenes: Path) -> None:
+    from dimpoint.detector import Detector
+
+    found = Detector(run / "model.onnx")(open_dataset(scenes).samples[0].read_frame())
+    assert found.xy.shape[1:] == (2,)
+
+
+@pytest.mark.parametrize("kill_after", [1, 3])
+def test_a_resumed_run_equals_an_uninterrupted_one(
+    run: Path, scenes: Path, tmp_path: Path, kill_after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import dimpoint.training.fit as module
+
+    class Killed(Exception):
+        pass
+
+    original = module._Report.on_train_epoch_end
+
+    def kill(self: object, trainer: object, pl_module: object) -> None:
+        original(self, trainer, pl_module)  # type: ignore[arg-type]
+
+    def kill_at_start(self: object, trainer: object, pl_module: object) -> None:
+        if trainer.current_epoch == kill_after:  # type: ignore[attr-defined]
+            raise Killed
+
+    out = tmp_path / "resumed"
+    monkeypatch.setattr(module._Report, "on_train_epoch_start", kill_at_start, raising=False)
+    with pytest.raises(Killed):
+        fit(small(), Sources([scenes]), out, machine=CPU, say=lambda _: None)
+    monkeypatch.undo()
+    fit(small(), Sources([scenes]), out, machine=CPU, resume=True, say=lambda _: None)
+    for column in ("val/f1", "val/threshold", "train/loss_epoch"):
+        assert logged(out, column)[-1] == logged(run, column)[-1]
+    whole = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    resumed = torch.load(out / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    for key, value in whole.items():
+        assert torch.equal(value, resumed[key]), key
+
+
+def test_views_depend_on_seed_and_number_alone(scenes: Path) -> None:
+    recipe = small()
+    train, validation = load_frames([open_dataset(scenes, "train")], recipe)
+    views = TrainingViews(train, recipe)
+    again = TrainingViews(train, recipe)
+    for index in (0, 7, 123_456):
+        for first, second in zip(views[index], again[index], strict=True):
+            assert torch.equal(first, second)
+    assert not torch.equal(views[0][0], views[1][0])
+    assert {f.sample.name for f in train}.isdisjoint(f.sample.name for f in validation)
+    assert len(validation) == 3
+
+
+def test_processes_share_an_epoch_without_overlap() -> None:
+    samplers = [CountingSampler(12, rank, 3) for rank in range(3)]
+    for sampler in samplers:
+        sampler.set_epoch(2)
+    numbers = [list(sampler) for sampler in samplers]
+    assert sorted(sum(numbers, [])) == list(range(24, 36))
+    assert [len(sampler) for sampler in samplers] == [4, 4, 4]
+
+
+def test_frames_are_drawn_by_weight(scenes: Path) -> None:
+    recipe = small()
+    frames, _ = load_frames([open_dataset(scenes, "train")], recipe)
+    with pytest.raises(DataError, match="weights"):
+        TrainingViews(frames, small("weights.SPOTS=0"))
+
+
+def test_losses_know_right_from_wrong() -> None:
+    target = torch.zeros(1, 1, 8, 8)
+    target[0, 0, 4, 4] = 1.0
+    right = torch.where(target > 0.5, 8.0, -8.0)
+    for loss, outputs in ((soft_focal_loss, right), (mse_loss, target)):
+        assert float(loss(outputs, target)) < 1e-3
+        assert float(loss(-outputs, target)) > 10 * float(loss(outputs, target))
+    empty = torch.zeros(1, 1, 8, 8)
+    assert torch.isfinite(soft_focal_loss(right, empty))
+    # the factor |p - target|^beta only ever takes away
+    assert soft_focal_loss(-right, target, beta=2.0) < soft_focal_loss(-right, target, beta=0.0)
+
+
+REFUSED = [
+    # recipe changes, error, message
+    (["target.stride=4"], ConfigError, "target.stride"),
+    (["network.options={depth: 3}"], ConfigError, "depth"),
+    (["network.name=spire-light"], ConfigError, "spire-lite"),
+]
+
+
+@pytest.mark.parametrize(("changes", "error", "message"), REFUSED)
+def test_wrong_recipes_stop_before_training(
+    scenes: Path, tmp_path: Path, changes: list[str], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        fit(small(*changes), Sources([scenes]), tmp_path / "run", machine=CPU)
+
+
+def test_a_folder_in_use_is_kept(run: Path, scenes: Path) -> None:
+    before = (run / "model.onnx").read_bytes()
+    with pytest.raises(ConfigError, match="holds a run already"):
+        fit(small(), Sources([scenes]), run, machine=CPU)
+    assert (run / "model.onnx").read_bytes() == before
+
+
+def test_resuming_on_changed_data_is_refused(run: Path, scenes: Path, tmp_path: Path) -> None:
+    changed = tmp_path / "SPOTS"
+    shutil.copytree(scenes, changed)
+    (changed / "masks" / "f00.png").write_bytes((changed / "masks" / "f01.png").read_bytes())
+    (changed / "images" / "f00.png").write_bytes((changed / "images" / "f01.png").read_bytes())
+    with pytest.raises(DataError, match="SPOTS"):
+        fit(small(), Sources([changed]), run, machine=CPU, resume=True)
+
+
+def test_resuming_nothing(scenes: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no run to resume"):
+        fit(small(), Sources([scenes]), tmp_path, machine=CPU, resume=True)
+    with pytest.raises(ConfigError):
+        finish(tmp_path)

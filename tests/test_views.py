@@ -1,0 +1,96 @@
+"""Training views: points stay on their targets through every change of the frame."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dimpoint.training.recipe import Recipe, load_recipe
+from dimpoint.training.views import training_view
+
+QUIET = ["augmentation.contrast=0", "augmentation.offset=0", "augmentation.noise=0"]
+
+
+def recipe(*changes: str) -> Recipe:
+    return load_recipe("spire-sirst", [*QUIET, *changes])
+
+
+def spots(shape: tuple[int, int], points: np.ndarray, sigma: float = 1.5) -> np.ndarray:
+    y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
+    frame = np.zeros(shape, np.float32)
+    for px, py in points:
+        frame += np.exp(-((x - px) ** 2 + (y - py) ** 2) / (2 * sigma**2))
+    return frame
+
+
+def centre_of_mass(view: np.ndarray, point: np.ndarray, reach: int = 9) -> np.ndarray:
+    x0, y0 = np.round(point).astype(int) - reach
+    patch = view[y0 : y0 + 2 * reach + 1, x0 : x0 + 2 * reach + 1].astype(np.float64)
+    y, x = np.mgrid[y0 : y0 + patch.shape[0], x0 : x0 + patch.shape[1]]
+    return np.array([(patch * x).sum(), (patch * y).sum()]) / patch.sum()
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10_000), scale=st.sampled_from([1, 2]), kind=st.sampled_from(["crop", "letterbox"]))
+def test_points_follow_their_targets(seed: int, scale: int, kind: str) -> None:
+    points = np.array([[60.3, 41.8]], np.float32)
+    rules = recipe(f"view.kind={kind}", f"input_scale={scale}", "augmentation.rotation_probability=1")
+    view, moved = training_view(spots((90, 120), points), points, rules, np.random.default_rng(seed))
+    assert view.shape == (128, 128)
+    assert view.dtype == np.float32
+    inner = moved[((moved > 12) & (moved < 115)).all(axis=1)]
+    for point in inner:
+        assert np.hypot(*(centre_of_mass(view, point) - point)) < 0.15
+
+
+def test_flips_and_quarter_turns_alone_do_not_resample() -> None:
+    frame = np.random.default_rng(0).random((200, 220)).astype(np.float32)
+    rules = recipe("augmentation.scale_probability=0", "augmentation.rotation_probability=0")
+    for seed in range(20):
+        view, _ = training_view(frame, np.array([[100, 90]], np.float32), rules, np.random.default_rng(seed))
+        assert np.isin(view, frame).all()
+
+
+def test_targets_mirrored_at_the_border_keep_their_points() -> None:
+    """A frame smaller than the view is continued by its mirror image, whose targets are targets."""
+    points = np.array([[20.0, 20.0]], np.float32)
+    rules = recipe("augmentation.scale_probability=0", "augmentation.rotation_probability=0")
+    view, moved = training_view(spots((60, 60), points), points, rules, np.random.default_rng(1))
+    peaks = np.argwhere((view == cv2.dilate(view, np.ones((9, 9)))) & (view > 0.9))[:, ::-1]
+    assert len(peaks) > 1
+    for peak in peaks:
+        assert np.hypot(*(moved - peak).T).min() < 0.6
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 500), (2000, 7)])
+def test_any_frame_gives_a_view(shape: tuple[int, int]) -> None:
+    frame = np.zeros(shape, np.float32)
+    for kind in ("crop", "letterbox"):
+        view, points = training_view(
+            frame, np.zeros((0, 2), np.float32), recipe(f"view.kind={kind}"), np.random.default_rng(0)
+        )
+        assert view.shape == (128, 128)
+        assert np.isfinite(view).all()
+        assert points.shape == (0, 2)
+
+
+def test_crops_hold_a_target_as_often_as_asked() -> None:
+    frame = np.zeros((1000, 1000), np.float32)
+    points = np.array([[500, 500]], np.float32)
+    rules = recipe("view.near_target=0.75")
+    held = [len(training_view(frame, points, rules, np.random.default_rng(s))[1]) > 0 for s in range(300)]
+    assert 0.68 < np.mean(held) < 0.84
+
+
+def test_pasted_targets_come_with_their_points() -> None:
+    frame = np.random.default_rng(0).normal(0.5, 0.02, (200, 200)).astype(np.float32)
+    rules = recipe("augmentation.paste_probability=1", "view.near_target=0")
+    counts = [
+        len(training_view(frame, np.zeros((0, 2), np.float32), rules, np.random.default_rng(s))[1])
+        for s in range(10)
+    ]
+    assert min(counts) >= 1
+    assert max(counts) == 3
