@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from dimpoint.data.files import write_text
+from dimpoint.atomic import write_text
 from dimpoint.errors import DataError
 
 _LARGEST = 1e9  # far beyond any frame; not a number and infinity are refused by it too
@@ -86,8 +86,8 @@ def write_points(path: Path, images: Sequence[PointImage]) -> None:
     """Write a COCO keypoints file, one annotation per target, category `target`.
 
     A point has no extent: `bbox` is [x, y, 0, 0] and `area` 0, which keeps COCO readers that expect these
-    keys working. Same input, same bytes; the file appears complete or not at all. Raises DataError if it
-    cannot be written.
+    keys working. Same input, same bytes; the file appears complete or not at all. Raises DimpointError if
+    it cannot be written.
     """
     annotations = [
         (image_id, [float(str(value)) for value in point])  # the shortest decimals that keep the float32

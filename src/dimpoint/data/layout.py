@@ -52,15 +52,15 @@ class Layout:
     def name_of(self, file_name: str) -> str | None:
         """The frame that a COCO `file_name` or a line of a split means, or None if there is none.
 
-        Tried in turn: the path below the frame folder, the same without a leading `images/`, and the
-        bare file name. A suffix may be left out, as splits do; where it is given it must be the file's.
+        It is the path below the frame folder, with or without a leading `images/`. A suffix may be left
+        out, as splits do; where it is given it must be the file's.
         """
         path = PurePosixPath(file_name.strip().replace("\\", "/"))
         below = PurePosixPath(*path.parts[1:]) if path.parts[:1] == ("images",) else path
-        for candidate in (path, below, PurePosixPath(path.name)):
+        for candidate in (path, below):
             if str(candidate) in self.frames:
                 return str(candidate)
-            stem = str(candidate.with_suffix("")) if candidate.suffix else ""
+            stem = str(candidate).removesuffix(candidate.suffix)
             if any(file.suffix == candidate.suffix for file in self.frames.get(stem, ())):
                 return stem
         return None

@@ -11,10 +11,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from dimpoint.atomic import write_text
 from dimpoint.data.check import Overlap, Report, group_of
 from dimpoint.data.coco import PointImage, is_inside, write_points
 from dimpoint.data.examine import Frame
-from dimpoint.data.files import write_text
 from dimpoint.data.layout import SplitFile
 from dimpoint.data.masks import clean_mask, fit_mask, read_mask_image
 from dimpoint.errors import DataError
@@ -43,8 +43,8 @@ def repair(report: Report, out: Path | str) -> Repair:
     """Write a clean copy of a checked data set to `out`, a folder that is new or empty; see docs/data.md.
 
     The copy holds `images`, `masks`, `img_idx`, `points.json` and `repair.json`, as far as the original
-    has them; it appears complete or not at all. Raises DataError if `out` holds files, lies inside the
-    data set, cannot be written, or no frame is left.
+    has them; it appears complete or not at all. Raises DimpointError if `out` holds files, lies inside
+    the data set, cannot be written, or no frame is left.
     """
     target = Path(out)
     _refuse(target, report)

@@ -1,0 +1,141 @@
+"""`dimpoint data`: what it prints, what it writes, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_sets import coco, make, mask, save, write_json
+from dimpoint import cli
+from dimpoint.data.coco import read_points
+from dimpoint.data.dataset import open_dataset
+
+
+@pytest.fixture
+def dimpoint(monkeypatch: pytest.MonkeyPatch) -> object:
+    """Run the command line with these arguments; gives the exit code."""
+
+    def run(*arguments: object) -> int:
+        monkeypatch.setattr(sys, "argv", ["dimpoint", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        return int(stop.value.code or 0)
+
+    return run
+
+
+@pytest.fixture
+def bad(tmp_path: Path) -> Path:
+    """A set with one mask of 0 and 1."""
+    root = make(tmp_path / "set")
+    save(root / "masks/a.png", mask((1, 2)) // 255)
+    return root
+
+
+def test_check_of_a_clean_set(tmp_path: Path, dimpoint, capsys: pytest.CaptureFixture[str]) -> None:
+    assert dimpoint("data", "check", make(tmp_path / "set")) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'set'}: 4 frames, 4 masks, 0 wrong, 0 to know\n"
+
+
+def test_info_alone_is_exit_code_0(tmp_path: Path, dimpoint, capsys: pytest.CaptureFixture[str]) -> None:
+    save(make(tmp_path) / "masks/a.png", mask())
+    assert dimpoint("data", "check", tmp_path) == 0
+    assert "0 wrong, 1 to know" in capsys.readouterr().out
+
+
+def test_check_of_a_wrong_set(bad: Path, dimpoint, capsys: pytest.CaptureFixture[str]) -> None:
+    assert dimpoint("data", "check", bad) == 1
+    out = capsys.readouterr().out
+    assert "1 wrong, 0 to know" in out
+    assert "non-binary-mask" in out
+
+
+def test_check_as_json(bad: Path, dimpoint, capsys: pytest.CaptureFixture[str]) -> None:
+    assert dimpoint("data", "check", bad, "--json") == 1
+    report = json.loads(capsys.readouterr().out)
+    assert report["errors"] == 1
+    (finding,) = report["findings"]
+    assert (finding["kind"], finding["severity"], finding["file"]) == (
+        "non-binary-mask",
+        "error",
+        "masks/a.png",
+    )
+
+
+def test_repair(bad: Path, tmp_path: Path, dimpoint, capsys: pytest.CaptureFixture[str]) -> None:
+    assert dimpoint("data", "check", bad, "--repair", tmp_path / "copy") == 0
+    out = capsys.readouterr().out
+    assert "masks/a.png: rewritten as 0 and 255" in out
+    assert "changed: 1, not repaired: 0" in out
+    assert dimpoint("data", "check", tmp_path / "copy") == 0
+
+
+def test_repair_as_json(bad: Path, tmp_path: Path, dimpoint, capsys: pytest.CaptureFixture[str]) -> None:
+    assert dimpoint("data", "check", bad, "--json", "--repair", tmp_path / "copy") == 0
+    assert [c["file"] for c in json.loads(capsys.readouterr().out)["repair"]["changes"]] == ["masks/a.png"]
+
+
+def test_what_repair_cannot_decide_is_exit_code_1(
+    tmp_path: Path, dimpoint, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_json(make(tmp_path / "set") / "points.json", coco((9, 9, 2)))
+    assert dimpoint("data", "check", tmp_path / "set", "--repair", tmp_path / "copy") == 1
+    assert "not repaired: images/a.png: point (9, 9)" in capsys.readouterr().out
+
+
+def test_file_names_are_no_markup(tmp_path: Path, dimpoint, capsys: pytest.CaptureFixture[str]) -> None:
+    save(make(tmp_path) / "masks" / "[z].png", mask())
+    assert dimpoint("data", "check", tmp_path) == 1
+    assert "[z].png" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["check"], ["points"]])
+def test_a_missing_folder_is_one_line_and_exit_code_2(
+    tmp_path: Path, arguments: list[str], dimpoint, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert dimpoint("data", *arguments, tmp_path / "none") == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.strip().splitlines()[-1] == f"error: {tmp_path / 'none'}: no such folder"
+
+
+def test_points_from_masks(tmp_path: Path, dimpoint, capsys: pytest.CaptureFixture[str]) -> None:
+    root = make(tmp_path / "set")
+    save(root / "masks/b.png", mask())
+    save(root / "masks/c.png", mask((2, 2), (3, 2), (9, 9)))
+    assert dimpoint("data", "points", root) == 0
+    assert capsys.readouterr().out == f"{root / 'points.json'}: 4 points in 4 frames\n"
+    points = {image.file_name: image.points.tolist() for image in read_points(root / "points.json")}
+    assert points == {"a.png": [[1, 2]], "b.png": [], "c.png": [[2.5, 2], [9, 9]], "d.png": [[4, 5]]}
+    assert dimpoint("data", "check", root) == 0  # masks and points agree
+
+
+def test_points_never_overwrite(tmp_path: Path, dimpoint, capsys: pytest.CaptureFixture[str]) -> None:
+    root = make(tmp_path / "set")
+    (root / "points.json").write_text("my own labels")
+    assert dimpoint("data", "points", root) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert (root / "points.json").read_text() == "my own labels"
+    assert dimpoint("data", "points", root, "--out", tmp_path / "other.json") == 0
+    assert len(read_points(tmp_path / "other.json")) == 4
+
+
+def test_points_need_every_mask(bad: Path, dimpoint, capsys: pytest.CaptureFixture[str]) -> None:
+    assert dimpoint("data", "points", bad) == 2
+    assert "mask values reach only 1" in capsys.readouterr().err
+    (bad / "masks/a.png").unlink()
+    assert dimpoint("data", "points", bad) == 2
+    assert "1 of 4 frames have no mask" in capsys.readouterr().err
+    assert not (bad / "points.json").exists()
+
+
+def test_points_of_a_public_set_are_its_masks_centroids(shared_data: Path, tmp_path: Path, dimpoint) -> None:
+    assert dimpoint("data", "points", shared_data / "NUAA-SIRST", "--out", tmp_path / "points.json") == 0
+    written = {image.file_name: image for image in read_points(tmp_path / "points.json")}
+    assert len(written) == 427
+    for sample in list(open_dataset(shared_data / "NUAA-SIRST", "test"))[::20]:
+        np.testing.assert_array_equal(written[f"{sample.name}.png"].points, sample.read_points())
