@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from pathlib import Path
 
 import cv2
@@ -21,10 +22,10 @@ _OPENCV_SIGNATURES = (PNG_SIGNATURE, JPEG_SIGNATURE, b"BM")
 def read_image(path: str | os.PathLike[str]) -> Pixels:
     """Read a PNG, JPEG, BMP, TIFF (its first page) or .npy file as a frame.
 
-    Returns (H, W) uint8, uint16 or float32, the counts as stored: 16 bits stay 16 bits, and the values
-    of 1, 2 and 4 bit pictures are spread over 0..255. Colour, palette and alpha become one channel by
-    `grey_of_bgr`: alpha ignored, equal channels exactly that channel, else BT.601 grey. A .npy file
-    follows `as_frame`. What the file holds is told from its content, not from its name.
+    Returns (H, W) uint8, uint16 or float32, the counts as stored: 16 bits stay 16 bits, and fewer than
+    8 are spread over 0..255. Colour, palette and alpha become one channel by `grey_of_bgr`: alpha
+    ignored, equal channels exactly that channel, else BT.601 grey. A .npy file follows `as_frame`. What
+    the file holds is told from its content, not from its name.
 
     Orientation tags (EXIF, TIFF) are not applied: coordinates, masks and labels refer to the pixels as
     stored. Neither are gamma and colour profiles.
@@ -34,7 +35,8 @@ def read_image(path: str | os.PathLike[str]) -> Pixels:
     path = Path(path)
     head = file_head(path)
     if head.startswith(TIFF_SIGNATURES):
-        return next(pixels for _, pixels in read_pages(path))
+        with closing(read_pages(path)) as pages:
+            return next(pages)[1]
     if head.startswith(_NPY_SIGNATURE):
         return _read_npy(path)
     if head.startswith(_OPENCV_SIGNATURES):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from dimpoint.sources.tiff_page import TiffPage, read_page
 TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
-def read_pages(path: Path) -> Iterator[tuple[int | None, Pixels]]:
+def read_pages(path: Path) -> Generator[tuple[int | None, Pixels], None, None]:
     """The frames of a TIFF file in order, each with its page number from 0 (None if there is only one).
 
     Only one page is in memory at a time. Previews and masks stored beside the pages are left out.

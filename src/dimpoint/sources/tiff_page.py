@@ -33,8 +33,7 @@ def read_page(page: TiffPage, name: str) -> Pixels:
     """Decode a page as `read_image` says; FrameError, which names it by `name`, if it is no frame."""
     _check_header(page, name)
     _check_channels(page, name)
-    # Left to OpenCV: colour conversion, and the spreading of few bits over 0..255.
-    if page.photometric == PHOTOMETRIC.YCBCR or page.bitspersample in (2, 4):
+    if page.photometric == PHOTOMETRIC.YCBCR:  # tifffile would not convert it to RGB
         return as_frame(grey_of_bgr(_decode_with_opencv(page, name)), name)
     try:
         picture = _bgr(page, page.asarray())
@@ -60,7 +59,7 @@ def _check_header(page: TiffPage, name: str) -> None:
         raise FrameError(
             f"{name}: the TIFF is truncated: it ends after {file_size} bytes, within its picture"
         )
-    if page.dtype is None or page.bitspersample not in (1, 2, 4, 8, 16, 32, 64):
+    if page.dtype is None or page.bitspersample not in (1, 8, 16, 32, 64):
         raise FrameError(f"{name}: {page.bitspersample} bits per count; save 8 or 16 bits, or float32")
     if page.bitspersample > 1:
         frame_dtype(page.dtype, name)
@@ -95,7 +94,8 @@ def _bgr(page: TiffPage, stored: Pixels) -> Pixels:
 
 
 def _lacks_codec(error: Exception) -> bool:
-    return isinstance(error, ImportError) or "imagecodecs" in str(error)
+    complaints = ("imagecodecs", "not supported")  # the second in older versions
+    return isinstance(error, ImportError) or any(words in str(error) for words in complaints)
 
 
 def _decode_with_opencv(page: TiffPage, name: str) -> Pixels:
@@ -109,7 +109,7 @@ def _decode_with_opencv(page: TiffPage, name: str) -> Pixels:
     if not pictures:
         raise FrameError(f"{name}: damaged, or {remedy}")
     picture: Pixels = np.asarray(pictures[0])
-    stored = np.dtype(np.uint8) if page.bitspersample < 8 else page.dtype
+    stored = np.dtype(np.uint8) if page.dtype == np.bool_ else page.dtype
     if picture.shape[:2] != (page.imagelength, page.imagewidth) or picture.dtype != stored:
         raise FrameError(f"{name}: {remedy}")
     if _is_premultiplied(picture):

@@ -1,0 +1,281 @@
+"""Video through PyAV: which counts come out of which pixel format, and what damage gives."""
+
+from __future__ import annotations
+
+import builtins
+import tracemalloc
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from dimpoint.errors import FrameError, MissingExtraError
+from dimpoint.sources import count_frames, frames_from
+from dimpoint.sources.video import count_video_frames, read_video
+
+RNG = np.random.default_rng(0)
+CLIPS = {  # the number of labelled frames of each real clip
+    "IR_AIRPLANE_027": 321,
+    "IR_AIRPLANE_030": 320,
+    "IR_BIRD_010": 305,
+    "IR_DRONE_142": 302,
+    "IR_DRONE_151": 301,
+    "IR_HELICOPTER_010": 307,
+}
+
+
+def write_video(path: Path, frames: list[av.VideoFrame], codec: str = "ffv1") -> Path:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height = frames[0].width, frames[0].height
+        stream.pix_fmt = frames[0].format.name
+        for number, frame in enumerate(frames):
+            frame.pts = number
+            for packet in stream.encode(frame):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+    return path
+
+
+def grey_video(path: Path, frames: np.ndarray, pixel_format: str = "gray", codec: str = "ffv1") -> Path:
+    grey = [av.VideoFrame.from_ndarray(frame, format="gray") for frame in frames]
+    return write_video(path, [frame.reformat(format=pixel_format) for frame in grey], codec)
+
+
+def counts(frame: av.VideoFrame, values: np.ndarray) -> av.VideoFrame:
+    """Put values into the first plane, whose rows may be padded."""
+    plane = frame.planes[0]
+    rows = np.zeros((frame.height, plane.line_size // values.itemsize), values.dtype)
+    rows[:, : frame.width] = values
+    plane.update(rows.tobytes())
+    return frame
+
+
+class TestCountsAsStored:
+    # 53 columns: FFmpeg pads the rows of such frames
+    @pytest.mark.parametrize("bits", [10, 12, 16])
+    def test_grey_of_more_than_8_bits_is_exact(self, tmp_path, bits):
+        frames = RNG.integers(0, 2**bits, (4, 37, 53)).astype(np.uint16)
+        pixel_format = f"gray{bits}le"
+        video = [counts(av.VideoFrame(53, 37, pixel_format), frame) for frame in frames]
+        read = list(read_video(write_video(tmp_path / "x.mkv", video)))
+        assert all(frame.dtype == np.uint16 for frame in read)
+        np.testing.assert_array_equal(read, frames)
+
+    @pytest.mark.parametrize("suffix", [".mkv", ".avi"])
+    def test_grey_of_8_bits_is_exact(self, tmp_path, suffix):
+        frames = RNG.integers(0, 256, (3, 37, 53), dtype=np.uint8)
+        read = list(read_video(grey_video(tmp_path / f"x{suffix}", frames)))
+        assert all(frame.dtype == np.uint8 for frame in read)
+        np.testing.assert_array_equal(read, frames)
+
+    def test_equal_rgb_is_exact(self, tmp_path):
+        frames = RNG.integers(0, 256, (3, 37, 53), dtype=np.uint8)
+        video = [
+            av.VideoFrame.from_ndarray(np.dstack([frame] * 3), format="rgb24").reformat(format="bgr0")
+            for frame in frames
+        ]
+        np.testing.assert_array_equal(list(read_video(write_video(tmp_path / "x.mkv", video))), frames)
+
+    def test_rgb_is_the_bt601_grey(self, tmp_path):
+        picture = RNG.integers(0, 256, (37, 53, 3), dtype=np.uint8)
+        video = [av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="bgr0")]
+        (frame,) = read_video(write_video(tmp_path / "x.mkv", video))
+        np.testing.assert_allclose(frame, picture @ np.array([0.299, 0.587, 0.114]), atol=0.51)
+
+    def test_sixteen_bit_rgb_keeps_its_bits(self, tmp_path):
+        grey = RNG.integers(0, 65536, (37, 53)).astype(np.uint16)
+        picture = av.VideoFrame.from_ndarray(np.dstack([grey] * 3), format="rgb48le")
+        (frame,) = read_video(write_video(tmp_path / "x.mkv", [picture.reformat(format="gbrp16le")]))
+        assert frame.dtype == np.uint16
+        np.testing.assert_array_equal(frame, grey)
+
+
+class TestLuma:
+    """Every luma value in a row; colour differences are neutral."""
+
+    @staticmethod
+    def luma(pixel_format: str, bits: int, tmp_path: Path) -> np.ndarray:
+        dtype = np.uint8 if bits == 8 else np.uint16
+        frame = av.VideoFrame(2**bits, 16, pixel_format)
+        for plane in frame.planes[1:]:
+            plane.update(np.full(plane.buffer_size // dtype().itemsize, 2 ** (bits - 1), dtype).tobytes())
+        counts(frame, np.tile(np.arange(2**bits, dtype=dtype), (16, 1)))
+        (read,) = read_video(write_video(tmp_path / "x.mkv", [frame]))
+        assert read.dtype == dtype
+        assert (read == read[0]).all()
+        return read[0].astype(float)
+
+    def test_limited_range_is_stretched_to_full_range(self, tmp_path):
+        expected = np.clip((np.arange(256) - 16) * 255 / 219, 0, 255)
+        np.testing.assert_allclose(self.luma("yuv420p", 8, tmp_path), expected, atol=1)
+
+    def test_ten_bits_become_sixteen_and_stay_apart(self, tmp_path):
+        grey = self.luma("yuv420p10le", 10, tmp_path)
+        expected = np.clip((np.arange(1024) - 64) * 65535 / 876, 0, 65535)
+        np.testing.assert_allclose(grey, expected, atol=300)  # FFmpeg's versions round differently
+        assert (np.diff(grey[64:941]) > 0).all()
+
+    def test_full_range_stays_as_it_is(self, tmp_path):
+        ramp = np.tile(np.arange(256, dtype=np.uint8), (16, 1))
+        path = grey_video(tmp_path / "x.mov", np.stack([ramp]), "yuvj420p", "mjpeg")
+        (frame,) = read_video(path)
+        np.testing.assert_allclose(frame, ramp, atol=3)  # MJPEG is lossy
+
+    def test_alpha_is_ignored(self, tmp_path):
+        ramp = np.tile(np.arange(256, dtype=np.uint8), (16, 1))
+        picture = av.VideoFrame(256, 16, "ya8")
+        picture.planes[0].update(np.dstack([ramp, ramp[:, ::-1]]).tobytes())
+        (frame,) = read_video(write_video(tmp_path / "x.mkv", [picture]))
+        np.testing.assert_array_equal(frame, ramp)
+
+
+class TestRealClips:
+    @pytest.mark.parametrize(("name", "number"), CLIPS.items())
+    def test_every_frame(self, shared_data, name, number):
+        path = shared_data / f"IR-video/{name}.mp4"
+        frames = frames_from(path)
+        first = next(frames)
+        assert (first.file, first.index, first.path) == (f"{path}#000000", 0, path)
+        assert first.pixels.shape == (256, 320)
+        assert first.pixels.dtype == np.uint8
+        assert 1 + sum(1 for _ in frames) == number
+        assert count_frames(path) == number
+
+    def test_equal_to_pyav_itself(self, shared_data):
+        path = shared_data / "IR-video/IR_DRONE_142.mp4"
+        with av.open(str(path)) as container:
+            for frame, read in zip(container.decode(video=0), read_video(path), strict=True):
+                np.testing.assert_array_equal(read, frame.to_ndarray(format="gray"))
+
+    def test_a_folder_of_clips_with_their_labels(self, shared_data):
+        assert count_frames(shared_data / "IR-video") == sum(CLIPS.values())
+
+    def test_frames_are_streamed(self, shared_data):
+        """302 frames of 82 kB take the memory of a few, and no frame changes when the next is read."""
+        path = shared_data / "IR-video/IR_DRONE_142.mp4"
+        frames = frames_from(path)
+        first = next(frames).pixels
+        kept = first.copy()
+        tracemalloc.start()
+        assert sum(1 for _ in frames) == 301
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 2e6
+        np.testing.assert_array_equal(first, kept)
+
+
+class TestDamage:
+    FRAMES = RNG.integers(0, 256, (20, 48, 64), dtype=np.uint8)
+
+    @staticmethod
+    def read_to_the_end(path: Path) -> tuple[list[np.ndarray], str]:
+        """The frames up to an error, and what it says."""
+        given = []
+        try:
+            for frame in read_video(path):
+                given.append(frame)
+        except FrameError as error:
+            return given, str(error)
+        return given, ""
+
+    @pytest.mark.parametrize("suffix", [".mkv", ".avi"])
+    def test_frames_before_the_cut_are_given(self, tmp_path, suffix):
+        path = grey_video(tmp_path / f"x{suffix}", self.FRAMES)
+        data = path.read_bytes()
+        path.write_bytes(data[: len(data) * 6 // 10])
+        given, message = self.read_to_the_end(path)
+        assert 8 <= len(given) <= 12
+        np.testing.assert_array_equal(given, self.FRAMES[: len(given)])
+        assert message.startswith(f"{path}: the video is damaged after {len(given)} frames (")
+
+    def test_frames_before_damaged_bytes_are_given(self, tmp_path, shared_data):
+        whole = shared_data / "IR-video/IR_AIRPLANE_027.mp4"
+        data = bytearray(whole.read_bytes())
+        middle = len(data) // 2
+        data[middle : middle + 200] = bytes(200)
+        path = tmp_path / "x.mp4"
+        path.write_bytes(data)
+        given, message = self.read_to_the_end(path)
+        assert 100 < len(given) < 250
+        np.testing.assert_array_equal(given, list(read_video(whole))[: len(given)])
+        assert message.startswith(f"{path}: the video is damaged after {len(given)} frames (")
+
+    def test_the_next_source_follows_a_damaged_one(self, tmp_path):
+        path = grey_video(tmp_path / "a.avi", self.FRAMES)
+        path.write_bytes(path.read_bytes()[:-20000])
+        grey_video(tmp_path / "b.avi", self.FRAMES[:2])
+        reported = []
+        frames = frames_from(tmp_path, on_error=lambda name, error: reported.append(name))
+        files = [frame.file for frame in frames]
+        assert files[0] == f"{tmp_path / 'a.avi'}#000000"
+        assert files[-2:] == [f"{tmp_path / 'b.avi'}#000000", f"{tmp_path / 'b.avi'}#000001"]
+        assert reported == [str(tmp_path / "a.avi")]
+
+    @pytest.mark.parametrize(
+        ("data", "message"),
+        [
+            (b"frame,label,x,y\n" * 20, "no video that can be read"),
+            (b"", "no video that can be read"),
+            (bytes(5000), "no video that can be read"),
+        ],
+        ids=["text", "empty", "zeros"],
+    )
+    def test_no_video(self, tmp_path, data, message):
+        path = tmp_path / "x.mp4"
+        path.write_bytes(data)
+        with pytest.raises(FrameError, match=message) as caught:
+            list(frames_from(path))
+        assert str(caught.value).startswith(f"{path}: ")
+        assert "what is read: PNG" in str(caught.value)
+        assert count_frames(path) is None
+
+    def test_a_clip_without_its_index(self, tmp_path, shared_data):
+        """Recorders that lose power leave MP4 files like this one."""
+        data = (shared_data / "IR-video/IR_BIRD_010.mp4").read_bytes()
+        (tmp_path / "x.mp4").write_bytes(data[: len(data) // 2])
+        with pytest.raises(FrameError, match="no video that can be read"):
+            list(frames_from(tmp_path / "x.mp4"))
+
+    def test_sound_only(self, tmp_path):
+        path = tmp_path / "x.mkv"
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("pcm_s16le", rate=8000, layout="mono")
+            sound = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
+            sound.sample_rate = 8000
+            for packet in [*stream.encode(sound), *stream.encode()]:
+                container.mux(packet)
+        with pytest.raises(FrameError, match="holds no video stream"):
+            list(frames_from(path))
+        assert count_frames(path) is None
+
+    def test_missing_and_folder(self, tmp_path):
+        with pytest.raises(FrameError, match="no such file"):
+            list(read_video(tmp_path / "x.mp4"))
+        (tmp_path / "y.mp4").mkdir()
+        with pytest.raises(FrameError, match="a folder"):
+            list(read_video(tmp_path / "y.mp4"))
+        assert count_video_frames(tmp_path / "y.mp4") is None
+
+
+def test_a_length_that_no_header_states_is_unknown(tmp_path):
+    path = grey_video(tmp_path / "x.mkv", TestDamage.FRAMES)
+    assert count_frames(path) is None
+    assert count_frames([TestDamage.FRAMES, path]) is None
+
+
+def test_without_pyav_the_extra_is_named(tmp_path, monkeypatch):
+    path = grey_video(tmp_path / "x.mkv", TestDamage.FRAMES)
+    plain_import = builtins.__import__
+
+    def refuse(name, *args, **options):
+        if name == "av":
+            raise ImportError(name)
+        return plain_import(name, *args, **options)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    with pytest.raises(MissingExtraError, match=r"pip install 'dimpoint\[video\]'"):
+        list(frames_from(path))
+    assert count_frames(path) is None
