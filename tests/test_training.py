@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 from dimpoint.data.dataset import open_dataset
 from dimpoint.errors import ConfigError, DataError
 from dimpoint.losses import mse_loss, soft_focal_loss
-from dimpoint.training.fit import Machine, Sources, finish, fit
+from dimpoint.training.fit import Machine, Sources, finish, fit, train
 from dimpoint.training.frames import CountingSampler, TrainingViews, load_frames
 from dimpoint.training.recipe import Recipe, load_recipe
 
@@ -93,30 +94,27 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
 ) -> None:
     import dimpoint.training.fit as module
 
-    class Killed(Exception):
+    class KilledError(Exception):
         pass
-
-    original = module._Report.on_train_epoch_end
-
-    def kill(self: object, trainer: object, pl_module: object) -> None:
-        original(self, trainer, pl_module)  # type: ignore[arg-type]
 
     def kill_at_start(self: object, trainer: object, pl_module: object) -> None:
         if trainer.current_epoch == kill_after:  # type: ignore[attr-defined]
-            raise Killed
+            raise KilledError
 
     out = tmp_path / "resumed"
     monkeypatch.setattr(module._Report, "on_train_epoch_start", kill_at_start, raising=False)
-    with pytest.raises(Killed):
-        fit(small(), Sources([scenes]), out, machine=CPU, say=lambda _: None)
+    with pytest.raises(KilledError):
+        train(small(), Sources([scenes]), out, machine=CPU, say=lambda _: None)
     monkeypatch.undo()
-    fit(small(), Sources([scenes]), out, machine=CPU, resume=True, say=lambda _: None)
+    train(small(), Sources([scenes]), out, machine=CPU, resume=True, say=lambda _: None)
     for column in ("val/f1", "val/threshold", "train/loss_epoch"):
         assert logged(out, column)[-1] == logged(run, column)[-1]
-    whole = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-    resumed = torch.load(out / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-    for key, value in whole.items():
-        assert torch.equal(value, resumed[key]), key
+    whole = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    resumed = torch.load(out / "checkpoints" / "last.ckpt", weights_only=True)
+    assert whole["epoch"] == resumed["epoch"]
+    for part in ("state_dict", "current_model_state"):
+        for key, value in whole[part].items():
+            assert torch.equal(value, resumed[part][key]), key
 
 
 def test_views_depend_on_seed_and_number_alone(scenes: Path) -> None:
@@ -137,7 +135,7 @@ def test_processes_share_an_epoch_without_overlap() -> None:
     for sampler in samplers:
         sampler.set_epoch(2)
     numbers = [list(sampler) for sampler in samplers]
-    assert sorted(sum(numbers, [])) == list(range(24, 36))
+    assert sorted(itertools.chain(*numbers)) == list(range(24, 36))
     assert [len(sampler) for sampler in samplers] == [4, 4, 4]
 
 

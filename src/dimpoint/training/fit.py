@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime
 import json
+import logging
 import platform
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -14,8 +16,9 @@ from typing import Any
 import lightning
 import torch
 import yaml
-from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar, WeightAveraging
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 import dimpoint
@@ -67,22 +70,38 @@ def fit(
     resume: bool = False,
     say: Callable[[str], None] = print,
 ) -> Path:
-    """Train, and return the path of the trained `model.onnx` in the run folder `out`.
+    """Train (see `train`), and return the path of the trained `model.onnx` in the run folder `out`."""
+    train(recipe, sources, out, machine=machine, resume=resume, say=say)
+    return finish(out, say)
 
-    With `resume` the run goes on after its last finished epoch and ends as an uninterrupted one does.
+
+def train(
+    recipe: Recipe,
+    sources: Sources,
+    out: Path,
+    *,
+    machine: Machine = Machine(),
+    resume: bool = False,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Train into the run folder `out`: checkpoints and logs.
+
+    With `resume` the run goes on after its last validation and ends as an uninterrupted one does.
     Raises ConfigError or DataError for a wrong recipe, data that changed, or an `out` that is in use.
     """
     lightning.seed_everything(recipe.seed, verbose=False)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="lightning")
     if machine.threads:
         torch.set_num_threads(machine.threads)
     sets = sources.open()
     _prepare_folder(out, recipe, sources, sets, resume)
-    train, validation = load_frames(sets, recipe)
+    frames, validation = load_frames(sets, recipe)
     names = ", ".join(part.name for part in sets)
-    say(f"{len(train)} training and {len(validation)} validation frames from {names}")
+    say(f"{len(frames)} training and {len(validation)} validation frames from {names}")
     network = create(recipe.network.name, **recipe.network.options)
     meta = describe_model(network, recipe, sets)
-    views = TrainingViews(train, recipe)
+    views = TrainingViews(frames, recipe)
     trainer = _trainer(recipe, out, machine, say)
     loader = training_loader(views, machine.workers, trainer.global_rank, trainer.world_size)
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -95,7 +114,6 @@ def fit(
         ckpt_path=str(last) if resume and last.is_file() else None,
         weights_only=True,
     )
-    return finish(out, say)
 
 
 def finish(out: Path, say: Callable[[str], None] = print) -> Path:
@@ -185,18 +203,11 @@ class _Report(Callback):
 def _trainer(recipe: Recipe, out: Path, machine: Machine, say: Callable[[str], None]) -> lightning.Trainer:
     callbacks: list[Callback] = [
         _Report(say),
-        ModelCheckpoint(
-            out / "checkpoints",
-            filename="best",
-            monitor="val/f1",
-            mode="max",
-            save_last=True,
-            enable_version_counter=False,
-            save_on_train_epoch_end=True,
-        ),
+        _keep(out, recipe, "best", monitor="val/f1", mode="max"),
+        _keep(out, recipe, "last"),
     ]
     if recipe.ema is not None:
-        callbacks.append(EMAWeightAveraging(decay=recipe.ema))
+        callbacks.append(WeightAveraging(avg_fn=_average(recipe.ema)))
     bar = RichProgressBar()
     if bar.is_enabled:
         callbacks.append(bar)
@@ -216,6 +227,28 @@ def _trainer(recipe: Recipe, out: Path, machine: Machine, say: Callable[[str], N
         use_distributed_sampler=False,
         enable_model_summary=False,
         log_every_n_steps=20,
+    )
+
+
+def _average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+    """An exponential moving average that forgets the first weights soon: its decay rises from 0.1."""
+
+    def average(averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
+        now = min(decay, (1 + float(count)) / (10 + float(count)))
+        return now * averaged + (1 - now) * current
+
+    return average
+
+
+def _keep(out: Path, recipe: Recipe, name: str, **choice: Any) -> ModelCheckpoint:
+    """Write checkpoints/NAME.ckpt after each validation; with a `monitor`, only if it is the best so far."""
+    return ModelCheckpoint(
+        out / "checkpoints",
+        filename=name,
+        every_n_epochs=recipe.validate_every,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+        **choice,
     )
 
 
