@@ -28,9 +28,7 @@ PUBLISHED = DecodeRule(kind="published", threshold=0.35, max_targets=8, max_heig
 """SPIRE's decoding with its authors' values (arXiv 2604.05363)."""
 
 _BAND_PIXELS = 1 << 20  # maxima are sought in bands of rows, which bounds the memory of a huge map
-_LOG_FLOOR = (
-    1e-3  # part of the peak below which a neighbour's logarithm would tell more of noise than of shape
-)
+_LOG_FLOOR = 1e-3  # of the peak: below it a neighbour tells of noise, not of shape
 _FARTHEST = 0.75  # map pixels that a position may move from its maximum
 
 
@@ -138,8 +136,7 @@ def _patches(values: npt.NDArray[_Scalar], rows: _Index, columns: _Index) -> npt
 def _around(index: _Index, size: int) -> _Index:
     """Index - 1, index, index + 1, mirrored at 0 and size - 1: (N,) -> (N, 3)."""
     near = np.abs(index[:, None] + np.arange(-1, 2))
-    near = np.where(near == size, size - 2, near)
-    return np.clip(near, 0, size - 1)
+    return np.where(near == size, max(size - 2, 0), near)
 
 
 def _offsets(patches: npt.NDArray[np.float32]) -> _Float:

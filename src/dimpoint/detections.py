@@ -7,6 +7,7 @@ import io
 import json
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dimpoint.errors import DataError
+from dimpoint.atomic import write_text
+from dimpoint.errors import DataError, DimpointError
 
 CSV_COLUMNS = ("file", "x", "y", "score", "area")
 
@@ -71,7 +73,7 @@ class Detections:
     def save(self, path: str | Path) -> None:
         """Write the frame's targets: `.json` as `detections.json` is laid out, `.csv` as `to_csv` says.
 
-        Raises DataError for another suffix or a place that cannot be written.
+        Raises DimpointError for another suffix or a place that cannot be written.
         """
         path = Path(path)
         if path.suffix.lower() == ".json":
@@ -98,8 +100,9 @@ class DetectionsWriter:
     """Writes `detections.json` frame by frame: `{"model": ..., "images": [one entry per frame]}`.
 
     A context manager. The file takes its place when the block ends, by error and Ctrl-C too: then it holds
-    the frames that were added. Where the disk fills up, the frames that fit are kept, and DataError says
-    so. Opening raises DataError if the folder cannot be written, before any work is lost.
+    the frames that were added; an error before the first leaves nothing. Where the disk fills up, the
+    frames that fit are kept, and DimpointError says so. Opening raises DimpointError if the folder cannot
+    be written, before any work is lost.
     """
 
     def __init__(self, path: Path, model: str) -> None:
@@ -115,19 +118,18 @@ class DetectionsWriter:
             self._file = self._temporary.open("wb", buffering=0)
             self._append(self._begin)
         except OSError as error:
-            self._temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                self._temporary.unlink()
             raise _unwritable(self.path, error) from None
         return self
 
     def add(self, detections: Detections) -> None:
-        """Add a frame; raises DataError if the disk is full."""
+        """Add a frame; raises DimpointError if the disk is full."""
         entry = json.dumps(detections.to_dict(), ensure_ascii=False)
         try:
             self._append((",\n" if self.frames else "\n") + entry)
         except OSError as error:
-            self._file.truncate(self._whole)
-            self._file.seek(self._whole)
-            raise DataError(
+            raise DimpointError(
                 f"{self.path}: cannot write on ({error.strerror}); the file holds the first "
                 f"{self.frames} frames"
             ) from None
@@ -138,10 +140,19 @@ class DetectionsWriter:
     ) -> None:
         try:
             with self._file:
+                self._back_to_whole()
                 self._append("\n]}\n")
-            self._temporary.replace(self.path)
+            if error is not None and self.frames == 0:
+                self._temporary.unlink()
+            else:
+                self._temporary.replace(self.path)
         except OSError as problem:
             raise _unwritable(self.path, problem) from error
+
+    def _back_to_whole(self) -> None:
+        """Forget what a full disk or Ctrl-C has left of an entry."""
+        self._file.truncate(self._whole)
+        self._file.seek(self._whole)
 
     def _append(self, text: str) -> None:
         rest = memoryview(text.encode())
@@ -151,7 +162,7 @@ class DetectionsWriter:
 
 
 def write_detections(path: Path, model: str, items: Iterable[Detections]) -> None:
-    """Write `detections.json` whole or not at all; raises DataError if it cannot be written."""
+    """Write `detections.json` whole or not at all; raises DimpointError if it cannot be written."""
     entries = ",\n".join(json.dumps(item.to_dict(), ensure_ascii=False) for item in items)
     name = json.dumps(model, ensure_ascii=False)
     write_text(path, f'{{"model": {name}, "images": [\n{entries}\n]}}\n')
@@ -212,21 +223,8 @@ def csv_text(items: Iterable[Detections]) -> str:
     return text.getvalue()
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole: a temporary file beside it, then a rename. Raises DataError if that fails."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, "utf-8", newline="")
-        temporary.replace(path)
-    except OSError as error:
-        if path.parent.is_dir():
-            temporary.unlink(missing_ok=True)
-        raise _unwritable(path, error) from None
-
-
-def _unwritable(path: Path, error: OSError) -> DataError:
-    return DataError(f"{path}: cannot be written ({error.strerror})")
+def _unwritable(path: Path, error: OSError) -> DimpointError:
+    return DimpointError(f"{path}: cannot be written: {error.strerror}")
 
 
 def _shortest(value: np.float32) -> float:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +12,6 @@ from dimpoint.model_meta import ModelMeta
 DEFAULT = "spire-lite"
 WEIGHTS = Path(__file__).parent / "weights"
 
-_BUFFERS = ("running_mean", "running_var", "num_batches_tracked")  # of a batch norm: stored, not trained
-
 
 @dataclass(frozen=True)
 class ShippedModel:
@@ -23,7 +19,6 @@ class ShippedModel:
 
     name: str
     meta: ModelMeta
-    parameters: int | None
     is_default: bool
 
 
@@ -40,7 +35,6 @@ def shipped_models() -> list[ShippedModel]:
         ShippedModel(
             name=name,
             meta=read_meta(_file(name)),
-            parameters=_parameters(WEIGHTS / f"{name}.safetensors"),
             is_default=name == DEFAULT,
         )
         for name in model_names()
@@ -94,16 +88,3 @@ def _known(name: str) -> str:
     near = difflib.get_close_matches(name, names, n=2, cutoff=0.5)
     hint = f"did you mean {' or '.join(repr(one) for one in near)}? " if near else ""
     return f"{hint}shipped are {', '.join(names)}; anything else is the path of a model file"
-
-
-def _parameters(path: Path) -> int | None:
-    """Trained numbers in a safetensors file, by its header alone; None if the file is not there."""
-    if not path.is_file():
-        return None
-    with path.open("rb") as file:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    return sum(
-        int(math.prod(entry["shape"]))
-        for key, entry in header.items()
-        if key != "__metadata__" and not key.endswith(_BUFFERS)
-    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from dimpoint.atomic import replacing
 from dimpoint.errors import DataError
 from dimpoint.intensity import IntensityRule
 
@@ -44,20 +44,13 @@ def draw(
 
 
 def write_picture(path: Path, picture: npt.NDArray[np.uint8]) -> None:
-    """Write a picture, its format by the suffix, whole or not at all; raises DataError if that fails."""
+    """Write a picture, its format by the suffix, whole or not at all; raises DimpointError if that fails."""
     try:
         encoded = cv2.imencode(path.suffix, picture)[1].tobytes()
     except cv2.error:
         raise DataError(f"{path}: a picture is written as .png or .jpg") from None
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
         temporary.write_bytes(encoded)
-        temporary.replace(path)
-    except OSError as error:
-        if path.parent.is_dir():
-            temporary.unlink(missing_ok=True)
-        raise DataError(f"{path}: cannot be written ({error.strerror})") from None
 
 
 def _label(picture: npt.NDArray[np.uint8], text: str, x: int, y: int) -> None:

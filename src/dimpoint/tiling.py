@@ -40,7 +40,7 @@ def plan_tiles(height: int, width: int, *, pixels: int, margin: int, multiple: i
     if height * width <= pixels:
         tile_height, tile_width = height, width
     else:
-        least = max(_LEAST_MARGINS * margin + multiple, 2 * multiple)  # no tile is all padding
+        least = _LEAST_MARGINS * margin + multiple
         square = max(least, _round_down(math.isqrt(pixels), multiple))
         tile_height = min(height, square)
         tile_width = min(width, max(least, _round_down(pixels // tile_height, multiple)))

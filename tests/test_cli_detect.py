@@ -1,0 +1,271 @@
+"""`dimpoint detect` as a user meets it: files, summary, exit codes, and what goes wrong."""
+
+from __future__ import annotations
+
+import csv
+import json
+import resource
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from dimpoint.backends.onnx import OnnxBackend
+from dimpoint.cli import main
+from dimpoint.data.coco import read_points
+from dimpoint.detections import read_detections
+from tiny_models import spots, write_model
+
+
+@dataclass
+class Result:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Result]:
+    """Run `dimpoint detect ... --model blob.onnx` in a folder of its own, as the shell would."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    write_model(tmp_path / "blob.onnx")
+
+    def command(*arguments: str, model: str = "blob.onnx") -> Result:
+        monkeypatch.setattr(
+            sys, "argv", ["dimpoint", "detect", *arguments, "--model", model, "--threads", "1"]
+        )
+        with pytest.raises(SystemExit) as stop:
+            main()
+        printed = capsys.readouterr()
+        return Result(int(stop.value.code or 0), printed.out, printed.err)
+
+    return command
+
+
+@pytest.fixture
+def frames(tmp_path: Path) -> Path:
+    """Three frames with 2, 0 and 1 targets."""
+    folder = tmp_path / "frames"
+    write_frame(folder / "a.png", [(20, 30), (50, 12)])
+    write_frame(folder / "b.png", [])
+    write_frame(folder / "c.png", [(40, 40)])
+    return folder
+
+
+def write_frame(path: Path, targets: list[tuple[float, float]], dtype: str = "uint8") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    full = np.iinfo(dtype).max
+    cv2.imwrite(str(path), (spots((60, 70), targets) * full).round().astype(dtype))
+
+
+def counts(results: Path) -> dict[str, int]:
+    return {Path(item.file).name: len(item) for item in read_detections(results / "detections.json")}
+
+
+# What it writes
+
+
+def test_a_folder_gives_detections_json_and_a_summary(run: Callable[..., Result], frames: Path) -> None:
+    result = run("frames", "--out", "results")
+    assert result.code == 0
+    assert counts(Path("results")) == {"a.png": 2, "b.png": 0, "c.png": 1}
+    content = json.loads(Path("results/detections.json").read_text())
+    assert content["model"] == "blob"
+    entry = content["images"][2]
+    assert (entry["file"], entry["width"], entry["height"]) == ("frames/c.png", 70, 60)
+    assert (entry["detections"][0]["x"], entry["detections"][0]["y"]) == pytest.approx((40, 40), abs=0.2)
+    assert [file.name for file in Path("results").iterdir()] == ["detections.json"]
+    assert "results/detections.json" in result.out
+    numbers = [line.split("│")[1:4] for line in result.out.splitlines() if line.startswith("│")]
+    assert [[cell.strip() for cell in row] for row in numbers] == [["3", "3", "1"]]
+
+
+def test_all_formats_hold_the_same_targets(run: Callable[..., Result], frames: Path) -> None:
+    assert run("frames", "--out", "results", "--format", "csv,coco").code == 0
+    assert counts(Path("results")) == {"a.png": 2, "b.png": 0, "c.png": 1}
+    rows = list(csv.DictReader(Path("results/detections.csv").read_text().splitlines()))
+    assert [row["file"] for row in rows] == ["frames/a.png", "frames/a.png", "frames/c.png"]
+    images = read_points(Path("results/detections.coco.json"))
+    assert [len(image.points) for image in images] == [2, 0, 1]
+    assert images[2].points[0, 0] == pytest.approx(float(rows[2]["x"]))
+
+
+def test_sources_are_files_patterns_and_sub_folders(run: Callable[..., Result], frames: Path) -> None:
+    write_frame(frames / "deep" / "d.png", [(30, 30)], "uint16")
+    assert run("frames/a.png", "frames/[bc].png", "--out", "results").code == 0
+    assert counts(Path("results")) == {"a.png": 2, "b.png": 0, "c.png": 1}
+    assert run("frames", "--recursive", "--out", "results").code == 0
+    assert counts(Path("results")) == {"a.png": 2, "b.png": 0, "c.png": 1, "d.png": 1}
+
+
+def test_threshold_can_be_set(run: Callable[..., Result], frames: Path) -> None:
+    assert run("frames", "--out", "results", "--threshold", "1").code == 0
+    assert counts(Path("results")) == {"a.png": 0, "b.png": 0, "c.png": 0}
+
+
+def test_overlays_of_frames_with_one_name_do_not_replace_each_other(run: Callable[..., Result]) -> None:
+    """`x/y_a` and `x_y/a` would become one word; a page of a TIFF and its neighbour differ by number."""
+    for file in ("x/y/a.png", "x_y/a.png", "x/y/a.bmp"):
+        write_frame(Path(file), [(30, 30)])
+    pages = [np.zeros((40, 40), np.uint8)] * 2
+    cv2.imwritemulti("stack.tif", pages)
+    result = run("x/y/a.png", "x_y/a.png", "x/y/a.bmp", "stack.tif", "--out", "results", "--overlay")
+    assert result.code == 0
+    names = sorted(file.name for file in Path("results/overlays").iterdir())
+    assert names == [
+        "stack.tif#000000.png",
+        "stack.tif#000001.png",
+        "x_y_a-2.png",
+        "x_y_a-3.png",
+        "x_y_a.png",
+    ]
+    assert cv2.imread("results/overlays/x_y_a.png").shape == (480, 560, 3)
+    assert "results/overlays" in result.out
+
+
+# What cannot be read
+
+
+def test_it_goes_on_past_unreadable_files_and_lists_them(run: Callable[..., Result], frames: Path) -> None:
+    (frames / "b.png").write_text("this is no picture")
+    whole = (frames / "c.png").read_bytes()
+    (frames / "d.png").write_bytes(whole[: len(whole) // 2])
+    np.save(frames / "e.npy", np.full((5, 5), np.nan, np.float32))
+    result = run("frames", "missing.png", "--out", "results")
+    assert result.code == 1
+    assert counts(Path("results")) == {"a.png": 2, "c.png": 1}
+    listed = [line for line in result.err.splitlines() if line.startswith("not read: ")]
+    assert len(listed) == 4
+    for name, line in zip(("missing.png", "b.png", "d.png", "e.npy"), listed, strict=True):
+        assert name in line
+
+
+def test_a_long_list_of_unreadable_files_is_cut(run: Callable[..., Result], frames: Path) -> None:
+    for number in range(30):
+        (frames / f"bad{number}.png").write_text("")
+    result = run("frames", "--out", "results")
+    assert result.code == 1
+    assert result.err.count("not read: ") == 21
+    assert "not read: 10 more files" in result.err
+
+
+@pytest.mark.parametrize(
+    ("make", "source", "message"),
+    [
+        (lambda: Path("empty").mkdir(), "empty", "no frames in the folder empty"),
+        (lambda: None, "nowhere", "nowhere: no such file or folder"),
+        (lambda: None, "none*.png", "nothing matches"),
+        (lambda: Path("bad.png").write_text("no picture"), "bad.png", "bad.png"),
+    ],
+)
+def test_nothing_to_read_is_an_error_and_leaves_nothing(
+    make: Callable[[], object], source: str, message: str, run: Callable[..., Result]
+) -> None:
+    make()
+    result = run(source, "--out", "results")
+    assert result.code == 2
+    assert result.err.startswith("error: no frame could be read: ")
+    assert message in result.err
+    assert len(result.err.strip().splitlines()) == 1
+    assert not list(Path("results").glob("*"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--format", "json,xml"], "'xml' is not a format; choose from json, csv, coco"),
+        (["--threshold", "2"], "threshold must lie in 0..1"),
+    ],
+)
+def test_wrong_options_are_told_before_any_work(
+    arguments: list[str], message: str, run: Callable[..., Result], frames: Path
+) -> None:
+    result = run("frames", "--out", "results", *arguments)
+    assert result.code == 2
+    assert message in result.err
+    assert not Path("results").exists()
+
+
+def test_a_file_that_is_no_model_is_told(run: Callable[..., Result], frames: Path) -> None:
+    Path("text.onnx").write_text("hello")
+    result = run("frames", "--out", "results", model="text.onnx")
+    assert result.code == 2
+    assert result.err.startswith("error: text.onnx: ")
+
+
+# Where results cannot be written
+
+
+@pytest.mark.parametrize("out", ["blob.onnx/results", "/proc/self/results"])
+def test_a_folder_that_cannot_be_made_stops_it_before_any_work(
+    out: str, run: Callable[..., Result], frames: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(OnnxBackend, "run", lambda *_: pytest.fail("work was done"))
+    result = run("frames", "--out", out)
+    assert result.code == 2
+    assert result.err.startswith(f"error: {out}/detections.json: cannot be written: ")
+
+
+def test_a_full_disk_is_told_and_keeps_what_fits(run: Callable[..., Result], tmp_path: Path) -> None:
+    for number in range(40):
+        write_frame(tmp_path / "frames" / f"{number}.png", [(30, 30)])
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
+    try:
+        result = run("frames", "--out", "results")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert result.code == 2
+    kept = counts(Path("results"))
+    assert 2 < len(kept) < 40
+    assert f"holds the first {len(kept)} frames" in result.err
+
+
+# Ctrl-C
+
+
+@pytest.fixture
+def ctrl_c_in_frame(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Send the signal of Ctrl-C while the network works on a frame, counted from 1."""
+    work = OnnxBackend.run
+    calls: Iterator[int] = iter(range(1, 1000))
+
+    def arrange(number: int) -> None:
+        def interrupted(self: OnnxBackend, batch: np.ndarray) -> np.ndarray:
+            if next(calls) == number:
+                signal.raise_signal(signal.SIGINT)
+            return work(self, batch)
+
+        monkeypatch.setattr(OnnxBackend, "run", interrupted)
+
+    return arrange
+
+
+def test_ctrl_c_keeps_what_is_done(
+    run: Callable[..., Result], frames: Path, ctrl_c_in_frame: Callable[[int], None]
+) -> None:
+    ctrl_c_in_frame(3)
+    result = run("frames", "--out", "results", "--format", "csv")
+    assert result.code == 130
+    assert counts(Path("results")) == {"a.png": 2, "b.png": 0}
+    assert len(Path("results/detections.csv").read_text().splitlines()) == 3
+    assert "2 frames are done" in result.err
+    assert sorted(file.name for file in Path("results").iterdir()) == ["detections.csv", "detections.json"]
+
+
+def test_ctrl_c_in_the_first_frame_leaves_nothing(
+    run: Callable[..., Result], frames: Path, ctrl_c_in_frame: Callable[[int], None]
+) -> None:
+    ctrl_c_in_frame(1)
+    assert run("frames", "--out", "results").code == 130
+    assert not list(Path("results").iterdir())

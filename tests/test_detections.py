@@ -1,0 +1,335 @@
+"""`Detections` and its files: what is written is what is read, and what is done stays valid."""
+
+from __future__ import annotations
+
+import csv
+import json
+import resource
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from dimpoint.data.coco import read_points
+from dimpoint.detections import (
+    Detections,
+    DetectionsWriter,
+    coco_content,
+    csv_text,
+    read_detections,
+    write_detections,
+)
+from dimpoint.errors import DataError, DimpointError
+from dimpoint.overlay import draw
+
+LAW = settings(deadline=None, derandomize=True, max_examples=60)
+
+
+def found(
+    xy: npt.ArrayLike = (), scores: npt.ArrayLike = (), areas: npt.ArrayLike | None = None, **names: Any
+) -> Detections:
+    return Detections(
+        np.asarray(xy, np.float32).reshape(-1, 2),
+        np.asarray(scores, np.float32),
+        None if areas is None else np.asarray(areas, np.float32),
+        **({"file": "a.png", "width": 100, "height": 50} | names),
+    )
+
+
+def stream(path: Path, items: list[Detections], then: BaseException | None = None) -> None:
+    """Write frame by frame, then fail if there is something to fail with."""
+    with DetectionsWriter(path, "m") as writer:
+        for item in items:
+            writer.add(item)
+        if then is not None:
+            raise then
+
+
+TWO = found([(1.25, 2.1), (99, 49)], [0.9, 0.4])
+AREAS = found([(3, 4)], [0.7], [12], file="b.png")
+NONE = found(file="c.png")
+
+# What it holds
+
+
+def test_to_dict_is_the_frames_entry() -> None:
+    assert TWO.to_dict() == {
+        "file": "a.png",
+        "width": 100,
+        "height": 50,
+        "detections": [{"x": 1.25, "y": 2.1, "score": 0.9}, {"x": 99.0, "y": 49.0, "score": 0.4}],
+    }
+    assert AREAS.to_dict()["detections"] == [{"x": 3.0, "y": 4.0, "score": 0.7, "area": 12.0}]
+    assert NONE.to_dict()["detections"] == []
+
+
+@pytest.mark.parametrize(
+    ("other", "equal"),
+    [
+        (found([(1.25, 2.1), (99, 49)], [0.9, 0.4], model="another"), True),  # the model is no result
+        (found([(1.25, 2.1), (99, 48)], [0.9, 0.4]), False),
+        (found([(1.25, 2.1), (99, 49)], [0.9, 0.5]), False),
+        (found([(1.25, 2.1), (99, 49)], [0.9, 0.4], [1, 1]), False),
+        (found([(1.25, 2.1), (99, 49)], [0.9, 0.4], file="b.png"), False),
+        (found([(1.25, 2.1)], [0.9]), False),
+        ("something else", False),
+    ],
+)
+def test_equality(other: object, equal: bool) -> None:
+    assert (other == TWO) is equal
+
+
+# Files
+
+
+@st.composite
+def detections(draw: st.DrawFn) -> Detections:
+    count = draw(st.integers(0, 5))
+    numbers = st.floats(0, 2**20, width=32)
+    return found(
+        draw(arrays(np.float32, (count, 2), elements=numbers)),
+        draw(arrays(np.float32, count, elements=st.floats(0, 1, width=32))),
+        draw(arrays(np.float32, count, elements=numbers)) if count and draw(st.booleans()) else None,
+        file=draw(st.text(st.characters(exclude_categories=["Cs"]), max_size=8)),
+    )
+
+
+@LAW
+@given(st.lists(detections(), max_size=4))
+def test_written_detections_are_read_back_exactly(
+    tmp_path_factory: pytest.TempPathFactory, items: list[Detections]
+) -> None:
+    folder = tmp_path_factory.mktemp("json")
+    write_detections(folder / "whole.json", "m", items)
+    stream(folder / "streamed.json", items)
+    for name in ("whole.json", "streamed.json"):
+        back = read_detections(folder / name)
+        assert back == items
+        for one, item in zip(back, items, strict=True):
+            np.testing.assert_array_equal(one.xy, item.xy)
+            np.testing.assert_array_equal(one.scores, item.scores)
+            assert one.model == "m"
+
+
+def test_detections_json_is_laid_out_as_documented(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "detections.json"
+    write_detections(path, "spire-lite", [TWO, NONE])
+    content = json.loads(path.read_text())
+    assert content == {"model": "spire-lite", "images": [TWO.to_dict(), NONE.to_dict()]}
+    assert [file.name for file in path.parent.iterdir()] == ["detections.json"]
+
+
+def test_csv_has_one_line_per_target() -> None:
+    rows = list(csv.reader(csv_text([TWO, NONE, AREAS]).splitlines()))
+    assert rows == [
+        ["file", "x", "y", "score", "area"],
+        ["a.png", "1.25", "2.1", "0.9", ""],
+        ["a.png", "99.0", "49.0", "0.4", ""],
+        ["b.png", "3.0", "4.0", "0.7", "12.0"],
+    ]
+
+
+def test_csv_of_a_file_name_with_a_comma() -> None:
+    text = found([(1, 2)], [0.5], file='odd, "name".png').to_csv()
+    assert next(csv.DictReader(text.splitlines()))["file"] == 'odd, "name".png'
+
+
+def test_coco_is_read_back_as_point_labels(tmp_path: Path) -> None:
+    path = tmp_path / "points.json"
+    path.write_text(json.dumps(coco_content([TWO, NONE, AREAS])))
+    images = read_points(path)
+    for image, item in zip(images, (TWO, NONE, AREAS), strict=True):
+        assert (image.file_name, image.width, image.height) == (item.file, 100, 50)
+        np.testing.assert_array_equal(image.points, item.xy)
+
+
+def test_coco_keeps_scores_and_areas() -> None:
+    content = coco_content([TWO, AREAS])
+    kept = [(one["image_id"], one["id"], one["score"], one["area"]) for one in content["annotations"]]
+    assert kept == [(1, 1, 0.9, 0), (1, 2, 0.4, 0), (2, 3, 0.7, 12.0)]
+    assert TWO.to_coco() == coco_content([TWO])
+
+
+@pytest.mark.parametrize("name", ["one.json", "one.CSV"])
+def test_save_chooses_by_suffix(name: str, tmp_path: Path) -> None:
+    TWO.save(tmp_path / name)
+    text = (tmp_path / name).read_text()
+    assert text == TWO.to_csv() if name.endswith("CSV") else json.loads(text)["images"] == [TWO.to_dict()]
+
+
+def test_save_under_another_suffix_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"\.json or \.csv"):
+        TWO.save(tmp_path / "one.xml")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "not a JSON file"),
+        ("[]", "'images'"),
+        ('{"images": 3}', "'images'"),
+        ('{"images": [{"width": 1, "height": 1, "detections": []}]}', "image 1: key 'file'"),
+        ('{"images": [{"file": "a", "width": 1, "height": 1, "detections": [{"x": 1}]}]}', "key 'y'"),
+        ('{"images": [{"file": "a", "width": 1, "height": 1, "detections": 5}]}', "image 1"),
+        ('{"images": ["a"]}', "image 1"),
+        (
+            '{"images": [{"file": "a", "width": 1, "height": 1, '
+            '"detections": [{"x": NaN, "y": 1, "score": 1}]}]}',
+            "finite",
+        ),
+    ],
+)
+def test_a_file_that_is_no_detections_file_is_refused(content: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "detections.json"
+    path.write_text(content)
+    with pytest.raises(DataError, match=message) as caught:
+        read_detections(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be read"):
+        read_detections(tmp_path / "none.json")
+
+
+# What is done stays valid
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), DataError("bad"), RuntimeError()])
+def test_an_interrupted_writer_keeps_what_was_added(error: BaseException, tmp_path: Path) -> None:
+    path = tmp_path / "detections.json"
+    with pytest.raises(type(error)):
+        stream(path, [TWO, NONE], then=error)
+    assert read_detections(path) == [TWO, NONE]
+    assert [file.name for file in tmp_path.iterdir()] == ["detections.json"]
+
+
+def test_a_writer_that_fails_before_the_first_frame_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "detections.json"
+    with pytest.raises(DataError, match="bad"):
+        stream(path, [], then=DataError("bad"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_older_file_stays_until_the_new_one_is_done(tmp_path: Path) -> None:
+    path = tmp_path / "detections.json"
+    write_detections(path, "m", [NONE])
+    with DetectionsWriter(path, "m") as writer:
+        writer.add(TWO)
+        assert read_detections(path) == [NONE]
+    assert read_detections(path) == [TWO]
+
+
+@pytest.fixture
+def limit_file_size() -> Any:
+    """Let writes fail beyond a number of bytes, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_full_disk_keeps_the_frames_that_fit(
+    tmp_path: Path, limit_file_size: Callable[[int], None]
+) -> None:
+    path = tmp_path / "detections.json"
+    limit_file_size(1000)
+    with pytest.raises(DimpointError, match=r"first (\d+) frames") as caught:
+        stream(path, [TWO] * 100)
+    assert str(path) in str(caught.value)
+    kept = read_detections(path)
+    assert 2 < len(kept) < 20
+    assert f"first {len(kept)} frames" in str(caught.value)
+    assert all(one == TWO for one in kept)
+
+
+def test_a_folder_that_cannot_be_written_is_told_on_opening(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(DimpointError, match="cannot be written"),
+        DetectionsWriter(tmp_path / "file" / "d.json", "m"),
+    ):
+        pytest.fail("opened")
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="/proc is Linux's; the superuser cannot write there either"
+)
+def test_a_read_only_folder_is_told_on_opening() -> None:
+    with (
+        pytest.raises(DimpointError, match="cannot be written"),
+        DetectionsWriter(Path("/proc/self/d.json"), "m"),
+    ):
+        pytest.fail("opened")
+
+
+# Pictures
+
+
+@pytest.mark.parametrize(
+    ("shape", "times"),
+    [((600, 512), 1), ((256, 256), 2), ((240, 320), 2), ((100, 128), 4), ((1, 1), 8)],
+)
+def test_small_frames_are_enlarged(shape: tuple[int, int], times: int) -> None:
+    picture = NONE.plot(np.zeros(shape, np.uint8))
+    assert picture.shape == (shape[0] * times, shape[1] * times, 3)
+    assert picture.dtype == np.uint8
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_counts_of_any_type_are_stretched_for_the_eye(dtype: Any) -> None:
+    """A gradient over a small part of the range is seen over the whole range of the picture."""
+    frame = np.linspace(100, 140, 600 * 600).reshape(600, 600).astype(dtype)
+    picture = draw(frame, NONE.xy, NONE.scores)
+    assert picture.min() < 5
+    assert picture.max() > 250
+
+
+def marks(
+    xy: tuple[float, float], scores: tuple[float, ...] = (0.88,), side: int = 600
+) -> npt.NDArray[np.bool_]:
+    """The pixels of a square frame's picture that a target's circle and score cover."""
+    frame = np.zeros((side, side), np.uint8)
+    plain = draw(frame, NONE.xy, NONE.scores)
+    return np.any(draw(frame, np.array([xy], np.float32), np.array(scores, np.float32)) != plain, axis=2)
+
+
+@pytest.mark.parametrize(
+    ("side", "x", "y"),
+    [(600, 300, 200), (256, 200.5, 100.5)],  # frame pixel 100 enlarged twice: picture pixels 200 and 201
+)
+def test_circles_surround_the_targets_and_leave_them_visible(side: int, x: float, y: float) -> None:
+    ring = marks((300, 200) if side == 600 else (100, 50), scores=(), side=side)
+    assert not ring[round(y) - 4 : round(y) + 5, round(x) - 4 : round(x) + 5].any()
+    rows, columns = np.nonzero(ring)
+    assert (columns.min() + columns.max(), rows.min() + rows.max()) == (2 * x, 2 * y)
+    assert rows.max() - rows.min() == pytest.approx(18, abs=2)
+
+
+@pytest.mark.parametrize("xy", [(0, 0), (599, 0), (0, 599), (599, 599)])  # the corners
+def test_scores_stay_in_the_picture(xy: tuple[int, int]) -> None:
+    text = {place: marks(place).sum() - marks(place, scores=()).sum() for place in (xy, (300, 300))}
+    assert text[xy] > 0.9 * text[300, 300] > 0
+
+
+def test_plot_writes_a_picture(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a.png"
+    picture = TWO.plot(np.zeros((50, 100), np.uint16), path)
+    np.testing.assert_array_equal(cv2.imread(str(path)), picture)
+
+
+def test_plot_under_an_unknown_suffix_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"\.png"):
+        TWO.plot(np.zeros((50, 100), np.uint8), tmp_path / "a.txt")
+    assert not list(tmp_path.iterdir())
