@@ -70,7 +70,11 @@ def import_model(network: str, path: Path, *, input_scale: int = 1) -> tuple[Net
     origin = source(network)
     if path.suffix == ".safetensors":
         _refuse_pickle(path)
-        tensors, _ = _read_safetensors(path)
+        tensors, metadata = _read_safetensors(path)
+        if METADATA_KEY in metadata:
+            raise ModelFileError(
+                f"{path}: a dimpoint model already; use dimpoint export {path} --out model.onnx"
+            )
     else:
         tensors = _read_checkpoint(path, origin.state)
     built = create(network)

@@ -1,0 +1,85 @@
+"""`dimpoint export` and `dimpoint import`."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from dimpoint.errors import ConfigError, MissingExtraError, ModelFileError
+
+if TYPE_CHECKING:
+    from dimpoint.model_meta import ModelMeta
+    from dimpoint.networks import Network
+
+
+def register(app: typer.Typer) -> None:
+    app.command("export")(export)
+    app.command("import")(import_)
+
+
+def export(
+    source: Path = typer.Argument(..., help="A training run's folder, or a .safetensors model."),
+    out: Path = typer.Option(..., "--out", help="The file to write: .onnx to detect with, .safetensors."),
+) -> None:
+    """Make one model file of a training run: weights, normalisation, thresholds and licence."""
+    _check_suffix(out)
+    _require_training_packages("export")
+    from dimpoint.backends.checkpoint import load_model
+
+    _write(*load_model(_run_model(source) if source.is_dir() else source), out)
+
+
+def import_(
+    network: str = typer.Argument(..., help="The network that the checkpoint is of, such as spire."),
+    file: Path = typer.Argument(..., help="The authors' checkpoint (.pth, .pt, .tar) or .safetensors of it."),
+    out: Path = typer.Option(..., "--out", help="The file to write: .onnx to detect with, .safetensors."),
+    input_scale: int = typer.Option(
+        1, "--input-scale", min=1, max=2, help="Magnify every frame by this before the network sees it."
+    ),
+) -> None:
+    """Make a model file of weights that a network's authors published; their code is never run."""
+    _check_suffix(out)
+    _require_training_packages("import")
+    from dimpoint.backends.checkpoint import import_model
+
+    built, meta = import_model(network, file, input_scale=input_scale)
+    _write(built, meta, out)
+    typer.echo(f"licence: {meta.licence}")
+
+
+def _check_suffix(out: Path) -> None:
+    if out.suffix not in (".onnx", ".safetensors"):
+        raise ConfigError(f"--out {out}: write a .onnx or a .safetensors file")
+
+
+def _require_training_packages(command: str) -> None:
+    for package in ("torch", "safetensors", "onnx", "onnxscript"):
+        if find_spec(package) is None:
+            raise MissingExtraError(f"dimpoint {command}", package, "train")
+
+
+def _run_model(run: Path) -> Path:
+    """The weights of a run, made of its best checkpoint first where training was stopped before its end."""
+    model = run / "model.safetensors"
+    if not model.is_file():
+        if not (run / "run.json").is_file():
+            raise ModelFileError(f"{run}: no training run (neither run.json nor model.safetensors in it)")
+        from dimpoint.training.fit import finish
+
+        finish(run, say=typer.echo)
+    return model
+
+
+def _write(network: Network, meta: ModelMeta, out: Path) -> None:
+    if out.suffix == ".onnx":
+        from dimpoint.backends.export import export_onnx
+
+        export_onnx(network, meta, out)
+    else:
+        from dimpoint.backends.checkpoint import save_model
+
+        save_model(out, network, meta)
+    typer.echo(f"{out}: {meta.name}, network {meta.network}, {out.stat().st_size / 1e6:.1f} MB")
