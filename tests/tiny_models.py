@@ -45,13 +45,14 @@ def write_model(
     kernel: npt.NDArray[np.float32] | None = None,
     bias: float = 0.0,
     metadata: str | None = None,
-    names: tuple[str, str] = ("frame", "response"),
+    names: tuple[str, str] | None = None,
 ) -> Path:
     """Write one convolution of the record's stride as a model file.
 
-    metadata: other text than the record's; "" for none.
+    metadata: other text than the record's; "" for none. names: of input and output, if not the right ones.
     """
     meta = meta or blob_meta()
+    names = names or ("frame", meta.kind)
     kernel = blob_kernel() if kernel is None else kernel
     sizes: list[str | int] = ["n", 1, "h", "w"]
     node = helper.make_node(

@@ -23,7 +23,7 @@ class DecodeRule(BaseModel):
         "peaks",
         description="`peaks`: ours for response maps; `published`: SPIRE's rule; `components`: for masks",
     )
-    threshold: float = Field(0.35, ge=0, le=1, description="least response of a detection")
+    threshold: float = Field(0.35, ge=0, le=1, description="a detection's response lies above this")
     min_distance: float = Field(2.0, gt=0, description="`peaks`: least distance of two detections, map pixels")
     max_targets: int | None = Field(None, ge=1, description="most detections of a frame; none: no cap")
     max_height_gap: float | None = Field(

@@ -12,16 +12,17 @@ import numpy.typing as npt
 from dimpoint.errors import ModelFileError
 from dimpoint.model_meta import METADATA_KEY, ModelMeta, parse_meta
 
-INPUT, OUTPUT = "frame", "response"
+INPUT = "frame"
 
 _QUIET = 4  # ONNX Runtime's log: only what is fatal, since its failures are raised and told once
 
 
 class OnnxBackend:
-    """A model file: input `frame` (N, 1, H, W) float32, output `response` (N, 1, H / stride, W / stride).
+    """A model file: input `frame` (N, 1, H, W) float32, output (N, 1, H / stride, W / stride).
 
-    Mean, standard deviation and the repetition of channels are inside the graph. threads: of the
-    processor; None takes all cores. providers: ONNX Runtime execution providers, the preferred first.
+    The output is named by the record's kind, `response` or `probability`. Mean, standard deviation and
+    the repetition of channels are inside the graph. threads: of the processor; None takes all cores.
+    providers: ONNX Runtime execution providers, the preferred first.
     Raises ModelFileError if the file is no dimpoint model or is newer than this version.
     """
 
@@ -36,12 +37,12 @@ class OnnxBackend:
         self._session = _open_session(path, threads, providers)
         properties = self._session.get_modelmeta().custom_metadata_map
         self.meta: ModelMeta = parse_meta(properties.get(METADATA_KEY), str(path))
-        _check_graph(path, self._session)
+        _check_graph(path, self._session, self.meta.kind)
 
     def run(self, frames: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """See `dimpoint.backends.Backend`; raises ModelFileError if the graph cannot take the frames."""
         try:
-            outputs = self._session.run([OUTPUT], {INPUT: frames})
+            outputs = self._session.run([self.meta.kind], {INPUT: frames})
         except Exception as error:  # the runtime's exceptions have no common base
             raise ModelFileError(
                 f"{self.path}: cannot run on {frames.shape} input: {_brief(error)}"
@@ -95,12 +96,12 @@ def _check_kind(path: Path) -> None:
         )
 
 
-def _check_graph(path: Path, session: Any) -> None:
+def _check_graph(path: Path, session: Any, output: str) -> None:
     inputs, outputs = session.get_inputs(), session.get_outputs()
     names = [value.name for value in inputs], [value.name for value in outputs]
-    if names[0] != [INPUT] or OUTPUT not in names[1]:
+    if names[0] != [INPUT] or output not in names[1]:
         raise ModelFileError(
-            f"{path}: a dimpoint model has one input '{INPUT}' and an output '{OUTPUT}', "
+            f"{path}: a dimpoint model has one input '{INPUT}' and an output '{output}', "
             f"this one has {names[0]} and {names[1]}"
         )
     if inputs[0].type != "tensor(float)":
