@@ -53,12 +53,12 @@ def detect(
     model: str | None = typer.Option(
         None, metavar="NAME_OR_FILE", help="A model that `dimpoint models` lists, or an ONNX file."
     ),
-    threshold: float | None = typer.Option(None, help="Least score of a target.  [default: the model's own]"),
+    threshold: float | None = typer.Option(None, help="Least score of a target; left out: the model's own."),
     formats: str = typer.Option(
         "json", "--format", metavar="LIST", help="json (always written), csv, coco; several with commas."
     ),
     overlay: bool = typer.Option(False, help="Write each frame as a picture with its targets circled."),
-    threads: int | None = typer.Option(None, help="Threads of the processor.  [default: all cores]"),
+    threads: int | None = typer.Option(None, help="Threads of the processor; left out: all cores."),
     recursive: bool = typer.Option(False, help="Enter sub-folders."),
 ) -> None:
     """Find the targets of every frame; exit code 1 if some files could not be read."""
