@@ -17,16 +17,12 @@ import numpy.typing as npt
 from scipy.spatial import cKDTree
 
 from dimpoint.errors import DataError
+from dimpoint.metrics.counts import Counts, ratio
 
 RADIUS = 5.0  # pixels; a match may be this far away
 
 _Float = npt.NDArray[np.float64]
 _Int = npt.NDArray[np.int64]
-
-
-def ratio(part: float, whole: float) -> float:
-    """part / whole; NaN, "not defined", where the whole is 0."""
-    return part / whole if whole else float("nan")
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,11 +66,11 @@ def match_points(
 
 
 @dataclass(frozen=True, eq=False)
-class PointCounts:
-    """What was counted over some frames; counts of parts add up with `+` (see `PointCounts.total` for many).
+class PointCounts(Counts):
+    """What was counted over some frames; counts of parts add up with `+` (`PointCounts.total` for many).
 
     tp, fp, fn: matched, false and missed objects. frames, pixels: how many of them were looked at.
-    distances: (tp,) float64, pixels, from each matched prediction to its target.
+    distance_sum: pixels; distances: (tp,) float64, pixels, from each matched prediction to its target.
     A ratio with nothing below the line is NaN: not defined, rather than 0 or 1.
     """
 
@@ -83,6 +79,7 @@ class PointCounts:
     fn: int = 0
     frames: int = 0
     pixels: int = 0
+    distance_sum: float = 0.0
     distances: _Float = field(default_factory=lambda: np.empty(0))
 
     @classmethod
@@ -94,28 +91,9 @@ class PointCounts:
             fn=len(match.missed),
             frames=1,
             pixels=shape[0] * shape[1],
+            distance_sum=float(match.distances.sum()),
             distances=match.distances,
         )
-
-    @classmethod
-    def total(cls, parts: Iterable[PointCounts]) -> PointCounts:
-        """The sum of many counts, in linear time."""
-        every = list(parts)
-        return cls(
-            tp=sum(part.tp for part in every),
-            fp=sum(part.fp for part in every),
-            fn=sum(part.fn for part in every),
-            frames=sum(part.frames for part in every),
-            pixels=sum(part.pixels for part in every),
-            distances=np.concatenate([np.empty(0), *(part.distances for part in every)]),
-        )
-
-    def __add__(self, other: PointCounts) -> PointCounts:
-        return PointCounts.total((self, other))
-
-    def __radd__(self, other: int) -> PointCounts:
-        """Lets the builtin `sum` start at 0."""
-        return self if other == 0 else NotImplemented
 
     @property
     def precision(self) -> float:
@@ -142,16 +120,16 @@ class PointCounts:
     @property
     def distance_mean(self) -> float:
         """Mean localisation error of the matched objects, pixels."""
-        return float(self.distances.mean()) if self.tp else float("nan")
+        return ratio(self.distance_sum, self.tp)
 
     @property
     def distance_median(self) -> float:
-        return float(np.median(self.distances)) if self.tp else float("nan")
+        return float(np.median(self.distances)) if len(self.distances) else float("nan")
 
     @property
     def distance_95(self) -> float:
         """The localisation error that 95 % of the matched objects do not exceed (linear interpolation)."""
-        return float(np.quantile(self.distances, 0.95)) if self.tp else float("nan")
+        return float(np.quantile(self.distances, 0.95)) if len(self.distances) else float("nan")
 
     def to_dict(self) -> dict[str, float]:
         """Counts and ratios by name, for tables and JSON."""

@@ -1,0 +1,129 @@
+"""How sure a number is: bootstrap intervals over frames, and paired differences between two methods.
+
+Frames are drawn with replacement, as many as there are, and the number is computed anew from the counts of
+the drawn frames. An interval is the percentile interval. A difference draws the same frames for both methods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from dimpoint.errors import DataError
+from dimpoint.metrics.counts import Counts
+
+Floats = npt.NDArray[np.float64]
+C = TypeVar("C", bound=Counts)
+
+RESAMPLES = 2000
+CONFIDENCE = 0.95
+_CHUNK = 2**21  # drawn frames at a time
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A number and its bootstrap interval; NaN where the number is not defined."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Difference(Interval):
+    """First method less second, on the same frames."""
+
+    @property
+    def significant(self) -> bool:
+        """Whether the interval leaves out 0."""
+        return self.low > 0 or self.high < 0
+
+
+def interval(
+    parts: Sequence[C],
+    number: Callable[[C], Any],
+    *,
+    resamples: int = RESAMPLES,
+    confidence: float = CONFIDENCE,
+    seed: int = 0,
+) -> Interval:
+    """The interval of a ratio of counts, `number` (such as `lambda counts: counts.f1`), over frames.
+
+    parts: the counts of each frame. Raises DataError without any.
+    """
+    drawn = _resample(len(parts), lambda weights: number(_total(parts, weights)), resamples, seed)
+    return Interval(float(number(type(parts[0]).total(parts))), *_percentiles(drawn, confidence))
+
+
+def difference(
+    first: Sequence[C],
+    second: Sequence[C],
+    number: Callable[[C], Any],
+    *,
+    resamples: int = RESAMPLES,
+    confidence: float = CONFIDENCE,
+    seed: int = 0,
+) -> Difference:
+    """The paired difference of a ratio of counts between two methods, over the same frames in the same order.
+
+    Raises DataError if the numbers of frames differ or are 0.
+    """
+    if len(first) != len(second):
+        raise DataError(f"{len(first)} frames against {len(second)}; a comparison needs the same frames")
+
+    def differ(weights: Floats) -> Floats:
+        apart: Floats = number(_total(first, weights)) - number(_total(second, weights))
+        return apart
+
+    drawn = _resample(len(first), differ, resamples, seed)
+    value = number(type(first[0]).total(first)) - number(type(second[0]).total(second))
+    return Difference(float(value), *_percentiles(drawn, confidence))
+
+
+def bootstrap(
+    frames: int,
+    number: Callable[[Floats], Floats],
+    *,
+    resamples: int = RESAMPLES,
+    confidence: float = CONFIDENCE,
+    seed: int = 0,
+) -> Interval:
+    """The interval of any number(weights) -> (R,); weights (R, frames) say how often each frame counts."""
+    value = float(number(np.ones((1, frames)))[0])
+    return Interval(value, *_percentiles(_resample(frames, number, resamples, seed), confidence))
+
+
+def _total(parts: Sequence[C], weights: Floats) -> C:
+    return type(parts[0]).resampled(parts, weights)
+
+
+def _resample(frames: int, number: Callable[[Floats], Floats], resamples: int, seed: int) -> Floats:
+    if frames == 0:
+        raise DataError("no frame: there is nothing to draw from")
+    return np.concatenate([number(weights) for weights in _weights(frames, resamples, seed)])
+
+
+def _weights(frames: int, resamples: int, seed: int) -> Iterator[Floats]:
+    """How often each frame is drawn: (R, frames), in chunks that together have `resamples` rows."""
+    rng = np.random.default_rng(seed)
+    rows = max(_CHUNK // frames, 1)
+    for start in range(0, resamples, rows):
+        count = min(rows, resamples - start)
+        drawn = rng.integers(frames, size=(count, frames)) + frames * np.arange(count)[:, None]
+        yield np.bincount(drawn.ravel(), minlength=count * frames).reshape(count, frames).astype(np.float64)
+
+
+def _percentiles(drawn: Floats, confidence: float) -> tuple[float, float]:
+    """The interval of the draws in which the number is defined."""
+    if not 0 < confidence < 1:
+        raise DataError(f"confidence {confidence} must lie between 0 and 1")
+    defined = drawn[~np.isnan(drawn)]
+    if not len(defined):
+        return float("nan"), float("nan")
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(defined, [tail, 1 - tail])
+    return float(low), float(high)

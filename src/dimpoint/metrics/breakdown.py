@@ -1,0 +1,224 @@
+"""Where targets are lost: detection by size, local contrast, distance to the border, crowd and source."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from dimpoint.errors import DataError
+from dimpoint.metrics.components import Components, Ints
+from dimpoint.metrics.counts import Counts, ratio
+from dimpoint.metrics.points import PointMatch
+from dimpoint.metrics.protocols import TargetMatch
+
+Floats = npt.NDArray[np.float64]
+By = Literal["size", "scr", "border", "targets", "source"]
+
+SCR_MARGIN = (
+    20  # pixels; the window of the local SCR is the target's bounding box, grown by this on each side
+)
+
+EDGES: dict[str, tuple[float, ...]] = {
+    "size": (1, 4, 10, 17, 26, 50, 81),  # pixels
+    "scr": (0, 1, 2, 3, 5, 8),
+    "border": (0, 4, 8, 16, 32, 64),  # pixels
+    "targets": (1, 2, 3, 4, 6, 11),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class TargetTable(Counts):
+    """One row for each of the T true objects, and one for each of the F frames.
+
+    size: pixels. scr: local signal-to-clutter ratio. border: pixels from the centroid to the nearest edge of
+    the frame. targets: in the same frame. source: the data set's name. found: bool. NaN where not known.
+    frame_*: the same of each frame, frame_false its false alarms.
+    """
+
+    size: Floats = field(default_factory=lambda: np.empty(0))
+    scr: Floats = field(default_factory=lambda: np.empty(0))
+    border: Floats = field(default_factory=lambda: np.empty(0))
+    targets: Floats = field(default_factory=lambda: np.empty(0))
+    source: npt.NDArray[np.str_] = field(default_factory=lambda: np.empty(0, "U1"))
+    found: npt.NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, np.bool_))
+    frame_targets: Floats = field(default_factory=lambda: np.empty(0))
+    frame_source: npt.NDArray[np.str_] = field(default_factory=lambda: np.empty(0, "U1"))
+    frame_false: Floats = field(default_factory=lambda: np.empty(0))
+
+
+@dataclass(frozen=True)
+class BreakdownRow:
+    """Targets of one class. frames, false: frames of the class and false alarms there, or None."""
+
+    label: str
+    targets: int
+    found: int
+    frames: int | None = None
+    false: int | None = None
+
+    @property
+    def pd(self) -> float:
+        return ratio(self.found, self.targets)
+
+    @property
+    def false_per_frame(self) -> float:
+        if self.frames is None or self.false is None:
+            return float("nan")
+        return ratio(self.false, self.frames)
+
+
+def describe_targets(
+    truth: Components, image: npt.NDArray[Any] | None = None, source: str = ""
+) -> TargetTable:
+    """The rows of one frame: its true objects, none found yet; its image (H, W) gives the SCR.
+
+    Raises DataError if the image has another size than the mask.
+    """
+    pixels = [truth.pixels[truth.labels == index] for index in range(len(truth))]
+    scr = np.full(len(truth), np.nan) if image is None else _local_scr(image, truth.shape, pixels)
+    return _table(truth.centroids, truth.shape, truth.areas.astype(np.float64), scr, source)
+
+
+def describe_points(
+    truth_xy: npt.ArrayLike,
+    shape: tuple[int, int],
+    image: npt.NDArray[Any] | None = None,
+    source: str = "",
+) -> TargetTable:
+    """The same for true points (T, 2) x, y in a frame of `shape`: the size is not known (NaN), and the SCR
+    takes the 3x3 pixels around each point for the target."""
+    xy = np.asarray(truth_xy, np.float64).reshape(-1, 2)
+    scr = np.full(len(xy), np.nan)
+    if image is not None:
+        scr = _local_scr(image, shape, [_square(point, shape) for point in xy])
+    return _table(xy, shape, np.full(len(xy), np.nan), scr, source)
+
+
+def with_match(table: TargetTable, match: TargetMatch | PointMatch) -> TargetTable:
+    """The rows of one frame with what was found in it, and how many false alarms there were."""
+    found = np.zeros(len(table.found), np.bool_)
+    found[match.pairs[:, 1]] = True
+    return replace(table, found=found, frame_false=np.array([float(len(match.false))]))
+
+
+def local_scr(image: npt.NDArray[Any], truth: Components) -> Floats:
+    """Local signal-to-clutter ratio of each true object: |mean of target - mean of clutter| / std of clutter.
+
+    Clutter is what no target covers in the target's bounding box, grown by 20 px on each side and cut at the
+    edges of the frame. Infinite on perfectly flat clutter; NaN where there is no clutter, or no contrast on
+    flat clutter. image: (H, W) in any units. Raises DataError if its size is not the mask's.
+    """
+    return _local_scr(
+        image, truth.shape, [truth.pixels[truth.labels == index] for index in range(len(truth))]
+    )
+
+
+def _local_scr(image: npt.NDArray[Any], shape: tuple[int, int], targets: list[Ints]) -> Floats:
+    """`local_scr` of targets given as flat indices of their pixels."""
+    if image.shape != shape:
+        raise DataError(f"the image has shape {image.shape} but its truth {shape}; both must be the frame's")
+    background = np.ones(shape, np.bool_)
+    for pixels in targets:
+        background.ravel()[pixels] = False
+    return np.array([_contrast(image, background, pixels) for pixels in targets], np.float64)
+
+
+def _contrast(image: npt.NDArray[Any], background: npt.NDArray[np.bool_], pixels: Ints) -> float:
+    window = _window(pixels, background.shape)
+    clutter = image[window][background[window]].astype(np.float64)
+    if not len(clutter):
+        return float("nan")
+    signal = abs(float(image.ravel()[pixels].astype(np.float64).mean() - clutter.mean()))
+    spread = float(clutter.std())
+    if spread:
+        return signal / spread
+    return float("inf") if signal else float("nan")
+
+
+def _table(xy: Floats, shape: tuple[int, int], size: Floats, scr: Floats, source: str) -> TargetTable:
+    x, y = xy.T
+    count = len(xy)
+    return TargetTable(
+        size=size,
+        scr=scr,
+        border=np.minimum.reduce([x, y, shape[1] - 1 - x, shape[0] - 1 - y]),
+        targets=np.full(count, float(count)),
+        source=np.full(count, source),
+        found=np.zeros(count, np.bool_),
+        frame_targets=np.array([float(count)]),
+        frame_source=np.array([source]),
+        frame_false=np.zeros(1),
+    )
+
+
+def breakdown(table: TargetTable, by: By, edges: Sequence[float] | None = None) -> list[BreakdownRow]:
+    """Detection by class of target. edges: rising lower bounds of the classes; the last has no upper end.
+
+    Classes by number of targets and by source also count false alarms, whole frames being in them; frames
+    without a target are a class of their own by number of targets. Empty classes are left out, and targets
+    whose value is not known come last, as "unknown".
+    """
+    if by == "source":
+        return [_source_row(table, name) for name in np.unique(table.frame_source).tolist()]
+    bounds = list(EDGES[by] if edges is None else edges)
+    if bounds != sorted(set(bounds)) or not bounds:
+        raise DataError(f"edges {bounds} of the breakdown by {by}: rising numbers, at least one, are right")
+    values = getattr(table, by)
+    rows = [_row(table, "unknown", np.isnan(values))]
+    classes = list(zip(bounds, [*bounds[1:], np.inf], strict=True))
+    if by == "targets":
+        classes.insert(0, (0, bounds[0]))
+    rows[:0] = [_class_row(table, by, values, low, high) for low, high in classes]
+    return [row for row in rows if row.targets or row.frames]
+
+
+def _class_row(table: TargetTable, by: By, values: Floats, low: float, high: float) -> BreakdownRow:
+    there = (values >= low) & (values < high)
+    frames = (table.frame_targets >= low) & (table.frame_targets < high) if by == "targets" else None
+    return _row(table, _label(by, low, high), there, frames)
+
+
+def _source_row(table: TargetTable, name: str) -> BreakdownRow:
+    return _row(table, name, table.source == name, table.frame_source == name)
+
+
+def _row(
+    table: TargetTable,
+    label: str,
+    there: npt.NDArray[np.bool_],
+    frames: npt.NDArray[np.bool_] | None = None,
+) -> BreakdownRow:
+    return BreakdownRow(
+        label=label,
+        targets=int(there.sum()),
+        found=int(table.found[there].sum()),
+        frames=None if frames is None else int(frames.sum()),
+        false=None if frames is None else int(table.frame_false[frames].sum()),
+    )
+
+
+def _label(by: By, low: float, high: float) -> str:
+    if np.isinf(high):
+        return f">= {low:g}"
+    if by in ("size", "targets"):  # whole numbers
+        return f"{low:g}" if high - low <= 1 else f"{low:g}-{high - 1:g}"
+    return f"{low:g}-{high:g}"
+
+
+def _window(pixels: Ints, shape: tuple[int, ...]) -> tuple[slice, slice]:
+    y, x = np.divmod(pixels, shape[1])
+    rows = slice(max(int(y.min()) - SCR_MARGIN, 0), int(y.max()) + SCR_MARGIN + 1)
+    return rows, slice(max(int(x.min()) - SCR_MARGIN, 0), int(x.max()) + SCR_MARGIN + 1)
+
+
+def _square(point: Floats, shape: tuple[int, int]) -> Ints:
+    """Flat indices of the 3x3 pixels around a point, inside the frame."""
+    x, y = np.clip(np.rint(point).astype(np.int64), 0, [shape[1] - 1, shape[0] - 1])
+    rows = np.arange(max(y - 1, 0), min(y + 2, shape[0]))
+    columns = np.arange(max(x - 1, 0), min(x + 2, shape[1]))
+    square: Ints = (rows[:, None] * shape[1] + columns).ravel()
+    return square

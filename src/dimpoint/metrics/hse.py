@@ -1,0 +1,140 @@
+"""HSE, Holistic SIRST Evaluation, "dimpoint reading 1".
+
+The FDEP paper (arXiv 2512.05511) says that HSE integrates over many thresholds, on pixels (confidence) and on
+targets (robustness). Its formula is not published where we could read it; this one is ours:
+
+    HSE_pixel  = integral over t in (0, 1) of (IoU(t) + nIoU(t)) / 2
+    HSE_target = integral over t in (0, 1) of the mean over match radii d = 1..5 px of F1(t, d)
+    HSE        = (HSE_pixel + HSE_target) / 2
+
+IoU and F1 pool the data set; nIoU is the mean over frames with truth or prediction at t. F1(t, d) counts the
+objects of p > t and matches as many targets as can be matched one to one with centroids at most d apart, so
+it does not depend on an order of targets. The integrals are exact: between two neighbouring scores nothing
+changes. Without any target HSE is not defined (NaN).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from dimpoint.metrics.counts import ratios
+from dimpoint.metrics.curves import Batch, TargetCurveSums, batches
+from dimpoint.metrics.levels import LIMIT, LevelSums
+from dimpoint.metrics.pixel import PixelCurve, PixelCurveSums
+
+Floats = npt.NDArray[np.float64]
+
+
+class HseConfig(BaseModel):
+    """What a reading of HSE is made of."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Literal["dimpoint reading 1"] = "dimpoint reading 1"
+    radii: tuple[float, ...] = Field((1, 2, 3, 4, 5), min_length=1, description="match radii, pixels")
+    iou_weight: float = Field(0.5, ge=0, le=1, description="of IoU in HSE_pixel; nIoU has the rest")
+    pixel_weight: float = Field(0.5, ge=0, le=1, description="of HSE_pixel in HSE; HSE_target has the rest")
+    levels: tuple[float, ...] | None = Field(
+        None, description="thresholds to average over; none: the exact integral over every score level"
+    )
+
+    @field_validator("radii")
+    @classmethod
+    def _positive(cls, radii: tuple[float, ...]) -> tuple[float, ...]:
+        if min(radii) <= 0:
+            raise ValueError("match radii are pixels above 0")
+        return radii
+
+    @field_validator("levels")
+    @classmethod
+    def _thresholds(cls, levels: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if levels is not None and not (levels and all(0 <= level <= 1 for level in levels)):
+            raise ValueError("levels are thresholds in 0..1, at least one")
+        return levels
+
+
+@dataclass(frozen=True)
+class Hse:
+    """HSE and all its parts, each in 0..1, or NaN without any target.
+
+    f1: the integral of F1 by match radius. exact: False where score levels were rounded up to multiples of
+    2**-18 to bound the memory.
+    """
+
+    name: str
+    hse: float
+    pixel: float
+    target: float
+    iou: float
+    niou: float
+    f1: dict[float, float]
+    exact: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def hse(frames: Iterable[tuple[npt.NDArray[Any], npt.NDArray[Any]]], config: HseConfig | None = None) -> Hse:
+    """HSE of (probability map, mask) frames, exact over every score level; DataError for bad frames."""
+    config = config or HseConfig()
+    pixels, targets, matches = PixelCurveSums(None), TargetCurveSums(None), RadiusMatches(config, None)
+    for batch in batches(frames, max(config.radii)):
+        for prob, mask in zip(batch.probs, batch.masks, strict=True):
+            pixels.add(prob, mask)
+        targets.add(batch)
+        matches.add(batch)
+    return hse_of(config, pixels.curve(), targets, matches)
+
+
+class RadiusMatches:
+    """Matched targets at all thresholds by match radius, batch by batch."""
+
+    def __init__(self, config: HseConfig, limit: int | None = LIMIT) -> None:
+        self.found = {radius: LevelSums(1, limit=limit) for radius in config.radii}
+
+    def add(self, batch: Batch) -> None:
+        for radius, sums in self.found.items():
+            levels, weights, _ = batch.found(radius)
+            sums.add(levels, weights[None])
+
+    def merge(self, other: RadiusMatches) -> None:
+        for radius, sums in self.found.items():
+            sums.merge(other.found[radius])
+
+
+def hse_of(config: HseConfig, pixels: PixelCurve, targets: TargetCurveSums, matches: RadiusMatches) -> Hse:
+    """HSE from what was summed over the frames."""
+    levels, widths = _integration(config, pixels.thresholds)
+    sampled = pixels.at(levels)
+    iou, niou = float(widths @ sampled.iou), float(widths @ sampled.niou)
+    objects = targets.objects.at(levels)[1]
+    f1 = {
+        radius: float(widths @ ratios(2 * sums.at(levels)[0], objects + targets.targets))
+        for radius, sums in matches.found.items()
+    }
+    pixel = config.iou_weight * iou + (1 - config.iou_weight) * niou
+    target = float(np.mean(list(f1.values())))
+    return Hse(
+        name=config.name,
+        hse=config.pixel_weight * pixel + (1 - config.pixel_weight) * target,
+        pixel=pixel,
+        target=target,
+        iou=iou,
+        niou=niou,
+        f1=f1,
+        exact=pixels.exact and all(sums.exact for sums in (targets.objects, *matches.found.values())),
+    )
+
+
+def _integration(config: HseConfig, changes: Floats) -> tuple[Floats, Floats]:
+    """Levels and their weights: of the exact integral, or of the mean over the levels of `config`."""
+    if config.levels is not None:
+        return np.array(config.levels), np.full(len(config.levels), 1 / len(config.levels))
+    levels = changes[::-1]
+    return levels, np.diff(levels, append=1.0)

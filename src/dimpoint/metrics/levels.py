@@ -1,0 +1,91 @@
+"""Step functions of the threshold, summed over frames: exact, or in bounded memory on a very fine grid."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dimpoint.errors import DataError
+
+Floats = npt.NDArray[np.float64]
+Levels = npt.NDArray[np.floating[Any]]
+Numbers = npt.NDArray[Any]
+
+LIMIT = 2**20  # distinct levels that are kept as they are
+GRID = 2**18  # steps of the threshold in 0..1 when there are more
+
+
+class LevelSums:
+    """Sums of step functions: the value at threshold t is the sum of the weights of all levels above t.
+
+    A pixel of probability p weighs in for p > t, that is at thresholds below p. Up to `limit` distinct levels
+    everything is exact. With more, each level is rounded up to a multiple of 2**-18, so values at thresholds
+    that are such multiples stay exact and memory is bounded; `exact` then says False. What comes out does not
+    depend on the order or the grouping in which frames came in. `limit` None keeps every level.
+    """
+
+    def __init__(self, columns: int, dtype: npt.DTypeLike = np.int64, limit: int | None = LIMIT) -> None:
+        self.limit = limit
+        self.exact = True
+        self._levels: Levels = np.empty(0, np.float32)
+        self._weights = np.empty((columns, 0), dtype)
+        self._waiting: list[tuple[Levels, Numbers]] = []
+        self._count = 0
+
+    def add(self, levels: Levels, weights: Numbers) -> None:
+        """Add levels (N,), in 0..1, with their weights (columns, N)."""
+        if weights.shape != (len(self._weights), len(levels)):
+            raise DataError(f"weights {weights.shape} do not fit {len(levels)} levels")
+        self._waiting.append((levels, weights))
+        self._count += len(levels)
+        if self.limit is not None and self._count > self.limit // 4:
+            self._settle()
+
+    def merge(self, other: LevelSums) -> None:
+        """Take in the sums of another part."""
+        other._settle()
+        self.exact = self.exact and other.exact
+        self.add(other._levels, other._weights)
+
+    def steps(self) -> tuple[Floats, Numbers]:
+        """The thresholds at which the value changes, from 0 up (K,), and the values there (columns, K).
+
+        A value holds up to the next threshold; the last is 0 throughout.
+        """
+        self._settle()
+        below = np.zeros((len(self._weights), len(self._levels) + 1), self._weights.dtype)
+        np.cumsum(self._weights, axis=1, out=below[:, 1:])
+        return np.append(0.0, self._levels.astype(np.float64)), below[:, -1:] - below
+
+    def at(self, thresholds: npt.ArrayLike) -> Numbers:
+        """The values at any thresholds in 0..1 (K,): (columns, K)."""
+        levels, values = self.steps()
+        found: Numbers = values[:, np.searchsorted(levels, thresholds, side="right") - 1]
+        return found
+
+    def _settle(self) -> None:
+        if not self._waiting:
+            return
+        self._combine()
+        if self.limit is not None and len(self._levels) > self.limit:
+            self.exact = False
+        if not self.exact:
+            self._waiting = [(np.ceil(self._levels * GRID) / GRID, self._weights)]
+            self._levels, self._weights = self._levels[:0], self._weights[:, :0]
+            self._combine()
+        self._count = 0
+
+    def _combine(self) -> None:
+        """Bring everything together, one entry for each distinct level."""
+        levels = np.concatenate([self._levels, *(levels for levels, _ in self._waiting)])
+        weights = np.concatenate([self._weights, *(weights for _, weights in self._waiting)], axis=1)
+        self._waiting = []
+        order = np.argsort(levels, kind="stable")  # merges sorted parts fast
+        levels = levels[order]
+        starts = np.flatnonzero(
+            np.diff(levels, prepend=levels.dtype.type(0))
+        )  # without level 0: no threshold is below it
+        self._levels = levels[starts]
+        self._weights = np.add.reduceat(weights[:, order], starts, axis=1) if len(starts) else weights[:, :0]

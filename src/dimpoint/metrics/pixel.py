@@ -1,0 +1,219 @@
+"""Pixel metrics: IoU, nIoU, precision, recall, F1 at a threshold and at all; ROC and PR curves.
+
+IoU, precision, recall and F1 pool the pixels of all frames. nIoU is the mean of the frames' own IoU; a frame
+with neither truth nor prediction has no IoU and is left out of that mean. A pixel is predicted if its
+probability is above the threshold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dimpoint.metrics.counts import Counts, ratio, ratios
+from dimpoint.metrics.inputs import Map, Mask, above, check_pair, check_threshold
+from dimpoint.metrics.levels import LIMIT, LevelSums
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class PixelCounts(Counts):
+    """Pixels of some frames at one threshold.
+
+    tp, fp, fn, pixels: counts. frames: looked at. iou_sum: of the frames' own IoU; iou_frames: of those that
+    have one. A ratio with nothing below the line is NaN.
+    """
+
+    tp: int = 0
+    fp: int = 0
+    fn: int = 0
+    pixels: int = 0
+    frames: int = 0
+    iou_sum: float = 0.0
+    iou_frames: int = 0
+
+    @property
+    def iou(self) -> float:
+        return ratio(self.tp, self.tp + self.fp + self.fn)
+
+    @property
+    def niou(self) -> float:
+        return ratio(self.iou_sum, self.iou_frames)
+
+    @property
+    def precision(self) -> float:
+        return ratio(self.tp, self.tp + self.fp)
+
+    @property
+    def recall(self) -> float:
+        return ratio(self.tp, self.tp + self.fn)
+
+    @property
+    def f1(self) -> float:
+        return ratio(2 * self.tp, 2 * self.tp + self.fp + self.fn)
+
+    def to_dict(self) -> dict[str, float]:
+        """Counts and ratios by name, for tables and JSON."""
+        names = ("tp", "fp", "fn", "pixels", "frames", "iou", "niou", "precision", "recall", "f1")
+        return {name: getattr(self, name) for name in names}
+
+
+def count_pixels(prob: npt.NDArray[Any], mask: npt.NDArray[Any], threshold: float = 0.5) -> PixelCounts:
+    """The counts of one frame: probability map and mask (H, W). Raises DataError as `check_pair` does."""
+    values, truth = check_pair(prob, mask)
+    return count_mask_pixels(above(values, check_threshold(threshold)), truth)
+
+
+def count_mask_pixels(pred: Mask, truth: Mask) -> PixelCounts:
+    """The counts of one frame, from predicted and true mask (H, W) bool."""
+    tp = int(np.count_nonzero(pred & truth))
+    predicted, true = int(np.count_nonzero(pred)), int(np.count_nonzero(truth))
+    union = predicted + true - tp
+    return PixelCounts(
+        tp=tp,
+        fp=predicted - tp,
+        fn=true - tp,
+        pixels=truth.size,
+        frames=1,
+        iou_sum=tp / union if union else 0.0,
+        iou_frames=int(union > 0),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class PixelCurve:
+    """Counts at every threshold that makes a difference, highest first.
+
+    thresholds: (K,) falling to 0; the counts at index k hold for thresholds[k] <= t < thresholds[k - 1].
+    tp, fp: (K,) pixels. iou_sum, iou_frames: (K,) as in `PixelCounts`. true, pixels: true and all pixels.
+    exact: False where levels were rounded up to multiples of 2**-18 to bound the memory.
+    """
+
+    thresholds: Floats
+    tp: Ints
+    fp: Ints
+    iou_sum: Floats
+    iou_frames: Ints
+    true: int
+    pixels: int
+    exact: bool = True
+
+    def at(self, thresholds: npt.ArrayLike) -> PixelCurve:
+        """The same counts at other thresholds, in 0..1."""
+        wanted = np.asarray(thresholds, np.float64)
+        index = np.searchsorted(-self.thresholds, -wanted, side="left")
+        names = ("tp", "fp", "iou_sum", "iou_frames")
+        return replace(self, thresholds=wanted, **{name: getattr(self, name)[index] for name in names})
+
+    @property
+    def iou(self) -> Floats:
+        return ratios(self.tp, self.true + self.fp)
+
+    @property
+    def niou(self) -> Floats:
+        return ratios(self.iou_sum, self.iou_frames)
+
+    @property
+    def precision(self) -> Floats:
+        return ratios(self.tp, self.tp + self.fp)
+
+    @property
+    def recall(self) -> Floats:
+        """Of the true pixels, the part that is predicted; the true-positive rate."""
+        return ratios(self.tp, self.true)
+
+    @property
+    def fpr(self) -> Floats:
+        """Of the pixels that are not true, the part that is predicted."""
+        return ratios(self.fp, self.pixels - self.true)
+
+    @property
+    def f1(self) -> Floats:
+        return ratios(2 * self.tp, self.tp + self.fp + self.true)
+
+    @property
+    def roc_area(self) -> float:
+        """Area under recall over false-positive rate (trapezoids); all pixels predicted is the last point."""
+        recall, fpr = np.append(self.recall, 1), np.append(self.fpr, 1)
+        return float((np.diff(fpr) * (recall[1:] + recall[:-1])).sum() / 2)
+
+    @property
+    def pr_area(self) -> float:
+        """Average precision: the sum of each step of recall times the precision there, without interpolation.
+
+        All pixels predicted is the last point.
+        """
+        tp, predicted = np.append(self.tp, self.true), np.append(self.tp + self.fp, self.pixels)
+        steps = np.diff(tp, prepend=0)
+        found = np.flatnonzero(steps)
+        return ratio(float((steps[found] * tp[found] / predicted[found]).sum()), self.true)
+
+
+class PixelCurveSums:
+    """Adds up what `PixelCurve` needs, frame by frame."""
+
+    def __init__(self, limit: int | None = LIMIT) -> None:
+        self.counts = LevelSums(2, limit=limit)  # tp, fp
+        self.images = LevelSums(1, np.float64, limit)  # sum of the frames' IoU
+        self.only_predicted = LevelSums(1, limit=limit)  # frames with predictions but no truth
+        self.true_frames = 0
+        self.true = 0
+        self.pixels = 0
+
+    def add(self, prob: Map, mask: Mask) -> None:
+        true = int(np.count_nonzero(mask))
+        active = np.flatnonzero(prob > 0)
+        level, hit = prob.ravel()[active], mask.ravel()[active]
+        order = np.argsort(level)
+        level, hit = level[order], hit[order].astype(np.int64)
+        self.counts.add(level, np.stack([hit, 1 - hit]))
+        if true:
+            tp = np.cumsum(hit[::-1])
+            iou = tp / (true + np.arange(1, len(tp) + 1) - tp)
+            self.images.add(level[::-1], np.diff(iou, prepend=0.0)[None])
+        else:
+            self.only_predicted.add(level[-1:], np.ones((1, len(level[-1:])), np.int64))
+        self.true_frames += int(true > 0)
+        self.true += true
+        self.pixels += mask.size
+
+    def merge(self, other: PixelCurveSums) -> None:
+        self.counts.merge(other.counts)
+        self.images.merge(other.images)
+        self.only_predicted.merge(other.only_predicted)
+        self.true_frames += other.true_frames
+        self.true += other.true
+        self.pixels += other.pixels
+
+    def curve(self) -> PixelCurve:
+        thresholds, (tp, fp) = self.counts.steps()
+        iou_sum, only_predicted = self.images.at(thresholds)[0], self.only_predicted.at(thresholds)[0]
+        return PixelCurve(
+            thresholds=thresholds[::-1],
+            tp=tp[::-1],
+            fp=fp[::-1],
+            iou_sum=iou_sum[::-1],
+            iou_frames=self.true_frames + only_predicted[::-1],
+            true=self.true,
+            pixels=self.pixels,
+            exact=all(sums.exact for sums in (self.counts, self.images, self.only_predicted)),
+        )
+
+
+def pixel_curve(
+    frames: Iterable[tuple[npt.NDArray[Any], npt.NDArray[Any]]], limit: int | None = None
+) -> PixelCurve:
+    """The curve of (probability map, mask) frames; see `PixelCurve`, and `LevelSums` for `limit`.
+
+    Raises DataError for bad frames, as `check_pair` does.
+    """
+    sums = PixelCurveSums(limit)
+    for index, (prob, mask) in enumerate(frames):
+        sums.add(*check_pair(prob, mask, f"frame {index}"))
+    return sums.curve()

@@ -1,0 +1,203 @@
+"""The field's target protocols: which predicted object counts for which target, and what a false alarm is.
+
+All work on 8-connected components in raster order, compare centroids, and match one to one.
+
+`basicirstd`: each target in order takes the first predicted object that is free and nearer than 3 px. A false
+    alarm is an unmatched object; Fa counts its pixels. (XinyiYing/BasicIRSTD, `PD_FA`.)
+`dnanet-legacy`: the same, but an unmatched object is forgotten when its area equals that of a matched object
+    of the same frame. A known bug, kept to reproduce published tables.
+    (YeRen123455/Infrared-Small-Target-Detection, `PD_FA`.)
+`spire`: each target in order takes the nearest free object at most 5 px away; Fa counts false objects.
+    (SPIRE, arXiv 2604.05363; see `dimpoint.metrics.points`.)
+`opdc`: a minimum-distance assignment keeps the pairs with IoU >= 0.5; a second one, of what is left, keeps
+    the pairs nearer than 3 px. (Pang et al., NeurIPS 2025, arXiv 2509.16888; their package adds a phantom
+    object on a frame with an empty side, dimpoint does not.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import linear_sum_assignment
+
+from dimpoint.errors import ConfigError
+from dimpoint.metrics.components import Components, Floats, Ints, centroid_distances
+from dimpoint.metrics.counts import ratio
+from dimpoint.metrics.inputs import above, check_pair, check_threshold
+from dimpoint.metrics.points import RADIUS, PointCounts, match_points
+
+NEAR = 3.0  # pixels; matches of `basicirstd`, `dnanet-legacy` and `opdc` are nearer than this
+OVERLAP = 0.5  # least IoU of a pair that `opdc` keeps first
+
+
+@dataclass(frozen=True, eq=False)
+class TargetMatch:
+    """pairs: (K, 2) int64, index of the predicted and of the true object. false: (F,) the false alarms."""
+
+    pairs: Ints
+    false: Ints
+
+
+Matcher = Callable[[Components, Components], TargetMatch]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A named way to count. match(predicted, true) says what matches; fa_counts says what Fa counts."""
+
+    name: str
+    match: Matcher
+    fa_counts: str  # "pixels" or "objects"
+
+
+@dataclass(frozen=True, eq=False)
+class TargetCounts(PointCounts):
+    """Objects counted over some frames under a protocol; see `PointCounts` for what it brings.
+
+    false_pixels: area of the false objects. overlap: sum of the matched pairs' IoU.
+    """
+
+    false_pixels: int = 0
+    overlap: float = 0.0
+
+    @property
+    def pd(self) -> float:
+        """Probability of detection: found targets of all targets."""
+        return self.recall
+
+    @property
+    def fa_pixels(self) -> float:
+        """Pixels of false objects of all pixels."""
+        return ratio(self.false_pixels, self.pixels)
+
+    @property
+    def hiou(self) -> float:
+        """Hierarchical IoU: mean IoU of the matched pairs times tp / (tp + fp + fn)."""
+        return ratio(self.overlap, self.tp + self.fp + self.fn)
+
+    def to_dict(self) -> dict[str, float]:
+        own = ("false_pixels", "pd", "fa_pixels", "hiou")
+        return super().to_dict() | {name: getattr(self, name) for name in own}
+
+
+def count_targets(
+    prob: npt.NDArray[Any], mask: npt.NDArray[Any], protocol: str, threshold: float = 0.5
+) -> TargetCounts:
+    """The counts of one frame: objects are the components of prob > threshold and of the mask, both (H, W).
+
+    Raises ConfigError for an unknown protocol, DataError for what `check_pair` refuses.
+    """
+    rule = get_protocol(protocol)
+    values, truth = check_pair(prob, mask)
+    found = above(values, check_threshold(threshold))
+    return count_components(Components.of(found), Components.of(truth), rule)
+
+
+def count_components(pred: Components, truth: Components, protocol: Protocol) -> TargetCounts:
+    """The counts of one frame, from its predicted and true objects."""
+    return count_match(protocol.match(pred, truth), pred, truth)
+
+
+def count_match(match: TargetMatch, pred: Components, truth: Components) -> TargetCounts:
+    """The counts of one frame, from what matched."""
+    found, target = match.pairs.T
+    distance = np.hypot(*(pred.centroids[found] - truth.centroids[target]).T)
+    return TargetCounts(
+        tp=len(match.pairs),
+        fp=len(match.false),
+        fn=len(truth) - len(match.pairs),
+        frames=1,
+        pixels=pred.shape[0] * pred.shape[1],
+        distance_sum=float(distance.sum()),
+        distances=distance,
+        false_pixels=int(pred.areas[match.false].sum()),
+        overlap=float(ious(pred, truth)[target, found].sum()),
+    )
+
+
+def ious(pred: Components, truth: Components) -> Floats:
+    """(T, P) float64: IoU of each true with each predicted object."""
+    shared = overlaps(pred, truth)
+    union = truth.areas[:, None] + pred.areas - shared
+    return shared / union
+
+
+def overlaps(pred: Components, truth: Components) -> Ints:
+    """(T, P) int64: pixels that each true and each predicted object share."""
+    _, here, there = np.intersect1d(truth.pixels, pred.pixels, assume_unique=True, return_indices=True)
+    shared = np.zeros((len(truth), len(pred)), np.int64)
+    np.add.at(shared, (truth.labels[here], pred.labels[there]), 1)
+    return shared
+
+
+def _basicirstd(pred: Components, truth: Components) -> TargetMatch:
+    near = centroid_distances(truth, pred) < NEAR
+    taken: set[int] = set()
+    pairs = []
+    for target, row in enumerate(near):
+        found = next((int(index) for index in np.flatnonzero(row) if index not in taken), None)
+        if found is not None:
+            taken.add(found)
+            pairs.append((found, target))
+    return _with_false(pairs, len(pred))
+
+
+def _dnanet_legacy(pred: Components, truth: Components) -> TargetMatch:
+    match = _basicirstd(pred, truth)
+    matched_areas = pred.areas[match.pairs[:, 0]]
+    return TargetMatch(match.pairs, match.false[~np.isin(pred.areas[match.false], matched_areas)])
+
+
+def _spire(pred: Components, truth: Components) -> TargetMatch:
+    match = match_points(pred.centroids, np.zeros(len(pred)), truth.centroids, RADIUS)
+    return TargetMatch(match.pairs, match.false)
+
+
+def _opdc(pred: Components, truth: Components) -> TargetMatch:
+    return opdc_match(centroid_distances(truth, pred), ious(pred, truth))
+
+
+def opdc_match(distance: Floats, overlap: Floats) -> TargetMatch:
+    """`opdc` on the (T, P) distances and IoUs of all true and predicted objects."""
+    target, found = linear_sum_assignment(distance)
+    kept = overlap[target, found] >= OVERLAP
+    rest_target = np.setdiff1d(np.arange(distance.shape[0]), target[kept])
+    rest_found = np.setdiff1d(np.arange(distance.shape[1]), found[kept])
+    rest = distance[np.ix_(rest_target, rest_found)]
+    row, column = linear_sum_assignment(rest)
+    near = rest[row, column] < NEAR
+    pairs = np.concatenate(
+        [
+            np.stack([found[kept], target[kept]], axis=1),
+            np.stack([rest_found[column[near]], rest_target[row[near]]], axis=1),
+        ]
+    )
+    return _with_false(pairs[np.argsort(pairs[:, 1])], distance.shape[1])
+
+
+def _with_false(pairs: npt.ArrayLike, predicted: int) -> TargetMatch:
+    """A match in which every predicted object without a target is a false alarm."""
+    matched = np.asarray(pairs, np.int64).reshape(-1, 2)
+    return TargetMatch(matched, np.setdiff1d(np.arange(predicted), matched[:, 0]))
+
+
+PROTOCOLS = {
+    protocol.name: protocol
+    for protocol in (
+        Protocol("basicirstd", _basicirstd, "pixels"),
+        Protocol("dnanet-legacy", _dnanet_legacy, "pixels"),
+        Protocol("spire", _spire, "objects"),
+        Protocol("opdc", _opdc, "pixels"),
+    )
+}
+
+
+def get_protocol(name: str) -> Protocol:
+    """The protocol of that name; raises ConfigError that lists them."""
+    if name not in PROTOCOLS:
+        raise ConfigError(f"unknown protocol '{name}'; there are: {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[name]
