@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
 from torch import Tensor
 
 from dimpoint.backends.torch import TorchBackend
 from dimpoint.detector import Detector
 from dimpoint.losses import mse_loss, soft_focal_loss
-from dimpoint.metrics.points import ScoredFrame, sweep
+from dimpoint.metrics.points import ScoredFrame, match_points, sweep
 from dimpoint.model_meta import ModelMeta
 from dimpoint.networks import Network
 from dimpoint.networks.standardise import standardise
@@ -92,11 +93,23 @@ class PointModule(lightning.LightningModule):
                 "val/recall": curve.recall[best],
                 "val/false_per_frame": curve.false_per_frame[best],
                 "val/threshold": curve.thresholds[best],
+                "val/distance": self._distance(float(curve.thresholds[best])),
             }
         else:
             values = {"val/f1": 0.0, "val/threshold": self.recipe.decode.threshold}
         for name, value in values.items():
             self.log(name, float(value), prog_bar=name == "val/f1")
+
+    def _distance(self, threshold: float) -> float:
+        """Mean localisation error of the matched targets, pixels."""
+        distances = []
+        for frame in self._scored:
+            scores = np.asarray(frame.scores)
+            kept = scores >= threshold
+            distances.append(
+                match_points(np.asarray(frame.pred_xy)[kept], scores[kept], frame.truth_xy).distances
+            )
+        return float(np.concatenate(distances).mean())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """The last validation's values go with the weights; `finish` reads the threshold from them."""
