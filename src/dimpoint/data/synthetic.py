@@ -22,7 +22,7 @@ from pydantic import Field
 
 from dimpoint.data.clutter import BACKGROUNDS, Background, CloudConfig, GroundConfig, SeaConfig
 from dimpoint.data.coco import PointImage, write_points
-from dimpoint.data.files import write_text
+from dimpoint.atomic import write_text
 from dimpoint.data.planting import plant
 from dimpoint.data.ranges import Count, RangeModel
 from dimpoint.data.sensor import Bits, SensorConfig, add_bad_pixels, digitise, expose
