@@ -64,6 +64,25 @@ class Detector:
         limits = self.meta.intensity.limits(frame)
         return self._detections(frame, self._response(frame, limits))
 
+    def probability_map(self, frame: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """The probability of a target at every pixel of a frame, (H, W) -> (H, W) float32 in 0..1.
+
+        Raises FrameError as a call does, ConfigError for a model that gives points and no map of this size.
+        """
+        scale = self.meta.input_scale
+        if self.meta.kind != "probability" or self.meta.stride != 1:
+            raise ConfigError(
+                f"model '{self.meta.name}' responds to points; only a segmentation network gives a "
+                "probability for every pixel"
+            )
+        frame = as_frame(frame, "frame")
+        height, width = frame.shape
+        response = self._response(frame, self.meta.intensity.limits(frame))
+        on_frame = response[: height * scale, : width * scale].clip(0, 1)
+        if scale == 1:
+            return on_frame
+        return _float32(cv2.resize(on_frame, (width, height), interpolation=cv2.INTER_AREA))
+
     def detect_many(self, frames: Iterable[npt.NDArray[Any]], batch: int = 1) -> Iterator[Detections]:
         """The targets of each frame, in order; up to `batch` frames of one padded size run together.
 

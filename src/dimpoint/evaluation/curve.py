@@ -1,0 +1,129 @@
+"""How recall is paid for with false alarms, over all thresholds, and thresholds chosen on such a curve."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from dimpoint.errors import ConfigError, DataError
+from dimpoint.metrics.counts import ratios
+from dimpoint.metrics.curves import TargetCurve
+from dimpoint.metrics.points import PointSweep
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Goal = Literal["false-alarms-per-frame", "fa", "pd", "f1"]
+
+_DIGITS = 7  # of a chosen threshold at most
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """Counts of protocol `protocol` for all thresholds, from "nothing is found" down.
+
+    Row k holds for every threshold t with low[k] <= t < high[k], where scores above t count. tp, fp: (K,)
+    objects; false_area: what `fa_unit` says, false objects or the pixels of false objects.
+    """
+
+    protocol: str
+    fa_unit: Literal["objects", "pixels"]
+    low: Floats
+    high: Floats
+    tp: Ints
+    fp: Ints
+    false_area: Ints
+    targets: int
+    frames: int
+    pixels: int
+
+    @property
+    def recall(self) -> Floats:
+        return ratios(self.tp, self.targets)
+
+    @property
+    def precision(self) -> Floats:
+        found = self.tp + self.fp
+        return ratios(self.tp, found)
+
+    @property
+    def f1(self) -> Floats:
+        whole = self.tp + self.fp + self.targets
+        return ratios(2 * self.tp, whole)
+
+    @property
+    def false_per_frame(self) -> Floats:
+        return ratios(self.fp, self.frames)
+
+    @property
+    def fa(self) -> Floats:
+        """False objects, or pixels of them, per pixel looked at."""
+        return ratios(self.false_area, self.pixels)
+
+    def choose(self, goal: Goal, value: float = 0.0) -> int:
+        """The row that serves a goal; `threshold` then gives its threshold.
+
+        f1: the highest F1. pd: the highest threshold with at least this recall. false-alarms-per-frame, fa:
+        the lowest threshold at which, and above which, there are no more than this. Raises ConfigError for
+        a value that is no rate, DataError for a recall that no threshold reaches.
+        """
+        if not np.isfinite(value) or value < 0 or (goal == "pd" and value > 1):
+            raise ConfigError(
+                f"--{goal} {value}: {'a part in 0..1' if goal == 'pd' else 'a rate >= 0'} is right"
+            )
+        if goal == "f1":
+            return int(np.argmax(np.nan_to_num(self.f1)))
+        if goal == "pd":
+            reached = np.flatnonzero(self.recall >= value)
+            if not len(reached):
+                most = float(self.recall.max())
+                raise DataError(f"--pd {value:g} is not reached at any threshold; the most is {most:.4g}")
+            return int(reached[0])
+        rate = self.false_per_frame if goal == "false-alarms-per-frame" else self.fa
+        beyond = np.flatnonzero(rate > value)
+        return int(beyond[0]) - 1 if len(beyond) else len(rate) - 1
+
+    def threshold(self, row: int) -> float:
+        """A threshold of row `row`: in the middle of where it holds, with few digits."""
+        low, high = float(self.low[row]), float(self.high[row])
+        for digits in range(2, _DIGITS + 1):
+            middle = round((low + high) / 2, digits)
+            if low <= middle < high:
+                return middle
+        return low
+
+
+def curve_of_points(sweep: PointSweep, floor: float) -> Curve:
+    """The curve of scored points, of which none below `floor` is known; protocol `spire`."""
+    scores = sweep.thresholds
+    return Curve(
+        protocol="spire",
+        fa_unit="objects",
+        low=np.append(scores, min([floor, *scores[-1:]])),
+        high=np.append(np.maximum(1.0, scores[:1].max(initial=0) + 1e-6), scores),
+        tp=np.append(0, sweep.tp),
+        fp=np.append(0, sweep.fp),
+        false_area=np.append(0, sweep.fp),
+        targets=sweep.truths,
+        frames=sweep.frames,
+        pixels=sweep.pixels,
+    )
+
+
+def curve_of_maps(curve: TargetCurve) -> Curve:
+    """The curve of probability maps; protocol `basicirstd`."""
+    levels = curve.thresholds
+    return Curve(
+        protocol="basicirstd",
+        fa_unit="pixels",
+        low=levels,
+        high=np.append(np.nextafter(max(1.0, levels[0]), 2), levels[:-1]),
+        tp=curve.tp,
+        fp=curve.fp,
+        false_area=curve.false_pixels,
+        targets=curve.targets,
+        frames=curve.frames,
+        pixels=curve.pixels,
+    )

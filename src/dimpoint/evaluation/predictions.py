@@ -1,0 +1,96 @@
+"""What is evaluated: a model at work, or predictions that lie on disk, both frame by frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from dimpoint.detector import Detector
+from dimpoint.errors import DataError, ModelFileError
+from dimpoint.evaluation.truth import TruthFrame
+from dimpoint.metrics.inputs import Map
+from dimpoint.model_meta import ModelMeta
+
+Floats = npt.NDArray[np.float64]
+Kind = Literal["points", "maps"]
+
+FLOOR = 0.02  # a model's detections of a lower score are not looked at; curves end there
+
+
+@dataclass(frozen=True, eq=False)
+class PredictedPoints:
+    """xy (N, 2) float64, frame pixels; scores (N,) float64."""
+
+    xy: Floats
+    scores: Floats
+
+
+Prediction = PredictedPoints | Map
+
+
+class Predictor(Protocol):
+    """Something that predicts. `points` give positions with scores, `maps` a value for every pixel.
+
+    threshold: what a score or a pixel must be above to count, None to take all points as given.
+    floor: no point of a lower score is told.
+    """
+
+    name: str
+    kind: Kind
+    threshold: float | None
+    threshold_origin: str
+    floor: float
+    meta: ModelMeta | None
+
+    def predict(self, frame: TruthFrame, pixels: npt.NDArray[Any] | None) -> Prediction:
+        """The prediction for a frame, whose pixels are given where there are any."""
+
+
+class ModelPredictor:
+    """A model: a shipped model's name, an ONNX file, a training run's folder (its model.onnx), or None for
+    the shipped default. threshold: instead of its own."""
+
+    def __init__(
+        self, model: str | Path | None, threshold: float | None = None, threads: int | None = None
+    ) -> None:
+        path = model_file(model)
+        own = Detector(path, threshold=threshold, threads=threads)
+        self.path = path
+        self.meta: ModelMeta | None = own.meta
+        self.name = own.meta.name
+        self.kind: Kind = "maps" if own.meta.kind == "probability" else "points"
+        self.threshold: float | None = own.rule.threshold
+        self.threshold_origin = "the model's own" if threshold is None else "as asked"
+        self.floor = min(FLOOR, own.rule.threshold)
+        # Of two detections the lower never hides the higher, so a lower threshold only adds detections.
+        self._detector = Detector(path, threshold=self.floor, threads=threads)
+
+    def predict(self, frame: TruthFrame, pixels: npt.NDArray[Any] | None) -> Prediction:
+        if pixels is None:
+            raise DataError(f"{frame.path}: only its label is there; a model needs the frame itself")
+        if self.kind == "maps":
+            return self._detector.probability_map(pixels)
+        found = self._detector(pixels)
+        return PredictedPoints(found.xy.astype(np.float64), found.scores.astype(np.float64))
+
+
+def model_file(model: str | Path | None) -> Path:
+    """The ONNX file that is meant; a training run's folder means its `model.onnx`. Raises ModelFileError."""
+    from dimpoint.models import default_model, resolve_model
+
+    if model is None:
+        return default_model()
+    path = resolve_model(model)
+    if not path.is_dir():
+        return path
+    exported = path / "model.onnx"
+    if not exported.is_file():
+        raise ModelFileError(
+            f"{path}: no model.onnx in this folder; a finished training run has one, of another make it "
+            f"with: dimpoint export {path} --out {exported}"
+        )
+    return exported

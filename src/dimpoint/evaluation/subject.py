@@ -1,0 +1,108 @@
+"""Bring together what is evaluated and what it is held against, and say what does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dimpoint.errors import ConfigError, DataError, ModelFileError
+from dimpoint.evaluation.prediction_files import FilePredictor
+from dimpoint.evaluation.predictions import ModelPredictor, Predictor
+from dimpoint.evaluation.truth import TruthFrame, open_truth
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A predictor, the frames that it is evaluated on, and notes on what was left aside."""
+
+    predictor: Predictor
+    frames: list[TruthFrame]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Data:
+    """The data sets of an evaluation and which split of them; allow_missing: score a subset, and say so."""
+
+    roots: tuple[Path, ...]
+    split: str | None = None
+    allow_missing: bool = False
+
+    def frames(self) -> list[TruthFrame]:
+        return open_truth(self.roots, self.split)
+
+    def others(self) -> list[TruthFrame]:
+        """Frames of the same data sets that are not in the split."""
+        if self.split is None:
+            return []
+        inside = {frame.key for frame in self.frames()}
+        return [frame for frame in open_truth(self.roots) if frame.key not in inside]
+
+    def __str__(self) -> str:
+        names = ", ".join(str(root) for root in self.roots)
+        return names if self.split is None else f"{names}, split {self.split}"
+
+
+def open_model(
+    model: str | Path | None, data: Data, threshold: float | None = None, threads: int | None = None
+) -> Subject:
+    """A model on data; see `ModelPredictor`."""
+    return Subject(ModelPredictor(model, threshold, threads), data.frames())
+
+
+def open_predictions(path: Path, data: Data, threshold: float | None = None) -> Subject:
+    """Predictions on disk, held against data.
+
+    Raises DataError if frames have no prediction or predictions no frame, unless that is allowed.
+    """
+    frames = data.frames()
+    predictor = FilePredictor(path, frames, data.others(), threshold)
+    notes = []
+    fault = predictor.pairing.fault()
+    if fault is not None and not data.allow_missing:
+        raise DataError(f"{path} against {data}: {fault}; --allow-missing scores the frames that have one")
+    if fault is not None:
+        scored = len(predictor.pairing.found)
+        notes.append(f"INCOMPLETE: only {scored} of {len(frames)} frames are scored; {fault}")
+    elsewhere = len(predictor.pairing.elsewhere)
+    if elsewhere:
+        notes.append(f"{elsewhere} predictions are of frames outside split {data.split}, and left aside")
+    return Subject(predictor, [frame for frame in frames if predictor.has(frame)], tuple(notes))
+
+
+def open_either(name: str, data: Data, threshold: float | None = None, threads: int | None = None) -> Subject:
+    """A model (name, .onnx file, run folder) or predictions on disk, whichever `name` is."""
+    path = Path(name)
+    if path.suffix.lower() == ".json" or (path.is_dir() and not _is_run(path)):
+        return open_predictions(path, data, threshold)
+    try:
+        return open_model(name, data, threshold, threads)
+    except ModelFileError as error:
+        if path.exists():
+            raise
+        raise ConfigError(f"'{name}' is neither a model nor predictions: {error}") from None
+
+
+def _is_run(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ("model.onnx", "run.json"))
+
+
+def same_frames(first: Subject, second: Subject) -> tuple[list[TruthFrame], list[str]]:
+    """The frames that both can be evaluated on, and a note if those are not all."""
+    theirs = {frame.key for frame in second.frames}
+    common = [frame for frame in first.frames if frame.key in theirs]
+    if not common:
+        raise DataError(f"{first.predictor.name} and {second.predictor.name} have no frame in common")
+    left = [len(subject.frames) - len(common) for subject in (first, second)]
+    notes = [f"INCOMPLETE: {len(common)} frames that both have are compared"] if any(left) else []
+    return common, notes
+
+
+def describe(frames: Sequence[TruthFrame]) -> str:
+    """`214 frames of NUAA-SIRST, 664 of NUDT-SIRST`."""
+    counts: dict[str, int] = {}
+    for frame in frames:
+        counts[frame.data_set] = counts.get(frame.data_set, 0) + 1
+    parts = [f"{count} of {name}" for name, count in counts.items()]
+    return "frames: " + ", ".join(parts)

@@ -1,0 +1,194 @@
+"""An evaluation as plain numbers: headline numbers with their intervals, and the JSON record."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
+
+import dimpoint
+from dimpoint.evaluation.predictions import Predictor
+from dimpoint.evaluation.run import Result, SetResult
+from dimpoint.metrics.bootstrap import Interval, interval
+from dimpoint.metrics.breakdown import BreakdownRow, By, TargetTable, breakdown
+from dimpoint.metrics.counts import Counts
+from dimpoint.metrics.hiou import ErrorCounts
+from dimpoint.metrics.pixel import PixelCounts
+from dimpoint.metrics.points import PointCounts
+from dimpoint.metrics.protocols import PROTOCOLS
+
+BREAKDOWNS: dict[By, str] = {
+    "size": "target size, pixels",
+    "scr": "local signal-to-clutter ratio",
+    "border": "distance to the border, pixels",
+    "targets": "targets in the frame",
+    "source": "data set",
+}
+
+HINDSIGHT = "with the threshold chosen on the evaluated data itself; hindsight, not a score to report"
+
+
+@dataclass(frozen=True)
+class Number:
+    """A headline number: its key in JSON, what it is called, how it is written, and how it is computed.
+
+    resampled: whether a bootstrap over frames can compute it from sums of counts.
+    """
+
+    key: str
+    label: str
+    form: str
+    resampled: bool = True
+
+    def of(self, counts: Any) -> Any:
+        return getattr(counts, self.key)
+
+    def text(self, value: float) -> str:
+        return "-" if math.isnan(value) else format(value, self.form)
+
+
+C = TypeVar("C", PointCounts, PixelCounts)
+
+_COMMON = (
+    Number("precision", "precision", ".3f"),
+    Number("recall", "recall (Pd)", ".3f"),
+    Number("f1", "F1", ".3f"),
+)
+_ERRORS = (
+    Number("distance_mean", "localisation error, mean, px", ".2f"),
+    Number("distance_median", "localisation error, median, px", ".2f", resampled=False),
+    Number("distance_95", "localisation error, 95 %, px", ".2f", resampled=False),
+)
+_PER_FRAME = Number("false_per_frame", "false objects per frame", ".4f")
+_FA = {
+    "objects": Number("fa_objects", "Fa, false objects per pixel", ".2e"),
+    "pixels": Number("fa_pixels", "Fa, false pixels per pixel", ".2e"),
+}
+PIXEL_NUMBERS = (
+    Number("iou", "IoU", ".3f"),
+    Number("niou", "nIoU", ".3f"),
+    Number("precision", "precision of pixels", ".3f"),
+    Number("recall", "recall of pixels", ".3f"),
+    Number("f1", "F1 of pixels", ".3f"),
+)
+
+
+def numbers_of(protocol: str) -> tuple[Number, ...]:
+    """The headline numbers of a protocol, in the order in which they are shown."""
+    own = (Number("hiou", "hIoU", ".3f"),) if protocol == "opdc" else ()
+    return (*_COMMON, *own, _FA[PROTOCOLS[protocol].fa_counts], _PER_FRAME, *_ERRORS)
+
+
+def measured(parts: Sequence[Counts], number: Number) -> Interval:
+    """A number over frames with its 95 % bootstrap interval, NaN where it is no ratio of sums."""
+    if number.resampled and parts:
+        return interval(parts, number.of)
+    value = number.of(type(parts[0]).total(parts)) if parts else math.nan
+    return Interval(float(value), math.nan, math.nan)
+
+
+def measured_text(value: Interval, number: Number) -> str:
+    """`0.971 [0.953, 0.985]`."""
+    text = number.text(value.value)
+    if math.isnan(value.low):
+        return text
+    return f"{text} [{number.text(value.low)}, {number.text(value.high)}]"
+
+
+@dataclass(frozen=True)
+class BestF1:
+    """The highest F1 of a curve, chosen on the very data that it is told for."""
+
+    protocol: str
+    threshold: float
+    f1: float
+    precision: float
+    recall: float
+
+
+def best_f1(part: SetResult) -> BestF1 | None:
+    """The best threshold in hindsight, or None where nothing is ever found."""
+    if not part.curve.tp.any():
+        return None
+    row = part.curve.choose("f1")
+    curve = part.curve
+    values = (float(each[row]) for each in (curve.f1, curve.precision, curve.recall))
+    return BestF1(curve.protocol, curve.threshold(row), *values)
+
+
+def breakdowns(part: SetResult) -> dict[By, list[BreakdownRow]]:
+    """Detection by class of target under the first protocol, where anything is known."""
+    table = TargetTable.total(frame.table for frame in part.frames)
+    rows = {by: breakdown(table, by) for by in BREAKDOWNS}
+    return {by: found for by, found in rows.items() if any(row.label != "unknown" for row in found)}
+
+
+def threshold_text(predictor: Predictor) -> str:
+    """What counts, and why."""
+    if predictor.threshold is None:
+        return "every predicted point counts"
+    what = "pixels" if predictor.kind == "maps" else "scores"
+    return f"{what} above {predictor.threshold:.4g} count ({predictor.threshold_origin})"
+
+
+def to_record(result: Result) -> dict[str, Any]:
+    """Everything as JSON can hold it; what is not defined is null."""
+    predictor = result.predictor
+    record = {
+        "dimpoint": dimpoint.__version__,
+        "evaluated": predictor.name,
+        "kind": predictor.kind,
+        "threshold": predictor.threshold,
+        "threshold_origin": predictor.threshold_origin,
+        "protocols": list(result.protocols),
+        "intervals": "95 % percentile bootstrap over frames, 2000 resamples, seed 0",
+        "data": [_set_record(part, result) for part in result.sets],
+        "pooled": _set_record(result.pooled, result),
+        "notes": list(result.notes),
+    }
+    finite: dict[str, Any] = _without_nan(record)
+    return finite
+
+
+def _set_record(part: SetResult, result: Result) -> dict[str, Any]:
+    best = best_f1(part)
+    record: dict[str, Any] = {
+        "name": part.name,
+        "frames": len(part.frames),
+        "targets": sum(len(frame.truth_xy) for frame in part.frames),
+        "protocols": {name: _protocol_record(part.counts(name), name) for name in result.protocols},
+        "best_f1": None if best is None else {**asdict(best), "chosen_on": "the evaluated data"},
+        "breakdowns": {
+            by: [{**asdict(row), "pd": row.pd, "false_per_frame": row.false_per_frame} for row in rows]
+            for by, rows in breakdowns(part).items()
+        },
+    }
+    if part.maps is not None and part.threshold is not None:
+        record["pixels"] = _with_intervals(part.maps.pixels(part.threshold), PIXEL_NUMBERS) | {
+            "roc_area": part.maps.pixel_curve.roc_area,
+            "pr_area": part.maps.pixel_curve.pr_area,
+        }
+        record["hiou"] = ErrorCounts.total(part.maps.errors(part.threshold)).to_dict()
+        record["hse"] = part.maps.hse.to_dict()
+    return record
+
+
+def _protocol_record(parts: Sequence[PointCounts], protocol: str) -> dict[str, Any]:
+    return _with_intervals(parts, numbers_of(protocol))
+
+
+def _with_intervals(parts: Sequence[C], numbers: Sequence[Number]) -> dict[str, Any]:
+    total = type(parts[0]).total(parts)
+    intervals = {each.key: measured(parts, each) for each in numbers if each.resampled}
+    return {**total.to_dict(), "intervals": {key: [each.low, each.high] for key, each in intervals.items()}}
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _without_nan(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(each) for each in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,132 @@
+"""What predictions are held against: the labelled frames of one or several data sets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dimpoint.data.coco import read_points
+from dimpoint.data.dataset import Sample, frame_size, open_dataset
+from dimpoint.errors import DataError
+from dimpoint.metrics.components import Components
+
+Points = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class TruthFrame:
+    """A labelled frame. sample is None for an image that only a COCO file tells of: then there are no pixels.
+
+    data_set: the name that results are listed under. path: of the frame, as precisely as it is known.
+    """
+
+    data_set: str
+    name: str
+    path: Path
+    sample: Sample | None = None
+    points: Points | None = None
+    size: tuple[int, int] | None = field(default=None, repr=False)
+
+    @property
+    def key(self) -> str:
+        """DATA_SET/NAME, different for every frame of an evaluation."""
+        return f"{self.data_set}/{self.name}"
+
+    @property
+    def has_mask(self) -> bool:
+        return self.sample is not None and self.sample.mask_path is not None
+
+    def read_pixels(self) -> npt.NDArray[Any] | None:
+        """The frame, (H, W), or None where there is only its label."""
+        return None if self.sample is None else self.sample.read_frame()
+
+    def shape(self) -> tuple[int, int]:
+        """(height, width)."""
+        return self.size if self.size is not None else frame_size(self.path)
+
+    def components(self) -> Components | None:
+        """The true objects of the mask, or None without one; raises DataError for a wrong mask."""
+        if self.sample is None or self.sample.mask_path is None:
+            return None
+        return Components.of(self.sample.read_mask())
+
+    def true_points(self, components: Components | None) -> Points:
+        """(T, 2) float64 x, y: the labelled points, or else the centroids of the mask's objects.
+
+        Raises DataError if the frame has neither.
+        """
+        if self.points is not None:
+            return self.points
+        if components is None:
+            raise DataError(f"{self.path}: this frame has no label (no mask, not in a COCO file)")
+        return components.centroids
+
+
+def open_truth(roots: Sequence[Path], split: str | None = None) -> list[TruthFrame]:
+    """The labelled frames of data sets: folders, or COCO keypoints files with or without their frames.
+
+    split: as `dimpoint.data.dataset.open_dataset` takes it. Raises DataError for what is no data set.
+    """
+    names = _names(roots)
+    frames = [frame for root, name in zip(roots, names, strict=True) for frame in _open(root, name, split)]
+    if not frames:
+        raise DataError("no data set is named; give at least one with --data DIR")
+    return frames
+
+
+def frames_of(samples: Sequence[Sample], data_set: str) -> list[TruthFrame]:
+    """Samples of a data set as truth."""
+    return [
+        TruthFrame(
+            data_set,
+            sample.name,
+            sample.frame_path,
+            sample,
+            None if sample.points is None else sample.points.astype(np.float64),
+        )
+        for sample in samples
+    ]
+
+
+def _open(root: Path, name: str, split: str | None) -> list[TruthFrame]:
+    if root.suffix.lower() == ".json" and root.is_file() and not _has_frames(root):
+        return _from_points(root, name, split)
+    return frames_of(open_dataset(root, split).samples, name)
+
+
+def _has_frames(point_file: Path) -> bool:
+    """Whether a COCO file lies in a data set, by its first image."""
+    try:
+        open_dataset(point_file)
+    except DataError:
+        return any((folder / "images").is_dir() for folder in (point_file.parent, point_file.parent.parent))
+    return True
+
+
+def _from_points(file: Path, name: str, split: str | None) -> list[TruthFrame]:
+    if split is not None:
+        raise DataError(f"{file}: no frames lie beside this file, so it has no splits; leave --split out")
+    return [
+        TruthFrame(
+            data_set=name,
+            name=PurePosixPath(image.file_name).with_suffix("").as_posix(),
+            path=Path(image.file_name),
+            points=image.points.astype(np.float64),
+            size=(image.height, image.width),
+        )
+        for image in read_points(file)
+    ]
+
+
+def _names(roots: Sequence[Path]) -> list[str]:
+    """A name for each data set: its folder's, or the whole path where two would be the same."""
+    paths = [root.resolve() for root in roots]
+    if len(set(paths)) < len(paths):
+        raise DataError("a data set is named twice; every frame would count twice")
+    short = [path.stem if path.suffix.lower() == ".json" else path.name for path in paths]
+    return [name if short.count(name) == 1 else str(root) for name, root in zip(short, roots, strict=True)]
