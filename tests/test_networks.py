@@ -74,12 +74,8 @@ class TestEveryNetwork:
             network(x)
         assert torch.equal(x, before)
 
-    def test_receptive_radius(
-        self, name: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-    ) -> None:
+    def test_receptive_radius(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         """A response depends on no input farther than the radius that tiles overlap by."""
-        if name == "spire-lite":
-            request.applymarker(pytest.mark.xfail(reason="states 259; some of its phases reach 266"))
         monkeypatch.setattr(SqueezeExcite, "forward", lambda self, x: x)  # it looks at the whole input
         network = built(name)
         for parameter in network.parameters():

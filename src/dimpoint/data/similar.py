@@ -29,8 +29,9 @@ def scene_numbers(thumbnails: Sequence[npt.NDArray[np.float32]], correlation: fl
 
 def thumbnail(frame: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     """(H, W) frame -> (256,) float32 of mean 0 and length 1 (all 0 for a flat frame)."""
-    small = cv2.resize(frame.astype(np.float32), (_SIDE, _SIDE), interpolation=cv2.INTER_AREA).ravel()
+    shrunk = cv2.resize(frame.astype(np.float32), (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
+    small = shrunk.ravel().astype(np.float32)
     small -= small.mean()
     length = float(np.linalg.norm(small))
-    result: npt.NDArray[np.float32] = small / np.float32(length) if length > 1e-6 else small * 0
-    return result
+    small *= 1 / length if length > 1e-6 else 0.0
+    return small

@@ -67,6 +67,7 @@ class SpireLite(Network):
         )
         self.refine = nn.ModuleList(SeparableResidual(fine, 3, expansion) for fine in widths[:-1])
         self.head = nn.Conv2d(widths[0], 1, 3, padding=1)
+        assert self.head.bias is not None
         nn.init.constant_(self.head.bias, -4.0)  # targets are rare: start from a response near 0.02
 
     def forward(self, x: Tensor) -> Tensor:
@@ -90,10 +91,10 @@ def _halve(inputs: int, outputs: int) -> nn.Sequential:
 
 def _receptive_radius(depths: Sequence[int], kernels: Sequence[int]) -> int:
     """How far from an input pixel its response can reach, input pixels."""
-    radius = 2.0 + 2.0  # stem and head
+    radius = 2 + 2  # stem and head
     for level, (depth, kernel) in enumerate(zip(depths, kernels, strict=True), start=1):
         step = 2**level
         radius += depth * (kernel // 2) * step
         if level < len(depths):
-            radius += step + step / 2 * 3  # refine, the halving's and the interpolation's neighbours
-    return int(radius)
+            radius += step + 2 * step  # the refining unit's, the interpolation's and the halving's neighbours
+    return radius

@@ -23,10 +23,13 @@ from torch.utils.data import DataLoader
 
 import dimpoint
 from dimpoint.atomic import write_text
+from dimpoint.backends.checkpoint import save_model, traits
+from dimpoint.backends.export import export_onnx
 from dimpoint.data.dataset import DataSet, open_dataset
 from dimpoint.errors import ConfigError, DataError
 from dimpoint.model_meta import ModelMeta
 from dimpoint.networks import Network, create
+from dimpoint.networks.complexity import count_parameters
 from dimpoint.training.frames import (
     TrainingViews,
     load_frames,
@@ -107,10 +110,11 @@ def train(
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     module = PointModule(network, recipe, meta, validation, len(loader) * recipe.epochs)
     last = out / "checkpoints" / "last.ckpt"
+    numbers: Any = range(len(validation))  # a sequence is data set enough for a loader
     trainer.fit(
         module,
         loader,
-        DataLoader(range(len(validation)), batch_size=None),
+        DataLoader(numbers, batch_size=None),
         ckpt_path=str(last) if resume and last.is_file() else None,
         weights_only=True,
     )
@@ -118,9 +122,6 @@ def train(
 
 def finish(out: Path, say: Callable[[str], None] = print) -> Path:
     """Write `model.safetensors` and `model.onnx` of a run from its best checkpoint."""
-    from dimpoint.backends.checkpoint import save_model
-    from dimpoint.backends.export import export_onnx
-
     recipe = load_recipe(str(out / "recipe.yaml"))
     best = out / "checkpoints" / "best.ckpt"
     if not best.is_file():
@@ -158,20 +159,13 @@ def describe_model(network: Network, recipe: Recipe, sets: Sequence[DataSet]) ->
         package_version=dimpoint.__version__,
         network=recipe.network.name,
         options=recipe.network.options,
-        kind=network.kind,
-        activation=network.activation,
-        channels=network.channels,
-        mean=list(network.mean),
-        std=list(network.std),
+        **traits(network),
         intensity=recipe.intensity,
-        stride=network.stride,
-        multiple=network.multiple,
-        receptive_radius=network.receptive_radius,
         input_scale=recipe.input_scale,
         decode=recipe.decode,
         training_data=[f"{part.name} ({len(part)} frames)" for part in sets],
         recipe=recipe.model_dump(mode="json"),
-        parameters=sum(p.numel() for p in network.parameters()),
+        parameters=count_parameters(network),
     )
 
 

@@ -120,11 +120,8 @@ class PointModule(lightning.LightningModule):
         choice = self.recipe.optimizer
         spared = [p for p in self.network.parameters() if p.ndim <= 1 and not choice.decay_all]
         decayed = [p for p in self.network.parameters() if p.ndim > 1 or choice.decay_all]
-        optimizer = torch.optim.AdamW(
-            [{"params": decayed}, {"params": spared, "weight_decay": 0.0}],
-            lr=choice.lr,
-            weight_decay=choice.weight_decay,
-        )
+        groups: list[dict[str, Any]] = [{"params": decayed}, {"params": spared, "weight_decay": 0.0}]
+        optimizer = torch.optim.AdamW(groups, lr=choice.lr, weight_decay=choice.weight_decay)
         return [optimizer], self._schedulers(optimizer)
 
     def _schedulers(self, optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:

@@ -33,18 +33,19 @@ def training_view(
         affine = _letterbox(frame.shape, linear, view.size)
     else:
         affine = _crop(frame.shape, points, linear * recipe.input_scale, view, rng)
-    seen = cv2.warpAffine(
+    warped = cv2.warpAffine(
         frame,
         affine,
         (view.size, view.size),
         flags=cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REFLECT_101 if view.kind == "crop" else cv2.BORDER_CONSTANT,
     )
+    seen = warped.astype(np.float32, copy=False)
     around = _with_mirrored(points, frame.shape) if view.kind == "crop" else points
     moved = _inside(_move(around, affine), view.size)
     if change.paste_probability and rng.random() < change.paste_probability:
         count = int(rng.integers(1, change.paste_targets + 1))
-        seen, pasted = paste_targets(seen, rng, count, avoid=moved)
+        seen, pasted = paste_targets(seen, rng, count, avoid=moved, saturation=1.0)
         moved = np.concatenate([moved, pasted])
     return _change_counts(seen, change, rng), moved
 
