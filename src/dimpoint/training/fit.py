@@ -6,6 +6,7 @@ import datetime
 import json
 import logging
 import platform
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -97,6 +98,7 @@ def train(
     warnings.filterwarnings("ignore", module="lightning")
     if machine.threads:
         torch.set_num_threads(machine.threads)
+    say("reading and hashing the data")
     sets = sources.open()
     _prepare_folder(out, recipe, sources, sets, resume)
     frames, validation = load_frames(sets, recipe)
@@ -194,6 +196,15 @@ class _Report(Callback):
         self.best = state_dict["best"]
 
 
+class _Bar(RichProgressBar):
+    """Loss, frames/s and validation F1 while an epoch runs."""
+
+    def get_metrics(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> Any:
+        names = {"train/loss_step": "loss", "train/frames_per_s": "frames/s", "val/f1": "validation F1"}
+        values = super().get_metrics(trainer, pl_module)
+        return {text: values[name] for name, text in names.items() if name in values}
+
+
 def _trainer(recipe: Recipe, out: Path, machine: Machine, say: Callable[[str], None]) -> lightning.Trainer:
     callbacks: list[Callback] = [
         _Report(say),
@@ -202,9 +213,9 @@ def _trainer(recipe: Recipe, out: Path, machine: Machine, say: Callable[[str], N
     ]
     if recipe.ema is not None:
         callbacks.append(WeightAveraging(avg_fn=_average(recipe.ema)))
-    bar = RichProgressBar()
-    if bar.is_enabled:
-        callbacks.append(bar)
+    on_terminal = sys.stderr.isatty()
+    if on_terminal:
+        callbacks.append(_Bar())
     return lightning.Trainer(
         accelerator=machine.accelerator,
         devices=machine.devices,
@@ -218,6 +229,7 @@ def _trainer(recipe: Recipe, out: Path, machine: Machine, say: Callable[[str], N
             TensorBoardLogger(out, name="", version="tensorboard"),
         ],
         num_sanity_val_steps=0,
+        enable_progress_bar=on_terminal,
         use_distributed_sampler=False,
         enable_model_summary=False,
         log_every_n_steps=20,
