@@ -1,0 +1,73 @@
+"""A run's model on the frames that its training held out, by data set and threshold, one JSON line each.
+
+    python benchmarks/validation.py RUN [--thresholds 0.3 0.4 ...]
+
+The held-out frames are found again from the run's recipe and data. Use it to choose a threshold: no test
+split is opened. `empty` is false objects per target-free frame.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+
+from dimpoint.detections import Detections
+from dimpoint.detector import Detector
+from dimpoint.metrics.points import PointCounts, match_points
+from dimpoint.training.fit import Sources
+from dimpoint.training.frames import LabelledFrame, load_frames
+from dimpoint.training.recipe import load_recipe
+
+Found = list[tuple[LabelledFrame, tuple[int, int], Detections]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--model", type=Path, help="another model than the run's model.onnx")
+    parser.add_argument("--thresholds", type=float, nargs="+", default=np.arange(0.3, 0.85, 0.05).round(2))
+    arguments = parser.parse_args()
+    recipe = load_recipe(str(arguments.run / "recipe.yaml"))
+    sources = json.loads((arguments.run / "run.json").read_text(encoding="utf-8"))["sources"]
+    sets = Sources([Path(root) for root in sources["roots"]], sources["split"]).open()
+    _, validation = load_frames(sets, recipe)
+    detector = Detector(arguments.model or arguments.run / "model.onnx", threshold=0.05)
+    found: Found = []
+    for frame in validation:
+        counts = frame.counts()
+        found.append((frame, counts.shape, detector(counts)))
+    groups = {group: [f for f in found if f[0].group == group] for group in {f[0].group for f in found}}
+    for group, part in [*sorted(groups.items()), ("all", found)]:
+        for threshold in arguments.thresholds:
+            print(
+                json.dumps({"data": group, "threshold": float(threshold), **score(part, threshold)}),
+                flush=True,
+            )
+
+
+def score(found: Found, threshold: float) -> dict[str, float | int | None]:
+    parts = []
+    empty, false = 0, 0
+    for frame, shape, detections in found:
+        kept = detections.scores > threshold
+        match = match_points(detections.xy[kept], detections.scores[kept], frame.points)
+        parts.append(PointCounts.of_frame(match, shape))
+        empty += not len(frame.points)
+        false += 0 if len(frame.points) else len(match.false)
+    total = PointCounts.total(parts)
+    return {
+        "frames": total.frames,
+        "targets": total.tp + total.fn,
+        "f1": round(total.f1, 4),
+        "precision": round(total.precision, 4),
+        "recall": round(total.recall, 4),
+        "distance": round(total.distance_mean, 3),
+        "empty": round(false / empty, 3) if empty else None,
+    }
+
+
+if __name__ == "__main__":
+    main()
