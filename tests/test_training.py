@@ -117,6 +117,28 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
             assert torch.equal(value, resumed[part][key]), key
 
 
+def test_fine_tuning_starts_from_a_models_weights(run: Path, scenes: Path, tmp_path: Path) -> None:
+    """With a learning rate of next to nothing the weights that come out are those that went in."""
+    from dimpoint.backends.checkpoint import load_model
+
+    still = small("optimizer.lr=1e-12", "optimizer.weight_decay=0", "epochs=1", "ema=null")
+    before = load_model(run / "model.safetensors")[0]
+    train(
+        still,
+        Sources([scenes]),
+        tmp_path / "tuned",
+        machine=CPU,
+        init=run / "model.safetensors",
+        say=lambda _: None,
+    )
+    after = torch.load(tmp_path / "tuned" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    for name, value in before.named_parameters():
+        assert torch.allclose(after[f"network.{name}"], value, atol=1e-8), name
+    other = small("network.options={widths: [4, 4], depths: [1, 1]}")
+    with pytest.raises(ConfigError, match="holds spire-lite"):
+        train(other, Sources([scenes]), tmp_path / "other", machine=CPU, init=run / "model.safetensors")
+
+
 def test_views_depend_on_seed_and_number_alone(scenes: Path) -> None:
     recipe = small()
     train, validation = load_frames([open_dataset(scenes, "train")], recipe)

@@ -67,6 +67,12 @@ def resolve_model(name_or_file: str | Path) -> Path:
     raise ModelFileError(f"no model '{name_or_file}'; {_known(str(name_or_file))}")
 
 
+def resolve_weights(name_or_file: str | Path) -> Path:
+    """The .safetensors file of a shipped model's name, or the path itself."""
+    path = resolve_model(name_or_file)
+    return path.with_suffix(".safetensors") if path.parent == WEIGHTS else path
+
+
 def model_card(name: str) -> str:
     """The card of a shipped model, Markdown: data, recipe, scores, licence. Raises ModelFileError."""
     if name not in model_names():

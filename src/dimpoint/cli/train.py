@@ -33,6 +33,9 @@ def train(
     changes: list[str] = typer.Option(
         [], "--set", help="Change a key of the recipe, for example optimizer.lr=1e-3; may be repeated."
     ),
+    init: str = typer.Option(
+        None, "--init", help="Start from this model's weights: a shipped name or a .safetensors file."
+    ),
     split: str = typer.Option(None, "--split", help="The split to train on (default: train, or all frames)."),
     accelerator: str = typer.Option("auto", help="cpu, gpu or auto."),
     devices: str = typer.Option("auto", help="How many; more than one trains on all of them (DDP)."),
@@ -44,11 +47,12 @@ def train(
     require_torch("training")
     import json
 
+    from dimpoint.models import resolve_weights
     from dimpoint.training.fit import Machine, Sources, fit
     from dimpoint.training.recipe import load_recipe
 
     if resume is not None:
-        if recipe or data or out or changes or split:
+        if recipe or data or out or changes or split or init:
             raise ConfigError("--resume takes recipe and data from the run; give nothing else with it")
         if not (resume / "run.json").is_file():
             raise ConfigError(f"{resume}: no run to resume (no run.json)")
@@ -65,7 +69,14 @@ def train(
         accelerator, int(devices) if devices.isdigit() else devices, precision, threads, workers
     )
     try:
-        fit(chosen, Sources(data, split), out, machine=machine, resume=resume is not None)
+        fit(
+            chosen,
+            Sources(data, split),
+            out,
+            machine=machine,
+            resume=resume is not None,
+            init=resolve_weights(init) if init else None,
+        )
     except (KeyboardInterrupt, SystemExit):
         typer.echo(f"stopped; the last finished epoch is kept: dimpoint train --resume {out}", err=True)
         raise typer.Exit(130) from None

@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader
 
 import dimpoint
 from dimpoint.atomic import write_text
-from dimpoint.backends.checkpoint import save_model, traits
+from dimpoint.backends.checkpoint import load_model, save_model, traits
 from dimpoint.backends.export import export_onnx
 from dimpoint.data.dataset import DataSet, open_dataset
 from dimpoint.errors import ConfigError, DataError
@@ -72,10 +72,11 @@ def fit(
     *,
     machine: Machine = Machine(),
     resume: bool = False,
+    init: Path | None = None,
     say: Callable[[str], None] = print,
 ) -> Path:
     """Train (see `train`), and return the path of the trained `model.onnx` in the run folder `out`."""
-    train(recipe, sources, out, machine=machine, resume=resume, say=say)
+    train(recipe, sources, out, machine=machine, resume=resume, init=init, say=say)
     return finish(out, say)
 
 
@@ -86,11 +87,13 @@ def train(
     *,
     machine: Machine = Machine(),
     resume: bool = False,
+    init: Path | None = None,
     say: Callable[[str], None] = print,
 ) -> None:
     """Train into the run folder `out`: checkpoints and logs.
 
-    With `resume` the run goes on after its last validation and ends as an uninterrupted one does.
+    With `resume` the run goes on after its last validation and ends as an uninterrupted one does. With
+    `init`, a .safetensors model of the same network, it starts from that model's weights (fine-tuning).
     Raises ConfigError or DataError for a wrong recipe, data that changed, or an `out` that is in use.
     """
     lightning.seed_everything(recipe.seed, verbose=False)
@@ -100,11 +103,11 @@ def train(
         torch.set_num_threads(machine.threads)
     say("reading and hashing the data")
     sets = sources.open()
+    network = _start_network(recipe, init)
     _prepare_folder(out, recipe, sources, sets, resume)
     frames, validation = load_frames(sets, recipe)
     names = ", ".join(part.name for part in sets)
     say(f"{len(frames)} training and {len(validation)} validation frames from {names}")
-    network = create(recipe.network.name, **recipe.network.options)
     meta = describe_model(network, recipe, sets)
     views = TrainingViews(frames, recipe)
     trainer = _trainer(recipe, out, machine, say)
@@ -147,6 +150,20 @@ def finish(out: Path, say: Callable[[str], None] = print) -> Path:
     export_onnx(network, meta, out / "model.onnx")
     say(f"best validation F1 {found['f1']:.4f} at threshold {found['threshold']:.3f}: {out / 'model.onnx'}")
     return out / "model.onnx"
+
+
+def _start_network(recipe: Recipe, init: Path | None) -> Network:
+    """The recipe's network with fresh weights, or with those of the model file `init`."""
+    network = create(recipe.network.name, **recipe.network.options)
+    if init is not None:
+        known, meta = load_model(init)
+        if (meta.network, meta.options) != (recipe.network.name, recipe.network.options):
+            raise ConfigError(
+                f"{init}: holds {meta.network} with options {meta.options}, but the recipe trains "
+                f"{recipe.network.name} with {recipe.network.options}"
+            )
+        network.load_state_dict(known.state_dict())
+    return network
 
 
 def describe_model(network: Network, recipe: Recipe, sets: Sequence[DataSet]) -> ModelMeta:
