@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 
 Frame = tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]
 
-LAW = settings(deadline=None, derandomize=True, max_examples=50)
+LAW = settings(deadline=None, derandomize=True, max_examples=30)
 SEEDS = st.integers(0, 2**32)
 
 
