@@ -9,17 +9,21 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from dimpoint.cli.compare import compare
 from dimpoint.errors import ConfigError
 
 if TYPE_CHECKING:
+    from dimpoint.evaluation.curve import Goal
+    from dimpoint.evaluation.operating import OperatingPoint
     from dimpoint.evaluation.subject import Data, Subject
 
-_PROTOCOLS = "spire, basicirstd, dnanet-legacy, opdc or all; may be repeated."
+PROTOCOLS = "spire, basicirstd, dnanet-legacy, opdc or all; may be repeated."
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands `dimpoint evaluate` and `dimpoint compare`."""
     app.command("evaluate")(evaluate)
+    app.command("compare")(compare)
 
 
 def evaluate(
@@ -33,14 +37,29 @@ def evaluate(
         None, metavar="PATH", help="Instead: detections.json, COCO points, or a folder of maps or masks."
     ),
     split: str | None = typer.Option(None, metavar="NAME", help="Such as test.  [default: all frames]"),
-    protocol: list[str] = typer.Option(["spire"], "--protocol", metavar="NAME", help=_PROTOCOLS),
+    protocol: list[str] = typer.Option(["spire"], "--protocol", metavar="NAME", help=PROTOCOLS),
     threshold: float | None = typer.Option(
         None, help="Scores above it count.  [default: the model's own; 0.5 for maps]"
     ),
     allow_missing: bool = typer.Option(
         False, help="Score the frames that have a prediction, though others have none."
     ),
+    false_alarms: float | None = typer.Option(
+        None, "--false-alarms-per-frame", metavar="X", help="Choose the threshold for at most this many."
+    ),
+    fa: float | None = typer.Option(None, metavar="X", help="Choose it for this Fa (per pixel) at most."),
+    pd: float | None = typer.Option(None, metavar="X", help="Choose it for this recall at least."),
+    calibrate: list[Path] = typer.Option(
+        [], metavar="DIR", help="Data set on which the threshold is chosen.  [default: --data]"
+    ),
+    calibrate_split: str | None = typer.Option(
+        None, metavar="NAME", help="Its split; held-out: what the --model run kept back in training."
+    ),
+    store: Path | None = typer.Option(
+        None, metavar="FILE", help="Write the model with the chosen threshold; may be the model itself."
+    ),
     as_json: str | None = typer.Option(None, "--json", metavar="FILE|-", help="All numbers as JSON."),
+    report: Path | None = typer.Option(None, metavar="DIR", help="Write a page with figures and pictures."),
     threads: int | None = typer.Option(None, help="Threads of the processor.  [default: all cores]"),
 ) -> None:
     """Say how good a model, or anybody's predictions, are on labelled frames."""
@@ -48,15 +67,33 @@ def evaluate(
     from dimpoint.evaluation.run import evaluate as run
     from dimpoint.evaluation.subject import Data
     from dimpoint.evaluation.summary import to_record
+    from dimpoint.report.html import check_extra, write_report
 
+    if report is not None:
+        check_extra()
+    goal = _goal(false_alarms, fa, pd, threshold, bool(calibrate or calibrate_split), store)
     held_against = Data(tuple(data), split, allow_missing)
     subject = _subject(model, predictions, held_against, threshold, threads)
+    point = None
+    if goal is not None:
+        chosen_on = _calibration(subject, held_against, tuple(calibrate), calibrate_split, model)
+        point = _choose(goal, chosen_on, subject)
     with progress("evaluating", len(subject.frames)) as step:
         result = run(subject.predictor, subject.frames, protocol, step)
+    record = to_record(result) | {"data_sets": str(held_against)}
+    lines: list[str] = []
+    if point is not None:
+        record["operating_point"] = point.to_record()
+        lines = point.sentences()
     if as_json is not None:
-        write_json(to_record(result) | {"data_sets": str(held_against)}, as_json)
+        write_json(record, as_json)
     if as_json != "-":
-        print_result(result, subject.notes)
+        print_result(result, subject.notes, lines)
+    if store is not None and point is not None:
+        _store(subject, store, point, quiet=as_json == "-")
+    if report is not None:
+        page = write_report(report, result, data=str(held_against), notes=subject.notes, operating=lines)
+        typer.echo(f"report: {page}", err=as_json == "-")
 
 
 def _subject(
@@ -69,6 +106,66 @@ def _subject(
     if model is not None:
         raise ConfigError("--model and --predictions: give one of them")
     return open_predictions(predictions, data, threshold)
+
+
+def _goal(
+    false_alarms: float | None,
+    fa: float | None,
+    pd: float | None,
+    threshold: float | None,
+    calibrating: bool,
+    store: Path | None,
+) -> tuple[Goal, float] | None:
+    """The one goal that is given, or None; raises ConfigError for options that do not go together."""
+    wanted: dict[Goal, float | None] = {"false-alarms-per-frame": false_alarms, "fa": fa, "pd": pd}
+    given = [(goal, value) for goal, value in wanted.items() if value is not None]
+    goals = ", ".join(f"--{goal}" for goal in wanted)
+    if len(given) > 1 or (given and threshold is not None):
+        raise ConfigError(f"give one of {goals} and --threshold; each of them says what the threshold is")
+    if not given and (calibrating or store is not None):
+        raise ConfigError(f"--calibrate, --calibrate-split and --store go with one of {goals}")
+    return given[0] if given else None
+
+
+def _calibration(
+    subject: Subject, data: Data, roots: tuple[Path, ...], split: str | None, model: str | None
+) -> tuple[Subject, str]:
+    """What the threshold is chosen on, and in words; the evaluated frames where nothing else is named."""
+    from dimpoint.evaluation.held_out import HELD_OUT, held_out_frames
+    from dimpoint.evaluation.prediction_files import FilePredictor
+    from dimpoint.evaluation.subject import Data, Subject, open_predictions
+
+    if split == HELD_OUT:
+        if model is None or roots:
+            raise ConfigError(f"--calibrate-split {HELD_OUT} goes with --model RUN, and without --calibrate")
+        return Subject(subject.predictor, held_out_frames(Path(model))), f"the frames held out by {model}"
+    if not roots and split is None:
+        return subject, f"the evaluated data itself ({data})"
+    chosen = Data(roots or data.roots, split, data.allow_missing)
+    if isinstance(subject.predictor, FilePredictor):
+        return open_predictions(subject.predictor.path, chosen), str(chosen)
+    return Subject(subject.predictor, chosen.frames()), str(chosen)
+
+
+def _choose(goal: tuple[Goal, float], chosen_on: tuple[Subject, str], subject: Subject) -> OperatingPoint:
+    """Choose the threshold, and judge the subject at it from now on."""
+    from dimpoint.evaluation.operating import apply_point, choose_threshold
+
+    calibration, words = chosen_on
+    with progress("choosing the threshold", len(calibration.frames)) as step:
+        point = choose_threshold(calibration, *goal, chosen_on=words, evaluated=subject.frames, progress=step)
+    apply_point(subject, point)
+    return point
+
+
+def _store(subject: Subject, out: Path, point: OperatingPoint, *, quiet: bool) -> None:
+    from dimpoint.evaluation.predictions import ModelPredictor
+    from dimpoint.evaluation.store import store_threshold
+
+    if not isinstance(subject.predictor, ModelPredictor):
+        raise ConfigError("--store writes a model, and these are predictions: give --model")
+    store_threshold(subject.predictor.path, out, point)
+    typer.echo(f"stored: {out}, threshold {point.threshold:.4g}", err=quiet)
 
 
 @contextmanager

@@ -95,13 +95,18 @@ class Curve:
         return low
 
 
-def curve_of_points(sweep: PointSweep, floor: float) -> Curve:
-    """The curve of scored points, of which none below `floor` is known; protocol `spire`."""
+def curve_of_points(sweep: PointSweep, floor: float | None) -> Curve:
+    """The curve of scored points under protocol `spire`.
+
+    floor: all points of a higher score are known; None if what is given is all that there is.
+    """
     scores = sweep.thresholds
+    lowest = float(scores[-1]) if len(scores) else 1.0
+    end = float(np.nextafter(lowest, -1)) if floor is None or floor >= lowest else floor
     return Curve(
         protocol="spire",
         fa_unit="objects",
-        low=np.append(scores, min([floor, *scores[-1:]])),
+        low=np.append(scores, end),
         high=np.append(np.maximum(1.0, scores[:1].max(initial=0) + 1e-6), scores),
         tp=np.append(0, sweep.tp),
         fp=np.append(0, sweep.fp),

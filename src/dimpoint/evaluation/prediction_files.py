@@ -53,7 +53,7 @@ class FilePredictor:
     """Predictions in files, paired with the frames that they are held against."""
 
     meta: ModelMeta | None = None
-    floor = 0.0
+    floor: float | None = None
 
     def __init__(
         self,

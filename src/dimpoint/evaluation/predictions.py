@@ -36,14 +36,14 @@ class Predictor(Protocol):
     """Something that predicts. `points` give positions with scores, `maps` a value for every pixel.
 
     threshold: what a score or a pixel must be above to count, None to take all points as given.
-    floor: no point of a lower score is told.
+    floor: all points of a higher score are told; None if nobody knows how many were left out.
     """
 
     name: str
     kind: Kind
     threshold: float | None
     threshold_origin: str
-    floor: float
+    floor: float | None
     meta: ModelMeta | None
 
     def predict(self, frame: TruthFrame, pixels: npt.NDArray[Any] | None) -> Prediction:
@@ -65,9 +65,10 @@ class ModelPredictor:
         self.kind: Kind = "maps" if own.meta.kind == "probability" else "points"
         self.threshold: float | None = own.rule.threshold
         self.threshold_origin = "the model's own" if threshold is None else "as asked"
-        self.floor = min(FLOOR, own.rule.threshold)
+        lowest = min(FLOOR, own.rule.threshold)
+        self.floor: float | None = lowest
         # Of two detections the lower never hides the higher, so a lower threshold only adds detections.
-        self._detector = Detector(path, threshold=self.floor, threads=threads)
+        self._detector = Detector(path, threshold=lowest, threads=threads)
 
     def predict(self, frame: TruthFrame, pixels: npt.NDArray[Any] | None) -> Prediction:
         if pixels is None:

@@ -97,13 +97,21 @@ def chosen_protocols(
 
     Raises ConfigError for an unknown one, and for one that counts pixels where there are only points.
     """
-    served = POINT_PROTOCOLS if counts_points(predictor, frames) else tuple(PROTOCOLS)
+    return common_protocols(names, [predictor], frames)
+
+
+def common_protocols(
+    names: Sequence[str], predictors: Sequence[Predictor], frames: Sequence[TruthFrame]
+) -> tuple[str, ...]:
+    """`chosen_protocols` for several predictors at once: `all` being those that each of them can serve."""
+    pointing = [each for each in predictors if counts_points(each, frames)]
+    served = POINT_PROTOCOLS if pointing else tuple(PROTOCOLS)
     wanted = [name for given in names for name in (served if given == ALL else (get_protocol(given).name,))]
     for name in wanted:
         if name not in served:
-            missing = "predicts points" if predictor.kind == "points" else "is held against point labels"
+            missing = "predicts points" if pointing[0].kind == "points" else "is held against point labels"
             raise ConfigError(
-                f"--protocol {name} counts pixels and overlaps, but {predictor.name} {missing}: points are "
+                f"--protocol {name} counts pixels and overlaps, but {pointing[0].name} {missing}: points are "
                 f"evaluated with --protocol {', '.join(served)}; the others need probability maps or masks, "
                 "and true masks"
             )

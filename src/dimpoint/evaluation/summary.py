@@ -40,6 +40,7 @@ class Number:
     label: str
     form: str
     resampled: bool = True
+    less_is_better: bool = False
 
     def of(self, counts: Any) -> Any:
         return getattr(counts, self.key)
@@ -56,14 +57,14 @@ _COMMON = (
     Number("f1", "F1", ".3f"),
 )
 _ERRORS = (
-    Number("distance_mean", "localisation error, mean, px", ".2f"),
+    Number("distance_mean", "localisation error, mean, px", ".2f", less_is_better=True),
     Number("distance_median", "localisation error, median, px", ".2f", resampled=False),
     Number("distance_95", "localisation error, 95 %, px", ".2f", resampled=False),
 )
-_PER_FRAME = Number("false_per_frame", "false objects per frame", ".4f")
+_PER_FRAME = Number("false_per_frame", "false objects per frame", ".4f", less_is_better=True)
 _FA = {
-    "objects": Number("fa_objects", "Fa, false objects per pixel", ".2e"),
-    "pixels": Number("fa_pixels", "Fa, false pixels per pixel", ".2e"),
+    "objects": Number("fa_objects", "Fa, false objects per pixel", ".2e", less_is_better=True),
+    "pixels": Number("fa_pixels", "Fa, false pixels per pixel", ".2e", less_is_better=True),
 }
 PIXEL_NUMBERS = (
     Number("iou", "IoU", ".3f"),
@@ -147,7 +148,7 @@ def to_record(result: Result) -> dict[str, Any]:
         "pooled": _set_record(result.pooled, result),
         "notes": list(result.notes),
     }
-    finite: dict[str, Any] = _without_nan(record)
+    finite: dict[str, Any] = without_nan(record)
     return finite
 
 
@@ -184,11 +185,12 @@ def _with_intervals(parts: Sequence[C], numbers: Sequence[Number]) -> dict[str, 
     return {**total.to_dict(), "intervals": {key: [each.low, each.high] for key, each in intervals.items()}}
 
 
-def _without_nan(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
+    """The same with null for what is not finite, and Python's own numbers, as JSON has them."""
     if isinstance(value, dict):
-        return {str(key): _without_nan(each) for key, each in value.items()}
+        return {str(key): without_nan(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(each) for each in value]
+        return [without_nan(each) for each in value]
     if hasattr(value, "item"):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,81 @@
+"""`dimpoint compare`: two methods on the same frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from dimpoint.evaluation.compare import Comparison, Row
+    from dimpoint.evaluation.run import Result
+
+
+def compare(
+    first: str = typer.Argument(metavar="A", help="A model (name, ONNX file, run), or predictions on disk."),
+    second: str = typer.Argument(metavar="B", help="Another one."),
+    data: list[Path] = typer.Option(..., "--data", metavar="DIR", help="A data set; may be repeated."),
+    split: str | None = typer.Option(None, metavar="NAME", help="Such as test.  [default: all frames]"),
+    protocol: list[str] = typer.Option(
+        ["spire"], "--protocol", metavar="NAME", help="As in dimpoint evaluate."
+    ),
+    allow_missing: bool = typer.Option(False, help="Compare on the frames that both have."),
+    as_json: str | None = typer.Option(None, "--json", metavar="FILE|-", help="All numbers as JSON."),
+    threads: int | None = typer.Option(None, help="Threads of the processor.  [default: all cores]"),
+) -> None:
+    """Say whether A or B is better, each at its own threshold, or that the frames do not tell."""
+    from dimpoint.cli.evaluate import progress, write_json
+    from dimpoint.evaluation.compare import compare as run_compare
+    from dimpoint.evaluation.compare import to_record
+    from dimpoint.evaluation.run import common_protocols
+    from dimpoint.evaluation.run import evaluate as run
+    from dimpoint.evaluation.subject import Data, open_either, same_frames
+
+    held_against = Data(tuple(data), split, allow_missing)
+    sides = [open_either(name, held_against, threads=threads) for name in (first, second)]
+    frames, notes = same_frames(*sides)
+    protocols = common_protocols(protocol, [side.predictor for side in sides], frames)
+    results = []
+    for side, name in zip(sides, "AB", strict=True):
+        with progress(f"evaluating {name}", len(frames)) as step:
+            results.append(run(side.predictor, frames, protocols, step))
+    comparisons = run_compare(*results)
+    if as_json is not None:
+        write_json(to_record(comparisons, *results), as_json)
+    if as_json != "-":
+        notes = [*notes, *(note for side in sides for note in side.notes), *results[0].notes]
+        _print(comparisons, results, notes)
+
+
+def _print(comparisons: Sequence[Comparison], results: Sequence[Result], notes: Sequence[str]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from dimpoint.evaluation.compare import verdict
+    from dimpoint.evaluation.summary import threshold_text
+
+    console = Console()
+    for name, result in zip("AB", results, strict=True):
+        text = f"{name}: {result.predictor.name}, {threshold_text(result.predictor)}"
+        console.print(text, markup=False, highlight=False)
+    for each in comparisons:
+        under = "pixels" if each.protocol == "pixels" else f"protocol {each.protocol}"
+        table = Table(title=f"{each.data_set}, {each.frames} frames, {under}", title_justify="left")
+        table.add_column("")
+        for column in ("A", "B", "A - B [95 %]", ""):
+            table.add_column(column, justify="right")
+        for row in each.rows:
+            table.add_row(*_cells(row))
+        console.print(table)
+    lines = [verdict(each, "A", "B") for each in comparisons]
+    for line in (*lines, "[...]: paired 95 % bootstrap interval over frames", *(f"note: {n}" for n in notes)):
+        console.print(line, markup=False, highlight=False)
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    text, apart = row.number.text, row.apart
+    difference = f"{text(apart.value)} [{text(apart.low)}, {text(apart.high)}]"
+    says = {"first": "A is better", "second": "B is better", None: "not significant"}[row.better]
+    return row.number.label, text(row.first), text(row.second), difference, says

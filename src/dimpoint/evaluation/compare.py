@@ -1,0 +1,141 @@
+"""Two methods on the same frames: paired differences with bootstrap intervals, and what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dimpoint.errors import DataError
+from dimpoint.evaluation.run import Result, SetResult
+from dimpoint.evaluation.summary import PIXEL_NUMBERS, Number, numbers_of, without_nan
+from dimpoint.metrics.bootstrap import Difference, difference
+from dimpoint.metrics.counts import Counts
+
+
+@dataclass(frozen=True)
+class Row:
+    """One number of both methods. better: `first`, `second`, or None: the difference is not significant."""
+
+    number: Number
+    first: float
+    second: float
+    apart: Difference
+
+    @property
+    def better(self) -> str | None:
+        if not self.apart.significant:
+            return None
+        return "first" if (self.apart.value > 0) != self.number.less_is_better else "second"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The rows of one data set under one protocol (or `pixels`)."""
+
+    data_set: str
+    protocol: str
+    frames: int
+    rows: tuple[Row, ...]
+
+
+def compare(first: Result, second: Result) -> list[Comparison]:
+    """The paired comparison of two results on the same frames, each data set and all together.
+
+    Raises DataError if their frames or protocols differ.
+    """
+    if first.protocols != second.protocols:
+        raise DataError("a comparison needs the same protocols on both sides")
+    parts = [(first.pooled, second.pooled)]
+    if len(first.sets) > 1:
+        parts = [*zip(first.sets, second.sets, strict=True), *parts]
+    return [each for one, other in parts for each in _compare_set(one, other, first.protocols)]
+
+
+def _compare_set(one: SetResult, other: SetResult, protocols: Sequence[str]) -> list[Comparison]:
+    keys = [[frame.frame.key for frame in part.frames] for part in (one, other)]
+    if keys[0] != keys[1]:
+        raise DataError("a comparison needs the same frames on both sides")
+    found = []
+    for name in protocols:
+        rows = _rows(one.counts(name), other.counts(name), numbers_of(name))
+        found.append(Comparison(one.name, name, len(one.frames), rows))
+    if one.maps is not None and other.maps is not None:
+        pixels = [part.maps.pixels(part.maps.thresholds[0]) for part in (one, other) if part.maps is not None]
+        apart = one.maps.hse_samples.difference(other.maps.hse_samples, one.maps.hse, other.maps.hse)
+        hse = Row(Number("hse", "HSE", ".3f"), one.maps.hse.hse, other.maps.hse.hse, apart)
+        rows = (*_rows(pixels[0], pixels[1], PIXEL_NUMBERS), hse)
+        found.append(Comparison(one.name, "pixels", len(one.frames), rows))
+    return found
+
+
+def _rows(one: Sequence[Counts], other: Sequence[Counts], numbers: Sequence[Number]) -> tuple[Row, ...]:
+    first, second = (type(parts[0]).total(parts) for parts in (one, other))
+    return tuple(
+        Row(
+            number,
+            float(number.of(first)),
+            float(number.of(second)),
+            difference(one, other, number.of),
+        )
+        for number in numbers
+        if number.resampled
+    )
+
+
+def verdict(comparison: Comparison, first: str, second: str) -> str:
+    """What F1 (IoU for pixels) says, in one plain sentence."""
+    key = "iou" if comparison.protocol == "pixels" else "f1"
+    row = next(row for row in comparison.rows if row.number.key == key)
+    label, apart = row.number.label, row.apart
+    where = f"on {comparison.data_set} ({comparison.frames} frames), {_under(comparison)}"
+    if apart.low != apart.low:
+        return f"{label} is not defined {where}."
+    between = f"{apart.value:+.3f} [{apart.low:+.3f}, {apart.high:+.3f}]"
+    if row.better is None:
+        return f"No significant difference in {label} {where}: {between} holds 0."
+    winner, loser = (first, second) if row.better == "first" else (second, first)
+    return f"{winner} is better than {loser} in {label} {where}: {between}."
+
+
+def _under(comparison: Comparison) -> str:
+    return "by pixels" if comparison.protocol == "pixels" else f"protocol {comparison.protocol}"
+
+
+def to_record(comparisons: Sequence[Comparison], first: Result, second: Result) -> dict[str, Any]:
+    """For JSON; what is not defined is null."""
+    record: dict[str, Any] = without_nan(
+        {
+            "first": _side(first),
+            "second": _side(second),
+            "difference": "first less second; 95 % percentile bootstrap over frames, paired, seed 0",
+            "comparisons": [
+                {
+                    "data_set": each.data_set,
+                    "protocol": each.protocol,
+                    "frames": each.frames,
+                    "numbers": {row.number.key: _number(row) for row in each.rows},
+                }
+                for each in comparisons
+            ],
+        }
+    )
+    return record
+
+
+def _side(result: Result) -> dict[str, Any]:
+    predictor = result.predictor
+    origin = predictor.threshold_origin
+    return {"evaluated": predictor.name, "threshold": predictor.threshold, "threshold_origin": origin}
+
+
+def _number(row: Row) -> dict[str, Any]:
+    apart = row.apart
+    return {
+        "first": row.first,
+        "second": row.second,
+        "difference": apart.value,
+        "interval": [apart.low, apart.high],
+        "significant": apart.significant,
+        "better": row.better,
+    }

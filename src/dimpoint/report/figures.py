@@ -1,0 +1,199 @@
+"""The figures of a report, as SVG text that stands inside the page."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dimpoint.evaluation.curve import Curve
+from dimpoint.metrics.breakdown import BreakdownRow
+from dimpoint.metrics.pixel import PixelCurve
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Colours that differ in lightness too, so that they hold in print and for colour-blind readers.
+COLOURS = ("#1f5f99", "#d9730d", "#2a8c6a", "#8a4f9e", "#7a7a7a")
+_STYLE: Any = {
+    "font.family": "sans-serif",
+    "font.size": 9.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#8a929c",
+    "axes.labelcolor": "#333a44",
+    "xtick.color": "#333a44",
+    "ytick.color": "#333a44",
+    "axes.grid": True,
+    "grid.color": "#e3e6ea",
+    "grid.linewidth": 0.8,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "svg.hashsalt": "dimpoint",  # the same figure, the same text
+    "svg.fonttype": "none",  # text stays text: it can be searched and is set in the page's font
+}
+_MOST_POINTS = 1500  # of a curve; more make the page large and look the same
+
+
+def free_response(curves: Sequence[tuple[str, Curve]], threshold: float | None) -> str:
+    """Recall over false objects per frame; a dot shows the threshold that the numbers are for."""
+
+    def draw(axes: Axes) -> None:
+        least = min((0.5 / max(curve.frames, 1) for _, curve in curves), default=0.01)
+        for (name, curve), colour in zip(curves, _colours(len(curves)), strict=True):
+            rate = np.maximum(curve.false_per_frame, least)
+            _step(axes, rate, curve.recall, colour, name)
+            _dot(axes, rate, curve.recall, _row(curve, threshold), colour)
+        _decades(axes, least)
+        axes.set(xlabel="false objects per frame", ylabel="recall (Pd)")
+        _finish(axes, len(curves))
+
+    return _svg(draw, "Free response: recall over false objects per frame")
+
+
+def pd_fa(curves: Sequence[tuple[str, Curve]], threshold: float | None) -> str:
+    """Pd over Fa in pixels; a dot shows the threshold that the numbers are for."""
+
+    def draw(axes: Axes) -> None:
+        least = min((0.5 / max(curve.pixels, 1) for _, curve in curves), default=1e-7)
+        for (name, curve), colour in zip(curves, _colours(len(curves)), strict=True):
+            rate = np.maximum(curve.fa, least)
+            _step(axes, rate, curve.recall, colour, name)
+            _dot(axes, rate, curve.recall, _row(curve, threshold), colour)
+        _decades(axes, least)
+        axes.set(xlabel="Fa: pixels of false objects per pixel", ylabel="Pd")
+        _finish(axes, len(curves))
+
+    return _svg(draw, "Pd over Fa")
+
+
+def precision_recall(curves: Sequence[tuple[str, Curve]], threshold: float | None) -> str:
+    """Precision over recall of objects; a dot shows the threshold that the numbers are for."""
+
+    def draw(axes: Axes) -> None:
+        for (name, curve), colour in zip(curves, _colours(len(curves)), strict=True):
+            _line(axes, curve.recall, curve.precision, colour, name)
+            _dot(axes, curve.recall, curve.precision, _row(curve, threshold), colour)
+        axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.02))
+        _finish(axes, len(curves))
+
+    return _svg(draw, "Precision over recall of objects")
+
+
+def pixel_curves(curves: Sequence[tuple[str, PixelCurve]]) -> str:
+    """Precision over recall of pixels, all thresholds."""
+
+    def draw(axes: Axes) -> None:
+        for (name, curve), colour in zip(curves, _colours(len(curves)), strict=True):
+            _line(axes, curve.recall, curve.precision, colour, f"{name}, area {curve.pr_area:.3f}")
+        axes.set(xlabel="recall of pixels", ylabel="precision of pixels", xlim=(0, 1.02))
+        _finish(axes, 2)
+
+    return _svg(draw, "Precision over recall of pixels")
+
+
+def roc(curves: Sequence[tuple[str, PixelCurve]]) -> str:
+    """Recall over the false-positive rate of pixels, which is on a logarithmic axis."""
+
+    def draw(axes: Axes) -> None:
+        least = min((0.5 / max(curve.pixels, 1) for _, curve in curves), default=1e-7)
+        for (name, curve), colour in zip(curves, _colours(len(curves)), strict=True):
+            label = f"{name}, area {curve.roc_area:.3f}"
+            _line(axes, np.maximum(curve.fpr, least), curve.recall, colour, label)
+        _decades(axes, least)
+        axes.set(xlabel="false-positive rate of pixels", ylabel="recall of pixels")
+        _finish(axes, 2)
+
+    return _svg(draw, "ROC of pixels")
+
+
+def bars(rows: Sequence[BreakdownRow], title: str) -> str:
+    """Pd by class of target, each bar with its share of found targets."""
+    shown = [row for row in rows if row.targets]
+
+    def draw(axes: Axes) -> None:
+        places = np.arange(len(shown))
+        axes.barh(places, [1.0] * len(shown), color="#eef1f4", height=0.62)
+        axes.barh(places, [row.pd for row in shown], color=COLOURS[0], height=0.62)
+        for place, row in enumerate(shown):
+            axes.text(1.02, place, f"{row.found} of {row.targets}", va="center", color="#333a44")
+        axes.set_yticks(places, [row.label for row in shown])
+        axes.invert_yaxis()
+        axes.set(xlim=(0, 1), xlabel="found (Pd)")
+        axes.grid(axis="y", visible=False)
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+
+    return _svg(draw, f"Found targets by {title}", height=0.75 + 0.32 * max(len(shown), 1))
+
+
+def _svg(draw: Any, label: str, height: float = 3.1) -> str:
+    """A figure drawn by `draw(axes)` as an <svg> element; `label` is read out to those who cannot see it."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(4.9, height), layout="constrained")
+        draw(figure.add_subplot())
+        text = io.StringIO()
+        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
+    return _inline(text.getvalue(), label)
+
+
+def _inline(svg: str, label: str) -> str:
+    """The element alone, with ids of its own and without links to schemas."""
+    body = svg[svg.index("<svg") :]
+    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+    prefix = re.sub(r"\W+", "-", label.lower())
+    body = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', body)
+    body = re.sub(r"url\(#", f"url(#{prefix}-", body)
+    body = re.sub(r'xlink:href="#', f'href="#{prefix}-', body)
+    body = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", body)
+    return body.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
+
+
+def _step(axes: Axes, x: Any, y: Any, colour: str, label: str) -> None:
+    keep = _thin(len(x))
+    axes.plot(x[keep], y[keep], color=colour, label=label, linewidth=1.7, drawstyle="steps-post")
+
+
+def _line(axes: Axes, x: Any, y: Any, colour: str, label: str) -> None:
+    keep = _thin(len(x))
+    axes.plot(x[keep], y[keep], color=colour, label=label, linewidth=1.7)
+
+
+def _thin(count: int) -> Any:
+    return np.unique(np.linspace(0, count - 1, min(count, _MOST_POINTS)).astype(np.int64))
+
+
+def _dot(axes: Axes, x: Any, y: Any, row: int | None, colour: str) -> None:
+    if row is not None:
+        axes.plot([x[row]], [y[row]], "o", color=colour, markersize=7, markeredgecolor="white", clip_on=False)
+
+
+def _row(curve: Curve, threshold: float | None) -> int | None:
+    """The row of a curve in which a threshold lies; the last if it is below all, None without one."""
+    if threshold is None:
+        return len(curve.low) - 1
+    inside = np.flatnonzero(curve.low <= threshold)
+    return int(inside[0]) if len(inside) else len(curve.low) - 1
+
+
+def _decades(axes: Axes, least: float) -> None:
+    """A logarithmic axis over whole decades, whose left end stands for none at all."""
+    most = axes.get_xlim()[1]
+    axes.set_xscale("log")
+    axes.set_xlim(least * 0.8, 10 ** np.ceil(np.log10(max(most, 10 * least))))
+
+
+def _finish(axes: Axes, curves: int) -> None:
+    axes.set_ylim(0, 1.02)
+    if curves > 1:
+        axes.legend(loc="lower right" if axes.get_xscale() == "log" else "lower left")
+
+
+def _colours(count: int) -> list[str]:
+    return [COLOURS[index % len(COLOURS)] for index in range(count)]
