@@ -218,3 +218,48 @@ def test_resuming_nothing(scenes: Path, tmp_path: Path) -> None:
         fit(small(), Sources([scenes]), tmp_path, machine=CPU, resume=True)
     with pytest.raises(ConfigError):
         finish(tmp_path)
+
+
+class TestHardBackgrounds:
+    def test_crops_go_where_the_false_alarms_are(self) -> None:
+        from dimpoint.training.views import training_view
+
+        recipe = small("view.near_false=1", "view.near_target=0", "augmentation.noise=0")
+        frame = np.zeros((900, 900), np.float32)
+        frame[700, 100] = 1000.0
+        alarm = np.array([[100, 700]], np.float32)
+        none = np.zeros((0, 2), np.float32)
+        seen = [
+            training_view(frame, none, recipe, np.random.default_rng(seed), alarm)[0].max()
+            for seed in range(20)
+        ]
+        assert min(seen) > 10.0
+
+    def test_false_alarms_are_detections_far_from_every_target(self, scenes: Path) -> None:
+        from dimpoint.model_meta import ModelMeta
+        from dimpoint.training.mining import find_false_alarms, load_points, save_points
+
+        frames, _ = load_frames([open_dataset(scenes, "train")], small())
+
+        class Corner:
+            """A network that sees a target at (8, 8) and one at the true target of the first frame."""
+
+            meta = ModelMeta(name="corner", network="none", stride=1, multiple=1, receptive_radius=0)
+
+            def run(self, inputs: np.ndarray) -> np.ndarray:
+                response = np.zeros_like(inputs)
+                x, y = frames[0].points[0].round().astype(int)
+                response[..., 8, 8] = response[..., y, x] = 1.0
+                return response
+
+        false = find_false_alarms(Corner(), frames[:1])
+        assert np.hypot(*(frames[0].points[0] - 8)) > 10  # the scene's one target is not at the corner
+        np.testing.assert_allclose(false[0], [[8, 8]], atol=0.1)
+        save_points(scenes.parent / "false.json", false)
+        np.testing.assert_allclose(load_points(scenes.parent / "false.json")[0], false[0])
+
+    def test_needs_a_model_to_start_from(self, scenes: Path, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match="--init"):
+            train(
+                small("view.near_false=1"), Sources([scenes]), tmp_path / "r", machine=CPU, say=lambda _: None
+            )
