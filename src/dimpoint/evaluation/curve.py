@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -85,13 +86,18 @@ class Curve:
         beyond = np.flatnonzero(rate > value)
         return int(beyond[0]) - 1 if len(beyond) else len(rate) - 1
 
-    def threshold(self, row: int) -> float:
-        """A threshold of row `row`: in the middle of where it holds, with few digits."""
+    def threshold(self, row: int, goal: Goal = "f1") -> float:
+        """A threshold of row `row` with few digits: low where false alarms are limited, so that what they
+        allow is found; high where recall is demanded; in the middle for F1."""
         low, high = float(self.low[row]), float(self.high[row])
-        for digits in range(2, _DIGITS + 1):
-            middle = round((low + high) / 2, digits)
-            if low <= middle < high:
-                return middle
+        for digits in range(3, _DIGITS + 1):
+            step = 10.0**-digits
+            aim = {"f1": round((low + high) / 2, digits), "pd": (math.ceil(high / step) - 1) * step}.get(
+                goal, math.ceil(low / step) * step
+            )
+            chosen = round(aim, digits)
+            if low <= chosen < high:
+                return chosen
         return low
 
 

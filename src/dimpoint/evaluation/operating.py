@@ -9,6 +9,7 @@ from typing import Any
 from dimpoint.evaluation.curve import Goal
 from dimpoint.evaluation.run import counts_points, evaluate
 from dimpoint.evaluation.subject import Subject
+from dimpoint.evaluation.summary import without_nan
 from dimpoint.evaluation.truth import TruthFrame
 
 
@@ -56,8 +57,9 @@ class OperatingPoint:
         return lines
 
     def to_record(self) -> dict[str, Any]:
-        """For JSON and the model file."""
-        return asdict(self)
+        """For JSON and the model file; what is not defined is null."""
+        record: dict[str, Any] = without_nan(asdict(self))
+        return record
 
 
 def _goal_text(point: OperatingPoint) -> str:
@@ -94,7 +96,7 @@ def choose_threshold(
     return OperatingPoint(
         goal=goal,
         value=value,
-        threshold=curve.threshold(row),
+        threshold=curve.threshold(row, goal),
         protocol=protocol,
         chosen_on=chosen_on,
         frames=curve.frames,

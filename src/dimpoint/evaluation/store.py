@@ -29,9 +29,9 @@ def store_threshold(model: Path, out: Path, point: OperatingPoint) -> None:
     if out.suffix.lower() != ".onnx":
         raise ConfigError(f"--store {out}: the model is written as a .onnx file")
     meta = read_meta(model)
-    record = {key: value for key, value in point.to_record().items() if value == value}  # JSON has no NaN
     rule = meta.decode.model_copy(update={"threshold": point.threshold})
-    changed = meta.model_copy(update={"decode": rule, "scores": {**meta.scores, "operating_point": record}})
+    scores = {**meta.scores, "operating_point": point.to_record()}
+    changed = meta.model_copy(update={"decode": rule, "scores": scores})
     content = _with_metadata(model.read_bytes(), METADATA_KEY, changed.to_json(), model)
     with replacing(out) as temporary:
         temporary.write_bytes(content)
