@@ -18,6 +18,7 @@ from dimpoint.decode import PUBLISHED, decode
 from dimpoint.model_meta import DecodeRule
 
 OURS = DecodeRule(kind="peaks", threshold=0.3, min_distance=2.0)
+MEANS = DecodeRule(threshold=0.3, min_distance=2.0, score_sigma=1.8, response_sigma=1.25)
 AREAS = DecodeRule(kind="components", threshold=0.5)
 LAW = settings(deadline=None, derandomize=True, max_examples=200)
 GOLDEN_FRAMES = ("Misc_1", "Misc_10", "Misc_100", "Misc_200", "Misc_300")
@@ -193,6 +194,34 @@ def test_position_is_never_further_than_the_next_pixel_from_its_maximum() -> Non
     assert apart.max() <= 0.75
 
 
+# The score by a mean
+
+
+@pytest.mark.parametrize("offset", [(0.0, 0.0), (0.5, 0.5), (0.3, -0.2)])
+def test_an_ideal_response_scores_one_wherever_its_centre_lies(offset: tuple[float, float]) -> None:
+    response = gaussians((40, 40), [(20 + offset[0], 20 + offset[1])], sigma=1.25)
+    assert decode(response, MEANS).scores[0] == pytest.approx(1, abs=0.07)
+    by_height = decode(response, OURS).scores[0]
+    assert by_height == pytest.approx(np.exp(-(np.hypot(*offset) ** 2) / (2 * 1.25**2)), abs=1e-5)
+
+
+def test_a_wide_low_response_scores_above_a_thin_high_one() -> None:
+    """Both are 0.6 high: a target of uncertain place, and a spike."""
+    wide = gaussians((40, 80), [(20, 20)], 0.6, sigma=2.5)
+    thin = gaussians((40, 80), [(60, 20)], 0.6, sigma=0.7)
+    found = decode(np.maximum(wide, thin), MEANS.model_copy(update={"threshold": 0.1}))
+    assert rounded(found.xy) == [(20.0, 20.0), (60.0, 20.0)]
+    assert found.scores[0] > 2.5 * found.scores[1]
+
+
+def test_a_mean_never_exceeds_one_and_the_threshold_is_on_the_mean() -> None:
+    response = np.zeros((30, 30), np.float32)
+    response[15, 15] = 0.9  # one pixel of noise: its mean is low
+    assert len(decode(response, MEANS).scores) == 0
+    assert len(decode(response, OURS).scores) == 1
+    assert decode(np.ones((30, 30), np.float32), MEANS).scores.tolist() == [1.0]
+
+
 # Laws
 
 maps = arrays(
@@ -204,7 +233,7 @@ rules = st.sampled_from([OURS, PUBLISHED, AREAS])
 
 
 @LAW
-@given(maps, rules)
+@given(maps, st.sampled_from([OURS, MEANS, PUBLISHED, AREAS]))
 def test_best_first_above_the_threshold_and_on_the_map(
     response: npt.NDArray[np.float32], rule: DecodeRule
 ) -> None:
@@ -311,7 +340,7 @@ def test_components_have_centroid_best_probability_and_area(
 # Hostile maps
 
 
-@pytest.mark.parametrize(("rule", "most"), [(OURS, 1), (PUBLISHED, 8), (AREAS, 1)])
+@pytest.mark.parametrize(("rule", "most"), [(OURS, 1), (MEANS, 1), (PUBLISHED, 8), (AREAS, 1)])
 @pytest.mark.parametrize("shape", [(0, 5), (5, 0), (1, 1), (1, 9), (9, 1)])
 def test_degenerate_maps(shape: tuple[int, int], rule: DecodeRule, most: int) -> None:
     """A flat map is one plateau; the published rule takes each of its pixels, up to the cap."""

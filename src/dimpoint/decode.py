@@ -4,12 +4,15 @@ Three rules (`DecodeRule.kind`), all of which take only what lies strictly above
 
 - `published`: SPIRE's, as its authors decode; see `PUBLISHED` for their values.
 - `peaks`: ours, for response maps: every regional maximum, no relative-height rule and no cap, so that
-  a dim target beside a bright one stays; positions from the shape of the response.
+  a dim target beside a bright one stays; positions from the shape of the response. The score is the
+  peak's height or, with `score_sigma`, a Gaussian mean of the response around it: a network that is sure
+  of a target but not of its place answers low and wide, and only the mean gives it its due.
 - `components`: for probability maps: 8-connected components, at their plain centroid as in the field.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeVar
@@ -29,6 +32,7 @@ PUBLISHED = DecodeRule(kind="published", threshold=0.35, max_targets=8, max_heig
 
 _BAND_PIXELS = 1 << 20  # maxima are sought in bands of rows, which bounds the memory of a huge map
 _LOG_FLOOR = 1e-3  # of the peak: below it a neighbour tells of noise, not of shape
+_LEAST_HEIGHT = 0.5  # of the threshold: lower peaks are not looked at when the mean decides
 _FARTHEST = 0.75  # map pixels that a position may move from its maximum
 
 
@@ -76,7 +80,8 @@ def _published(response: npt.NDArray[np.float32], rule: DecodeRule) -> Peaks:
 
 
 def _peaks(response: npt.NDArray[np.float32], rule: DecodeRule) -> Peaks:
-    rows, columns = _maxima(response, rule.threshold)
+    lowest = rule.threshold if rule.score_sigma is None else rule.threshold * _LEAST_HEIGHT
+    rows, columns = _maxima(response, lowest)
     patches = _patches(response, rows, columns)
     xy = np.stack([columns, rows], axis=1) + _offsets(patches)
     scores = response[rows, columns]
@@ -85,10 +90,30 @@ def _peaks(response: npt.NDArray[np.float32], rule: DecodeRule) -> Peaks:
         plateaus = _merge_plateaus(response.shape, rows[tied], columns[tied], patches[tied], xy[tied])
         xy = np.concatenate([xy[~tied], plateaus[0]])
         scores = np.concatenate([scores[~tied], plateaus[1]])
+    if rule.score_sigma is not None:
+        scores = _mean_scores(response, xy, rule.score_sigma, rule.response_sigma)
+        xy, scores = xy[scores > rule.threshold], scores[scores > rule.threshold]
     best = np.lexsort((xy[:, 0], xy[:, 1], -scores))
     xy, scores = xy[best], scores[best]
     kept = _suppress(xy, rule.min_distance)[: rule.max_targets]
     return Peaks(xy[kept].astype(np.float32), scores[kept])
+
+
+def _mean_scores(
+    response: npt.NDArray[np.float32], xy: _Float, sigma: float, response_sigma: float
+) -> npt.NDArray[np.float32]:
+    """Gaussian means of the response around (N, 2) positions, over that of an ideal response; at most 1.
+
+    The mean of a Gaussian of height 1 and sigma r, weighted by one of sigma s, is r^2 / (r^2 + s^2).
+    """
+    reach = math.ceil(2.5 * sigma)
+    profile = np.exp(-(np.arange(-reach, reach + 1) ** 2) / (2 * sigma**2))
+    profile /= profile.sum()
+    columns, rows = xy.round().astype(np.int64).T
+    means = np.einsum("nyx,y,x->n", _patches(response, rows, columns, reach), profile, profile)
+    ideal = response_sigma**2 / (response_sigma**2 + sigma**2)
+    scores: npt.NDArray[np.float32] = np.minimum(means / ideal, 1).astype(np.float32)
+    return scores
 
 
 def _components(response: npt.NDArray[np.float32], rule: DecodeRule) -> Peaks:
@@ -127,16 +152,19 @@ def _bands(height: int, width: int) -> Iterator[tuple[int, int]]:
             yield top, min(top + step, height)
 
 
-def _patches(values: npt.NDArray[_Scalar], rows: _Index, columns: _Index) -> npt.NDArray[_Scalar]:
-    """The 3x3 surroundings of N pixels, (N, 3, 3), mirrored at the borders so that they pull nowhere."""
-    y, x = _around(rows, values.shape[0]), _around(columns, values.shape[1])
+def _patches(
+    values: npt.NDArray[_Scalar], rows: _Index, columns: _Index, reach: int = 1
+) -> npt.NDArray[_Scalar]:
+    """The surroundings of N pixels, (N, 2 * reach + 1, 2 * reach + 1), mirrored at the borders."""
+    y, x = _around(rows, values.shape[0], reach), _around(columns, values.shape[1], reach)
     return values[y[:, :, None], x[:, None, :]]
 
 
-def _around(index: _Index, size: int) -> _Index:
-    """Index - 1, index, index + 1, mirrored at 0 and size - 1: (N,) -> (N, 3)."""
-    near = np.abs(index[:, None] + np.arange(-1, 2))
-    return np.where(near == size, max(size - 2, 0), near)
+def _around(index: _Index, size: int, reach: int) -> _Index:
+    """Index - reach .. index + reach, mirrored at 0 and size - 1: (N,) -> (N, 2 * reach + 1)."""
+    near = np.abs(index[:, None] + np.arange(-reach, reach + 1))
+    mirrored: _Index = size - 1 - np.abs(size - 1 - near)
+    return mirrored.clip(0)
 
 
 def _offsets(patches: npt.NDArray[np.float32]) -> _Float:

@@ -24,7 +24,15 @@ class DecodeRule(BaseModel):
         description="`peaks`: ours for response maps; `published`: SPIRE's rule; `components`: for masks",
     )
     threshold: float = Field(0.35, ge=0, le=1, description="a detection's response lies above this")
-    min_distance: float = Field(2.0, gt=0, description="`peaks`: least distance of two detections, map pixels")
+    min_distance: float = Field(
+        2.0, gt=0, description="`peaks`: least distance of two detections, map pixels"
+    )
+    score_sigma: float | None = Field(
+        None, gt=0, description="`peaks`: score by a Gaussian mean of the response; none: by its height"
+    )
+    response_sigma: float = Field(
+        1.25, gt=0, description="`peaks`: of the response that scores 1 by `score_sigma`, map pixels"
+    )
     max_targets: int | None = Field(None, ge=1, description="most detections of a frame; none: no cap")
     max_height_gap: float | None = Field(
         None, description="`published`: a peak differs by at most this part of the larger from each kept peak"
@@ -92,4 +100,3 @@ def _format_version(text: str) -> int | None:
     except (ValueError, AttributeError):
         return None
     return version if isinstance(version, int) else None
-
