@@ -73,6 +73,17 @@ PIXEL_NUMBERS = (
     Number("recall", "recall of pixels", ".3f"),
     Number("f1", "F1 of pixels", ".3f"),
 )
+ERROR_NUMBERS = (
+    Number("seg_iou", "segmentation: IoU of the pairs", ".3f"),
+    Number("seg_merging", "lost to merging", ".3f", less_is_better=True),
+    Number("seg_interference", "lost to interference", ".3f", less_is_better=True),
+    Number("seg_perception", "lost to perception", ".3f", less_is_better=True),
+    Number("loc_iou", "localisation: pairs of all objects", ".3f"),
+    Number("loc_single_to_multiple", "lost to single-to-multiple", ".3f", less_is_better=True),
+    Number("loc_multiple_to_single", "lost to multiple-to-single", ".3f", less_is_better=True),
+    Number("loc_interference", "lost to interference", ".3f", less_is_better=True),
+    Number("loc_perception", "lost to perception", ".3f", less_is_better=True),
+)
 
 
 def numbers_of(protocol: str) -> tuple[Number, ...]:

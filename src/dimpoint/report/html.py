@@ -192,7 +192,7 @@ def _model_card(result: Result) -> list[tuple[str, str]]:
 
 def _set_card(part: SetResult) -> tuple[str, int, int, int, str]:
     """Name, frames, frames without a target, targets, sizes of the frames."""
-    sizes = sorted({frame.shape for frame in part.frames})
+    sizes = sorted({frame.shape for frame in part.frames}, key=lambda size: size[0] * size[1])
     first, last = (f"{width}x{height}" for height, width in (sizes[0], sizes[-1]))
     targets = [len(frame.truth_xy) for frame in part.frames]
     return (
