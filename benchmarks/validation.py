@@ -29,12 +29,15 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--model", type=Path, help="another model than the run's model.onnx")
     parser.add_argument("--thresholds", type=float, nargs="+", default=np.arange(0.3, 0.85, 0.05).round(2))
+    parser.add_argument("--by-height", action="store_true", help="score peaks by height, not by mean")
     arguments = parser.parse_args()
     recipe = load_recipe(str(arguments.run / "recipe.yaml"))
     sources = json.loads((arguments.run / "run.json").read_text(encoding="utf-8"))["sources"]
     sets = Sources([Path(root) for root in sources["roots"]], sources["split"]).open()
     _, validation = load_frames(sets, recipe)
     detector = Detector(arguments.model or arguments.run / "model.onnx", threshold=0.05)
+    if arguments.by_height:
+        detector.rule = detector.rule.model_copy(update={"score_sigma": None})
     found: Found = []
     for frame in validation:
         counts = frame.counts()
