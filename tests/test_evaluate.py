@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -309,3 +311,15 @@ def test_two_predictions_for_one_frame(data: Path, tmp_path: Path) -> None:
     file = detections(tmp_path / "d.json", all_points() | {"other/bright.png": []})
     with pytest.raises(DimpointError, match="are both predictions for"):
         run("--predictions", file, "--data", data)
+
+
+def test_evaluation_loads_neither_torch_nor_figures(data: Path, model: Path) -> None:
+    """The runtime side: no training packages, and no plotting unless a report is asked for."""
+    code = (
+        "import sys; from dimpoint.cli import build_app;"
+        f"build_app()(['evaluate', '--model', {str(model)!r}, '--data', {str(data)!r}], standalone_mode=False);"
+        "assert not {'torch', 'onnx', 'matplotlib', 'jinja2'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "protocol spire" in done.stdout

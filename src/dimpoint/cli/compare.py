@@ -45,8 +45,8 @@ def compare(
     if as_json is not None:
         write_json(to_record(comparisons, *results), as_json)
     if as_json != "-":
-        notes = [*notes, *(note for side in sides for note in side.notes), *results[0].notes]
-        _print(comparisons, results, notes)
+        notes += [note for side in sides for note in side.notes] + list(results[0].notes)
+        _print(comparisons, results, list(dict.fromkeys(notes)))
 
 
 def _print(comparisons: Sequence[Comparison], results: Sequence[Result], notes: Sequence[str]) -> None:
