@@ -317,7 +317,8 @@ def test_evaluation_loads_neither_torch_nor_figures(data: Path, model: Path) -> 
     """The runtime side: no training packages, and no plotting unless a report is asked for."""
     code = (
         "import sys; from dimpoint.cli import build_app;"
-        f"build_app()(['evaluate', '--model', {str(model)!r}, '--data', {str(data)!r}], standalone_mode=False);"
+        f"arguments = ['evaluate', '--model', {str(model)!r}, '--data', {str(data)!r}];"
+        "build_app()(arguments, standalone_mode=False);"
         "assert not {'torch', 'onnx', 'matplotlib', 'jinja2'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

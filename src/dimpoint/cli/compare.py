@@ -17,13 +17,15 @@ def compare(
     first: str = typer.Argument(metavar="A", help="A model (name, ONNX file, run), or predictions on disk."),
     second: str = typer.Argument(metavar="B", help="Another one."),
     data: list[Path] = typer.Option(..., "--data", metavar="DIR", help="A data set; may be repeated."),
-    split: str | None = typer.Option(None, metavar="NAME", help="Such as test.  [default: all frames]"),
+    split: str | None = typer.Option(None, metavar="NAME", help="Such as test.", show_default="all frames"),
     protocol: list[str] = typer.Option(
         ["spire"], "--protocol", metavar="NAME", help="As in dimpoint evaluate."
     ),
-    allow_missing: bool = typer.Option(False, help="Compare on the frames that both have."),
+    allow_missing: bool = typer.Option(
+        False, "--allow-missing", help="Compare on the frames that both have."
+    ),
     as_json: str | None = typer.Option(None, "--json", metavar="FILE|-", help="All numbers as JSON."),
-    threads: int | None = typer.Option(None, help="Threads of the processor.  [default: all cores]"),
+    threads: int | None = typer.Option(None, help="Threads of the processor.", show_default="all cores"),
 ) -> None:
     """Say whether A or B is better, each at its own threshold, or that the frames do not tell."""
     from dimpoint.cli.evaluate import progress, write_json

@@ -31,18 +31,21 @@ def evaluate(
         ..., "--data", metavar="DIR", help="A data set, or a COCO points file; may be repeated."
     ),
     model: str | None = typer.Option(
-        None, metavar="MODEL", help="Name, ONNX file or training run's folder.  [default: the shipped one]"
+        None,
+        metavar="MODEL",
+        help="Name, ONNX file or training run's folder.",
+        show_default="the shipped one",
     ),
     predictions: Path | None = typer.Option(
         None, metavar="PATH", help="Instead: detections.json, COCO points, or a folder of maps or masks."
     ),
-    split: str | None = typer.Option(None, metavar="NAME", help="Such as test.  [default: all frames]"),
+    split: str | None = typer.Option(None, metavar="NAME", help="Such as test.", show_default="all frames"),
     protocol: list[str] = typer.Option(["spire"], "--protocol", metavar="NAME", help=PROTOCOLS),
     threshold: float | None = typer.Option(
-        None, help="Scores above it count.  [default: the model's own; 0.5 for maps]"
+        None, help="Scores above it count.", show_default="the model's own; 0.5 for maps"
     ),
     allow_missing: bool = typer.Option(
-        False, help="Score the frames that have a prediction, though others have none."
+        False, "--allow-missing", help="Score the frames that have a prediction, though others have none."
     ),
     false_alarms: float | None = typer.Option(
         None, "--false-alarms-per-frame", metavar="X", help="Choose the threshold for at most this many."
@@ -50,7 +53,7 @@ def evaluate(
     fa: float | None = typer.Option(None, metavar="X", help="Choose it for this Fa (per pixel) at most."),
     pd: float | None = typer.Option(None, metavar="X", help="Choose it for this recall at least."),
     calibrate: list[Path] = typer.Option(
-        [], metavar="DIR", help="Data set on which the threshold is chosen.  [default: --data]"
+        [], metavar="DIR", help="Data set on which the threshold is chosen.", show_default="--data"
     ),
     calibrate_split: str | None = typer.Option(
         None, metavar="NAME", help="Its split; held-out: what the --model run kept back in training."
@@ -60,7 +63,7 @@ def evaluate(
     ),
     as_json: str | None = typer.Option(None, "--json", metavar="FILE|-", help="All numbers as JSON."),
     report: Path | None = typer.Option(None, metavar="DIR", help="Write a page with figures and pictures."),
-    threads: int | None = typer.Option(None, help="Threads of the processor.  [default: all cores]"),
+    threads: int | None = typer.Option(None, help="Threads of the processor.", show_default="all cores"),
 ) -> None:
     """Say how good a model, or anybody's predictions, are on labelled frames."""
     from dimpoint.cli.evaluate_tables import print_result
