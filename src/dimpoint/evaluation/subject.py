@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,12 +96,3 @@ def same_frames(first: Subject, second: Subject) -> tuple[list[TruthFrame], list
     left = [len(subject.frames) - len(common) for subject in (first, second)]
     notes = [f"INCOMPLETE: {len(common)} frames that both have are compared"] if any(left) else []
     return common, notes
-
-
-def describe(frames: Sequence[TruthFrame]) -> str:
-    """`214 frames of NUAA-SIRST, 664 of NUDT-SIRST`."""
-    counts: dict[str, int] = {}
-    for frame in frames:
-        counts[frame.data_set] = counts.get(frame.data_set, 0) + 1
-    parts = [f"{count} of {name}" for name, count in counts.items()]
-    return "frames: " + ", ".join(parts)
