@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dimpoint.metrics.inputs import Map
+from dimpoint.metrics.levels import falling
 
 Ints = npt.NDArray[np.int64]
 Ranks = npt.NDArray[np.int32]
@@ -31,15 +32,15 @@ NEVER = np.iinfo(np.int32).max  # the joining time of what never happens
 class ComponentTree:
     """The tree of the pixels above 0 of some frames. Pixels are named by rank: 0 joins first.
 
-    n pixels; per pixel, by rank: level (n,) its probability; frame, x, y (n,); hill (n,) the rank of the
-    maximum that it belongs to. Per hill, at the maximum's rank: into (n,) the hill that absorbs it, when (n,)
-    the rank of the pixel at which that happens, or NEVER; root (n,) the hill that holds it in the end.
+    n pixels; per pixel, by rank: level (n,) its probability; frame (n,); cell (n,) its flat index in all the
+    frames one behind the other; hill (n,) the rank of the maximum that it belongs to. Per hill, at the rank of
+    its maximum: into (n,) the hill that absorbs it; when (n,) the rank of the pixel at which that happens, or
+    NEVER; root (n,) the hill that holds it in the end.
     """
 
     level: Levels
     frame: Ranks
-    x: Ranks
-    y: Ranks
+    cell: Ints
     hill: Ranks
     into: Ranks
     when: Ranks
@@ -61,7 +62,7 @@ class ComponentTree:
 def component_tree(probs: Sequence[Map]) -> ComponentTree:
     """The tree of checked probability maps of any sizes."""
     pixels = _ActivePixels.of(probs)
-    order = _brightest_first(pixels.level)
+    order = falling(pixels.level)
     rank = np.empty(len(order), np.int32)
     rank[order] = np.arange(len(order), dtype=np.int32)
     links = [(rank[a], rank[b]) for a, b in pixels.neighbours()]
@@ -70,8 +71,7 @@ def component_tree(probs: Sequence[Map]) -> ComponentTree:
     return ComponentTree(
         level=pixels.level[order],
         frame=pixels.frame[order],
-        x=pixels.x[order],
-        y=pixels.y[order],
+        cell=pixels.cell[order],
         hill=hill,
         into=into,
         when=when,
@@ -81,53 +81,47 @@ def component_tree(probs: Sequence[Map]) -> ComponentTree:
 
 @dataclass(frozen=True, eq=False)
 class _ActivePixels:
-    """Pixels above 0, frame after frame in raster order. cell: where each lies on one long canvas that has an
-    empty column right of each frame and an empty row above and below; width: of its frame on the canvas."""
+    """Pixels above 0, frame after frame in raster order.
+
+    cell: as in `ComponentTree`. place: where each lies on one long canvas of `places` that has an empty
+    column right of each frame and an empty row above and below. stride: of its frame on the canvas.
+    """
 
     level: Levels
     frame: Ranks
-    x: Ranks
-    y: Ranks
     cell: Ints
-    width: Ranks
-    cells: int
+    place: Ints
+    stride: Ints
+    places: int
 
     @classmethod
     def of(cls, probs: Sequence[Map]) -> _ActivePixels:
         found = [np.flatnonzero(prob > 0) for prob in probs]
         counts = [len(flat) for flat in found]
-        widths = np.array([prob.shape[1] for prob in probs], np.int32)
-        sizes = [(prob.shape[0] + 2) * (prob.shape[1] + 1) + 1 for prob in probs]
-        starts = np.concatenate([[0], np.cumsum(sizes)])
-        flat = np.concatenate(found).astype(np.int32)
-        frame = np.repeat(np.arange(len(probs), dtype=np.int32), counts)
-        width = widths[frame]
-        y = flat // width
-        cell = starts[frame] + flat + width + y + 2
-        level = np.concatenate([prob.ravel()[pick] for prob, pick in zip(probs, found, strict=True)])
-        return cls(level, frame, flat - y * width, y, cell, width + np.int32(1), int(starts[-1]))
+        height, width = np.array([prob.shape for prob in probs], np.int64).reshape(-1, 2).T
+        sizes, spaces = height * width, (height + 2) * (width + 1) + 1
+        row = np.concatenate([flat // prob.shape[1] for flat, prob in zip(found, probs, strict=True)])
+        flat, stride = np.concatenate(found), np.repeat(width + 1, counts)
+        return cls(
+            level=np.concatenate([prob.ravel()[pick] for prob, pick in zip(probs, found, strict=True)]),
+            frame=np.repeat(np.arange(len(probs), dtype=np.int32), counts),
+            cell=np.repeat(np.cumsum(sizes) - sizes, counts) + flat,
+            place=np.repeat(np.cumsum(spaces) - spaces, counts) + flat + row + stride + 1,
+            stride=stride,
+            places=int(spaces.sum()),
+        )
 
     def neighbours(self) -> list[tuple[Ranks, Ranks]]:
         """8-connected pairs, as indices of pixels: one pair of arrays for each of four directions."""
-        number = np.zeros(self.cells, np.int32)
-        number[self.cell] = np.arange(1, len(self.cell) + 1, dtype=np.int32)
-        below = self.cell + self.width
+        number = np.zeros(self.places, np.int32)
+        number[self.place] = np.arange(1, len(self.place) + 1, dtype=np.int32)
+        below = self.place + self.stride
         pairs = []
-        for cell in (self.cell + 1, below - 1, below, below + 1):
-            other = number[cell]
+        for place in (self.place + 1, below - 1, below, below + 1):
+            other = number[place]
             here = np.flatnonzero(other).astype(np.int32)
             pairs.append((here, other[here] - np.int32(1)))
         return pairs
-
-
-def _brightest_first(level: Levels) -> Ints:
-    """The pixels' indices by falling level, of equals the first in raster order first."""
-    if level.dtype != np.float32:
-        return np.argsort(-level, kind="stable")
-    bits = level.view(np.uint32)  # positive floats are ordered as their bits are
-    keys = (~bits).astype(np.uint64) << np.uint64(32) | np.arange(len(level), dtype=np.uint64)
-    keys.sort()
-    return (keys & np.uint64(0xFFFFFFFF)).astype(np.int64)
 
 
 def _hills(count: int, links: list[tuple[Ranks, Ranks]]) -> Ranks:
@@ -160,7 +154,10 @@ def _absorb(hill: Ranks, links: list[tuple[Ranks, Ranks]]) -> tuple[Ranks, Ranks
 
 
 def _saddles(hill: Ranks, links: list[tuple[Ranks, Ranks]]) -> tuple[Ranks, Ranks, Ranks]:
-    """(rank of the later pixel, hill, hill) of every neighbouring pair on two hills, highest first."""
+    """(rank of the later pixel, hill, hill) of neighbouring pairs on two hills, highest first.
+
+    Of all pairs on the same two hills the highest matters; the others are left out, but for a few.
+    """
     rank, one, other = [], [], []
     for a, b in links:
         hill_a, hill_b = hill[a], hill[b]
@@ -168,9 +165,25 @@ def _saddles(hill: Ranks, links: list[tuple[Ranks, Ranks]]) -> tuple[Ranks, Rank
         rank.append(np.maximum(a[apart], b[apart]))
         one.append(hill_a[apart])
         other.append(hill_b[apart])
-    ranks = np.concatenate(rank)
-    order = np.argsort(ranks, kind="stable")
-    return ranks[order], np.concatenate(one)[order], np.concatenate(other)[order]
+    ranks, ones, others = np.concatenate(rank), np.concatenate(one), np.concatenate(other)
+    order = np.argsort(ranks)
+    low, high = np.minimum(ones, others)[order], np.maximum(ones, others)[order]
+    first = _first_of_each(low.astype(np.uint64) << np.uint64(32) | high.astype(np.uint64))
+    return ranks[order[first]], low[first], high[first]
+
+
+def _first_of_each(keys: npt.NDArray[np.uint64]) -> Ints:
+    """Indices of the entries, rising, without those whose key was there before, but for a few.
+
+    Without sorting: each key goes to a slot by its hash, and the first in a slot removes its repeats.
+    """
+    bits = len(keys).bit_length() + 1
+    slot = (keys * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - bits)
+    entry = np.arange(len(keys))
+    first = np.empty(1 << bits, np.int64)
+    first[slot[::-1]] = entry[::-1]
+    winner = first[slot]
+    return np.flatnonzero((winner == entry) | (keys[winner] != keys))
 
 
 def _union(times: list[int], ones: list[int], others: list[int], count: int) -> list[tuple[int, int, int]]:

@@ -161,7 +161,7 @@ class TargetCurveSums:
 
     def curve(self) -> TargetCurve:
         thresholds, (pixels, count) = self.objects.steps()  # an object changes only where a pixel joins
-        tp, matched_pixels = self.matches.at(thresholds)
+        tp, matched_pixels = self.matches.at_rising(thresholds)
         return TargetCurve(
             thresholds=thresholds[::-1],
             tp=tp[::-1],

@@ -94,10 +94,7 @@ class HseSamples:
 def _pixels_and_objects(batch: Batch) -> tuple[Floats, Floats, Floats]:
     """True pixels found, pixels predicted, objects: each (frames, levels)."""
     tree, count = batch.tree, len(batch.probs)
-    starts = np.cumsum([0, *(mask.size for mask in batch.masks)])
-    widths = np.array([mask.shape[1] for mask in batch.masks])
-    cell = starts[tree.frame] + tree.y.astype(np.int64) * widths[tree.frame] + tree.x
-    hit = np.concatenate([mask.ravel() for mask in batch.masks])[cell]
+    hit = np.concatenate([mask.ravel() for mask in batch.masks])[tree.cell]
     summit = tree.hill == np.arange(len(tree.hill))
     merges = tree.when[tree.when != NEVER]
     tp = _steps(count, tree.frame, tree.level, hit)

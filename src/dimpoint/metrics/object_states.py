@@ -75,7 +75,7 @@ def near_states(
 ) -> NearStates:
     """All pairs of a target and an object's state with centroids at most `reach` pixels apart."""
     canvas = _Canvas(shapes)
-    states = _states(tree, _members(tree, canvas, targets, reach), canvas.widths)
+    states = _states(tree, canvas, _members(tree, canvas, targets, reach))
     cell = canvas.cell(states.frame, states.sum_x // states.area, states.sum_y // states.area)
     pairs = [np.empty((2, 0), np.int64)]
     for windows in canvas.windows(targets, reach + 1):
@@ -90,9 +90,8 @@ def _members(tree: ComponentTree, canvas: _Canvas, targets: Targets, reach: floa
     """The pixels, by rank and rising, of the objects of which any state may be near a target."""
     root = tree.root[tree.hill]
     wanted = np.bincount(root, minlength=len(root)) > SMALL
-    cell = canvas.cell(tree.frame, tree.x, tree.y)
     for windows in canvas.windows(targets, reach + SMALL):
-        wanted |= windows[cell] > 0
+        wanted |= windows[tree.cell] > 0
     return np.flatnonzero(wanted[root])
 
 
@@ -130,36 +129,37 @@ class _Canvas:
             left = later
 
 
-def _states(tree: ComponentTree, members: Ints, widths: Ints) -> ObjectStates:
+def _states(tree: ComponentTree, canvas: _Canvas, members: Ints) -> ObjectStates:
     """The states of the objects whose pixels are `members` (ranks, rising)."""
     branch_rank = _branches(tree, members)
     hills, branch = numbered(branch_rank, len(tree.level))
-    x, y = tree.x[members].astype(np.int64), tree.y[members].astype(np.int64)
-    first = y * widths[tree.frame[members]] + x
+    frame = tree.frame[members]
+    first = tree.cell[members] - canvas.starts[frame]
+    y, x = np.divmod(first, canvas.widths[frame])
     own = np.stack([np.ones_like(x), x, y, first])
     absorbed = np.flatnonzero(tree.when[hills] != NEVER)
     taker = np.searchsorted(hills, tree.into[hills])
     whole = _totals(own, branch, taker, absorbed, len(hills))
-    event_branch = np.concatenate([branch, taker[absorbed]])
-    event_time = np.concatenate([members, tree.when[hills[absorbed]]])
-    values = np.concatenate([own, whole[:, absorbed]], axis=1)
-    order = np.argsort((event_branch << 31) | event_time)
-    event_branch, event_time, values = event_branch[order], event_time[order], values[:, order]
-    starts = np.flatnonzero(np.diff(event_branch, prepend=-1))
-    lengths = np.diff(starts, append=len(event_branch))
-    sums = _running_sums(values[:3], starts, lengths)
-    high = tree.level[event_time]
+    own = _with_absorbed(
+        own, whole, branch, taker, absorbed, np.searchsorted(members, tree.when[hills[absorbed]])
+    )
+    order = _by_branch(branch)
+    branch, time, own = branch[order], members[order], own[:, order]
+    starts = np.flatnonzero(np.diff(branch, prepend=-1))
+    lengths = np.diff(starts, append=len(branch))
+    sums = _running_sums(own[:3], starts, lengths)
+    high = tree.level[time]
     low = _until(high, hills, tree, starts, lengths)
     kept = np.flatnonzero(high > low)
     return ObjectStates(
-        branch=hills[event_branch[kept]],
+        branch=hills[branch[kept]],
         high=high[kept],
         low=low[kept],
         area=sums[0, kept],
         sum_x=sums[1, kept],
         sum_y=sums[2, kept],
-        first=_running_least(values[3], event_branch)[kept],
-        frame=tree.frame[event_time[kept]].astype(np.int64),
+        first=_running_least(own[3], branch)[kept],
+        frame=tree.frame[time[kept]].astype(np.int64),
     )
 
 
@@ -197,6 +197,27 @@ def _deepest_first(taker: Ints, absorbed: Ints) -> list[Ints]:
         climbing = climbing[above[climbing] != taker[above[climbing]]]
         above[climbing] = taker[above[climbing]]
     return [absorbed[depth[absorbed] == level] for level in range(depth.max(initial=0), 0, -1)]
+
+
+def _with_absorbed(own: Ints, whole: Ints, branch: Ints, taker: Ints, absorbed: Ints, pixel: Ints) -> Ints:
+    """What each pixel adds to its branch: itself, and the whole of the branches that it connects to it.
+
+    pixel: for each absorbed branch, the member at which that happens. Where a pixel connects several, one may
+    pass through another that ends at the same pixel, and is already in that one's whole.
+    """
+    direct = taker[absorbed] == branch[pixel]
+    gone, pixel = absorbed[direct], pixel[direct]
+    added = own.copy()
+    for row in range(3):
+        np.add.at(added[row], pixel, whole[row, gone])
+    np.minimum.at(added[3], pixel, whole[3, gone])
+    return added
+
+
+def _by_branch(branch: Ints) -> npt.NDArray[np.intp]:
+    """The order by branch that keeps the order within each; few branches are sorted by counting."""
+    few = branch.max(initial=0) < 2**16
+    return np.argsort(branch.astype(np.uint16) if few else branch, kind="stable")
 
 
 def _running_sums(values: Ints, starts: Ints, lengths: Ints) -> Ints:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from dimpoint.metrics.counts import Counts, ratio, ratios
 from dimpoint.metrics.inputs import Map, Mask, above, check_pair, check_threshold
-from dimpoint.metrics.levels import LIMIT, LevelSums
+from dimpoint.metrics.levels import LIMIT, LevelSums, rising
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -170,7 +170,7 @@ class PixelCurveSums:
         true = int(np.count_nonzero(mask))
         active = np.flatnonzero(prob > 0)
         level, hit = prob.ravel()[active], mask.ravel()[active]
-        order = np.argsort(level)
+        order = rising(level)
         level, hit = level[order], hit[order].astype(np.int64)
         self.counts.add(level, np.stack([hit, 1 - hit]))
         if true:
@@ -193,7 +193,9 @@ class PixelCurveSums:
 
     def curve(self) -> PixelCurve:
         thresholds, (tp, fp) = self.counts.steps()
-        iou_sum, only_predicted = self.images.at(thresholds)[0], self.only_predicted.at(thresholds)[0]
+        (iou_sum,), (only_predicted,) = (
+            sums.at_rising(thresholds) for sums in (self.images, self.only_predicted)
+        )
         return PixelCurve(
             thresholds=thresholds[::-1],
             tp=tp[::-1],
