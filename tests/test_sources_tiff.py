@@ -223,6 +223,7 @@ class TestPages:
             for _ in range(40):
                 writer.write(np.zeros((512, 512), np.uint16), contiguous=False, metadata=None)
         tracemalloc.start()
+        tracemalloc.reset_peak()
         assert sum(1 for _ in frames_from(tmp_path / "x.tif")) == 40
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()

@@ -109,7 +109,8 @@ class PointModule(lightning.LightningModule):
             distances.append(
                 match_points(np.asarray(frame.pred_xy)[kept], scores[kept], frame.truth_xy).distances
             )
-        return float(np.concatenate(distances).mean())
+        every = np.concatenate(distances)
+        return float(every.mean()) if len(every) else float("nan")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """The last validation's values go with the weights; `finish` reads the threshold from them."""
