@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-import numpy as np
-import numpy.typing as npt
 import torch
 import yaml
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar, WeightAveraging
@@ -28,19 +26,16 @@ import dimpoint
 from dimpoint.atomic import write_text
 from dimpoint.backends.checkpoint import load_model, save_model, traits
 from dimpoint.backends.export import export_onnx
-from dimpoint.backends.torch import TorchBackend
 from dimpoint.data.dataset import DataSet, open_dataset
 from dimpoint.errors import ConfigError, DataError
 from dimpoint.model_meta import ModelMeta
 from dimpoint.networks import Network, create
 from dimpoint.networks.complexity import count_parameters
 from dimpoint.training.frames import (
-    LabelledFrame,
     TrainingViews,
     load_frames,
     training_loader,
 )
-from dimpoint.training.mining import find_false_alarms, load_points, save_points
 from dimpoint.training.module import PointModule
 from dimpoint.training.recipe import Recipe, load_recipe
 
@@ -114,7 +109,7 @@ def train(
     names = ", ".join(part.name for part in sets)
     say(f"{len(frames)} training and {len(validation)} validation frames from {names}")
     meta = describe_model(network, recipe, sets)
-    views = TrainingViews(frames, recipe, _false_alarms(out, recipe, network, meta, frames, init, say))
+    views = TrainingViews(frames, recipe)
     trainer = _trainer(recipe, out, machine, say)
     loader = training_loader(views, machine.workers, trainer.global_rank, trainer.world_size)
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -155,30 +150,6 @@ def finish(out: Path, say: Callable[[str], None] = print) -> Path:
     export_onnx(network, meta, out / "model.onnx")
     say(f"best validation F1 {found['f1']:.4f} at threshold {found['threshold']:.3f}: {out / 'model.onnx'}")
     return out / "model.onnx"
-
-
-def _false_alarms(
-    out: Path,
-    recipe: Recipe,
-    network: Network,
-    meta: ModelMeta,
-    frames: Sequence[LabelledFrame],
-    init: Path | None,
-    say: Callable[[str], None],
-) -> list[npt.NDArray[np.float32]] | None:
-    """The false alarms of the model that training starts from, if the recipe wants them."""
-    if not recipe.view.near_false:
-        return None
-    kept = out / "false_alarms.json"
-    if not kept.is_file():
-        if init is None:
-            raise ConfigError("view.near_false needs a model whose false alarms to learn from: give --init")
-        say("looking for false alarms in the training frames")
-        false = find_false_alarms(TorchBackend(network.eval(), meta), frames)
-        network.train()
-        save_points(kept, false)
-        say(f"{sum(map(len, false))} in {sum(len(part) > 0 for part in false)} frames")
-    return load_points(kept)
 
 
 def _start_network(recipe: Recipe, init: Path | None) -> Network:

@@ -18,7 +18,7 @@ from dimpoint.data.splits import hold_out
 from dimpoint.errors import DataError
 from dimpoint.supervision import make_target
 from dimpoint.training.recipe import Recipe
-from dimpoint.training.views import NO_POINTS, training_view
+from dimpoint.training.views import training_view
 
 _CACHE_BYTES = 4 << 30  # frames beyond this are read again each time they are drawn
 
@@ -68,20 +68,11 @@ def load_frames(
 
 
 class TrainingViews(Dataset[tuple[Tensor, Tensor]]):
-    """View number i is a function of the recipe's seed and i alone, in any process, at any restart.
+    """View number i is a function of the recipe's seed and i alone, in any process, at any restart."""
 
-    false: each frame's known false alarms, (M, 2) x, y; see `dimpoint.training.mining`.
-    """
-
-    def __init__(
-        self,
-        frames: Sequence[LabelledFrame],
-        recipe: Recipe,
-        false: Sequence[npt.NDArray[np.float32]] | None = None,
-    ) -> None:
+    def __init__(self, frames: Sequence[LabelledFrame], recipe: Recipe) -> None:
         self.frames = frames
         self.recipe = recipe
-        self.false = false or [NO_POINTS] * len(frames)
         weights = np.array([recipe.weights.get(frame.group, 1.0) for frame in frames], np.float64)
         if weights.min() < 0 or weights.sum() <= 0:
             raise DataError("the recipe's 'weights' leave no frame to draw from")
@@ -94,10 +85,9 @@ class TrainingViews(Dataset[tuple[Tensor, Tensor]]):
         """(1, size, size) float32 in network range and its (1, h, w) target."""
         rng = np.random.default_rng((self.recipe.seed, index))
         drawn = int(np.searchsorted(self._cumulative, rng.random(), side="right"))
-        drawn = min(drawn, len(self.frames) - 1)
-        frame, false = self.frames[drawn], self.false[drawn]
+        frame = self.frames[min(drawn, len(self.frames) - 1)]
         pixels = self.recipe.intensity.apply(frame.counts(), frame.limits)
-        view, points = training_view(pixels, frame.points, self.recipe, rng, false)
+        view, points = training_view(pixels, frame.points, self.recipe, rng)
         target = make_target(view, points, self.recipe.target)
         return torch.from_numpy(view)[None], torch.from_numpy(target)[None]
 

@@ -39,12 +39,6 @@ class View(_Section):
     )
     size: int = Field(256, ge=16, description="side of the square, network input pixels")
     near_target: float = Field(0.75, ge=0, le=1, description="`crop`: share of crops that hold a target")
-    near_false: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="`crop`: share of the other crops that hold a false alarm of the model given by --init",
-    )
 
 
 class Augmentation(_Section):

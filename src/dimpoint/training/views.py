@@ -20,23 +20,19 @@ Affine = npt.NDArray[np.float64]  # (2, 3), frame pixels -> view pixels
 _MARGIN = 6.0  # points this far outside a view still shine into it
 
 
-NO_POINTS: Array = np.zeros((0, 2), np.float32)
-
-
 def training_view(
-    frame: Array, points: Array, recipe: Recipe, rng: np.random.Generator, false: Array = NO_POINTS
+    frame: Array, points: Array, recipe: Recipe, rng: np.random.Generator
 ) -> tuple[Array, Array]:
     """A random view of a frame in network range, (size, size) float32, and the points in its pixels.
 
-    frame: (H, W) float32 after the intensity rule. points: (N, 2) x, y of its targets. false: (M, 2) x, y
-    of known false alarms, around which `view.near_false` of the crops without a target are cut.
+    frame: (H, W) float32 after the intensity rule. points: (N, 2) x, y.
     """
     view, change = recipe.view, recipe.augmentation
     linear = _random_linear(change, rng)
     if view.kind == "letterbox":
         affine = _letterbox(frame.shape, linear, view.size)
     else:
-        affine = _crop(frame.shape, points, false, linear * recipe.input_scale, view, rng)
+        affine = _crop(frame.shape, points, linear * recipe.input_scale, view, rng)
     warped = cv2.warpAffine(
         frame,
         affine,
@@ -70,24 +66,13 @@ def _random_linear(change: Augmentation, rng: np.random.Generator) -> Affine:
 
 
 def _crop(
-    shape: tuple[int, ...],
-    points: Array,
-    false: Array,
-    linear: Affine,
-    view: View,
-    rng: np.random.Generator,
+    shape: tuple[int, ...], points: Array, linear: Affine, view: View, rng: np.random.Generator
 ) -> Affine:
-    """Place a square: around a target or a false alarm, which may lie anywhere in it, or anywhere."""
+    """Place a square: around a target, which may lie anywhere in it, or anywhere in the frame."""
     height, width = shape
     middle = np.full(2, (view.size - 1) / 2)
     if len(points) and rng.random() < view.near_target:
-        around = points
-    elif len(false) and rng.random() < view.near_false:
-        around = false
-    else:
-        around = NO_POINTS
-    if len(around):
-        centre = around[rng.integers(len(around))].astype(np.float64)
+        centre = points[rng.integers(len(points))].astype(np.float64)
         middle += rng.uniform(-0.45, 0.45, 2) * view.size
     else:
         centre = rng.uniform(0, 1, 2) * (width - 1, height - 1)
