@@ -34,7 +34,9 @@ def centre_of_mass(view: np.ndarray, point: np.ndarray, reach: int = 9) -> np.nd
 
 
 @settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 10_000), scale=st.sampled_from([1, 2]), kind=st.sampled_from(["crop", "letterbox"]))
+@given(
+    seed=st.integers(0, 10_000), scale=st.sampled_from([1, 2]), kind=st.sampled_from(["crop", "letterbox"])
+)
 def test_points_follow_their_targets(seed: int, scale: int, kind: str) -> None:
     points = np.array([[60.3, 41.8]], np.float32)
     rules = recipe(f"view.kind={kind}", f"input_scale={scale}", "augmentation.rotation_probability=1")

@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
+from dimpoint.atomic import write_text
 from dimpoint.data.clutter import BACKGROUNDS, Background, CloudConfig, GroundConfig, SeaConfig
 from dimpoint.data.coco import PointImage, write_points
-from dimpoint.atomic import write_text
 from dimpoint.data.planting import plant
 from dimpoint.data.ranges import Count, RangeModel
 from dimpoint.data.sensor import Bits, SensorConfig, add_bad_pixels, digitise, expose
