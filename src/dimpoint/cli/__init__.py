@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from importlib import import_module
 
 import typer
 
+from dimpoint.cli import data, demo, detect, evaluate, export, models, train
 from dimpoint.errors import DimpointError
 
-_COMMANDS = ("detect", "evaluate", "train", "export", "models", "data", "demo")
+_GROUPS = (detect, evaluate, train, export, models, data, demo)
 
 
 def build_app() -> typer.Typer:
@@ -30,12 +30,8 @@ def build_app() -> typer.Typer:
             print(__version__)
             raise typer.Exit
 
-    for name in _COMMANDS:
-        try:
-            module = import_module(f"dimpoint.cli.{name}")
-        except ModuleNotFoundError:  # TODO remove when every group exists
-            continue
-        module.register(app)
+    for group in _GROUPS:
+        group.register(app)
     return app
 
 

@@ -1,0 +1,171 @@
+"""`dimpoint demo`: the whole loop, from scenes to detections, on synthetic frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from dimpoint.errors import ConfigError
+
+if TYPE_CHECKING:
+    from dimpoint.metrics.points import PointCounts
+    from dimpoint.training.recipe import Recipe
+
+MINUTES = 3.0  # that the recipe's epochs are meant for
+_FRAMES = 400
+_TEST_FRACTION = 0.2
+_SCR = (5.0, 40.0)  # local signal-to-clutter ratio of the targets
+_PICTURES = 8
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command `dimpoint demo`."""
+    app.command("demo")(demo)
+
+
+def demo(
+    out: Path = typer.Option(Path("dimpoint-demo"), "--out", metavar="DIR", help="A new or empty folder."),
+    minutes: float = typer.Option(
+        MINUTES, min=0.1, help="About how long, on two processor cores; sets how long is trained."
+    ),
+    seed: int = typer.Option(0, min=0, help="The same seed gives the same scenes."),
+) -> None:
+    """Make synthetic scenes, train a small detector, detect and evaluate; leaves the model and pictures."""
+    try:
+        run_demo(out, minutes=minutes, seed=seed)
+    except (KeyboardInterrupt, SystemExit):
+        typer.echo(_stopped(out), err=True)
+        raise typer.Exit(130) from None
+
+
+def run_demo(
+    out: Path, *, minutes: float = MINUTES, seed: int = 0, frames: int = _FRAMES, changes: Sequence[str] = ()
+) -> PointCounts:
+    """What the command does; the counts of protocol `spire` on the test frames are returned.
+
+    Leaves in `out` the data set `scenes`, the training run `run`, `detections.json` of the test frames and
+    `overlays`. changes: to the recipe, as `dimpoint train --set` takes them. Raises ConfigError before any
+    work if `out` is in use, MissingExtraError without the training packages.
+    """
+    import time
+
+    from dimpoint.cli.train import require_torch
+
+    require_torch("the demo")
+    _refuse_used(out)
+    begin = time.monotonic()
+    recipe = _recipe(minutes, seed, changes)
+    _make_scenes(out / "scenes", frames, seed)
+    model = _train(recipe, out)
+    _detect(model, out)
+    counts = _evaluate(out)
+    _report(out, time.monotonic() - begin)
+    return counts
+
+
+def _refuse_used(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"--out {out}: already there and not an empty folder; name a new one")
+
+
+def _recipe(minutes: float, seed: int, changes: Sequence[str]) -> Recipe:
+    from dimpoint.training.recipe import load_recipe
+
+    recipe = load_recipe("demo", changes)
+    epochs = max(1, round(recipe.epochs * minutes / MINUTES))
+    return recipe.model_copy(update={"epochs": epochs, "seed": seed})
+
+
+def _make_scenes(scenes: Path, frames: int, seed: int) -> None:
+    from dimpoint.cli.evaluate import progress
+    from dimpoint.data.synthetic import SceneConfig, write_dataset
+
+    config = SceneConfig.model_validate({"bits": 16, "targets": {"scr": _SCR}})
+    typer.echo(
+        f"1 of 4: making {frames} scenes of cloud, sea and ground, {config.width}x{config.height}, 16 bit, "
+        f"with targets of signal-to-clutter ratio {_SCR[0]:g} to {_SCR[1]:g}"
+    )
+    with progress("making scenes", frames) as step:
+        write_dataset(scenes, config, frames, seed, _TEST_FRACTION, lambda _: step())
+
+
+def _train(recipe: Recipe, out: Path) -> Path:
+    typer.echo(f"2 of 4: training {recipe.network.name}, {recipe.epochs} epochs, on one point per target")
+    from dimpoint.training.fit import Machine, Sources, finish, train
+
+    # One device: more would start this program once for each.
+    train(recipe, Sources([out / "scenes"]), out / "run", machine=Machine(devices=1), say=typer.echo)
+    typer.echo("writing the model")
+    return finish(out / "run", typer.echo)
+
+
+def _detect(model: Path, out: Path) -> None:
+    from dataclasses import replace
+
+    from dimpoint.cli.evaluate import progress
+    from dimpoint.data.dataset import open_dataset
+    from dimpoint.detections import DetectionsWriter
+    from dimpoint.detector import Detector
+
+    samples = open_dataset(out / "scenes", "test").samples
+    typer.echo(f"3 of 4: detecting in the {len(samples)} test frames with ONNX Runtime")
+    detector = Detector(model)
+    pictures = [sample for sample in samples if len(sample.read_points())][:_PICTURES]
+    with (
+        DetectionsWriter(out / "detections.json", detector.meta.name) as writer,
+        progress("detecting", len(samples)) as step,
+    ):
+        for sample in samples:
+            frame = sample.read_frame()
+            found = replace(detector(frame), file=str(sample.frame_path))
+            writer.add(found)
+            if sample in pictures:
+                found.plot(frame, out / "overlays" / f"{sample.name}.png")
+            step()
+
+
+def _evaluate(out: Path) -> PointCounts:
+    from dimpoint.cli.evaluate import progress
+    from dimpoint.cli.evaluate_tables import print_result
+    from dimpoint.evaluation.run import evaluate
+    from dimpoint.evaluation.subject import Data, open_predictions
+
+    typer.echo("4 of 4: evaluating what was found, protocol spire")
+    subject = open_predictions(out / "detections.json", Data((out / "scenes",), "test"))
+    with progress("evaluating", len(subject.frames)) as step:
+        result = evaluate(subject.predictor, subject.frames, ("spire",), step)
+    print_result(result, subject.notes)
+    return result.pooled.total("spire")
+
+
+def _report(out: Path, seconds: float) -> None:
+    from shlex import quote
+
+    minutes, rest = divmod(round(seconds), 60)
+
+    def inside(name: str) -> str:
+        return quote(str(out / name))
+
+    lines = [
+        f"Done in {minutes} min {rest} s. What is in {out}:",
+        "  scenes           frames, masks, points and splits: a data set as you would lay out your own",
+        "  run              model.onnx to detect with, model.safetensors, the recipe and the logs",
+        "  detections.json  what was found in the test frames",
+        "  overlays         some of them as pictures",
+        "Next, with your own frames and labels in place of the scenes:",
+        f"  dimpoint detect {inside('scenes/images')} --model {inside('run/model.onnx')} "
+        f"--out {inside('results')} --overlay",
+        f"  dimpoint evaluate --model {inside('run')} --data {inside('scenes')} --split test",
+        f"  dimpoint train spire-sirst --data {inside('scenes')} --out {inside('longer')}",
+    ]
+    typer.echo("\n".join(lines))
+
+
+def _stopped(out: Path) -> str:
+    run = out / "run"
+    if (run / "run.json").is_file() and not (run / "model.onnx").is_file():
+        return f"stopped; the last finished epoch is kept: dimpoint train --resume {run}"
+    return f"stopped; what is finished stays in {out}"
