@@ -100,6 +100,16 @@ def test_empty_sides(prob: np.ndarray, mask: np.ndarray, pd: float) -> None:
     assert curve.fp[-1] == (prob > 0).any()
 
 
+def test_a_long_object_whose_brightest_end_is_far_from_the_target() -> None:
+    """Its centroid comes to the target only when all of its 41 pixels are there."""
+    prob = np.full((1, 41), np.float32(0.3))
+    prob[0, 0] = 0.9
+    mask = np.zeros(prob.shape, np.bool_)
+    mask[0, 20] = True
+    at = target_curve([(prob, mask)]).at([0.5, 0.1])
+    assert (at.tp.tolist(), at.fp.tolist()) == ([0, 1], [1, 0])
+
+
 def test_no_frames_give_an_empty_curve() -> None:
     curve = target_curve([])
     assert curve.thresholds.tolist() == [0]

@@ -204,3 +204,10 @@ def test_samples_for_intervals_are_hse_at_their_levels(seed: int) -> None:
     assert samples.number(np.ones((1, len(pairs))))[0] == pytest.approx(at_levels.hse, abs=1e-6)
     doubled = samples.number(np.full((1, len(pairs)), 2.0))
     assert doubled[0] == pytest.approx(at_levels.hse, abs=1e-6)
+
+
+def test_a_sampled_threshold_is_not_above_itself() -> None:
+    samples = HseSamples(HseConfig())
+    for batch in batches([(np.array([[LEVELS[49]]]), np.array([[True]]))]):
+        samples.add(batch)
+    assert samples.number(np.ones((1, 1)))[0] == pytest.approx(0.49)  # the 49 thresholds below, not the 50th

@@ -33,9 +33,9 @@ class ComponentTree:
     """The tree of the pixels above 0 of some frames. Pixels are named by rank: 0 joins first.
 
     n pixels; per pixel, by rank: level (n,) its probability; frame (n,); cell (n,) its flat index in all the
-    frames one behind the other; hill (n,) the rank of the maximum that it belongs to. Per hill, at the rank of
-    its maximum: into (n,) the hill that absorbs it; when (n,) the rank of the pixel at which that happens, or
-    NEVER; root (n,) the hill that holds it in the end.
+    frames one behind the other; hill (n,) the rank of the maximum that it belongs to. Per hill, at the rank
+    of its maximum: into (n,) the hill that absorbs it; when (n,) the rank of the pixel at which that happens,
+    or NEVER; root (n,) the hill that holds it in the end.
     """
 
     level: Levels

@@ -52,9 +52,16 @@ class HseSamples:
     def ordered(self, order: Sequence[int]) -> HseSamples:
         """The same frames in another order."""
         result = HseSamples(self.config)
-        if self._tables:
-            result._tables = [np.concatenate(self._tables)[list(order)]]
-            result._true = [np.concatenate(self._true)[list(order)]]
+        if not self._tables:
+            return result
+        place = np.argsort(order)
+        table = np.empty((len(order), *self._tables[0].shape[1:]), np.float32)
+        start = 0
+        for part in self._tables:  # one copy, not two: this is what takes memory with many frames
+            table[place[start : start + len(part)]] = part
+            start += len(part)
+        result._tables = [table]
+        result._true = [np.concatenate(self._true)[list(order)]]
         return result
 
     def __len__(self) -> int:

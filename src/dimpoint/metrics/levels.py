@@ -107,12 +107,18 @@ class LevelSums:
     def _combine(self) -> None:
         """Bring everything together, one entry for each distinct level."""
         levels = np.concatenate([self._levels, *(levels for levels, _ in self._waiting)])
-        weights = np.concatenate([self._weights, *(weights for _, weights in self._waiting)], axis=1)
+        parts = [self._weights, *(weights for _, weights in self._waiting)]
         self._waiting = []
         order = rising(levels)
         levels = levels[order]
-        starts = np.flatnonzero(
-            np.diff(levels, prepend=levels.dtype.type(0))
-        )  # without level 0: no threshold is below it
+        starts = np.flatnonzero(np.diff(levels, prepend=levels.dtype.type(0)))  # level 0 has none below it
         self._levels = levels[starts]
-        self._weights = np.add.reduceat(weights[:, order], starts, axis=1) if len(starts) else weights[:, :0]
+        self._weights = np.stack(
+            [_sums([part[row] for part in parts], order, starts) for row in range(len(parts[0]))]
+        )
+
+
+def _sums(parts: list[Numbers], order: npt.NDArray[np.int64], starts: npt.NDArray[np.int64]) -> Numbers:
+    """The sums of one column's ordered weights from each start to the next."""
+    weights = np.concatenate(parts)[order]
+    return np.add.reduceat(weights, starts) if len(starts) else weights[:0]

@@ -198,9 +198,8 @@ class PointSweep:
 def sweep(frames: Iterable[ScoredFrame], radius: float = RADIUS, pixels: int = 0) -> PointSweep:
     """Precision, recall and F1 at every distinct score, each as if `match_points` were run anew there.
 
-    As the threshold falls predictions come one by one. A new one is offered to the true points in order; one
-    that likes it better takes it and sets its old match free, which is then offered to the true points after
-    it. So each prediction adds exactly one hit or one false object, and nothing has to be matched twice.
+    As the threshold falls predictions come one by one. A new one is offered to the true points in order; the
+    first that likes it better takes it and sets its old match free, which is offered in turn. So each prediction adds exactly one hit or one false object, and nothing has to be matched twice.
     pixels: of all frames together, for `fa_objects`.
     """
     scores: list[_Float] = []
@@ -240,11 +239,13 @@ def _offer(
     wishes: dict[int, list[tuple[int, tuple[float, float, int]]]],
     match: dict[int, tuple[int, tuple[float, float, int]]],
 ) -> bool:
-    """Offer a free prediction along the targets; True if a target that had none takes one in the end."""
-    after = -1
+    """Offer a free prediction along the targets; True if a target that had none takes one in the end.
+
+    Targets before the one that set a prediction free need no leaving out: they had the choice of it before.
+    """
     while True:
         for target, rank in wishes[free]:
-            if target > after and (target not in match or rank < match[target][1]):
+            if target not in match or rank < match[target][1]:
                 break
         else:
             return False
@@ -252,7 +253,7 @@ def _offer(
         match[target] = (free, rank)
         if old is None:
             return True
-        free, after = old[0], target
+        free = old[0]
 
 
 def _candidates(
