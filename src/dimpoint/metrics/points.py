@@ -199,7 +199,8 @@ def sweep(frames: Iterable[ScoredFrame], radius: float = RADIUS, pixels: int = 0
     """Precision, recall and F1 at every distinct score, each as if `match_points` were run anew there.
 
     As the threshold falls predictions come one by one. A new one is offered to the true points in order; the
-    first that likes it better takes it and sets its old match free, which is offered in turn. So each prediction adds exactly one hit or one false object, and nothing has to be matched twice.
+    first that likes it better takes it and sets its old match free, which is offered in turn. So each
+    prediction adds exactly one hit or one false object, and nothing has to be matched twice.
     pixels: of all frames together, for `fa_objects`.
     """
     scores: list[_Float] = []
