@@ -73,7 +73,7 @@ def _print(comparisons: Sequence[Comparison], results: Sequence[Result], notes: 
         console.print(table)
     lines = [verdict(each, "A", "B") for each in comparisons]
     for line in (*lines, "[...]: paired 95 % bootstrap interval over frames", *(f"note: {n}" for n in notes)):
-        console.print(line, markup=False, highlight=False)
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _cells(row: Row) -> tuple[str, ...]:

@@ -40,4 +40,4 @@ def print_result(result: Result, notes: Sequence[str] = (), operating: Sequence[
 
 def _print(console: Console, lines: Sequence[str]) -> None:
     for line in lines:
-        console.print(line, markup=False, highlight=False)
+        console.print(line, markup=False, highlight=False, soft_wrap=True)

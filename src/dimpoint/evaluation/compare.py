@@ -93,7 +93,7 @@ def verdict(comparison: Comparison, first: str, second: str) -> str:
         return f"{label} is not defined {where}."
     between = f"{apart.value:+.3f} [{apart.low:+.3f}, {apart.high:+.3f}]"
     if row.better is None:
-        return f"No significant difference in {label} {where}: {between} holds 0."
+        return f"No significant difference in {label} {where}: {between} contains 0."
     winner, loser = (first, second) if row.better == "first" else (second, first)
     return f"{winner} is better than {loser} in {label} {where}: {between}."
 
