@@ -12,6 +12,7 @@ $(BIN)/dimpoint: pyproject.toml constraints.txt
 	touch $@
 
 demo: $(BIN)/dimpoint
+	rm -rf dimpoint-demo
 	$(BIN)/dimpoint demo --out dimpoint-demo
 
 test: $(BIN)/dimpoint
