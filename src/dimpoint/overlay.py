@@ -18,6 +18,7 @@ _READABLE = 512  # pixels on the longer side, below which a frame is enlarged, b
 _MOST_ENLARGED = 8
 _RADIUS = 9  # of a circle, pixels of the picture
 _COLOUR = (80, 230, 60)  # BGR
+_OUTLINE = (0, 0, 0)
 _SHIFT = 4  # binary digits of OpenCV's sub-pixel coordinates
 _MOST_LABELS = 200  # more scores than this would only hide the frame
 
@@ -61,4 +62,5 @@ def _label(picture: npt.NDArray[np.uint8], text: str, x: int, y: int) -> None:
     if left + width > picture.shape[1]:
         left = x - _RADIUS - 3 - width
     bottom = min(max(y + height // 2, height), picture.shape[0] - 1)
-    cv2.putText(picture, text, (max(left, 0), bottom), font, size, _COLOUR, 1, cv2.LINE_AA)
+    for colour, thickness in ((_OUTLINE, 3), (_COLOUR, 1)):  # readable on bright ground too
+        cv2.putText(picture, text, (max(left, 0), bottom), font, size, colour, thickness, cv2.LINE_AA)

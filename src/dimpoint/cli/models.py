@@ -22,19 +22,13 @@ def list_models(context: typer.Context) -> None:
     """List the shipped models; the default, used when --model is left out, is marked with *."""
     if context.invoked_subcommand is not None:
         return
-    from rich.console import Console
-    from rich.table import Table
-
     from dimpoint.models import WEIGHTS, shipped_models
 
     models = shipped_models()
     if not models:
         typer.echo(f"no models in {WEIGHTS}")
-        return
-    table = Table("", "name", "network", "parameters", "trained on", "scores", "licence", "date")
     for model in models:
-        table.add_row(*_row(model))
-    Console().print(table)
+        typer.echo("\n".join(_lines(model)))
 
 
 @models_app.command("show")
@@ -45,18 +39,15 @@ def show(name: str = typer.Argument(help="A name that `dimpoint models` lists.")
     typer.echo(model_card(name))
 
 
-def _row(model: ShippedModel) -> tuple[str, ...]:
+def _lines(model: ShippedModel) -> list[str]:
     meta = model.meta
-    return (
-        "*" if model.is_default else "",
-        model.name,
-        meta.network,
-        f"{meta.parameters:,}" if meta.parameters is not None else "?",
-        ", ".join(meta.training_data),
-        "\n".join(_scores(meta.scores)),
-        meta.licence,
-        meta.date,
-    )
+    parameters = f"{meta.parameters:,}" if meta.parameters is not None else "?"
+    mark = "*" if model.is_default else " "
+    return [
+        f"{mark} {model.name}: network {meta.network}, {parameters} parameters, {meta.licence}, {meta.date}",
+        f"    trained on {', '.join(meta.training_data)}",
+        *(f"    {line}" for line in _scores(meta.scores)),
+    ]
 
 
 def _scores(scores: dict[str, Any], prefix: str = "") -> list[str]:
