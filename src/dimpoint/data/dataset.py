@@ -125,6 +125,15 @@ def open_dataset(root: Path | str, split: str | None = None, labels: Labels = "a
     return DataSet(layout.root.resolve().name, layout.root, split, samples)
 
 
+def training_split(root: Path | str) -> str | None:
+    """The split that a run without a chosen one trains on: `train`, or None (all frames) without one."""
+    path = Path(root)
+    if not path.is_dir():
+        return None
+    stems = [file.stem for file in find_layout(path).splits]
+    return "train" if any(stem.startswith("train_") for stem in stems) else None
+
+
 def open_datasets(
     roots: Iterable[Path | str], split: str | None = None, labels: Labels = "auto"
 ) -> list[DataSet]:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 
+import numpy as np
+import numpy.typing as npt
+
 from dimpoint.data.dataset import Sample
+from dimpoint.data.similar import scene_numbers
 from dimpoint.errors import ConfigError
 
 
@@ -43,6 +47,17 @@ def hold_out(
         )
     pairs = list(zip(samples, keys, strict=True))
     return [s for s, key in pairs if key not in held], [s for s, key in pairs if key in held]
+
+
+def hold_out_scenes(
+    samples: Sequence[Sample],
+    thumbnails: Sequence[npt.NDArray[np.float32]],
+    fraction: float,
+    seed: int,
+) -> tuple[list[Sample], list[Sample]]:
+    """`hold_out` with the frames of one scene kept together; thumbnails: of each sample (`data.similar`)."""
+    scenes = dict(zip(samples, map(str, scene_numbers(thumbnails)), strict=True))
+    return hold_out(samples, fraction, seed, scenes.__getitem__)
 
 
 def _rank(seed: int, key: str) -> bytes:

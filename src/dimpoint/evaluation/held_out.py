@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from dimpoint.data.dataset import DataSet, open_dataset
-from dimpoint.data.layout import find_layout
-from dimpoint.data.similar import scene_numbers, thumbnail
-from dimpoint.data.splits import hold_out
+from dimpoint.data.dataset import DataSet, open_dataset, training_split
+from dimpoint.data.similar import thumbnail
+from dimpoint.data.splits import hold_out_scenes
 from dimpoint.errors import DataError
 from dimpoint.evaluation.truth import TruthFrame, frames_of
 
@@ -33,19 +32,12 @@ def held_out_frames(run: Path) -> list[TruthFrame]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{file}: not a run's record ({error!r})") from None
     recipe = load_recipe(str(run / "recipe.yaml"))
-    sets = [open_dataset(root, split or _train_split(Path(root))) for root in roots]
+    sets = [open_dataset(root, split or training_split(root)) for root in roots]
     if [len(part) for part in sets] != counts:
         raise DataError(f"{file}: its data sets had {counts} frames, now {[len(part) for part in sets]}")
     return [frame for part in sets for frame in _held(part, recipe.validation, recipe.seed)]
 
 
 def _held(part: DataSet, fraction: float, seed: int) -> list[TruthFrame]:
-    scenes = scene_numbers([thumbnail(sample.read_frame()) for sample in part])
-    numbers = dict(zip(part, map(str, scenes), strict=True))
-    return frames_of(hold_out(part.samples, fraction, seed, numbers.__getitem__)[1], part.name)
-
-
-def _train_split(root: Path) -> str | None:
-    """A run without a split trains on `train`, or on all frames where there is none."""
-    stems = [file.stem for file in find_layout(root).splits]
-    return "train" if any(stem.startswith("train_") for stem in stems) else None
+    thumbnails = [thumbnail(sample.read_frame()) for sample in part]
+    return frames_of(hold_out_scenes(part.samples, thumbnails, fraction, seed)[1], part.name)

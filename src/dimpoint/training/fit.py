@@ -26,7 +26,7 @@ import dimpoint
 from dimpoint.atomic import write_text
 from dimpoint.backends.checkpoint import load_model, save_model, traits
 from dimpoint.backends.export import export_onnx
-from dimpoint.data.dataset import DataSet, open_dataset
+from dimpoint.data.dataset import DataSet, open_dataset, training_split
 from dimpoint.errors import ConfigError, DataError
 from dimpoint.model_meta import ModelMeta
 from dimpoint.networks import Network, create
@@ -62,7 +62,7 @@ class Sources:
 
     def open(self) -> list[DataSet]:
         """The samples of `split`; without one a set's `train` split, or all its frames."""
-        return [open_dataset(root, self.split or _default_split(root)) for root in self.roots]
+        return [open_dataset(root, self.split or training_split(root)) for root in self.roots]
 
 
 def fit(
@@ -104,11 +104,11 @@ def train(
     say("reading and hashing the data")
     sets = sources.open()
     network = _start_network(recipe, init)
-    _prepare_folder(out, recipe, sources, sets, resume)
+    meta = describe_model(network, recipe, sets)
+    _prepare_folder(out, recipe, meta, sources, sets, resume)
     frames, validation = load_frames(sets, recipe)
     names = ", ".join(part.name for part in sets)
     say(f"{len(frames)} training and {len(validation)} validation frames from {names}")
-    meta = describe_model(network, recipe, sets)
     views = TrainingViews(frames, recipe)
     trainer = _trainer(recipe, out, machine, say)
     loader = training_loader(views, machine.workers, trainer.global_rank, trainer.world_size)
@@ -284,13 +284,8 @@ def _precision(machine: Machine) -> str:
     return "bf16-mixed" if torch.cpu.get_capabilities().get("avx512_bf16") else "32-true"
 
 
-def _default_split(root: Path) -> str | None:
-    folder = root / "img_idx"
-    return "train" if folder.is_dir() and any(folder.glob("train_*.txt")) else None
-
-
 def _prepare_folder(
-    out: Path, recipe: Recipe, sources: Sources, sets: Sequence[DataSet], resume: bool
+    out: Path, recipe: Recipe, meta: ModelMeta, sources: Sources, sets: Sequence[DataSet], resume: bool
 ) -> None:
     """Write recipe.yaml and run.json, or check that they still hold."""
     hashes = {part.name: part.fingerprint() for part in sets}
@@ -306,7 +301,6 @@ def _prepare_folder(
     if record.exists():
         raise ConfigError(f"{out}: holds a run already; go on with --resume, or choose another --out")
     (out / "checkpoints").mkdir(parents=True, exist_ok=True)
-    network = create(recipe.network.name, **recipe.network.options)
     content = {
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "seed": recipe.seed,
@@ -316,7 +310,7 @@ def _prepare_folder(
             part.name: {"root": str(part.root), "frames": len(part), "sha256": hashes[part.name]}
             for part in sets
         },
-        "model": describe_model(network, recipe, sets).model_dump(mode="json"),
+        "model": meta.model_dump(mode="json"),
     }
     write_text(out / "recipe.yaml", yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
     write_text(record, json.dumps(content, indent=1))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dimpoint.data.dataset import DataSet, Sample
-from dimpoint.data.similar import scene_numbers, thumbnail
-from dimpoint.data.splits import hold_out
+from dimpoint.data.similar import thumbnail
+from dimpoint.data.splits import hold_out_scenes
 from dimpoint.errors import DataError
 from dimpoint.supervision import make_target
 from dimpoint.training.recipe import Recipe
@@ -38,13 +38,11 @@ class LabelledFrame:
         return self.sample.read_frame() if self.kept is None else self.kept
 
 
-def load_frames(
-    sets: Sequence[DataSet], recipe: Recipe, progress: Callable[[], None] = lambda: None
-) -> tuple[list[LabelledFrame], list[LabelledFrame]]:
+def load_frames(sets: Sequence[DataSet], recipe: Recipe) -> tuple[list[LabelledFrame], list[LabelledFrame]]:
     """Read training and validation frames with their points; each set gives its own part of both.
 
-    Frames of one scene (`dimpoint.data.similar`) stay on one side. `progress` is called after each frame.
-    Raises the first error of a file, and ConfigError if nothing would be left on a side.
+    Frames of one scene (`dimpoint.data.similar`) stay on one side. Raises the first error of a file,
+    and ConfigError if nothing would be left on a side.
     """
     train: list[LabelledFrame] = []
     validation: list[LabelledFrame] = []
@@ -59,9 +57,7 @@ def load_frames(
             limits = recipe.intensity.limits(counts)
             frames[sample] = LabelledFrame(sample, part.name, sample.read_points(), limits, kept)
             thumbnails.append(thumbnail(counts))
-            progress()
-        scenes = dict(zip(frames, map(str, scene_numbers(thumbnails)), strict=True))
-        ours, held = hold_out(part.samples, recipe.validation, recipe.seed, scenes.__getitem__)
+        ours, held = hold_out_scenes(part.samples, thumbnails, recipe.validation, recipe.seed)
         train += [frames[sample] for sample in ours]
         validation += [frames[sample] for sample in held]
     return train, validation

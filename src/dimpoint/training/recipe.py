@@ -17,7 +17,6 @@ from dimpoint.model_meta import DecodeRule
 from dimpoint.supervision import TargetRule
 
 Range: TypeAlias = tuple[float, float]
-Probability = Field(ge=0, le=1)
 
 
 class _Section(BaseModel):
