@@ -1,0 +1,49 @@
+"""`HostNetwork`: what an encoder-decoder network offers, so that training and FDEP need nothing else of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from dimpoint.errors import ConfigError
+from dimpoint.networks.base import Network
+
+
+class HostNetwork(Network):
+    """A segmentation network in two halves: frames -> features -> logits at the frame's resolution.
+
+    A subclass states `multiple`, `deepest_channels` and `deepest_stride`, and writes `encode` and `decode`.
+    The decoder reads the frame through the features alone, so that a tensor of equal shape may stand in
+    for the last of them (FDEP, arXiv 2512.05511).
+    """
+
+    kind = "probability"
+    activation = "sigmoid"
+    stride = 1
+    deepest_channels: int  # of the last feature
+    deepest_stride: int
+
+    def encode(self, x: Tensor) -> list[Tensor]:
+        """(N, channels, H, W), H and W multiples of `multiple` -> features, shallow to deep."""
+        raise NotImplementedError
+
+    def decode(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Features of `encode` -> logits (N, 1, H, W), finest first; more than one: deep supervision."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, channels, H, W) of any size -> the finest logits (N, 1, H, W).
+
+        Other sizes than multiples of `multiple` are padded right and bottom with the border's values and
+        cropped again. Raises ConfigError for a size of 0.
+        """
+        height, width = x.shape[-2:]
+        if not (height and width):
+            raise ConfigError(f"a frame of {height} x {width} pixels is empty")
+        below, right = -height % self.multiple, -width % self.multiple
+        if below or right:
+            x = F.pad(x, (0, right, 0, below), mode="replicate")
+        finest = self.decode(self.encode(x))[0]
+        return finest[..., :height, :width] if below or right else finest
