@@ -55,8 +55,9 @@ def steps(
     def step(rng: np.random.Generator) -> None:
         drawn = rng.integers(len(frames), size=recipe.batch)
         views = [training_view(frames[index], places[index], recipe, rng) for index in drawn]
-        inputs = torch.from_numpy(np.stack([view for view, _ in views]))[:, None]
-        targets = torch.from_numpy(np.stack([make(view, points) for view, points in views]))[:, None]
+        inputs = torch.from_numpy(np.stack([view.pixels for view in views]))[:, None]
+        made = [make(view.pixels, view.points) for view in views]
+        targets = torch.from_numpy(np.stack(made))[:, None]
         with torch.autocast("cpu", torch.bfloat16, enabled=ours):
             outputs = network(standardise(inputs, network.mean, network.std))
         loss = loss_of(outputs.float(), targets)

@@ -40,7 +40,8 @@ def centre_of_mass(view: np.ndarray, point: np.ndarray, reach: int = 9) -> np.nd
 def test_points_follow_their_targets(seed: int, scale: int, kind: str) -> None:
     points = np.array([[60.3, 41.8]], np.float32)
     rules = recipe(f"view.kind={kind}", f"input_scale={scale}", "augmentation.rotation_probability=1")
-    view, moved = training_view(spots((90, 120), points), points, rules, np.random.default_rng(seed))
+    seen = training_view(spots((90, 120), points), points, rules, np.random.default_rng(seed))
+    view, moved = seen.pixels, seen.points
     assert view.shape == (128, 128)
     assert view.dtype == np.float32
     inner = moved[((moved > 12) & (moved < 115)).all(axis=1)]
@@ -52,15 +53,16 @@ def test_flips_and_quarter_turns_alone_do_not_resample() -> None:
     frame = np.random.default_rng(0).random((200, 220)).astype(np.float32)
     rules = recipe("augmentation.scale_probability=0", "augmentation.rotation_probability=0")
     for seed in range(20):
-        view, _ = training_view(frame, np.array([[100, 90]], np.float32), rules, np.random.default_rng(seed))
-        assert np.isin(view, frame).all()
+        seen = training_view(frame, np.array([[100, 90]], np.float32), rules, np.random.default_rng(seed))
+        assert np.isin(seen.pixels, frame).all()
 
 
 def test_targets_mirrored_at_the_border_keep_their_points() -> None:
     """A frame smaller than the view is continued by its mirror image, whose targets are targets."""
     points = np.array([[20.0, 20.0]], np.float32)
     rules = recipe("augmentation.scale_probability=0", "augmentation.rotation_probability=0")
-    view, moved = training_view(spots((60, 60), points), points, rules, np.random.default_rng(1))
+    seen = training_view(spots((60, 60), points), points, rules, np.random.default_rng(1))
+    view, moved = seen.pixels, seen.points
     peaks = np.argwhere((view == cv2.dilate(view, np.ones((9, 9)))) & (view > 0.9))[:, ::-1]
     assert len(peaks) > 1
     for peak in peaks:
@@ -71,28 +73,48 @@ def test_targets_mirrored_at_the_border_keep_their_points() -> None:
 def test_any_frame_gives_a_view(shape: tuple[int, int]) -> None:
     frame = np.zeros(shape, np.float32)
     for kind in ("crop", "letterbox"):
-        view, points = training_view(
+        seen = training_view(
             frame, np.zeros((0, 2), np.float32), recipe(f"view.kind={kind}"), np.random.default_rng(0)
         )
-        assert view.shape == (128, 128)
-        assert np.isfinite(view).all()
-        assert points.shape == (0, 2)
+        assert seen.pixels.shape == (128, 128)
+        assert np.isfinite(seen.pixels).all()
+        assert seen.points.shape == (0, 2)
 
 
 def test_crops_hold_a_target_as_often_as_asked() -> None:
     frame = np.zeros((1000, 1000), np.float32)
     points = np.array([[500, 500]], np.float32)
     rules = recipe("view.near_target=0.75")
-    held = [len(training_view(frame, points, rules, np.random.default_rng(s))[1]) > 0 for s in range(300)]
-    assert 0.68 < np.mean(held) < 0.84
+    views = [training_view(frame, points, rules, np.random.default_rng(s)) for s in range(300)]
+    assert 0.68 < np.mean([len(view.points) > 0 for view in views]) < 0.84
 
 
 def test_pasted_targets_come_with_their_points() -> None:
     frame = np.random.default_rng(0).normal(0.5, 0.02, (200, 200)).astype(np.float32)
     rules = recipe("augmentation.paste_probability=1", "view.near_target=0")
     counts = [
-        len(training_view(frame, np.zeros((0, 2), np.float32), rules, np.random.default_rng(s))[1])
+        len(training_view(frame, np.zeros((0, 2), np.float32), rules, np.random.default_rng(s)).points)
         for s in range(10)
     ]
     assert min(counts) >= 1
     assert max(counts) == 3
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10_000), kind=st.sampled_from(["crop", "letterbox"]))
+def test_the_mask_moves_with_its_target(seed: int, kind: str) -> None:
+    """Where the mask lies in the view, the target's brightness lies; and no view changes for its mask."""
+    y, x = np.mgrid[:90, :120]
+    mask = np.hypot(x - 60.3, y - 41.8) < 5
+    points = np.array([[60.3, 41.8]], np.float32)
+    rules = recipe(f"view.kind={kind}", "augmentation.rotation_probability=1")
+    frame = mask.astype(np.float32)
+    seen = training_view(frame, points, rules, np.random.default_rng(seed), mask)
+    without = training_view(frame, points, rules, np.random.default_rng(seed))
+    assert without.mask is None
+    assert np.array_equal(seen.pixels, without.pixels)
+    assert seen.mask is not None
+    assert (seen.mask != (seen.pixels > 0.5)).sum() <= 0.15 * max(seen.mask.sum(), 40)
+    inside = ((seen.points > 4) & (seen.points < 123)).all(axis=1)
+    for column, row in np.round(seen.points[inside]).astype(int):
+        assert seen.mask[row, column]

@@ -1,6 +1,13 @@
-"""Losses on maps: functions of raw network outputs and targets, both (N, 1, h, w)."""
+"""Losses on maps: functions of raw network outputs and targets, both (N, 1, h, w), to one number.
+
+Response maps: `mse_loss`, `soft_focal_loss`. Masks (targets 0 or 1, outputs logits): `bce_loss`,
+`soft_iou_loss`, `dice_loss`, `focal_loss`, `edge_mining_loss`. `deep_supervision` sums any of them over
+several outputs.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -23,3 +30,61 @@ def soft_focal_loss(logits: Tensor, targets: Tensor, beta: float = 2.0) -> Tenso
     distance = (torch.sigmoid(logits) - targets).abs()
     loss = F.binary_cross_entropy_with_logits(logits, targets, reduction="none") * distance**beta
     return loss.sum() / (targets.sum() + len(targets))
+
+
+def bce_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean binary cross-entropy."""
+    return F.binary_cross_entropy_with_logits(logits, targets)
+
+
+def soft_iou_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """1 less the IoU of probabilities, of each frame, with 1 added above and below the line; the mean.
+
+    The loss of DNANet's authors and of the benchmarks after them.
+    """
+    both, sums = _overlap(logits, targets)
+    return (1 - (both + 1) / (sums - both + 1)).mean()
+
+
+def dice_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """1 less the Dice coefficient of probabilities, of each frame, with 1 added above and below; the mean."""
+    both, sums = _overlap(logits, targets)
+    return (1 - (2 * both + 1) / (sums + 1)).mean()
+
+
+def focal_loss(logits: Tensor, targets: Tensor, gamma: float = 2.0, alpha: float = 0.25) -> Tensor:
+    """Cross-entropy times (1 - p of the truth)^gamma, targets weighing alpha, background 1 - alpha.
+
+    Summed over the pixels and divided by the target pixels (arXiv 1708.02002), at least one a frame.
+    """
+    loss = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    missing = (torch.sigmoid(logits) - targets).abs()
+    weight = alpha * targets + (1 - alpha) * (1 - targets)
+    return (weight * missing**gamma * loss).sum() / (targets.sum() + len(targets))
+
+
+def edge_mining_loss(logits: Tensor, targets: Tensor, edge_weight: float = 4.0) -> Tensor:
+    """Cross-entropy, `edge_weight` times on the targets' edges; mean of the harder half of the pixels.
+
+    The loss of the framework of FDEP's authors: a pixel's loss counts if it is at least the batch's median.
+    Which pixels are edges is our reading: those whose 3x3 neighbourhood holds target and background.
+    """
+    loss = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    edges = F.max_pool2d(targets, 3, 1, 1) + F.max_pool2d(-targets, 3, 1, 1)
+    weighted = loss * (1 + (edge_weight - 1) * edges)
+    hard = weighted >= weighted.detach().flatten().median()
+    return weighted[hard].mean()
+
+
+def deep_supervision(
+    loss: Callable[[Tensor, Tensor], Tensor], outputs: Sequence[Tensor], targets: Tensor, weight: float = 1.0
+) -> Tensor:
+    """The loss of the finest output plus `weight` times that of each further one, all against `targets`."""
+    finest, *others = (loss(output, targets) for output in outputs)
+    return torch.stack([finest, *(weight * other for other in others)]).sum()
+
+
+def _overlap(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each frame, (N,): the sum of p * target, and the sums of p and of the target together."""
+    p = torch.sigmoid(logits)
+    return (p * targets).sum((1, 2, 3)), p.sum((1, 2, 3)) + targets.sum((1, 2, 3))

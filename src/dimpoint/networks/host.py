@@ -1,4 +1,4 @@
-"""`HostNetwork`: what an encoder-decoder network offers, so that training and FDEP need nothing else of it."""
+"""`HostNetwork`: what an encoder-decoder network offers; training and FDEP need nothing else of it."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ import dimpoint
 from dimpoint.atomic import write_text
 from dimpoint.backends.checkpoint import load_model, save_model, traits
 from dimpoint.backends.export import export_onnx
-from dimpoint.data.dataset import DataSet, open_dataset, training_split
+from dimpoint.data.dataset import DataSet, Labels, open_dataset, training_split
 from dimpoint.errors import ConfigError, DataError
 from dimpoint.model_meta import ModelMeta
 from dimpoint.networks import Network, create
@@ -36,8 +36,9 @@ from dimpoint.training.frames import (
     load_frames,
     training_loader,
 )
-from dimpoint.training.module import PointModule
+from dimpoint.training.module import DetectionModule
 from dimpoint.training.recipe import Recipe, load_recipe
+from dimpoint.training.validation import LABELS, describe, monitored
 
 _VERSIONS = ("dimpoint", "torch", "lightning", "numpy", "opencv-python-headless")
 
@@ -60,9 +61,9 @@ class Sources:
     roots: Sequence[Path]
     split: str | None = None
 
-    def open(self) -> list[DataSet]:
+    def open(self, labels: Labels = "auto") -> list[DataSet]:
         """The samples of `split`; without one a set's `train` split, or all its frames."""
-        return [open_dataset(root, self.split or training_split(root)) for root in self.roots]
+        return [open_dataset(root, self.split or training_split(root), labels) for root in self.roots]
 
 
 def fit(
@@ -102,7 +103,7 @@ def train(
     if machine.threads:
         torch.set_num_threads(machine.threads)
     say("reading and hashing the data")
-    sets = sources.open()
+    sets = sources.open("masks" if recipe.target.kind == "mask" else recipe.labels)
     network = _start_network(recipe, init)
     meta = describe_model(network, recipe, sets)
     _prepare_folder(out, recipe, meta, sources, sets, resume)
@@ -113,7 +114,7 @@ def train(
     trainer = _trainer(recipe, out, machine, say)
     loader = training_loader(views, machine.workers, trainer.global_rank, trainer.world_size)
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    module = PointModule(network, recipe, meta, validation, len(loader) * recipe.epochs)
+    module = DetectionModule(network, recipe, meta, validation, len(loader) * recipe.epochs)
     last = out / "checkpoints" / "last.ckpt"
     numbers: Any = range(len(validation))  # a sequence is data set enough for a loader
     trainer.fit(
@@ -148,7 +149,7 @@ def finish(out: Path, say: Callable[[str], None] = print) -> Path:
     )
     save_model(out / "model.safetensors", network, meta)
     export_onnx(network, meta, out / "model.onnx")
-    say(f"best validation F1 {found['f1']:.4f} at threshold {found['threshold']:.3f}: {out / 'model.onnx'}")
+    say(f"{describe(found)}: {out / 'model.onnx'}")
     return out / "model.onnx"
 
 
@@ -191,19 +192,21 @@ def describe_model(network: Network, recipe: Recipe, sets: Sequence[DataSet]) ->
 class _Report(Callback):
     """One line after each validation, for terminals and log files alike."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(self, say: Callable[[str], None], monitor: str) -> None:
         self.say = say
+        self.monitor = monitor
         self.best = 0.0
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         values = {key: float(value) for key, value in trainer.callback_metrics.items()}
         if (trainer.current_epoch + 1) % trainer.check_val_every_n_epoch:  # type: ignore[operator]
             return
-        self.best = max(self.best, values["val/f1"])
+        now = values[f"val/{self.monitor}"]
+        self.best = max(self.best, now)
         self.say(
             f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  "
             f"loss {values['train/loss_epoch']:.4f}  {values['train/frames_per_s']:.0f} frames/s  "
-            f"validation F1 {values['val/f1']:.4f} (best {self.best:.4f})"
+            f"validation {LABELS[self.monitor]} {now:.4f} (best {self.best:.4f})"
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -217,15 +220,16 @@ class _Bar(RichProgressBar):
     """Loss, frames/s and validation F1 while an epoch runs."""
 
     def get_metrics(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> Any:
-        names = {"train/loss_step": "loss", "train/frames_per_s": "frames/s", "val/f1": "validation F1"}
+        names = {"train/loss_step": "loss", "train/frames_per_s": "frames/s"}
+        names |= {f"val/{name}": f"validation {label}" for name, label in LABELS.items()}
         values = super().get_metrics(trainer, pl_module)
         return {text: values[name] for name, text in names.items() if name in values}
 
 
 def _trainer(recipe: Recipe, out: Path, machine: Machine, say: Callable[[str], None]) -> lightning.Trainer:
     callbacks: list[Callback] = [
-        _Report(say),
-        _keep(out, recipe, "best", monitor="val/f1", mode="max"),
+        _Report(say, monitored(recipe)),
+        _keep(out, recipe, "best", monitor=f"val/{monitored(recipe)}", mode="max"),
         _keep(out, recipe, "last"),
     ]
     if recipe.ema is not None:

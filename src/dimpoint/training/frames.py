@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dimpoint.data.dataset import DataSet, Sample
+from dimpoint.data.masks import centroids
 from dimpoint.data.similar import thumbnail
 from dimpoint.data.splits import hold_out_scenes
 from dimpoint.errors import DataError
@@ -25,13 +26,17 @@ _CACHE_BYTES = 4 << 30  # frames beyond this are read again each time they are d
 
 @dataclass(frozen=True)
 class LabelledFrame:
-    """A sample with its points and intensity limits; the counts too, while the memory lasts."""
+    """A sample with its labels and intensity limits; the counts too, while the memory lasts.
+
+    mask: (H, W) bool where the target is the mask itself, else None.
+    """
 
     sample: Sample
     group: str
     points: npt.NDArray[np.float32]
     limits: tuple[float, float]
     kept: npt.NDArray[Any] | None = field(repr=False)
+    mask: npt.NDArray[np.bool_] | None = field(repr=False, default=None)
 
     def counts(self) -> npt.NDArray[Any]:
         """(H, W) uint8, uint16 or float32."""
@@ -55,7 +60,9 @@ def load_frames(sets: Sequence[DataSet], recipe: Recipe) -> tuple[list[LabelledF
             left -= counts.nbytes
             kept = counts if left >= 0 else None
             limits = recipe.intensity.limits(counts)
-            frames[sample] = LabelledFrame(sample, part.name, sample.read_points(), limits, kept)
+            mask = sample.read_mask() if recipe.target.kind == "mask" else None
+            points = sample.read_points() if mask is None else centroids(mask)
+            frames[sample] = LabelledFrame(sample, part.name, points, limits, kept, mask)
             thumbnails.append(thumbnail(counts))
         ours, held = hold_out_scenes(part.samples, thumbnails, recipe.validation, recipe.seed)
         train += [frames[sample] for sample in ours]
@@ -83,9 +90,9 @@ class TrainingViews(Dataset[tuple[Tensor, Tensor]]):
         drawn = int(np.searchsorted(self._cumulative, rng.random(), side="right"))
         frame = self.frames[min(drawn, len(self.frames) - 1)]
         pixels = self.recipe.intensity.apply(frame.counts(), frame.limits)
-        view, points = training_view(pixels, frame.points, self.recipe, rng)
-        target = make_target(view, points, self.recipe.target)
-        return torch.from_numpy(view)[None], torch.from_numpy(target)[None]
+        view = training_view(pixels, frame.points, self.recipe, rng, frame.mask)
+        target = make_target(view.pixels, view.points, self.recipe.target, view.mask)
+        return torch.from_numpy(view.pixels)[None], torch.from_numpy(target)[None]
 
 
 class CountingSampler(Sampler[int]):

@@ -4,32 +4,57 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import lightning
-import numpy as np
 import torch
 from torch import Tensor
 
 from dimpoint.backends.torch import TorchBackend
 from dimpoint.detector import Detector
-from dimpoint.losses import mse_loss, soft_focal_loss
-from dimpoint.metrics.points import ScoredFrame, match_points, sweep
+from dimpoint.losses import (
+    bce_loss,
+    deep_supervision,
+    dice_loss,
+    edge_mining_loss,
+    focal_loss,
+    mse_loss,
+    soft_focal_loss,
+    soft_iou_loss,
+)
 from dimpoint.model_meta import ModelMeta
 from dimpoint.networks import Network
+from dimpoint.networks.host import HostNetwork
 from dimpoint.networks.standardise import standardise
 from dimpoint.training.frames import LabelledFrame
-from dimpoint.training.recipe import Recipe
+from dimpoint.training.recipe import LossChoice, LossKind, Recipe
+from dimpoint.training.validation import monitored, scores_for, validation_threshold
 
-LOWEST_THRESHOLD = 0.05  # validation keeps detections above this and finds the best threshold among them
+LOSSES: Mapping[LossKind, Callable[[LossChoice, Tensor, Tensor], Tensor]] = {
+    "mse": lambda _, outputs, targets: mse_loss(outputs, targets),
+    "focal": lambda choice, outputs, targets: soft_focal_loss(outputs, targets, choice.beta),
+    "bce": lambda _, outputs, targets: bce_loss(outputs, targets),
+    "soft-iou": lambda _, outputs, targets: soft_iou_loss(outputs, targets),
+    "dice": lambda _, outputs, targets: dice_loss(outputs, targets),
+    "mask-focal": lambda _, outputs, targets: focal_loss(outputs, targets),
+    "edge-mining": lambda _, outputs, targets: edge_mining_loss(outputs, targets),
+}
 
 
-class PointModule(lightning.LightningModule):
-    """Trains a network on views and targets, validates it as it will be used: frames in, points out.
+def outputs_of(network: Network, inputs: Tensor) -> Sequence[Tensor]:
+    """All outputs of a network in training, finest first; most have one."""
+    if isinstance(network, HostNetwork):
+        return network.decode(network.encode(inputs))
+    return [network(inputs)]
 
-    Logs `train/loss`, `train/frames_per_s`, and for the validation frames `val/f1`, `val/precision`,
-    `val/recall`, `val/distance` (pixels), all at `val/threshold`, the threshold of the best F1.
+
+class DetectionModule(lightning.LightningModule):
+    """Trains a network on views and targets, validates it as it will be used: frames in, targets out.
+
+    Logs `train/loss`, `train/frames_per_s`, and for the validation frames the values of
+    `dimpoint.training.validation` as `val/...`.
     """
 
     def __init__(
@@ -47,14 +72,12 @@ class PointModule(lightning.LightningModule):
         self.validation = validation
         self.steps = steps
         self._detector: Detector | None = None
-        self._scored: list[ScoredFrame] = []
-        self._pixels = 0
+        self._scores = scores_for(recipe)
         self._clock = time.perf_counter()
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
-        frames, targets = batch
-        outputs = self.network(standardise(frames, self.meta.mean, self.meta.std)).float()
-        loss = self._loss(outputs, targets)
+    def training_step(self, batch: tuple[Any, ...], batch_index: int) -> Tensor:
+        frames, targets, *more = batch
+        loss = self.step_loss(frames, targets, *more)
         now = time.perf_counter()
         speed = len(frames) * self.trainer.world_size / max(now - self._clock, 1e-9)
         self._clock = now
@@ -62,55 +85,38 @@ class PointModule(lightning.LightningModule):
         self.log("train/frames_per_s", speed, prog_bar=True, on_step=True)
         return loss
 
+    def step_loss(self, frames: Tensor, targets: Tensor) -> Tensor:
+        """The loss of a batch of views in network range, (N, 1, H, W)."""
+        return self.loss(outputs_of(self.network, self.standardised(frames)), targets)
+
+    def standardised(self, frames: Tensor) -> Tensor:
+        return standardise(frames, self.meta.mean, self.meta.std)
+
+    def loss(self, outputs: Sequence[Tensor], targets: Tensor) -> Tensor:
+        """The recipe's loss of all outputs, finest first."""
+        choice = self.recipe.loss
+        whole = [output.float() for output in outputs]
+        parts = [
+            deep_supervision(partial(LOSSES[kind], choice), whole, targets, choice.deep)
+            for kind in choice.kinds
+        ]
+        return choice.weight * torch.stack(parts).sum()
+
     def on_train_epoch_start(self) -> None:
         self._clock = time.perf_counter()
 
-    def _loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        choice = self.recipe.loss
-        if choice.kind == "mse":
-            return choice.weight * mse_loss(outputs, targets)
-        return choice.weight * soft_focal_loss(outputs, targets, choice.beta)
-
     def on_validation_epoch_start(self) -> None:
-        self._scored, self._pixels = [], 0
-        self._detector = Detector(TorchBackend(self.network, self.meta), threshold=LOWEST_THRESHOLD)
+        self._scores = scores_for(self.recipe)
+        backend = TorchBackend(self.network, self.meta)
+        self._detector = Detector(backend, threshold=validation_threshold(self.recipe))
 
     def validation_step(self, number: int, batch_index: int) -> None:
         assert self._detector is not None
-        frame = self.validation[number]
-        counts = frame.counts()
-        found = self._detector(counts)
-        self._scored.append(ScoredFrame(found.xy, found.scores, frame.points))
-        self._pixels += counts.size
+        self._scores.add(self._detector, self.validation[number])
 
     def on_validation_epoch_end(self) -> None:
-        curve = sweep(self._scored, pixels=self._pixels)
-        if len(curve.thresholds):
-            best = curve.best()
-            values = {
-                "val/f1": curve.f1[best],
-                "val/precision": curve.precision[best],
-                "val/recall": curve.recall[best],
-                "val/false_per_frame": curve.false_per_frame[best],
-                "val/threshold": curve.thresholds[best],
-                "val/distance": self._distance(float(curve.thresholds[best])),
-            }
-        else:
-            values = {"val/f1": 0.0, "val/threshold": self.recipe.decode.threshold}
-        for name, value in values.items():
-            self.log(name, float(value), prog_bar=name == "val/f1")
-
-    def _distance(self, threshold: float) -> float:
-        """Mean localisation error of the matched targets, pixels."""
-        distances = []
-        for frame in self._scored:
-            scores = np.asarray(frame.scores)
-            kept = scores >= threshold
-            distances.append(
-                match_points(np.asarray(frame.pred_xy)[kept], scores[kept], frame.truth_xy).distances
-            )
-        every = np.concatenate(distances)
-        return float(every.mean()) if len(every) else float("nan")
+        for name, value in self._scores.values().items():
+            self.log(f"val/{name}", value, prog_bar=name == self._scores.monitor)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """The last validation's values go with the weights; `finish` reads the threshold from them."""
@@ -139,7 +145,12 @@ class PointModule(lightning.LightningModule):
         every = self.recipe.validate_every
         return [
             {"scheduler": warm, "interval": "step"},
-            {"scheduler": plateau, "interval": "epoch", "monitor": "val/f1", "frequency": every},
+            {
+                "scheduler": plateau,
+                "interval": "epoch",
+                "monitor": f"val/{monitored(self.recipe)}",
+                "frequency": every,
+            },
         ]
 
     def _cosine(self, step: int) -> float:

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -17,6 +17,10 @@ from dimpoint.model_meta import DecodeRule
 from dimpoint.supervision import TargetRule
 
 Range: TypeAlias = tuple[float, float]
+LossKind: TypeAlias = Literal["mse", "focal", "bce", "soft-iou", "dice", "mask-focal", "edge-mining"]
+
+
+_TAUGHT = "fdep-"  # before a host's recipe: trained with a foundation model
 
 
 class _Section(BaseModel):
@@ -58,11 +62,22 @@ class Augmentation(_Section):
 
 
 class LossChoice(_Section):
-    """`mse`: mean squared error; `focal`: cross-entropy times |p - target| to the power `beta`."""
+    """What is made small; see `dimpoint.losses`.
 
-    kind: Literal["mse", "focal"] = "focal"
+    For responses `mse`, and `focal`: cross-entropy times |p - target| to the power `beta`. For masks `bce`,
+    `soft-iou`, `dice`, `mask-focal` and `edge-mining`. Several kinds are added.
+    """
+
+    kind: LossKind | tuple[LossKind, ...] = "focal"
     weight: float = Field(1.0, gt=0)
     beta: float = Field(2.0, ge=0, description="`focal`: how far easy pixels are left aside")
+    deep: float = Field(
+        1.0, ge=0, description="weight of each further output of a network with deep supervision"
+    )
+
+    @property
+    def kinds(self) -> tuple[LossKind, ...]:
+        return (self.kind,) if isinstance(self.kind, str) else self.kind
 
 
 class Optimizer(_Section):
@@ -83,6 +98,26 @@ class Schedule(_Section):
     patience: int = Field(10, ge=1, description="`plateau`: validations without progress")
 
 
+class FoundationChoice(_Section):
+    """FDEP (arXiv 2512.05511): a frozen foundation model that teaches an encoder-decoder network.
+
+    Nothing of it is in the trained model. All values are our own choices: the paper's are not published.
+    """
+
+    source: str = Field("", description="a Hugging Face backbone: a folder or a hub id (`--foundation`)")
+    taps: int = Field(4, ge=1, description="how many layers, evenly spaced, give their tokens")
+    magnification: float = Field(1.0, gt=0, le=4, description="of the frames that the model sees")
+    fusion: Literal["samf", "add"] = Field("samf", description="`add`: projected tokens are added (ablation)")
+    randomise: bool = Field(False, description="random weights, frozen (ablation: what the model knows)")
+    main: float = Field(1.0, ge=0, description="weight of the loss of the path through the fusion")
+    light: float = Field(1.0, gt=0, description="weight of the loss of the path that stays in use")
+    cache: bool = Field(
+        True, description="features are computed once for each frame; false: once for each view, exactly"
+    )
+    cache_folder: str | None = Field(None, description="none: in the run's folder; runs may share one")
+    cache_gb: float = Field(20.0, gt=0, description="most that the cache takes on disk")
+
+
 class Recipe(_Section):
     """Everything that decides a run besides the data."""
 
@@ -94,12 +129,16 @@ class Recipe(_Section):
         default_factory=lambda: IntensityRule(kind="percentile", low=1, high=99),
         description="sensor counts -> network range",
     )
-    target: TargetRule = Field(default_factory=TargetRule, description="points -> training target")
+    labels: Literal["auto", "masks", "points"] = Field(
+        "auto", description="which labels count where a data set has both; auto: points for point targets"
+    )
+    target: TargetRule = Field(default_factory=TargetRule, description="labels -> training target")
     view: View = Field(default_factory=View)
     augmentation: Augmentation = Field(default_factory=Augmentation)
     loss: LossChoice = Field(default_factory=LossChoice)
     optimizer: Optimizer = Field(default_factory=Optimizer)
     schedule: Schedule = Field(default_factory=Schedule)
+    foundation: FoundationChoice | None = Field(None, description="a frozen teacher; none: plain training")
     decode: DecodeRule = Field(default_factory=DecodeRule)
     epochs: int = Field(60, ge=1)
     steps_per_epoch: int | None = Field(None, ge=1, description="none: one view of each frame an epoch")
@@ -119,6 +158,15 @@ class Recipe(_Section):
             raise ValueError(f"augmentation.scale: need 0 < low <= high, got {low} and {high}")
         return self
 
+    @model_validator(mode="after")
+    def _masks(self) -> Recipe:
+        if self.target.kind == "mask":
+            if self.labels == "points":
+                raise ValueError("target.kind 'mask' cannot be learnt with labels 'points'")
+            if self.augmentation.paste_probability:
+                raise ValueError("augmentation.paste_probability: pasted targets have no mask yet")
+        return self
+
 
 def recipe_names() -> list[str]:
     """The recipes that ship with the package."""
@@ -132,6 +180,28 @@ def load_recipe(name_or_file: str, overrides: Iterable[str] = ()) -> Recipe:
     Raises ConfigError naming the file and key for an unknown key (with the nearest known one), a wrong
     type or a value out of range.
     """
+    content, file = _content(name_or_file, ())
+    for override in overrides:
+        _set(content, override)
+    return parse_recipe(content, file)
+
+
+def _content(name_or_file: str, above: tuple[str, ...]) -> tuple[dict[str, Any], str]:
+    """The keys of a recipe on top of those of its `base`, and what errors call it.
+
+    `fdep-NAME` is the recipe NAME with a foundation model as its teacher.
+    """
+    if name_or_file in above:
+        raise ConfigError(f"recipe {name_or_file} is its own base: {' -> '.join((*above, name_or_file))}")
+    plain = name_or_file.removeprefix(_TAUGHT)
+    if plain != name_or_file and not _is_file(name_or_file):
+        content, file = _content(plain, (*above, name_or_file))
+        taught = {
+            "name": f"{_TAUGHT}{content.get('name', plain)}",
+            "description": f"{content.get('description', plain)}; taught by a frozen foundation model",
+            "foundation": content.get("foundation") or {},
+        }
+        return _over(content, taught), file
     file, text = _read(name_or_file)
     try:
         content = yaml.safe_load(text)
@@ -139,9 +209,24 @@ def load_recipe(name_or_file: str, overrides: Iterable[str] = ()) -> Recipe:
         raise ConfigError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{file}: a recipe is a mapping of keys to values")
-    for override in overrides:
-        _set(content, override)
-    return parse_recipe(content, file)
+    base = content.pop("base", None)
+    if base is None:
+        return content, file
+    if not isinstance(base, str):
+        raise ConfigError(f"{file}: base: the name of a recipe, got {base!r}")
+    if _is_file(base):  # beside the recipe that names it
+        base = str(Path(file).parent / base)
+    return _over(_content(base, (*above, name_or_file))[0], content), file
+
+
+def _over(base: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
+    """`base` with the keys of `content` on top, section by section."""
+    merged = dict(base)
+    for key, value in content.items():
+        below = merged.get(key)
+        both = isinstance(below, dict) and isinstance(value, dict)
+        merged[key] = _over(below, value) if both else value  # type: ignore[arg-type]
+    return merged
 
 
 def parse_recipe(content: dict[str, Any], file: str) -> Recipe:
@@ -152,9 +237,13 @@ def parse_recipe(content: dict[str, Any], file: str) -> Recipe:
         raise ConfigError(f"{file}: {_explain(error)}") from None
 
 
+def _is_file(name_or_file: str) -> bool:
+    return Path(name_or_file).suffix in (".yaml", ".yml")
+
+
 def _read(name_or_file: str) -> tuple[str, str]:
     path = Path(name_or_file)
-    if path.suffix in (".yaml", ".yml"):
+    if _is_file(name_or_file):
         if not path.is_file():
             raise ConfigError(f"{path}: no such recipe file")
         return str(path), path.read_text(encoding="utf-8")
@@ -204,10 +293,15 @@ def _explain(error: ValidationError) -> str:
     return "; ".join(lines)
 
 
+def _section_of(annotation: Any) -> Any:
+    """A field's section, also where it may be none."""
+    return next((kind for kind in get_args(annotation) if kind is not type(None)), annotation)
+
+
 def _known_keys(path: list[str]) -> list[str]:
     model: Any = Recipe
     for part in path:
-        model = model.model_fields[part].annotation if part in model.model_fields else None
+        model = _section_of(model.model_fields[part].annotation) if part in model.model_fields else None
         if not (isinstance(model, type) and issubclass(model, BaseModel)):
             return []
     return list(model.model_fields)

@@ -1,12 +1,13 @@
-"""Views: what the network sees of a frame in training, with the points carried along.
+"""Views: what the network sees of a frame in training, with its labels carried along.
 
 One affine map holds scale, turn, flip and crop, so that a frame is resampled at most once, and the same
-map moves the points. Beyond the frame's border lies its mirror image, points included.
+map moves points and mask. Beyond the frame's border lies its mirror image, labels included.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -20,12 +21,31 @@ Affine = npt.NDArray[np.float64]  # (2, 3), frame pixels -> view pixels
 _MARGIN = 6.0  # points this far outside a view still shine into it
 
 
-def training_view(
-    frame: Array, points: Array, recipe: Recipe, rng: np.random.Generator
-) -> tuple[Array, Array]:
-    """A random view of a frame in network range, (size, size) float32, and the points in its pixels.
+@dataclass(frozen=True, eq=False)
+class TrainingView:
+    """What the network sees, and its labels.
 
-    frame: (H, W) float32 after the intensity rule. points: (N, 2) x, y.
+    pixels: (size, size) float32. points: (N, 2) x, y in its pixels. mask: (size, size) bool, or None where
+    none was given. affine: (2, 3), frame pixels -> view pixels.
+    """
+
+    pixels: Array
+    points: Array
+    mask: npt.NDArray[np.bool_] | None
+    affine: Affine
+
+
+def training_view(
+    frame: Array,
+    points: Array,
+    recipe: Recipe,
+    rng: np.random.Generator,
+    mask: npt.NDArray[np.bool_] | None = None,
+) -> TrainingView:
+    """A random view of a frame.
+
+    frame: (H, W) float32 after the intensity rule. points: (N, 2) x, y. mask: (H, W), resampled by nearest
+    neighbour. The view is the same with and without a mask.
     """
     view, change = recipe.view, recipe.augmentation
     linear = _random_linear(change, rng)
@@ -47,7 +67,19 @@ def training_view(
         count = int(rng.integers(1, change.paste_targets + 1))
         seen, pasted = paste_targets(seen, rng, count, avoid=moved, saturation=1.0)
         moved = np.concatenate([moved, pasted])
-    return _change_counts(seen, change, rng), moved
+    warped_mask = None if mask is None else _warp_mask(mask, affine, view)
+    return TrainingView(_change_counts(seen, change, rng), moved, warped_mask, affine)
+
+
+def _warp_mask(mask: npt.NDArray[np.bool_], affine: Affine, view: View) -> npt.NDArray[np.bool_]:
+    warped = cv2.warpAffine(
+        mask.view(np.uint8),
+        affine,
+        (view.size, view.size),
+        flags=cv2.INTER_NEAREST,
+        borderMode=cv2.BORDER_REFLECT_101 if view.kind == "crop" else cv2.BORDER_CONSTANT,
+    )
+    return warped.astype(np.bool_)
 
 
 def _random_linear(change: Augmentation, rng: np.random.Generator) -> Affine:
