@@ -25,6 +25,15 @@ class HostNetwork(Network):
     deepest_channels: int  # of the last feature
     deepest_stride: int
 
+    def __init__(self, channels: int = 1) -> None:
+        """channels: of the input; above 1 the grey frame is repeated to that many."""
+        super().__init__()
+        if channels < 1:
+            raise ValueError(f"channels must be at least 1, got {channels}")
+        self.channels = channels
+        self.mean = self.mean * channels
+        self.std = self.std * channels
+
     def encode(self, x: Tensor) -> list[Tensor]:
         """(N, channels, H, W), H and W multiples of `multiple` -> features, shallow to deep."""
         raise NotImplementedError
