@@ -36,6 +36,9 @@ def train(
     init: str = typer.Option(
         None, "--init", help="Start from this model's weights: a shipped name or a .safetensors file."
     ),
+    foundation: str = typer.Option(
+        None, "--foundation", help="For fdep- recipes: a Hugging Face backbone, a folder or a hub id."
+    ),
     split: str = typer.Option(None, "--split", help="The split to train on (default: train, or all frames)."),
     accelerator: str = typer.Option("auto", help="cpu, gpu or auto."),
     devices: str = typer.Option("auto", help="How many; more than one trains on all of them (DDP)."),
@@ -52,7 +55,7 @@ def train(
     from dimpoint.training.recipe import load_recipe
 
     if resume is not None:
-        if recipe or data or out or changes or split or init:
+        if recipe or data or out or changes or split or init or foundation:
             raise ConfigError("--resume takes recipe and data from the run; give nothing else with it")
         if not (resume / "run.json").is_file():
             raise ConfigError(f"{resume}: no run to resume (no run.json)")
@@ -64,7 +67,10 @@ def train(
             raise ConfigError(
                 "write: dimpoint train RECIPE --data DIR --out DIR, or: dimpoint train --resume DIR"
             )
-        chosen = load_recipe(recipe, changes)
+        if foundation and load_recipe(recipe).foundation is None:
+            raise ConfigError(f"recipe {recipe} learns without a foundation model; with one: fdep-{recipe}")
+        teacher = [f"foundation.source={foundation}"] if foundation else []
+        chosen = load_recipe(recipe, [*teacher, *changes])
     machine = Machine(
         accelerator, int(devices) if devices.isdigit() else devices, precision, threads, workers
     )

@@ -11,13 +11,14 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightning
 import torch
 import yaml
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar, WeightAveraging
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, WeightAveraging
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -27,18 +28,24 @@ from dimpoint.atomic import write_text
 from dimpoint.backends.checkpoint import load_model, save_model, traits
 from dimpoint.backends.export import export_onnx
 from dimpoint.data.dataset import DataSet, Labels, open_dataset, training_split
-from dimpoint.errors import ConfigError, DataError
+from dimpoint.errors import ConfigError, DataError, MissingExtraError
 from dimpoint.model_meta import ModelMeta
 from dimpoint.networks import Network, create
 from dimpoint.networks.complexity import count_parameters
 from dimpoint.training.frames import (
+    LabelledFrame,
     TrainingViews,
     load_frames,
     training_loader,
 )
+from dimpoint.training.labels import disagreements, labels_of
 from dimpoint.training.module import DetectionModule
+from dimpoint.training.progress import Bar, Report
 from dimpoint.training.recipe import Recipe, load_recipe
-from dimpoint.training.validation import LABELS, describe, monitored
+from dimpoint.training.validation import describe, monitored
+
+if TYPE_CHECKING:
+    from dimpoint.training.fdep import Teacher
 
 _VERSIONS = ("dimpoint", "torch", "lightning", "numpy", "opencv-python-headless")
 
@@ -103,18 +110,24 @@ def train(
     if machine.threads:
         torch.set_num_threads(machine.threads)
     say("reading and hashing the data")
-    sets = sources.open("masks" if recipe.target.kind == "mask" else recipe.labels)
+    labels = labels_of(recipe)
+    for note in disagreements(sources.open(), labels):
+        say(note)
+    sets = sources.open(labels)
     network = _start_network(recipe, init)
     meta = describe_model(network, recipe, sets)
-    _prepare_folder(out, recipe, meta, sources, sets, resume)
+    teacher = _teacher(recipe, network, out)
+    _prepare_folder(out, recipe, meta, sources, sets, resume, teacher)
     frames, validation = load_frames(sets, recipe)
     names = ", ".join(part.name for part in sets)
     say(f"{len(frames)} training and {len(validation)} validation frames from {names}")
-    views = TrainingViews(frames, recipe)
+    if teacher is not None:
+        teacher.prepare(frames, recipe, say)
+    views = TrainingViews(frames, recipe, teacher.look if teacher and teacher.cache else None)
     trainer = _trainer(recipe, out, machine, say)
     loader = training_loader(views, machine.workers, trainer.global_rank, trainer.world_size)
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    module = DetectionModule(network, recipe, meta, validation, len(loader) * recipe.epochs)
+    module = _module(network, recipe, meta, validation, len(loader) * recipe.epochs, teacher)
     last = out / "checkpoints" / "last.ckpt"
     numbers: Any = range(len(validation))  # a sequence is data set enough for a loader
     trainer.fit(
@@ -153,6 +166,31 @@ def finish(out: Path, say: Callable[[str], None] = print) -> Path:
     return out / "model.onnx"
 
 
+def _teacher(recipe: Recipe, network: Network, out: Path) -> Teacher | None:
+    if recipe.foundation is None:
+        return None
+    if find_spec("transformers") is None:
+        raise MissingExtraError("training with a foundation model", "transformers", "foundation")
+    from dimpoint.training.fdep import open_teacher
+
+    return open_teacher(recipe, network, out)
+
+
+def _module(
+    network: Network,
+    recipe: Recipe,
+    meta: ModelMeta,
+    validation: Sequence[LabelledFrame],
+    steps: int,
+    teacher: Teacher | None,
+) -> DetectionModule:
+    if teacher is None:
+        return DetectionModule(network, recipe, meta, validation, steps)
+    from dimpoint.training.fdep import FdepModule
+
+    return FdepModule(network, recipe, meta, validation, steps, teacher=teacher)
+
+
 def _start_network(recipe: Recipe, init: Path | None) -> Network:
     """The recipe's network with fresh weights, or with those of the model file `init`."""
     network = create(recipe.network.name, **recipe.network.options)
@@ -189,46 +227,9 @@ def describe_model(network: Network, recipe: Recipe, sets: Sequence[DataSet]) ->
     )
 
 
-class _Report(Callback):
-    """One line after each validation, for terminals and log files alike."""
-
-    def __init__(self, say: Callable[[str], None], monitor: str) -> None:
-        self.say = say
-        self.monitor = monitor
-        self.best = 0.0
-
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        values = {key: float(value) for key, value in trainer.callback_metrics.items()}
-        if (trainer.current_epoch + 1) % trainer.check_val_every_n_epoch:  # type: ignore[operator]
-            return
-        now = values[f"val/{self.monitor}"]
-        self.best = max(self.best, now)
-        self.say(
-            f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  "
-            f"loss {values['train/loss_epoch']:.4f}  {values['train/frames_per_s']:.0f} frames/s  "
-            f"validation {LABELS[self.monitor]} {now:.4f} (best {self.best:.4f})"
-        )
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best = state_dict["best"]
-
-
-class _Bar(RichProgressBar):
-    """Loss, frames/s and validation F1 while an epoch runs."""
-
-    def get_metrics(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> Any:
-        names = {"train/loss_step": "loss", "train/frames_per_s": "frames/s"}
-        names |= {f"val/{name}": f"validation {label}" for name, label in LABELS.items()}
-        values = super().get_metrics(trainer, pl_module)
-        return {text: values[name] for name, text in names.items() if name in values}
-
-
 def _trainer(recipe: Recipe, out: Path, machine: Machine, say: Callable[[str], None]) -> lightning.Trainer:
     callbacks: list[Callback] = [
-        _Report(say, monitored(recipe)),
+        Report(say, monitored(recipe)),
         _keep(out, recipe, "best", monitor=f"val/{monitored(recipe)}", mode="max"),
         _keep(out, recipe, "last"),
     ]
@@ -236,7 +237,7 @@ def _trainer(recipe: Recipe, out: Path, machine: Machine, say: Callable[[str], N
         callbacks.append(WeightAveraging(avg_fn=_average(recipe.ema)))
     on_terminal = sys.stderr.isatty()
     if on_terminal:
-        callbacks.append(_Bar())
+        callbacks.append(Bar())
     return lightning.Trainer(
         accelerator=machine.accelerator,
         devices=machine.devices,
@@ -289,7 +290,13 @@ def _precision(machine: Machine) -> str:
 
 
 def _prepare_folder(
-    out: Path, recipe: Recipe, meta: ModelMeta, sources: Sources, sets: Sequence[DataSet], resume: bool
+    out: Path,
+    recipe: Recipe,
+    meta: ModelMeta,
+    sources: Sources,
+    sets: Sequence[DataSet],
+    resume: bool,
+    teacher: Teacher | None,
 ) -> None:
     """Write recipe.yaml and run.json, or check that they still hold."""
     hashes = {part.name: part.fingerprint() for part in sets}
@@ -297,10 +304,13 @@ def _prepare_folder(
     if resume:
         if not record.is_file():
             raise ConfigError(f"{out}: no run to resume (no run.json)")
-        known = json.loads(record.read_text(encoding="utf-8"))["data"]
+        story = json.loads(record.read_text(encoding="utf-8"))
+        known = story["data"]
         changed = [name for name, value in hashes.items() if known.get(name, {}).get("sha256") != value]
         if changed or len(known) != len(hashes):
             raise DataError(f"{out}: the data changed since the run began: {', '.join(changed or known)}")
+        if teacher is not None:
+            teacher.check(story.get("foundation", {}), out)
         return
     if record.exists():
         raise ConfigError(f"{out}: holds a run already; go on with --resume, or choose another --out")
@@ -316,5 +326,7 @@ def _prepare_folder(
         },
         "model": meta.model_dump(mode="json"),
     }
+    if teacher is not None:
+        content["foundation"] = teacher.record()
     write_text(out / "recipe.yaml", yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
     write_text(record, json.dumps(content, indent=1))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dimpoint.data.dataset import DataSet, Sample
@@ -19,7 +18,7 @@ from dimpoint.data.splits import hold_out_scenes
 from dimpoint.errors import DataError
 from dimpoint.supervision import make_target
 from dimpoint.training.recipe import Recipe
-from dimpoint.training.views import training_view
+from dimpoint.training.views import TrainingView, training_view
 
 _CACHE_BYTES = 4 << 30  # frames beyond this are read again each time they are drawn
 
@@ -70,12 +69,24 @@ def load_frames(sets: Sequence[DataSet], recipe: Recipe) -> tuple[list[LabelledF
     return train, validation
 
 
-class TrainingViews(Dataset[tuple[Tensor, Tensor]]):
-    """View number i is a function of the recipe's seed and i alone, in any process, at any restart."""
+Array = npt.NDArray[np.float32]
 
-    def __init__(self, frames: Sequence[LabelledFrame], recipe: Recipe) -> None:
+
+class TrainingViews(Dataset[tuple[Any, ...]]):
+    """View number i is a function of the recipe's seed and i alone, in any process, at any restart.
+
+    beside: gives what a batch holds beside views and targets, from a frame in network range and its view.
+    """
+
+    def __init__(
+        self,
+        frames: Sequence[LabelledFrame],
+        recipe: Recipe,
+        beside: Callable[[Array, TrainingView], Any] | None = None,
+    ) -> None:
         self.frames = frames
         self.recipe = recipe
+        self.beside = beside
         weights = np.array([recipe.weights.get(frame.group, 1.0) for frame in frames], np.float64)
         if weights.min() < 0 or weights.sum() <= 0:
             raise DataError("the recipe's 'weights' leave no frame to draw from")
@@ -84,7 +95,7 @@ class TrainingViews(Dataset[tuple[Tensor, Tensor]]):
     def __len__(self) -> int:
         return len(self.frames)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
         """(1, size, size) float32 in network range and its (1, h, w) target."""
         rng = np.random.default_rng((self.recipe.seed, index))
         drawn = int(np.searchsorted(self._cumulative, rng.random(), side="right"))
@@ -92,7 +103,8 @@ class TrainingViews(Dataset[tuple[Tensor, Tensor]]):
         pixels = self.recipe.intensity.apply(frame.counts(), frame.limits)
         view = training_view(pixels, frame.points, self.recipe, rng, frame.mask)
         target = make_target(view.pixels, view.points, self.recipe.target, view.mask)
-        return torch.from_numpy(view.pixels)[None], torch.from_numpy(target)[None]
+        both = torch.from_numpy(view.pixels)[None], torch.from_numpy(target)[None]
+        return both if self.beside is None else (*both, self.beside(pixels, view))
 
 
 class CountingSampler(Sampler[int]):
@@ -116,8 +128,8 @@ class CountingSampler(Sampler[int]):
 
 def training_loader(
     views: TrainingViews, workers: int, rank: int = 0, world: int = 1
-) -> DataLoader[tuple[Tensor, Tensor]]:
-    """Batches of views and targets: (N, 1, size, size) and (N, 1, h, w)."""
+) -> DataLoader[tuple[Any, ...]]:
+    """Batches of views and targets, (N, 1, size, size) and (N, 1, h, w), and what is beside them."""
     recipe = views.recipe
     steps = recipe.steps_per_epoch or max(1, len(views) // recipe.batch)
     return DataLoader(

@@ -1,0 +1,181 @@
+"""What FDEP gives a host: the same runs with and without it, over several seeds, on the same frames."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dimpoint.errors import ConfigError
+from dimpoint.evaluation.predictions import ModelPredictor
+from dimpoint.evaluation.run import SetResult, evaluate
+from dimpoint.evaluation.truth import TruthFrame
+from dimpoint.metrics.bootstrap import Interval, bootstrap
+from dimpoint.metrics.counts import Counts
+from dimpoint.studies.runs import train_once
+from dimpoint.training.fit import Machine, Sources
+from dimpoint.training.recipe import load_recipe
+
+PLAIN = "plain"
+ARMS: Mapping[str, tuple[str, ...]] = {
+    PLAIN: (),
+    "fdep": ("foundation.fusion=samf",),
+    "add": ("foundation.fusion=add",),
+    "random": ("foundation.randomise=true",),
+}
+"""Each arm's changes: `plain` trains the host alone, `fdep` with the foundation model, `add` with its tokens
+added instead of modulated, `random` with a frozen model of the same shape and random weights: the control."""
+
+PROTOCOL = "basicirstd"
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number of the table. times: how tables write it."""
+
+    key: str
+    label: str
+    pixels: bool
+    times: float = 100.0
+
+
+NUMBERS = (
+    Number("iou", "IoU %", True),
+    Number("niou", "nIoU %", True),
+    Number("recall", "Pd %", False),
+    Number("fa_pixels", "Fa 1e-6", False, 1e6),
+    Number("f1", "F1 %", False),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One arm: each number's mean and standard deviation over seeds, and its difference from `plain`.
+
+    apart: a paired 95 % bootstrap interval over the frames, of the difference of the seeds' means; None for
+    `plain`. deviation is NaN for one seed.
+    """
+
+    arm: str
+    mean: dict[str, float]
+    deviation: dict[str, float]
+    apart: dict[str, Interval] | None
+    values: dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class Study:
+    """Where and how the arms are trained. changes: of the recipe, for all arms alike."""
+
+    host: str
+    foundation: str
+    sources: Sources
+    out: Path
+    seeds: int = 3
+    changes: tuple[str, ...] = ()
+    machine: Machine = field(default_factory=Machine)
+
+    def models(self, arm: str, say: Callable[[str], None]) -> list[Path]:
+        """The arm's trained models, one for each seed; raises ConfigError for an unknown arm."""
+        if arm not in ARMS:
+            raise ConfigError(f"no arm '{arm}'; known: {', '.join(ARMS)}")
+        name, teacher = self.host, []
+        if arm != PLAIN:
+            name = f"fdep-{self.host}"
+            shared = self.out / "features"
+            teacher = [
+                f"foundation.source={self.foundation}",
+                f"foundation.cache_folder={shared}",
+                *ARMS[arm],
+            ]
+        models = []
+        for seed in range(self.seeds):
+            recipe = load_recipe(name, [*self.changes, f"seed={seed}", *teacher])
+            folder = self.out / f"{arm}-{seed}"
+            models.append(train_once(recipe, self.sources, folder, self.machine, say))
+        return models
+
+
+def run_study(
+    study: Study, arms: Sequence[str], frames: Sequence[TruthFrame], say: Callable[[str], None]
+) -> list[Row]:
+    """Train what is not trained yet, seed by seed, and evaluate every model on `frames`."""
+    results = {}
+    for arm in arms:
+        models = study.models(arm, say)
+        results[arm] = [evaluate(ModelPredictor(model), frames, (PROTOCOL,)).pooled for model in models]
+    return [_row(arm, results[arm], results.get(PLAIN)) for arm in arms]
+
+
+def _row(arm: str, results: Sequence[SetResult], plain: Sequence[SetResult] | None) -> Row:
+    values = {
+        number.key: [_value(number, _parts(number, each)) * number.times for each in results]
+        for number in NUMBERS
+    }
+    apart = None
+    if arm != PLAIN and plain is not None:
+        apart = {number.key: _difference(number, results, plain) for number in NUMBERS}
+    return Row(
+        arm,
+        {key: fmean(each) for key, each in values.items()},
+        {key: stdev(each) if len(each) > 1 else math.nan for key, each in values.items()},
+        apart,
+        values,
+    )
+
+
+def _parts(number: Number, result: SetResult) -> Sequence[Counts]:
+    """The counts of every frame that the number is made of."""
+    assert result.maps is not None
+    assert result.threshold is not None
+    if number.pixels:
+        return result.maps.pixels(result.threshold)
+    return result.maps.targets(PROTOCOL, result.threshold)
+
+
+def _value(number: Number, parts: Sequence[Counts]) -> float:
+    return float(getattr(type(parts[0]).total(parts), number.key))
+
+
+def _difference(number: Number, results: Sequence[SetResult], plain: Sequence[SetResult]) -> Interval:
+    ours = [_parts(number, each) for each in results]
+    theirs = [_parts(number, each) for each in plain]
+
+    def apart(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        means = [
+            np.mean([getattr(type(parts[0]).resampled(parts, weights), number.key) for parts in arm], axis=0)
+            for arm in (ours, theirs)
+        ]
+        difference: npt.NDArray[np.float64] = (means[0] - means[1]) * number.times
+        return difference
+
+    return bootstrap(len(ours[0]), apart)
+
+
+def to_record(study: Study, rows: Sequence[Row], frames: int) -> dict[str, Any]:
+    """For JSON."""
+    return {
+        "host": study.host,
+        "foundation": study.foundation,
+        "seeds": study.seeds,
+        "frames": frames,
+        "protocol": PROTOCOL,
+        "difference": "less plain; paired 95 % bootstrap over frames of the difference of the seeds' means",
+        "arms": {
+            row.arm: {
+                "values": row.values,
+                "mean": row.mean,
+                "deviation": {key: None if value != value else value for key, value in row.deviation.items()},
+                "difference": None
+                if row.apart is None
+                else {key: [each.value, each.low, each.high] for key, each in row.apart.items()},
+            }
+            for row in rows
+        },
+    }

@@ -1,0 +1,129 @@
+"""FDEP in training: a frozen foundation model beside the network, and two losses in one backward pass.
+
+After arXiv 2512.05511. Checkpoints hold the network and the fusion, never the foundation model; the trained
+model file holds the network alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from dimpoint.errors import ConfigError
+from dimpoint.foundation.cache import FeatureCache, sample
+from dimpoint.foundation.coisd import two_paths
+from dimpoint.foundation.encoder import FoundationEncoder
+from dimpoint.foundation.samf import fusion
+from dimpoint.networks import Network
+from dimpoint.networks.host import HostNetwork
+from dimpoint.training.frames import Array, LabelledFrame
+from dimpoint.training.module import DetectionModule
+from dimpoint.training.recipe import FoundationChoice, Recipe
+from dimpoint.training.views import TrainingView
+
+Grids = tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """The frozen encoder, its features on disk if they are kept, and the fusion that is trained with it."""
+
+    encoder: FoundationEncoder
+    cache: FeatureCache | None
+    fusion: nn.Module
+    cells: int
+
+    def record(self) -> dict[str, Any]:
+        """What the run's story says of the foundation model."""
+        return {
+            "source": self.encoder.source,
+            "key": self.encoder.key,
+            "channels": list(self.encoder.channels),
+            "licence": self.encoder.licence_notice,
+        }
+
+    def check(self, recorded: dict[str, Any], out: Path) -> None:
+        """Raise ConfigError unless the run in `out` began with this foundation model."""
+        ours = self.record()
+        if recorded.get("channels") != ours["channels"]:
+            raise ConfigError(
+                f"{out}: the run began with a foundation model of {recorded.get('channels')} channels, "
+                f"{self.encoder.source} has {ours['channels']}"
+            )
+        if recorded["key"] != ours["key"]:
+            raise ConfigError(f"{out}: {self.encoder.source} changed since the run began; start a new run")
+
+    def prepare(self, frames: Sequence[LabelledFrame], recipe: Recipe, say: Callable[[str], None]) -> None:
+        """Compute the features of all frames, so that no step waits for them."""
+        if self.cache is None:
+            return
+        for number, frame in enumerate(frames, start=1):
+            self.cache.get(recipe.intensity.apply(frame.counts(), frame.limits))
+            if number % 100 == 0 or number == len(frames):
+                say(f"features of the foundation model: {number} of {len(frames)} frames")
+
+    def look(self, pixels: Array, view: TrainingView) -> Grids:
+        """The features under a view of a frame: (D, cells, cells) for each tap, from the cache."""
+        assert self.cache is not None
+        return sample(self.cache.get(pixels), view.affine, len(view.pixels), self.cells)
+
+
+def open_teacher(recipe: Recipe, network: Network, out: Path) -> Teacher:
+    """The teacher that the recipe's section `foundation` describes.
+
+    Raises ConfigError for a network without encoder and decoder, and for a foundation model that is not
+    named, not there, or no backbone.
+    """
+    choice = recipe.foundation
+    assert choice is not None
+    if not isinstance(network, HostNetwork):
+        raise ConfigError(
+            f"network '{recipe.network.name}' has no encoder and decoder for a foundation model to stand "
+            "between; FDEP teaches the networks that `dimpoint networks` lists as probability at 1/1"
+        )
+    if not choice.source:
+        raise ConfigError(
+            "FDEP needs a foundation model: give --foundation with a Hugging Face folder or hub id "
+            "(facebook/dinov2-small, say), or make one from your frames with: dimpoint pretrain"
+        )
+    encoder = FoundationEncoder(
+        choice.source,
+        taps=choice.taps,
+        magnification=choice.magnification,
+        randomise=recipe.seed if choice.randomise else None,
+    )
+    grid = round(recipe.view.size * choice.magnification / encoder.patch)
+    return Teacher(
+        encoder,
+        FeatureCache(_cache_folder(choice, out), encoder, int(choice.cache_gb * 1e9))
+        if choice.cache
+        else None,
+        fusion(choice.fusion, network.deepest_channels, encoder.channels),
+        max(1, min(grid, recipe.view.size // network.deepest_stride)),
+    )
+
+
+def _cache_folder(choice: FoundationChoice, out: Path) -> Path:
+    return Path(choice.cache_folder) if choice.cache_folder else out / "features"
+
+
+class FdepModule(DetectionModule):
+    """Trains a host along two paths, through the fusion and past it (CO-ISD); validates the light one."""
+
+    def __init__(self, *args: Any, teacher: Teacher) -> None:
+        super().__init__(*args)
+        self.fusion = teacher.fusion
+        self._encoder = teacher.encoder  # no module: its weights belong in no checkpoint
+
+    def step_loss(self, frames: Tensor, targets: Tensor, grids: Grids | None = None) -> Tensor:
+        """The weighted sum of both paths' losses; without `grids` the encoder looks at the views."""
+        choice = self.recipe.foundation
+        assert choice is not None
+        assert isinstance(self.network, HostNetwork)
+        tokens = self._encoder(frames) if grids is None else grids
+        main, light = two_paths(self.network, self.fusion, self.standardised(frames), tokens)
+        return choice.main * self.loss(main, targets) + choice.light * self.loss(light, targets)
