@@ -17,6 +17,7 @@ from dimpoint.data.similar import thumbnail
 from dimpoint.data.splits import hold_out_scenes
 from dimpoint.errors import DataError
 from dimpoint.supervision import make_target
+from dimpoint.training.bright import bright_spots
 from dimpoint.training.recipe import Recipe
 from dimpoint.training.views import TrainingView, training_view
 
@@ -91,6 +92,11 @@ class TrainingViews(Dataset[tuple[Any, ...]]):
         if weights.min() < 0 or weights.sum() <= 0:
             raise DataError("the recipe's 'weights' leave no frame to draw from")
         self._cumulative = np.cumsum(weights / weights.sum())
+        self._bright = {
+            number: bright_spots(frame.counts())
+            for number, frame in enumerate(frames)
+            if recipe.view.near_bright and not len(frame.points)
+        }
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -99,9 +105,11 @@ class TrainingViews(Dataset[tuple[Any, ...]]):
         """(1, size, size) float32 in network range and its (1, h, w) target."""
         rng = np.random.default_rng((self.recipe.seed, index))
         drawn = int(np.searchsorted(self._cumulative, rng.random(), side="right"))
-        frame = self.frames[min(drawn, len(self.frames) - 1)]
+        number = min(drawn, len(self.frames) - 1)
+        frame = self.frames[number]
         pixels = self.recipe.intensity.apply(frame.counts(), frame.limits)
-        view = training_view(pixels, frame.points, self.recipe, rng, frame.mask)
+        bright = self._bright.get(number)
+        view = training_view(pixels, frame.points, self.recipe, rng, frame.mask, bright)
         target = make_target(view.pixels, view.points, self.recipe.target, view.mask)
         both = torch.from_numpy(view.pixels)[None], torch.from_numpy(target)[None]
         return both if self.beside is None else (*both, self.beside(pixels, view))

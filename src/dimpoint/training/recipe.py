@@ -42,6 +42,12 @@ class View(_Section):
     )
     size: int = Field(256, ge=16, description="side of the square, network input pixels")
     near_target: float = Field(0.75, ge=0, le=1, description="`crop`: share of crops that hold a target")
+    near_bright: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="`crop`: share of a target-free frame's crops that hold one of its bright spots",
+    )
 
 
 class Augmentation(_Section):
@@ -57,6 +63,7 @@ class Augmentation(_Section):
     offset: float = Field(0.2, ge=0, description="counts plus u, u uniform within +- this")
     noise: float = Field(0.04, ge=0, description="Gaussian noise of a random sigma up to this")
     noise_probability: float = Field(0.3, ge=0, le=1)
+    hot_pixels: float = Field(0.0, ge=0, le=1, description="probability of a few lone hot pixels, no targets")
     paste_probability: float = Field(0.0, ge=0, le=1, description="paste synthetic targets into the view")
     paste_targets: int = Field(3, ge=1, description="paste 1 to this many")
 

@@ -18,6 +18,7 @@ from dimpoint.training.recipe import Augmentation, Recipe, View
 
 Array = npt.NDArray[np.float32]
 Affine = npt.NDArray[np.float64]  # (2, 3), frame pixels -> view pixels
+_MOST_HOT = 6  # hot pixels in one view
 _MARGIN = 6.0  # points this far outside a view still shine into it
 
 
@@ -41,18 +42,21 @@ def training_view(
     recipe: Recipe,
     rng: np.random.Generator,
     mask: npt.NDArray[np.bool_] | None = None,
+    bright: Array | None = None,
 ) -> TrainingView:
     """A random view of a frame.
 
     frame: (H, W) float32 after the intensity rule. points: (N, 2) x, y. mask: (H, W), resampled by nearest
-    neighbour. The view is the same with and without a mask.
+    neighbour. The view is the same with and without a mask. bright: (M, 2) x, y, spots of a frame without
+    targets around which `view.near_bright` of its crops are cut.
     """
     view, change = recipe.view, recipe.augmentation
     linear = _random_linear(change, rng)
     if view.kind == "letterbox":
         affine = _letterbox(frame.shape, linear, view.size)
     else:
-        affine = _crop(frame.shape, points, linear * recipe.input_scale, view, rng)
+        near, share = (points, view.near_target) if bright is None else (bright, view.near_bright)
+        affine = _crop(frame.shape, near, share, linear * recipe.input_scale, view.size, rng)
     warped = cv2.warpAffine(
         frame,
         affine,
@@ -98,14 +102,19 @@ def _random_linear(change: Augmentation, rng: np.random.Generator) -> Affine:
 
 
 def _crop(
-    shape: tuple[int, ...], points: Array, linear: Affine, view: View, rng: np.random.Generator
+    shape: tuple[int, ...],
+    near: Array,
+    share: float,
+    linear: Affine,
+    size: int,
+    rng: np.random.Generator,
 ) -> Affine:
-    """Place a square: around a target, which may lie anywhere in it, or anywhere in the frame."""
+    """Place a square: a `share` of them around one of `near`, anywhere in it, the others in the frame."""
     height, width = shape
-    middle = np.full(2, (view.size - 1) / 2)
-    if len(points) and rng.random() < view.near_target:
-        centre = points[rng.integers(len(points))].astype(np.float64)
-        middle += rng.uniform(-0.45, 0.45, 2) * view.size
+    middle = np.full(2, (size - 1) / 2)
+    if len(near) and rng.random() < share:
+        centre = near[rng.integers(len(near))].astype(np.float64)
+        middle += rng.uniform(-0.45, 0.45, 2) * size
     else:
         centre = rng.uniform(0, 1, 2) * (width - 1, height - 1)
     if np.array_equal(np.abs(linear).round(9), np.abs(linear).round()):
@@ -149,10 +158,14 @@ def _with_mirrored(points: Array, shape: tuple[int, ...]) -> Array:
 
 
 def _change_counts(seen: Array, change: Augmentation, rng: np.random.Generator) -> Array:
-    """Random contrast, offset and noise."""
+    """Random contrast, offset, noise and hot pixels."""
     factor = np.float32(math.exp(rng.uniform(-change.contrast, change.contrast)))
     seen = seen * factor + np.float32(rng.uniform(-change.offset, change.offset))
     if change.noise and rng.random() < change.noise_probability:
         sigma = np.float32(rng.uniform(0, change.noise))
         seen = seen + sigma * rng.standard_normal(seen.shape, np.float32)
+    if change.hot_pixels and rng.random() < change.hot_pixels:
+        number = int(rng.integers(1, _MOST_HOT + 1))
+        rows, columns = rng.integers(seen.shape, size=(number, 2)).T
+        seen[rows, columns] += rng.uniform(0.05, 0.8, number).astype(np.float32)
     return seen
