@@ -1,0 +1,115 @@
+"""Token grids of a whole frame, and reading them under a view of it.
+
+A frame's grid reaches `margin` pixels beyond its borders over its mirror image; farther out the grid itself
+is mirrored. A view's cells read it bilinearly through the map that made the view.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+Pixels = npt.NDArray[np.float32]
+Affine = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class FrameGrids:
+    """The taps of one frame: (h_t, w_t, D_t) float16 each, over the frame and its margin.
+
+    before: (top, left) pixels of margin. covered: (height, width) pixels that a grid spans, margins and all.
+    """
+
+    taps: tuple[Tensor, ...]
+    before: tuple[int, int]
+    covered: tuple[int, int]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(grid.nbytes for grid in self.taps)
+
+
+def padding(side: int, cell: float, margin: int) -> tuple[int, int]:
+    """Pixels (before, after) to add to a side, each at least `margin`, so that whole cells cover the sum.
+
+    cell: pixels of a cell, the encoder's patch over its magnification. Where that is no whole number, cells
+    are stretched by less than a pixel over the whole side.
+    """
+    before = math.ceil(math.ceil(margin / cell) * cell)
+    whole = math.ceil(math.ceil((before + side + margin) / cell) * cell)
+    return before, whole - before - side
+
+
+def mirrored(pixels: Pixels, before: tuple[int, int], covered: tuple[int, int]) -> Pixels:
+    """The frame (H, W) with its mirror image around it, border pixels not doubled."""
+    (top, left), (height, width) = before, covered
+    below, right = height - top - pixels.shape[0], width - left - pixels.shape[1]
+    return np.pad(pixels, ((top, below), (left, right)), mode="reflect")
+
+
+def sample(
+    grids: FrameGrids, affine: Affine, view_size: int, cells: int | Sequence[int]
+) -> tuple[Tensor, ...]:
+    """The grids under a view: (D_t, cells, cells) float32 for each tap.
+
+    affine: (2, 3), frame pixels -> view pixels, as `training.views` draws it. view_size: the view's side in
+    pixels. cells: of a side of the result, for all taps or for each. Cell (i, j) is read where the centre
+    of that part of the view lies in the frame.
+    """
+    counts = [cells] * len(grids.taps) if isinstance(cells, int) else list(cells)
+    return tuple(
+        _read(grid, *_places(grids, grid.shape[:2], affine, view_size, count))
+        for grid, count in zip(grids.taps, counts, strict=True)
+    )
+
+
+def _places(
+    grids: FrameGrids, shape: Sequence[int], affine: Affine, view_size: int, cells: int
+) -> tuple[Affine, Affine]:
+    """(rows, columns), each (cells * cells), of a view's cells in a grid, in cells, centres at integers."""
+    steps = (np.arange(cells) + 0.5) * view_size / cells - 0.5
+    x, y = (axis.ravel() for axis in np.meshgrid(steps, steps))
+    back = np.linalg.inv(affine[:, :2])
+    points = back @ np.stack([x - affine[0, 2], y - affine[1, 2]])
+    rows = (points[1] + grids.before[0] + 0.5) * shape[0] / grids.covered[0] - 0.5
+    columns = (points[0] + grids.before[1] + 0.5) * shape[1] / grids.covered[1] - 0.5
+    # Rounding makes places that are cells in exact arithmetic read one cell, unblended.
+    return _mirror(rows.round(6), shape[0]), _mirror(columns.round(6), shape[1])
+
+
+def _mirror(places: Affine, count: int) -> Affine:
+    """Places folded back into 0 .. count - 1, as in a mirror at the first and last cell's centre."""
+    span = count - 1
+    if span == 0:
+        return np.zeros_like(places)
+    folded: Affine = span - np.abs(places % (2 * span) - span)
+    return folded
+
+
+def _read(grid: Tensor, rows: Affine, columns: Affine) -> Tensor:
+    """Bilinear reading of (h, w, D) -> (D, cells, cells) float32."""
+    height, width, channels = grid.shape
+    flat = grid.reshape(height * width, channels)
+    out = torch.zeros(len(rows), channels)
+    for row, row_weight in _neighbours(rows, height):
+        for column, column_weight in _neighbours(columns, width):
+            weight = row_weight * column_weight
+            if weight.any():
+                corner = flat.index_select(0, torch.from_numpy(row * width + column)).float()
+                out.addcmul_(corner, torch.from_numpy(weight.astype(np.float32))[:, None])
+    cells = math.isqrt(len(rows))
+    return out.T.reshape(channels, cells, cells)
+
+
+def _neighbours(places: Affine, count: int) -> tuple[tuple[Indices, Affine], tuple[Indices, Affine]]:
+    """The cells on both sides of each place along one axis, with their weights."""
+    below = places.astype(np.int64)
+    beyond = places - below
+    return (below, 1 - beyond), (np.minimum(below + 1, count - 1), beyond)
