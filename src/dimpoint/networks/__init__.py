@@ -7,19 +7,26 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, TypedDict, cast
 
+import torch
 from torch import nn
 
 from dimpoint.errors import ConfigError
+from dimpoint.networks.acm import ACM
+from dimpoint.networks.alcnet import ALCNet
 from dimpoint.networks.base import Network
 from dimpoint.networks.complexity import count_macs, count_parameters
 from dimpoint.networks.spire import Spire
 from dimpoint.networks.spire_lite import SpireLite
+from dimpoint.networks.unet import UNet
 
 __all__ = ["NETWORKS", "Network", "NetworkRow", "create", "describe", "names"]
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "spire": Spire,
     "spire-lite": SpireLite,
+    "acm": ACM,
+    "alcnet": ALCNet,
+    "unet": UNet,
 }
 
 
@@ -60,7 +67,8 @@ def create(name: str, **options: Any) -> Network:
 
 def describe(height: int = 512, width: int = 512) -> list[NetworkRow]:
     """A row for every network with its default options, multiply-adds at height x width."""
-    return [_row(name, create(name), height, width) for name in NETWORKS]
+    with torch.device("meta"):  # sizes without weights
+        return [_row(name, create(name), height, width) for name in NETWORKS]
 
 
 def _row(name: str, network: Network, height: int, width: int) -> NetworkRow:

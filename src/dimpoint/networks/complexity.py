@@ -19,7 +19,9 @@ def count_parameters(network: nn.Module) -> int:
 def count_macs(network: Network, height: int, width: int) -> int:
     """Multiply-adds of all convolutions for one height x width frame, as the field counts them.
 
-    Nothing is computed: the network is copied to torch's meta device, which works out shapes only.
+    Transposed convolutions count at their input. Norms, pooling, resizing, linear layers and fixed filters
+    that are no layers do not count. Nothing is computed: the network is copied to torch's meta device,
+    which works out shapes only.
     """
     macs = 0
 
@@ -34,6 +36,13 @@ def count_macs(network: Network, height: int, width: int) -> int:
     for layer in shadow.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
             layer.register_forward_hook(add)
+        elif isinstance(layer, nn.BatchNorm2d | nn.GroupNorm):
+            # A norm keeps the shape, and torch needs longest to find that out on the meta device.
+            layer.forward = _same  # type: ignore[method-assign]
     with torch.inference_mode():
         shadow(torch.zeros(1, network.channels, height, width, device="meta"))
     return macs
+
+
+def _same(x: Tensor) -> Tensor:
+    return x

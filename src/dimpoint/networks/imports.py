@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from dimpoint.errors import ConfigError
+from dimpoint.intensity import IntensityRule
 from dimpoint.model_meta import DecodeRule
 
 
@@ -19,16 +20,21 @@ class Source:
 
     state: the key under which the checkpoint keeps the weights. renames: patterns and what replaces them,
     tried one after another on each tensor's name. meta: what the record of an imported model says beside
-    what the network says itself.
+    or instead of what the network says itself. unused: a pattern of the names, as in the checkpoint, of
+    tensors that the authors' network holds but never reads.
     """
 
     state: str
     renames: tuple[tuple[str, str], ...]
     meta: Mapping[str, Any]
+    unused: str | None = None
 
     def rename(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The same tensors under our names; a name that no pattern knows stays."""
-        return {self._rename(name): tensor for name, tensor in tensors.items()}
+        """The tensors that are used under our names; a name that no pattern knows stays."""
+        return {self._rename(name): tensor for name, tensor in tensors.items() if not self._is_unused(name)}
+
+    def _is_unused(self, name: str) -> bool:
+        return self.unused is not None and re.search(self.unused, name) is not None
 
     def _rename(self, name: str) -> str:
         for pattern, replacement in self.renames:
@@ -68,7 +74,40 @@ _SPIRE = Source(
     },
 )
 
-SOURCES: dict[str, Source] = {"spire": _SPIRE}
+# ACM and ALCNet as LESPS and BasicIRSTD save them. The stem is one flat list there.
+_STEM_LAYERS = {0: "0", 1: "1.0", 2: "1.1", 4: "2.0", 5: "2.1", 7: "3.0", 8: "3.1"}
+_ASYMBI_RENAMES = (
+    *((rf"^model\.stem\.{theirs}\.", f"encoder.stem.{ours}.") for theirs, ours in _STEM_LAYERS.items()),
+    (r"^model\.(layer[123]\.\d)\.", r"encoder.\1."),
+    (r"^model\.", ""),
+    (r"\.conv1\.", ".body.0.0."),
+    (r"\.bn1\.", ".body.0.1."),
+    (r"\.conv2\.", ".body.1.0."),
+    (r"\.bn2\.", ".body.1.1."),
+    (r"\.downsample\.", ".shortcut."),
+    (r"^head\.block\.", "head."),
+)
+# Their networks see (count - mean) / std of 8-bit frames, with the mean and deviation of SIRST3's counts.
+_SIRST3_MEAN, _SIRST3_STD = 95.010, 41.511
+_ASYMBI_META = {
+    "intensity": IntensityRule(kind="display", low=1, high=99),
+    "mean": [_SIRST3_MEAN / 255],
+    "std": [_SIRST3_STD / 255],
+    "decode": DecodeRule(kind="components", threshold=0.5),
+    "training_data": ["SIRST3"],
+}
+
+_LICENCE = "weights of {} by the authors of LESPS and BasicIRSTD, under the authors' terms"
+
+_ACM = Source("state_dict", _ASYMBI_RENAMES, {**_ASYMBI_META, "licence": _LICENCE.format("ACM")})
+_ALCNET = Source(
+    "state_dict",
+    _ASYMBI_RENAMES,
+    {**_ASYMBI_META, "licence": _LICENCE.format("ALCNet")},
+    unused=r"^model\.uplayer",
+)
+
+SOURCES: dict[str, Source] = {"spire": _SPIRE, "acm": _ACM, "alcnet": _ALCNET}
 
 
 def source(network: str) -> Source:

@@ -1,0 +1,128 @@
+"""What ACM and ALCNet share: the residual encoder, the fusion of a deep with a shallow map, the head.
+
+Both follow the port of the public benchmarks LESPS and BasicIRSTD, for which public weights exist. Where
+that port sets the momentum of some batch statistics to 0.9, a slip that leaves little more than the last
+batch in them, the usual 0.1 stands here; it has no effect on loaded weights.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from dimpoint.networks.blocks import conv_norm
+from dimpoint.networks.host import HostNetwork
+
+WIDTHS = (16, 32, 64)  # channels at 1/4, 1/8, 1/16
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut; ResNet (arXiv 1512.03385), section 4.1."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            conv_norm(inputs, outputs, 3, stride=stride), conv_norm(outputs, outputs, 3, relu=False)
+        )
+        self.shortcut = (
+            nn.Identity()
+            if inputs == outputs and stride == 1
+            else conv_norm(inputs, outputs, 1, stride=stride, relu=False)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, inputs, H, W) -> (N, outputs, ceil(H / stride), ceil(W / stride))."""
+        return torch.relu(self.body(x) + self.shortcut(x))
+
+
+def basic_blocks(inputs: int, outputs: int, depth: int, stride: int = 1) -> nn.Sequential:
+    """`depth` BasicBlocks, the first of which takes `inputs` channels and has the stride."""
+    first = BasicBlock(inputs, outputs, stride)
+    return nn.Sequential(first, *(BasicBlock(outputs, outputs) for _ in range(depth - 1)))
+
+
+class ResidualEncoder(nn.Module):
+    """Three stages of `depth` BasicBlocks at 1/4, 1/8 and 1/16, after a stem to 1/4."""
+
+    def __init__(self, channels: int, depth: int) -> None:
+        super().__init__()
+        fine, middle, deep = WIDTHS
+        self.stem = nn.Sequential(
+            nn.BatchNorm2d(channels),
+            conv_norm(channels, 8, 3, stride=2),
+            conv_norm(8, 8, 3),
+            conv_norm(8, fine, 3),
+            nn.MaxPool2d(3, 2, 1),
+        )
+        self.layer1 = basic_blocks(fine, fine, depth)
+        self.layer2 = basic_blocks(fine, middle, depth, stride=2)
+        self.layer3 = basic_blocks(middle, deep, depth, stride=2)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """(N, channels, H, W) -> 16 channels at 1/4, 32 at 1/8, 64 at 1/16."""
+        at_4 = self.layer1(self.stem(x))
+        at_8 = self.layer2(at_4)
+        return [at_4, at_8, self.layer3(at_8)]
+
+
+class AsymBiFusion(nn.Module):
+    """Asymmetric bi-directional modulation: each of two maps gates the other (ACM, arXiv 2009.14530).
+
+    Top-down, a gate for each channel, from the deep map's means, weighs the shallow map; bottom-up, a gate
+    for each channel and pixel, from the shallow map, weighs the deep one. The gate of the means has batch
+    statistics over a 1x1 map, so a training batch needs two frames at least.
+    """
+
+    def __init__(self, channels: int, reduction: int = 4) -> None:
+        super().__init__()
+        hidden = channels // reduction
+        self.topdown = nn.Sequential(nn.AdaptiveAvgPool2d(1), *_gate(channels, hidden))
+        self.bottomup = nn.Sequential(*_gate(channels, hidden))
+        self.post = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=1), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)
+        )
+
+    def forward(self, deep: Tensor, shallow: Tensor) -> Tensor:
+        """Two maps (N, channels, H, W) -> one of the same shape."""
+        modulated = shallow * self.topdown(deep) + deep * self.bottomup(shallow)
+        fused: Tensor = self.post(2 * modulated)
+        return fused
+
+
+def _gate(channels: int, hidden: int) -> list[nn.Module]:
+    return [
+        nn.Conv2d(channels, hidden, 1),
+        nn.BatchNorm2d(hidden),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(hidden, channels, 1),
+        nn.BatchNorm2d(channels),
+        nn.Sigmoid(),
+    ]
+
+
+def double(inputs: int, outputs: int) -> nn.ConvTranspose2d:
+    """Twice the height and width by a transposed convolution, without norm or activation."""
+    return nn.ConvTranspose2d(inputs, outputs, 4, 2, 1)
+
+
+def head(channels: int) -> nn.Sequential:
+    """3x3 convolution to a quarter of the channels, dropout, and 1x1 to one map of logits."""
+    hidden = channels // 4
+    return nn.Sequential(*conv_norm(channels, hidden, 3), nn.Dropout(0.1), nn.Conv2d(hidden, 1, 1))
+
+
+class AsymBiHost(HostNetwork):
+    """The encoder of ACM and ALCNet as the first half of a host; a subclass writes `decode`."""
+
+    multiple = 16
+    deepest_channels = WIDTHS[-1]
+    deepest_stride = 16
+
+    def __init__(self, channels: int, depth: int) -> None:
+        super().__init__(channels)
+        self.encoder = ResidualEncoder(channels, depth)
+
+    def encode(self, x: Tensor) -> list[Tensor]:
+        """(N, channels, H, W) -> 16 channels at 1/4, 32 at 1/8, 64 at 1/16."""
+        features: list[Tensor] = self.encoder(x)
+        return features

@@ -1,0 +1,60 @@
+"""A plain U-Net (arXiv 1505.04597), the baseline against which the networks of the field are held."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from dimpoint.networks.blocks import conv_norm
+from dimpoint.networks.host import HostNetwork
+
+
+class UNet(HostNetwork):
+    """A plain U-Net: pairs of 3x3 convolutions, halved by pooling, doubled by bilinear interpolation.
+
+    widths: channels at 1, 1/2, 1/4, ..., of any number of scales. channels: of the input. Against the paper:
+    half its widths, batch normalisation, convolutions that keep the size, and interpolation in place of
+    transposed convolutions, whose checkerboard is as small as the targets.
+    """
+
+    def __init__(self, channels: int = 1, widths: Sequence[int] = (32, 64, 128, 256, 512)) -> None:
+        super().__init__(channels)
+        steps = len(widths) - 1
+        self.multiple = self.deepest_stride = 2**steps
+        self.deepest_channels = widths[-1]
+        self.receptive_radius = _receptive_radius(steps)
+        self.down = nn.ModuleList(_two(inputs, outputs) for inputs, outputs in pairwise((channels, *widths)))
+        self.up = nn.ModuleList(_two(fine + deep, fine) for fine, deep in pairwise(widths))
+        self.head = nn.Conv2d(widths[0], 1, 1)
+
+    def encode(self, x: Tensor) -> list[Tensor]:
+        """(N, channels, H, W) -> `widths[i]` channels at 1 / 2^i."""
+        features = [self.down[0](x)]
+        for down in self.down[1:]:
+            features.append(down(F.max_pool2d(features[-1], 2)))
+        return features
+
+    def decode(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Maps of `encode` -> one map of logits (N, 1, H, W)."""
+        *shallower, y = features
+        for level in reversed(range(len(shallower))):
+            enlarged = F.interpolate(y, scale_factor=2.0, mode="bilinear", align_corners=False)
+            y = self.up[level](torch.cat((shallower[level], enlarged), dim=1))
+        return [self.head(y)]
+
+
+def _two(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(conv_norm(inputs, outputs, 3), conv_norm(outputs, outputs, 3))
+
+
+def _receptive_radius(steps: int) -> int:
+    """How far from an input pixel its logit can reach, input pixels."""
+    radius = 2 * 2**steps  # the deepest pair
+    for level in range(steps):
+        scale = 2**level
+        radius += 4 * scale + 3 * scale  # a pair each way; pooling and interpolation, at most
+    return radius
