@@ -78,3 +78,71 @@ def test_unknown_names_give_the_nearest() -> None:
 def test_malformed_overrides(text: str) -> None:
     with pytest.raises(ConfigError, match="--set"):
         load_recipe("spire", [text])
+
+
+BASED = """
+base: {base}
+name: mine
+network:
+  options: {{widths: [8, 16]}}
+"""
+
+
+def written(path: Path, text: str) -> str:
+    path.write_text(text)
+    return str(path)
+
+
+def test_a_recipe_stands_on_its_base_section_by_section(tmp_path: Path) -> None:
+    ours = load_recipe(written(tmp_path / "mine.yaml", BASED.format(base="unet")))
+    theirs = load_recipe("unet")
+    assert (ours.name, ours.network.name, ours.network.options) == ("mine", "unet", {"widths": [8, 16]})
+    assert ours.model_copy(update={"name": "", "network": None}) == theirs.model_copy(
+        update={"name": "", "network": None}
+    )
+
+
+def test_a_base_may_be_a_file_beside_the_recipe(tmp_path: Path) -> None:
+    written(tmp_path / "first.yaml", "base: unet\nepochs: 7")
+    assert load_recipe(written(tmp_path / "second.yaml", BASED.format(base="first.yaml"))).epochs == 7
+
+
+WRONG_BASES = [
+    # base, what the message must say
+    ("mine.yaml", "is its own base"),
+    ("unett", "did you mean 'unet'?"),
+    ("[1]", "base: the name of a recipe"),
+]
+
+
+@pytest.mark.parametrize(("base", "message"), WRONG_BASES)
+def test_wrong_bases(tmp_path: Path, base: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_recipe(written(tmp_path / "mine.yaml", BASED.format(base=base)))
+    assert message in str(caught.value)
+
+
+def test_fdep_shares_everything_else_with_the_plain_recipe(tmp_path: Path) -> None:
+    plain, taught = load_recipe("dnanet"), load_recipe("fdep-dnanet", ["foundation.source=x"])
+    assert plain.foundation is None
+    assert taught.foundation is not None
+    assert taught.name == "fdep-dnanet"
+    own = {"name", "description", "foundation"}
+    assert plain.model_dump(exclude=own) == taught.model_dump(exclude=own)
+    with pytest.raises(ConfigError, match="did you mean 'sourc"):
+        load_recipe("fdep-dnanet", ["foundation.sourcee=x"])
+
+
+REFUSED_MASKS = [
+    # changes of the recipe unet, what the message must name
+    (["labels=points"], "labels"),
+    (["target.stride=4"], "stride 1"),
+    (["augmentation.paste_probability=0.5"], "paste_probability"),
+    (["loss.kind=[dice, bcee]"], "loss.kind"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), REFUSED_MASKS)
+def test_what_does_not_go_with_masks(changes: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_recipe("unet", changes)

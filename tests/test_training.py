@@ -8,16 +8,15 @@ import json
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from dimpoint.data.dataset import open_dataset
 from dimpoint.errors import ConfigError, DataError
-from dimpoint.losses import mse_loss, soft_focal_loss
 from dimpoint.training.fit import Machine, Sources, finish, fit, train
 from dimpoint.training.frames import CountingSampler, TrainingViews, load_frames
 from dimpoint.training.recipe import Recipe, load_recipe
+from spot_scenes import make_spots
 
 CPU = Machine(accelerator="cpu", devices=1, precision="32-true")
 SMALL = [
@@ -37,25 +36,7 @@ def small(*changes: str) -> Recipe:
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve 64x48 frames with one bright spot each, as a data set with a train split of nine."""
-    import cv2
-
-    root = tmp_path_factory.mktemp("data") / "SPOTS"
-    for folder in ("images", "masks", "img_idx"):
-        (root / folder).mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    names = [f"f{i:02d}" for i in range(12)]
-    for name in names:
-        frame = rng.normal(90, 4, (48, 64))
-        x, y = rng.integers(8, 56), rng.integers(8, 40)
-        frame[y - 1 : y + 2, x - 1 : x + 2] += 90
-        mask = np.zeros((48, 64), np.uint8)
-        mask[y - 1 : y + 2, x - 1 : x + 2] = 255
-        cv2.imwrite(str(root / "images" / f"{name}.png"), np.clip(frame, 0, 255).astype(np.uint8))
-        cv2.imwrite(str(root / "masks" / f"{name}.png"), mask)
-    (root / "img_idx" / "train_SPOTS.txt").write_text("\n".join(names[:9]))
-    (root / "img_idx" / "test_SPOTS.txt").write_text("\n".join(names[9:]))
-    return root
+    return make_spots(tmp_path_factory.mktemp("data") / "SPOTS")
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +73,7 @@ def test_the_trained_model_detects_through_onnx(run: Path, scenes: Path) -> None
 def test_a_resumed_run_equals_an_uninterrupted_one(
     run: Path, scenes: Path, tmp_path: Path, kill_after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import dimpoint.training.fit as module
+    import dimpoint.training.progress as module
 
     class KilledError(Exception):
         pass
@@ -102,7 +83,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
             raise KilledError
 
     out = tmp_path / "resumed"
-    monkeypatch.setattr(module._Report, "on_train_epoch_start", kill_at_start, raising=False)
+    monkeypatch.setattr(module.Report, "on_train_epoch_start", kill_at_start, raising=False)
     with pytest.raises(KilledError):
         train(small(), Sources([scenes]), out, machine=CPU, say=lambda _: None)
     monkeypatch.undo()
@@ -166,19 +147,6 @@ def test_frames_are_drawn_by_weight(scenes: Path) -> None:
     frames, _ = load_frames([open_dataset(scenes, "train")], recipe)
     with pytest.raises(DataError, match="weights"):
         TrainingViews(frames, small("weights.SPOTS=0"))
-
-
-def test_losses_know_right_from_wrong() -> None:
-    target = torch.zeros(1, 1, 8, 8)
-    target[0, 0, 4, 4] = 1.0
-    right = torch.where(target > 0.5, 8.0, -8.0)
-    for loss, outputs in ((soft_focal_loss, right), (mse_loss, target)):
-        assert float(loss(outputs, target)) < 1e-3
-        assert float(loss(-outputs, target)) > 10 * float(loss(outputs, target))
-    empty = torch.zeros(1, 1, 8, 8)
-    assert torch.isfinite(soft_focal_loss(right, empty))
-    # the factor |p - target|^beta only ever takes away
-    assert soft_focal_loss(-right, target, beta=2.0) < soft_focal_loss(-right, target, beta=0.0)
 
 
 REFUSED = [

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from dimpoint.errors import ConfigError
@@ -22,6 +23,7 @@ class HostNetwork(Network):
     kind = "probability"
     activation = "sigmoid"
     stride = 1
+    head: nn.Module
     deepest_channels: int  # of the last feature
     deepest_stride: int
 
@@ -41,6 +43,21 @@ class HostNetwork(Network):
     def decode(self, features: Sequence[Tensor]) -> list[Tensor]:
         """Features of `encode` -> logits (N, 1, H, W), finest first; more than one: deep supervision."""
         raise NotImplementedError
+
+    def heads(self) -> list[nn.Conv2d]:
+        """The convolutions whose outputs are logits; here the last one of the attribute `head`."""
+        *_, last = (layer for layer in self.head.modules() if isinstance(layer, nn.Conv2d))
+        return [last]
+
+    def start_from(self, prior: float) -> None:
+        """Set the heads' biases so that untrained logits lie around a probability of `prior`, 0 < prior < 1.
+
+        Targets fill a thousandth of a frame. From a probability of a half everywhere an optimiser spends
+        its first hundreds of steps on saying so (the start of focal loss, arXiv 1708.02002, section 3.3).
+        """
+        for head in self.heads():
+            assert head.bias is not None
+            nn.init.constant_(head.bias, math.log(prior / (1 - prior)))
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, channels, H, W) of any size -> the finest logits (N, 1, H, W).

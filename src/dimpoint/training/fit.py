@@ -32,6 +32,7 @@ from dimpoint.errors import ConfigError, DataError, MissingExtraError
 from dimpoint.model_meta import ModelMeta
 from dimpoint.networks import Network, create
 from dimpoint.networks.complexity import count_parameters
+from dimpoint.networks.host import HostNetwork
 from dimpoint.training.frames import (
     LabelledFrame,
     TrainingViews,
@@ -194,6 +195,10 @@ def _module(
 def _start_network(recipe: Recipe, init: Path | None) -> Network:
     """The recipe's network with fresh weights, or with those of the model file `init`."""
     network = create(recipe.network.name, **recipe.network.options)
+    if recipe.network.prior is not None:
+        if not isinstance(network, HostNetwork):
+            raise ConfigError(f"network.prior: '{recipe.network.name}' is no encoder-decoder host")
+        network.start_from(recipe.network.prior)
     if init is not None:
         known, meta = load_model(init)
         if (meta.network, meta.options) != (recipe.network.name, recipe.network.options):

@@ -32,6 +32,9 @@ class NetworkChoice(_Section):
 
     name: str = Field(description="a name that `dimpoint networks` lists")
     options: dict[str, Any] = Field(default_factory=dict, description="arguments of its constructor")
+    prior: float | None = Field(
+        None, gt=0, lt=1, description="for hosts: the probability that an untrained network gives everywhere"
+    )
 
 
 class View(_Section):
