@@ -12,9 +12,11 @@ from torch import nn
 
 from dimpoint.errors import ConfigError
 from dimpoint.networks.acm import ACM
+from dimpoint.networks.alclnet import ALCLNet
 from dimpoint.networks.alcnet import ALCNet
 from dimpoint.networks.base import Network
 from dimpoint.networks.complexity import count_macs, count_parameters
+from dimpoint.networks.mlclnet import MLCLNet
 from dimpoint.networks.spire import Spire
 from dimpoint.networks.spire_lite import SpireLite
 from dimpoint.networks.unet import UNet
@@ -26,6 +28,8 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "spire-lite": SpireLite,
     "acm": ACM,
     "alcnet": ALCNet,
+    "mlclnet": MLCLNet,
+    "alclnet": ALCLNet,
     "unet": UNet,
 }
 

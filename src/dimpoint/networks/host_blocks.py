@@ -1,0 +1,180 @@
+"""What the host networks share: convolutions with bias, residual units, gates, resizing, initialisation.
+
+The units of MLCL-Net, ALCL-Net, GGL-Net and MSDA-Net follow their authors' public code. Modules are
+registered in that code's order, so that parameters can be matched by position.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+HOST_WIDTHS = (16, 32, 64, 128, 256)  # channels at 1, 1/2, 1/4, 1/8, 1/16 of most hosts
+
+
+def conv(inputs: int, outputs: int, kernel: int, *, stride: int = 1, dilation: int = 1) -> nn.Conv2d:
+    """Convolution with bias, zero padding that keeps the size at stride 1."""
+    around = dilation * (kernel // 2)
+    return nn.Conv2d(inputs, outputs, kernel, stride, around, dilation)
+
+
+def conv_bn(
+    inputs: int, outputs: int, kernel: int, *, stride: int = 1, dilation: int = 1, relu: bool = True
+) -> nn.Sequential:
+    """As `blocks.conv_norm`, but the convolution has a bias, as in the hosts' public code."""
+    layers: list[nn.Module] = [
+        conv(inputs, outputs, kernel, stride=stride, dilation=dilation),
+        nn.BatchNorm2d(outputs),
+    ]
+    if relu:
+        layers.append(nn.ReLU(inplace=True))
+    return nn.Sequential(*layers)
+
+
+def he_initialise(module: nn.Module) -> None:
+    """Kaiming normal weights (arXiv 1502.01852), fan-out, and zero bias, in all convolutions of a module."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+def stem(channels: int) -> nn.Sequential:
+    """Two 3x3 convolutions to 16 channels at full resolution, framework's initialisation."""
+    width = HOST_WIDTHS[0]
+    return nn.Sequential(*conv_bn(channels, width, 3), *conv_bn(width, width, 3))
+
+
+def head(channels: int) -> nn.Sequential:
+    """Two 1x1 convolutions to one map of logits, framework's initialisation."""
+    return nn.Sequential(conv(channels, channels, 1), nn.ReLU(inplace=True), conv(channels, 1, 1))
+
+
+def enlarge(x: Tensor, factor: int = 2) -> Tensor:
+    """(N, C, H, W) -> (N, C, factor * H, factor * W), bilinear, the corners' pixel centres on each other.
+
+    Corners that coincide shift the map by up to half a pixel of x from one side to the other, so an output
+    depends a little on the frame's size.
+
+    Torch and ONNX Runtime round the positions of such a resize, each in its own way, to parts of 1e-7 of
+    the whole width; at a few hundred pixels their outputs differ by more than an export may. Here the
+    distance from the nearest input pixel is computed instead, in which nothing is lost.
+    """
+    return _enlarge_along(_enlarge_along(x, 3, factor), 2, factor)
+
+
+def _enlarge_along(x: Tensor, axis: int, factor: int) -> Tensor:
+    """Axis 2 or 3 of (N, C, H, W), `factor` times as long."""
+    length = x.shape[axis]
+    to_next = torch.cat((x.narrow(axis, 1, length - 1), x.narrow(axis, length - 1, 1)), dim=axis) - x
+    to_previous = torch.cat((x.narrow(axis, 0, 1), x.narrow(axis, 0, length - 1)), dim=axis) - x
+    index = torch.arange(length, dtype=torch.float32, device=x.device)
+    phases = []
+    for phase in range(factor):  # output pixels factor * index + phase, less than a pixel from index
+        ahead = (phase * (length - 1) - index * (factor - 1)) / (factor * length - 1)
+        ahead = ahead.to(x.dtype).view((-1, 1) if axis == 2 else (-1,))
+        y = x
+        if phase > 0:  # else never ahead
+            y = y + ahead.clamp(min=0) * to_next
+        if phase < factor - 1:  # else never behind
+            y = y - ahead.clamp(max=0) * to_previous
+        phases.append(y)
+    return torch.stack(phases, dim=axis + 1).flatten(axis, axis + 1)
+
+
+def in_turn(modules: Iterable[nn.Module], x: Tensor) -> list[Tensor]:
+    """What each module makes of the output of the one before; the first takes x."""
+    outputs = []
+    for module in modules:
+        x = module(x)
+        outputs.append(x)
+    return outputs
+
+
+class ResidualUnit(nn.Module):
+    """Two 3x3 convolutions added to the input, then ReLU (RB)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            *conv_bn(channels, channels, 3), *conv_bn(channels, channels, 3, relu=False)
+        )
+        he_initialise(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, channels, H, W) -> the same shape."""
+        return torch.relu(x + self.body(x))
+
+
+class ResidualDown(nn.Module):
+    """Half the height and width, pooled on one path and by a stride on the other (RD).
+
+    The main path rounds an odd size down and the shortcut up: only even sizes pass.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            *conv_bn(inputs, outputs, 3), nn.MaxPool2d(2), *conv_bn(outputs, outputs, 3, relu=False)
+        )
+        self.shortcut = conv_bn(inputs, outputs, 3, stride=2)
+        he_initialise(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, inputs, H, W) -> (N, outputs, H / 2, W / 2)."""
+        return torch.relu(self.body(x) + self.shortcut(x))
+
+
+class LocalContrast(nn.Sequential):
+    """Local contrast learning (LCL): a 1x1 and a 3x3 convolution, each with ReLU, without norm."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(
+            conv(channels, channels, 1),
+            nn.ReLU(inplace=True),
+            conv(channels, channels, 3),
+            nn.ReLU(inplace=True),
+        )
+        he_initialise(self)
+
+
+class ChannelGate(nn.Module):
+    """A gate for each channel from all channels' means and maxima; CBAM (arXiv 1807.06521), section 3.
+
+    One bottleneck of channels / reduction units, without bias, sees both poolings.
+    """
+
+    def __init__(self, channels: int, reduction: int) -> None:
+        super().__init__()
+        hidden = channels // reduction
+        self.mean, self.max = nn.AdaptiveAvgPool2d(1), nn.AdaptiveMaxPool2d(1)
+        self.bottleneck = nn.Sequential(
+            nn.Conv2d(channels, hidden, 1, bias=False),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(hidden, channels, 1, bias=False),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, channels, H, W) -> gates (N, channels, 1, 1)."""
+        return torch.sigmoid(self.bottleneck(self.mean(x)) + self.bottleneck(self.max(x)))
+
+
+class PositionGate(nn.Module):
+    """A gate for each pixel from the mean and maximum over channels around it; CBAM, section 3.
+
+    mean_first: the mean is the convolution's first channel, the maximum its second, or the other way round.
+    """
+
+    def __init__(self, kernel: int, *, bias: bool, mean_first: bool) -> None:
+        super().__init__()
+        self.mix = nn.Conv2d(2, 1, kernel, padding=kernel // 2, bias=bias)
+        self.mean_first = mean_first
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> gates (N, 1, H, W)."""
+        mean, largest = x.mean(1, keepdim=True), x.amax(1, keepdim=True)
+        pair = (mean, largest) if self.mean_first else (largest, mean)
+        return torch.sigmoid(self.mix(torch.cat(pair, dim=1)))
