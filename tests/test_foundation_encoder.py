@@ -281,7 +281,7 @@ class TestBadSources:
             ("[]", "no readable model"),
             ("{}", "model_type"),
             ('{"model_type": "none-such"}', "none-such"),
-            ('{"model_type": "dinov2", "hidden_size": "wide"}', "hidden_size"),
+            ('{"model_type": "dinov2", "hidden_size": "wide"}', "no readable model"),
             (BertConfig().to_json_string(), "a 'bert' model is no image backbone"),
         ],
     )

@@ -19,7 +19,9 @@ try:
     from huggingface_hub.errors import StrictDataclassError
     from transformers import MODEL_FOR_BACKBONE_MAPPING, AutoConfig, ImageProcessingMixin
     from transformers.utils import logging as hub_logging
-except ImportError:
+except ModuleNotFoundError as error:
+    if error.name not in ("huggingface_hub", "transformers"):
+        raise
     raise MissingExtraError("a foundation encoder", "transformers", "foundation") from None
 
 # What transformers raises for content that is no model of its kind.

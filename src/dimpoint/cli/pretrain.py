@@ -1,0 +1,82 @@
+"""`dimpoint pretrain`: a small foundation encoder from unlabelled frames."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import typer
+
+from dimpoint.errors import ConfigError, MissingExtraError
+
+_MINUTES = 20.0
+
+
+def register(app: typer.Typer) -> None:
+    app.command("pretrain")(pretrain)
+
+
+def pretrain(
+    data: list[Path] = typer.Option(
+        [], "--data", metavar="DIR", help="A data set, of which the train split is read; may be repeated."
+    ),
+    out: Path = typer.Option(None, "--out", metavar="DIR", help="The encoder's folder, which must be new."),
+    resume: Path = typer.Option(
+        None, "--resume", metavar="DIR", help="Go on with the unfinished run of this --out."
+    ),
+    minutes: float = typer.Option(None, help=f"About how long (default: {_MINUTES:g})."),
+    epochs: float = typer.Option(None, help="Crops of each frame, instead of --minutes."),
+    size: int = typer.Option(128, help="Side of the crops, pixels."),
+    patch: int = typer.Option(8, help="Side of a patch, pixels."),
+    hidden: int = typer.Option(192, help="Channels of a token."),
+    layers: int = typer.Option(6, help="Layers of the transformer."),
+    heads: int = typer.Option(3, help="Heads of its attention."),
+    batch: int = typer.Option(64, help="Crops a step."),
+    intensity: str = typer.Option(
+        "display", help="How counts become network range: dtype, percentile or display."
+    ),
+    seed: int = typer.Option(0, help="The same seed, data and length give the same encoder."),
+    threads: int = typer.Option(None, min=1, help="Threads of the processor; default: all cores."),
+) -> None:
+    """Teach a small vision transformer your frames without labels, for `dimpoint train fdep-...`."""
+    from dimpoint.cli.train import require_torch
+
+    require_torch("pretraining")
+    if find_spec("transformers") is None:
+        raise MissingExtraError("pretraining", "transformers", "foundation")
+    import torch
+
+    from dimpoint.foundation.pretrain import pretrain as run
+    from dimpoint.foundation.pretrain import resume as run_on
+    from dimpoint.foundation.pretrain_settings import pretrain_settings
+
+    if threads:
+        torch.set_num_threads(threads)
+    try:
+        if resume is not None:
+            if data or out:
+                raise ConfigError(
+                    "--resume takes data and settings from the run; give only --threads with it"
+                )
+            run_on(resume)
+            return
+        if not data or out is None:
+            raise ConfigError(
+                "write: dimpoint pretrain --data DIR --out DIR, or: dimpoint pretrain --resume DIR"
+            )
+        settings = pretrain_settings(
+            minutes=_MINUTES if minutes is None and epochs is None else minutes,
+            epochs=epochs,
+            size=size,
+            patch=patch,
+            hidden=hidden,
+            layers=layers,
+            heads=heads,
+            batch=batch,
+            seed=seed,
+            intensity={"kind": intensity, "low": 1, "high": 99},
+        )
+        run(data, out, settings)
+    except (KeyboardInterrupt, SystemExit):
+        typer.echo(f"stopped; go on with: dimpoint pretrain --resume {resume or out}", err=True)
+        raise typer.Exit(130) from None

@@ -1,0 +1,117 @@
+"""A masked autoencoder around transformers' own DINOv2 class (He et al., arXiv 2111.06377).
+
+[known, section 3] 75 % of the patches are dropped before the encoder sees any, a light decoder puts one
+learned token in each gap, positions are fixed sines and cosines, and the loss is the squared error of the
+dropped patches' pixels, each patch standardised by itself. [own] the decoder's width and depth, and a floor
+under a patch's deviation: a patch of empty sky holds nothing but noise, which would otherwise be blown up
+to the same size as a target.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from transformers import Dinov2Config, Dinov2Model
+
+DROPPED = 0.75
+_DECODER_LAYERS = 2
+_NOISE = 0.02  # network range; least deviation by which a patch is divided
+
+
+class MaskedAutoencoder(nn.Module):
+    """`encoder` is what is kept; the decoder serves training alone."""
+
+    def __init__(self, size: int, patch: int, hidden: int, layers: int, heads: int) -> None:
+        """size: of the training crops, a multiple of `patch`. hidden: a multiple of 8 and of 2 * heads."""
+        super().__init__()
+        config = Dinov2Config(
+            image_size=size,
+            patch_size=patch,
+            hidden_size=hidden,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            use_mask_token=False,
+        )
+        self.encoder = Dinov2Model(config)
+        side, narrow = size // patch, hidden // 2
+        self.patch = patch
+        self.patches = side * side
+        positions = self.encoder.embeddings.position_embeddings
+        positions.data = torch.cat((torch.zeros(1, hidden), sines(side, hidden)))[None]
+        positions.requires_grad_(False)
+        self.narrow = nn.Linear(hidden, narrow)
+        self.gap = nn.Parameter(torch.zeros(1, 1, narrow))
+        self.positions: Tensor
+        self.register_buffer("positions", sines(side, narrow)[None])
+        self.decoder = nn.Sequential(
+            *(
+                nn.TransformerEncoderLayer(
+                    narrow,
+                    heads,
+                    4 * narrow,
+                    dropout=0.0,
+                    activation="gelu",
+                    batch_first=True,
+                    norm_first=True,
+                )
+                for _ in range(_DECODER_LAYERS)
+            ),
+            nn.LayerNorm(narrow),
+            nn.Linear(narrow, patch * patch),
+        )
+        nn.init.trunc_normal_(self.gap, std=0.02)
+
+    def forward(self, pixels: Tensor, frames: Tensor, kept: Tensor) -> Tensor:
+        """The mean loss over the patches that were dropped.
+
+        pixels: (N, C, size, size), standardised. frames: (N, 1, size, size), the same in network range.
+        kept: (N, K) int64, the numbers of the patches that the encoder sees, row by row.
+        """
+        rebuilt = self.decode(self.encode(pixels, kept), kept).float()
+        error = (rebuilt - standardised_patches(frames, self.patch)).square().mean(dim=2)
+        dropped = torch.ones_like(error).scatter_(1, kept, 0.0)
+        return (error * dropped).sum() / dropped.sum()
+
+    def encode(self, pixels: Tensor, kept: Tensor) -> Tensor:
+        """(N, 1 + K, hidden): the class token and the kept patches after the last layer's norm."""
+        embeddings = self.encoder.embeddings
+        positions = embeddings.position_embeddings
+        tokens = embeddings.patch_embeddings(pixels) + positions[:, 1:]
+        tokens = tokens.gather(1, kept[..., None].expand(-1, -1, tokens.shape[2]))
+        first = (embeddings.cls_token + positions[:, :1]).expand(len(tokens), -1, -1)
+        out = self.encoder.encoder(torch.cat((first.to(tokens.dtype), tokens), dim=1))
+        normalised: Tensor = self.encoder.layernorm(out.last_hidden_state)
+        return normalised
+
+    def decode(self, tokens: Tensor, kept: Tensor) -> Tensor:
+        """(N, patches, patch * patch): every patch's standardised pixels as the decoder sees them."""
+        tokens = self.narrow(tokens)
+        where = kept[..., None].expand(-1, -1, tokens.shape[2])
+        gaps = self.gap.to(tokens.dtype).expand(len(tokens), self.patches, -1)
+        patches = gaps.scatter(1, where, tokens[:, 1:]) + self.positions
+        everything = torch.cat((tokens[:, :1].to(patches.dtype), patches), dim=1)
+        rebuilt: Tensor = self.decoder(everything)
+        return rebuilt[:, 1:]
+
+
+def sines(side: int, channels: int) -> Tensor:
+    """(side * side, channels): fixed positions of a grid's cells, a half of the channels for each axis.
+
+    Sines and cosines of wavelengths from 2 pi to 20,000 pi cells (arXiv 1706.03762, section 3.5).
+    """
+    rates = 10_000.0 ** -(torch.arange(channels // 4) / (channels // 4))
+    angles = torch.arange(side)[:, None] * rates
+    axis = torch.cat((angles.sin(), angles.cos()), dim=1)
+    rows = axis[:, None].expand(side, side, -1)
+    columns = axis[None].expand(side, side, -1)
+    return torch.cat((rows, columns), dim=2).reshape(side * side, -1)
+
+
+def standardised_patches(frames: Tensor, patch: int) -> Tensor:
+    """(N, 1, H, W) -> (N, patches, patch * patch), each with mean 0 and deviation 1, or less where flat."""
+    count, _, height, width = frames.shape
+    grid = frames.reshape(count, height // patch, patch, width // patch, patch).transpose(2, 3)
+    patches = grid.reshape(count, -1, patch * patch)
+    centred = patches - patches.mean(dim=2, keepdim=True)
+    deviation = centred.square().mean(dim=2, keepdim=True).sqrt()
+    return centred / deviation.clamp_min(_NOISE)

@@ -1,0 +1,138 @@
+"""A pretraining in progress: the model, its optimiser and how far it is."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dimpoint.atomic import replacing
+from dimpoint.errors import ConfigError
+from dimpoint.foundation.crops import Crops
+from dimpoint.foundation.mae import DROPPED, MaskedAutoencoder
+from dimpoint.foundation.pretrain_settings import PretrainSettings
+from dimpoint.networks.standardise import standardise
+
+_WARMUP = 0.05  # of all steps
+_TIMED_STEPS = 5
+_RECENT = 100  # steps whose losses are averaged
+
+
+@dataclass
+class PretrainRun:
+    """Step k is a function of seed and k, so that a resumed run equals an uninterrupted one.
+
+    step: steps done. seconds: spent on them. losses: of the latest, at most 100.
+    """
+
+    settings: PretrainSettings
+    crops: Crops
+    step: int = 0
+    seconds: float = 0.0
+    losses: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        chosen = self.settings
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(chosen.seed)
+            model = MaskedAutoencoder(chosen.size, chosen.patch, chosen.hidden, chosen.layers, chosen.heads)
+        self.model = model.to(self.device)
+        trained = [value for value in self.model.parameters() if value.requires_grad]
+        weights = [value for value in trained if value.ndim in (2, 4)]
+        others = [value for value in trained if value.ndim not in (2, 4)]  # norms, biases, learned tokens
+        groups: list[dict[str, Any]] = [{"params": weights}, {"params": others, "weight_decay": 0.0}]
+        self.optimizer = torch.optim.AdamW(
+            groups, lr=chosen.lr, betas=(0.9, 0.95), weight_decay=chosen.weight_decay
+        )
+
+    @property
+    def recent_loss(self) -> float:
+        """The mean loss of the latest steps; 1 is what a blank guess gives where nothing is flat."""
+        return sum(self.losses) / len(self.losses) if self.losses else math.nan
+
+    def planned_steps(self) -> int:
+        """How many the settings ask for: by epochs, or by the time of a few steps that change nothing."""
+        chosen = self.settings
+        if chosen.epochs is not None:
+            return max(1, math.ceil(chosen.epochs * len(self.crops) / chosen.batch))
+        assert chosen.minutes is not None
+        self._back(0)  # the first one is slower
+        begin = time.perf_counter()
+        for step in range(_TIMED_STEPS):
+            self._back(step)
+        seconds = (time.perf_counter() - begin) / _TIMED_STEPS
+        self.optimizer.zero_grad()
+        return max(1, round(60 * chosen.minutes / seconds))
+
+    def advance(self, total: int) -> None:
+        """One step of `total`. Raises ConfigError where the loss is no number any more."""
+        begin = time.perf_counter()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.lr * learning_rate(self.step, total)
+        self.optimizer.zero_grad()
+        loss = self._back(self.step)
+        self.optimizer.step()
+        self.losses = [*self.losses[1 - _RECENT :], loss]
+        if not math.isfinite(loss):
+            raise ConfigError(f"pretrain: the loss is no number after step {self.step}; take a smaller lr")
+        self.step += 1
+        self.seconds += time.perf_counter() - begin
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint, whole or not at all. Raises DimpointError where that is not possible."""
+        state = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "seconds": self.seconds,
+            "losses": self.losses,
+        }
+        with replacing(path) as temporary:
+            try:
+                torch.save(state, temporary)
+            except RuntimeError as error:  # torch's writer says so where the disk is full
+                raise OSError(str(error)) from None
+
+    def load(self, path: Path) -> None:
+        """Go on from a checkpoint. Raises ConfigError for a damaged one."""
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.step, self.seconds, self.losses = state["step"], state["seconds"], state["losses"]
+        except Exception:  # whatever a damaged archive makes torch raise
+            raise ConfigError(f"{path}: damaged; delete it to begin from the first step") from None
+
+    def _back(self, step: int) -> float:
+        """The loss of a step's crops; its gradients are added to the parameters'."""
+        patches = self.model.patches
+        kept = max(1, round(patches * (1 - DROPPED)))
+        batch = self.settings.batch
+        frames, numbers = self.crops.batch(step * batch, batch, patches, kept)
+        frames, numbers = frames.to(self.device), numbers.to(self.device)
+        pixels = standardise(frames, (self.crops.mean,) * 3, (self.crops.std,) * 3)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=_computes_bfloat16(self.device)):
+            loss: Tensor = self.model(pixels, frames, numbers)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.item()
+
+
+def learning_rate(step: int, total: int) -> float:
+    """As a part of the highest: rising over the first twentieth, then falling to 0 as a cosine."""
+    warm = max(1.0, _WARMUP * total)
+    if step < warm:
+        return (step + 1) / (warm + 1)
+    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1.0, total - warm)))
+
+
+def _computes_bfloat16(device: torch.device) -> bool:
+    """Whether the hardware itself does, as `dimpoint train` decides its precision."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    return bool(torch.cpu.get_capabilities().get("avx512_bf16"))
