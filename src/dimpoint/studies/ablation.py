@@ -71,7 +71,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Study:
-    """Where and how the arms are trained. changes: of the recipe, for all arms alike."""
+    """Where and how the arms are trained.
+
+    changes: of the recipe, for all arms alike, those of its section `foundation` for the taught ones.
+    """
 
     host: str
     foundation: str

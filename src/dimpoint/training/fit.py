@@ -148,8 +148,9 @@ def finish(out: Path, say: Callable[[str], None] = print) -> Path:
         raise ConfigError(f"{out}: no checkpoint yet; go on with: dimpoint train --resume {out}")
     checkpoint = torch.load(best, map_location="cpu", weights_only=True)
     network = create(recipe.network.name, **recipe.network.options)
-    state = {key.removeprefix("network."): value for key, value in checkpoint["state_dict"].items()}
-    network.load_state_dict(state)
+    state = checkpoint["state_dict"]
+    own = {key.removeprefix("network."): state[key] for key in state if key.startswith("network.")}
+    network.load_state_dict(own)
     network.eval()
     run = json.loads((out / "run.json").read_text(encoding="utf-8"))
     found = checkpoint["validation"]

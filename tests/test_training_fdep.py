@@ -1,0 +1,228 @@
+"""FDEP in training: what is trained, what is kept, what a resumed or wrong run says."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import onnx
+import pytest
+import safetensors
+import torch
+
+from dimpoint.backends.checkpoint import load_model
+from dimpoint.data.dataset import open_dataset
+from dimpoint.detector import Detector
+from dimpoint.errors import ConfigError
+from dimpoint.evaluation.truth import open_truth
+from dimpoint.studies.ablation import Study, run_study, to_record
+from dimpoint.training.fdep import open_teacher
+from dimpoint.training.fit import Machine, Sources, fit, train
+from dimpoint.training.recipe import Recipe, load_recipe
+from spot_scenes import make_spots
+
+CPU = Machine(accelerator="cpu", devices=1, precision="32-true")
+SMALL = [
+    "network.options={widths: [4, 8]}",
+    "view.size=32",
+    "epochs=2",
+    "steps_per_epoch=3",
+    "batch=2",
+    "validate_every=1",
+    "validation=0.3",
+    "optimizer.lr=1e-2",
+]
+
+
+def backbone(folder: Path, hidden: int = 16) -> str:
+    """A tiny DINOv2 of the real class with random weights."""
+    from transformers import Dinov2Config, Dinov2Model
+
+    torch.manual_seed(0)
+    config = Dinov2Config(
+        hidden_size=hidden,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        patch_size=8,
+        image_size=32,
+        mlp_ratio=2,
+    )
+    Dinov2Model(config).save_pretrained(folder)
+    return str(folder)
+
+
+def taught(source: str, *changes: str) -> Recipe:
+    teacher = [f"foundation.source={source}", "foundation.taps=2"]
+    return load_recipe("fdep-unet", [*SMALL, *teacher, *changes])
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_spots(tmp_path_factory.mktemp("data") / "SPOTS")
+
+
+@pytest.fixture(scope="module")
+def foundation(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return backbone(tmp_path_factory.mktemp("foundation") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def run(scenes: Path, foundation: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "taught"
+    fit(taught(foundation), Sources([scenes]), out, machine=CPU, say=lambda _: None)
+    return out
+
+
+@pytest.fixture(scope="module")
+def plain(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "plain"
+    fit(load_recipe("unet", SMALL), Sources([scenes]), out, machine=CPU, say=lambda _: None)
+    return out
+
+
+def graph(path: Path) -> list[tuple[str, list[str]]]:
+    """The nodes of an ONNX file, and the sizes of its numbers."""
+    model = onnx.load(path)
+    sizes = sorted(str(list(part.dims)) for part in model.graph.initializer)
+    return [(node.op_type, []) for node in model.graph.node] + [("sizes", sizes)]
+
+
+def test_the_trained_model_is_the_plain_hosts(run: Path, plain: Path) -> None:
+    """No cost in use: the same tensors, parameters and ONNX graph as without a teacher."""
+    assert graph(run / "model.onnx") == graph(plain / "model.onnx")
+    files = [safetensors.safe_open(each / "model.safetensors", "pt") for each in (run, plain)]
+    shapes = [{key: file.get_slice(key).get_shape() for key in file.keys()} for file in files]  # noqa: SIM118
+    assert shapes[0] == shapes[1]
+    metas = [load_model(each / "model.safetensors")[1] for each in (run, plain)]
+    assert metas[0].parameters == metas[1].parameters
+    assert (
+        abs((run / "model.onnx").stat().st_size - (plain / "model.onnx").stat().st_size) < 1000
+    )  # the recipe
+
+
+def test_checkpoints_hold_host_and_fusion_and_nothing_of_the_teacher(run: Path) -> None:
+    state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    assert {key.partition(".")[0] for key in state} == {"network", "fusion"}
+
+
+def test_the_stand_alone_host_scores_what_the_light_path_scored(run: Path, scenes: Path) -> None:
+    """The validation value in the log, computed by the light path, comes out of model.safetensors again."""
+    from dimpoint.backends.torch import TorchBackend
+    from dimpoint.training.frames import load_frames
+    from dimpoint.training.validation import scores_for
+
+    recipe = load_recipe(str(run / "recipe.yaml"))
+    network, meta = load_model(run / "model.safetensors")
+    scores = scores_for(recipe)
+    for frame in load_frames([open_dataset(scenes, "train", "masks")], recipe)[1]:
+        scores.add(Detector(TorchBackend(network, meta)), frame)
+    recorded = meta.scores["validation"]
+    assert scores.values() == pytest.approx({key: recorded[key] for key in scores.values()}, abs=1e-6)
+
+
+def test_the_story_names_the_teacher(run: Path, foundation: str) -> None:
+    story = json.loads((run / "run.json").read_text())["foundation"]
+    assert story["source"] == foundation
+    assert story["channels"] == [16, 16]
+    assert len(story["key"]) == 64
+
+
+def logged(out: Path, column: str) -> list[float]:
+    with (out / "csv" / "metrics.csv").open() as file:
+        return [float(row[column]) for row in csv.DictReader(file) if row.get(column)]
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(
+    run: Path, scenes: Path, foundation: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dimpoint.training import progress
+
+    class KilledError(Exception):
+        pass
+
+    def kill(self: object, trainer: object, pl_module: object) -> None:
+        if trainer.current_epoch == 1:  # type: ignore[attr-defined]
+            raise KilledError
+
+    monkeypatch.setattr(progress.Report, "on_train_epoch_start", kill, raising=False)
+    with pytest.raises(KilledError):
+        train(taught(foundation), Sources([scenes]), tmp_path / "r", machine=CPU, say=lambda _: None)
+    monkeypatch.undo()
+    train(taught(foundation), Sources([scenes]), tmp_path / "r", machine=CPU, resume=True, say=lambda _: None)
+    whole = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    resumed = torch.load(tmp_path / "r" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    for key, value in whole.items():
+        assert torch.equal(value, resumed[key]), key
+    assert logged(tmp_path / "r", "train/loss_epoch")[-1] == logged(run, "train/loss_epoch")[-1]
+
+
+def test_resuming_with_another_backbone_is_refused(run: Path, scenes: Path, tmp_path: Path) -> None:
+    wider = taught(backbone(tmp_path / "wider", hidden=32))
+    with pytest.raises(ConfigError, match=r"\[16, 16\] channels.*\[32, 32\]"):
+        train(wider, Sources([scenes]), run, machine=CPU, resume=True, say=lambda _: None)
+    other = taught(backbone(tmp_path / "other"), "foundation.magnification=2.0")
+    with pytest.raises(ConfigError, match="changed since the run began"):
+        train(other, Sources([scenes]), run, machine=CPU, resume=True, say=lambda _: None)
+
+
+@pytest.mark.parametrize(
+    "change", ["foundation.cache=false", "foundation.fusion=add", "foundation.randomise=true"]
+)
+def test_every_way_of_teaching_trains(scenes: Path, foundation: str, tmp_path: Path, change: str) -> None:
+    recipe = taught(foundation, change, "epochs=1")
+    train(recipe, Sources([scenes]), tmp_path / "run", machine=CPU, say=lambda _: None)
+    assert (tmp_path / "run" / "checkpoints" / "last.ckpt").is_file()
+    assert (tmp_path / "run" / "features").exists() == ("cache" not in change)
+
+
+def test_what_cannot_be_taught(scenes: Path, foundation: str, tmp_path: Path) -> None:
+    from dimpoint.networks import create
+
+    with pytest.raises(ConfigError, match="dimpoint pretrain"):
+        train(taught("''"), Sources([scenes]), tmp_path / "a", machine=CPU, say=lambda _: None)
+    point = load_recipe("fdep-spire-sirst", [f"foundation.source={foundation}"])
+    with pytest.raises(ConfigError, match="'spire-lite' has no encoder and decoder"):
+        open_teacher(point, create("spire-lite"), tmp_path)
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.fixture(scope="module")
+def study(scenes: Path, foundation: str, tmp_path_factory: pytest.TempPathFactory) -> Study:
+    out = tmp_path_factory.mktemp("study")
+    changes = (*SMALL, "epochs=1", "foundation.taps=2")
+    return Study("unet", foundation, Sources([scenes]), out, seeds=2, changes=changes, machine=CPU)
+
+
+def test_every_arm_is_trained_once_and_compared(study: Study, scenes: Path) -> None:
+    frames = open_truth([scenes], "test")
+    said: list[str] = []
+    rows = run_study(study, ["plain", "random"], frames, said.append)
+    assert [row.arm for row in rows] == ["plain", "random"]
+    assert rows[0].apart is None
+    for row in rows:
+        assert len(row.values["iou"]) == 2
+        assert row.mean["iou"] == pytest.approx(sum(row.values["iou"]) / 2)
+    apart = rows[1].apart
+    assert apart is not None
+    assert apart["iou"].value == pytest.approx(rows[1].mean["iou"] - rows[0].mean["iou"])
+    assert apart["iou"].low <= apart["iou"].value <= apart["iou"].high
+    assert len([line for line in said if line.endswith(": training")]) == 4
+    said.clear()
+    again = run_study(study, ["plain", "random"], frames, said.append)
+    assert not said
+    assert [row.values for row in again] == [row.values for row in rows]
+    assert json.loads(json.dumps(to_record(study, rows, len(frames))))["arms"]["random"]["difference"]
+
+
+def test_another_recipe_in_the_folder_is_refused(study: Study, scenes: Path) -> None:
+    longer = Study(
+        "unet", study.foundation, study.sources, study.out, changes=(*SMALL, "epochs=3"), machine=CPU
+    )
+    with pytest.raises(ConfigError, match="another recipe"):
+        longer.models("plain", lambda _: None)
+
+
+def test_unknown_arms(study: Study) -> None:
+    with pytest.raises(ConfigError, match="no arm 'fdepp'; known: plain, fdep, add, random"):
+        study.models("fdepp", lambda _: None)
