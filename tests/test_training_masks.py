@@ -24,7 +24,7 @@ CPU = Machine(accelerator="cpu", devices=1, precision="32-true")
 SMALL = [
     "network.options={widths: [4, 8, 8]}",
     "view.size=32",
-    "epochs=2",
+    "epochs=3",
     "steps_per_epoch=20",
     "batch=4",
     "validate_every=1",
@@ -54,7 +54,7 @@ def run(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_network_learns_masks_and_is_validated_by_iou(run: Path) -> None:
     with (run / "csv" / "metrics.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row.get("val/iou")]
-    assert len(rows) == 2
+    assert len(rows) == 3
     assert float(rows[-1]["val/iou"]) > 0.5
     assert float(rows[-1]["val/threshold"]) == 0.5
     scores = json.loads((run / "run.json").read_text())["model"]

@@ -88,18 +88,16 @@ class Study:
         """The arm's trained models, one for each seed; raises ConfigError for an unknown arm."""
         if arm not in ARMS:
             raise ConfigError(f"no arm '{arm}'; known: {', '.join(ARMS)}")
-        name, teacher = self.host, []
+        taught = [change for change in self.changes if change.startswith("foundation.")]
+        changes = [change for change in self.changes if change not in taught]
+        name = self.host
         if arm != PLAIN:
             name = f"fdep-{self.host}"
-            shared = self.out / "features"
-            teacher = [
-                f"foundation.source={self.foundation}",
-                f"foundation.cache_folder={shared}",
-                *ARMS[arm],
-            ]
+            changes += [f"foundation.source={self.foundation}", *taught, *ARMS[arm]]
+            changes.append(f"foundation.cache_folder={self.out / 'features'}")
         models = []
         for seed in range(self.seeds):
-            recipe = load_recipe(name, [*self.changes, f"seed={seed}", *teacher])
+            recipe = load_recipe(name, [*changes, f"seed={seed}"])
             folder = self.out / f"{arm}-{seed}"
             models.append(train_once(recipe, self.sources, folder, self.machine, say))
         return models
