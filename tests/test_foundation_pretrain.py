@@ -238,7 +238,9 @@ class TestFolder:
         card = (out / "README.md").read_text()
         assert f"set: 5 frames, sha256 {crops.hashes['set']}" in card
         assert "2111.06377" in card
+        assert str(tmp_path) not in (out / "pretraining.json").read_text()  # no paths of this machine
         assert (out.stat().st_mode & 0o777) == 0o755
+        assert {path.stat().st_mode & 0o777 for path in out.iterdir()} == {0o644}
         assert sorted(path.name for path in tmp_path.iterdir()) == ["encoder", "set"]  # no leftovers
 
     def test_transformers_own_classes_load_it(self, data: Path, tmp_path: Path) -> None:

@@ -30,6 +30,8 @@ def publish(run: PretrainRun, out: Path, story: dict[str, Any]) -> None:
         _write_json(temporary / "pretraining.json", record)
         (temporary / "README.md").write_text(_card(run, out.name, record), encoding="utf-8")
         temporary.chmod(0o755)
+        for file in temporary.iterdir():
+            file.chmod(0o644)
         temporary.rename(out)
     except OSError as error:
         raise DimpointError(f"{out}: cannot be written: {error.strerror or error}") from None
@@ -40,7 +42,8 @@ def publish(run: PretrainRun, out: Path, story: dict[str, Any]) -> None:
 
 def _record(run: PretrainRun, story: dict[str, Any]) -> dict[str, Any]:
     names = ("dimpoint", "torch", "transformers")
-    return story | {
+    kept = {name: value for name, value in story.items() if name != "roots"}  # a machine's paths
+    return kept | {
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "frames": run.crops.counts,
         "crops_seen": run.step * run.settings.batch,
