@@ -1,0 +1,239 @@
+"""SSHD-Net, the single-point supervised high-resolution dynamic network (arXiv 2408.01976).
+
+Known from the paper's abstract: the modules' names and what each is for. Taken from the same group's later
+public code: how many modules there are, in which order, their widths, and what is in each. Our own:
+which convolutions of a dynamic unit are dynamic (all its 3x3), the map at stride 2, and `SshdNetSmall`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from dimpoint.networks.attention import CoordinateAttention
+from dimpoint.networks.base import Network
+from dimpoint.networks.blocks import conv_norm
+from dimpoint.networks.high_resolution import (
+    BranchModule,
+    Fusion,
+    basic_unit,
+    bottleneck_unit,
+    enlarge,
+)
+
+
+class SFCC(nn.Module):
+    """Stepped feature cascade channels: neighbouring branches give to each other, step by step.
+
+    Downward each branch gives to the next coarser one, upward to the next finer one, and what a branch
+    has just received goes on with it. The same layers serve every time.
+    """
+
+    def __init__(self, widths: Sequence[int]) -> None:
+        super().__init__()
+        pairs = list(pairwise(widths))
+        self.to_coarser = nn.ModuleList(
+            conv_norm(fine, coarse, 3, stride=2, relu=False) for fine, coarse in pairs
+        )
+        self.to_finer = nn.ModuleList(enlarge(coarse, fine, 2) for fine, coarse in pairs)
+
+    def downward(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """b2 = relu(b2 + D12 b1), then b3 = relu(b3 + D23 b2), and so on."""
+        given = list(features)
+        for level, step in enumerate(self.to_coarser):
+            given[level + 1] = torch.relu(given[level + 1] + step(given[level]))
+        return given
+
+    def upward(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """b2 = relu(b2 + U32 b3), then b1 = relu(b1 + U21 b2), from the coarsest on."""
+        given = list(features)
+        for level, step in reversed(list(enumerate(self.to_finer))):
+            given[level] = torch.relu(given[level] + step(given[level + 1]))
+        return given
+
+
+class HCEM(nn.Module):
+    """High-resolution cross-feature extraction: after each residual unit the branches exchange by the SFCC.
+
+    Downward after the first unit, upward after the second, and so on in turns; the fusion follows.
+    """
+
+    def __init__(self, widths: Sequence[int], blocks: int) -> None:
+        super().__init__()
+        self.units = nn.ModuleList(
+            nn.ModuleList(basic_unit(width) for width in widths) for _ in range(blocks)
+        )
+        self.sfcc = SFCC(widths)
+        self.fusion = Fusion(widths, len(widths))
+
+    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Maps fine to coarse -> maps of the same shapes."""
+        for number, units in enumerate(self.units):
+            assert isinstance(units, nn.ModuleList)
+            features = [unit(feature) for unit, feature in zip(units, features, strict=True)]
+            features = self.sfcc.upward(features) if number % 2 else self.sfcc.downward(features)
+        fused: list[Tensor] = self.fusion(features)
+        return fused
+
+
+class DCFM(BranchModule):
+    """Dynamic coordinate fusion: each branch begins with a dynamic unit, and the branches are fused.
+
+    Where they are fused into one, coordinate attention follows.
+    """
+
+    def __init__(self, widths: Sequence[int], blocks: int, *, outputs: int | None = None) -> None:
+        super().__init__(widths, blocks, outputs=outputs, dynamic=True)
+        self.attention = CoordinateAttention(widths[0]) if outputs == 1 else nn.Identity()
+
+    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Maps fine to coarse -> the fused maps."""
+        finest, *others = super().forward(features)
+        return [self.attention(finest), *others]
+
+
+class HMRM(nn.Sequential):
+    """High-resolution multilevel residuals: `modules` plain modules on all branches."""
+
+    def __init__(self, widths: Sequence[int], blocks: int, modules: int) -> None:
+        super().__init__(*(BranchModule(widths, blocks) for _ in range(modules)))
+
+
+class ATLDH(nn.Conv2d):
+    """Adaptive target localisation: a 1x1 convolution that regresses the Gaussian response of each target.
+
+    Its other half is decoding (`DecodeRule` of kind `published`): 3x3 maxima above 0.2, heights within
+    0.2 of the highest, and a quarter of a map pixel toward the higher neighbour.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, 1, 1)
+
+
+class Refinement(nn.Module):
+    """Enlarge what the branches found, add it to finer features, and one residual unit. Own design."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.enlarge = enlarge(inputs, outputs, 2)
+        self.unit = basic_unit(outputs)
+
+    def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
+        """(N, inputs, H, W) and (N, outputs, 2H, 2W) -> (N, outputs, 2H, 2W)."""
+        refined: Tensor = self.unit(torch.relu(fine + self.enlarge(coarse)))
+        return refined
+
+
+class SshdNet(Network):
+    """SSHD-Net in its published size: four branches from 1/4 to 1/32, and a response map at 1/4.
+
+    widths: channels of the four branches, fine to coarse. stem: channels before the branches; the
+    bottlenecks widen them to 4 * `stem`. bottlenecks: residual units before the branches, the last one
+    dynamic. blocks: residual units of a branch in each module. modules: plain modules of stage 2, of
+    stage 3 before and after the HCEM, and of stage 4 (the HMRM). stride: 4, or 2, where what the branches
+    found is refined by the stem's features at 1/2.
+
+    28,715,304 parameters, 10.28 G multiply-adds of convolutions at 256x256. The response is regressed: it
+    is near 1 at a target and no sigmoid is due. `receptive_radius` leaves aside the gates' means, over the
+    whole input.
+    """
+
+    channels = 3
+    multiple = 32
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+
+    def __init__(
+        self,
+        widths: Sequence[int] = (32, 64, 128, 256),
+        stem: int = 64,
+        bottlenecks: int = 4,
+        blocks: int = 4,
+        modules: Sequence[int] = (1, 1, 1, 2),
+        stride: int = 4,
+    ) -> None:
+        super().__init__()
+        if len(widths) != 4 or len(modules) != 4:
+            raise ValueError("widths of four branches and four numbers of modules are right")
+        if stride not in (2, 4) or min(blocks, bottlenecks) < 1:
+            raise ValueError("stride 2 or 4, at least one block and one bottleneck are right")
+        self.stride = stride
+        self.receptive_radius = _receptive_radius(bottlenecks, blocks, modules, stride)
+        in_stage2, before_hcem, after_hcem, in_hmrm = modules
+        self.stem = nn.ModuleList(
+            (conv_norm(self.channels, stem, 3, stride=2), conv_norm(stem, stem, 3, stride=2))
+        )
+        self.layer1 = nn.Sequential(
+            *(
+                bottleneck_unit(4 * stem if number else stem, stem, dynamic=number == bottlenecks - 1)
+                for number in range(bottlenecks)
+            )
+        )
+        self.transition2 = nn.ModuleList(
+            conv_norm(4 * stem, widths[level], 3, stride=level + 1) for level in range(2)
+        )
+        self.stage2 = nn.Sequential(*(BranchModule(widths[:2], blocks) for _ in range(in_stage2)))
+        self.transition3 = conv_norm(widths[1], widths[2], 3, stride=2)
+        self.stage3 = nn.Sequential(
+            *(BranchModule(widths[:3], blocks) for _ in range(before_hcem)),
+            HCEM(widths[:3], blocks),
+            *(BranchModule(widths[:3], blocks) for _ in range(after_hcem)),
+            DCFM(widths[:3], blocks),
+        )
+        self.transition4 = conv_norm(widths[2], widths[3], 3, stride=2)
+        self.hmrm = HMRM(widths, blocks, in_hmrm)
+        self.dcfm = DCFM(widths, blocks, outputs=1)
+        self.refinement = Refinement(widths[0], stem) if stride == 2 else None
+        self.atldh = ATLDH(widths[0] if self.refinement is None else stem)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, channels, H, W), H and W multiples of 32 -> (N, 1, H / stride, W / stride)."""
+        fine = self.stem[0](x)
+        x = self.layer1(self.stem[1](fine))
+        features = self.stage2([transition(x) for transition in self.transition2])
+        features = self.stage3([*features, self.transition3(features[-1])])
+        features = self.hmrm([*features, self.transition4(features[-1])])
+        fused = self.dcfm(features)[0]
+        if self.refinement is not None:
+            fused = self.refinement(fused, fine)
+        response: Tensor = self.atldh(fused)
+        return response
+
+
+class SshdNetSmall(SshdNet):
+    """SSHD-Net for two processor cores, with its map at 1/2; the logits need a sigmoid. Own design.
+
+    The published modules in the same order with half the units, thin coarse branches, one input channel,
+    and the map refined to 1/2, at which neighbouring targets stay apart. Options as `SshdNet`.
+    """
+
+    channels = 1
+    activation = "sigmoid"
+    mean = (0.0,)
+    std = (1.0,)
+
+    def __init__(
+        self,
+        widths: Sequence[int] = (32, 48, 64, 96),
+        stem: int = 16,
+        bottlenecks: int = 2,
+        blocks: int = 2,
+        modules: Sequence[int] = (1, 0, 0, 1),
+        stride: int = 2,
+    ) -> None:
+        super().__init__(widths, stem, bottlenecks, blocks, modules, stride)
+        assert self.atldh.bias is not None
+        nn.init.constant_(self.atldh.bias, -4.0)  # targets are rare: start from a response near 0.02
+
+
+def _receptive_radius(bottlenecks: int, blocks: int, modules: Sequence[int], stride: int) -> int:
+    """How far from an input pixel its response can reach, input pixels: along the coarsest branches."""
+    in_stage2, before_hcem, after_hcem, in_hmrm = modules
+    radius = 4 * bottlenecks + 2 * blocks * 8 * in_stage2  # 3x3 convolutions times the step between pixels
+    radius += 2 * blocks * (16 * (before_hcem + after_hcem + 2) + 32 * (in_hmrm + 1))
+    radius += 1 + 2 + 4 + 8 + 16  # the convolutions that halve
+    radius += 31 + 16  # enlargement; detours from the coarsest branch to the finest and back
+    return radius + (4 if stride == 2 else 0)  # the refinement
