@@ -19,6 +19,7 @@ from dimpoint.networks.complexity import count_macs, count_parameters
 from dimpoint.networks.mlclnet import MLCLNet
 from dimpoint.networks.spire import Spire
 from dimpoint.networks.spire_lite import SpireLite
+from dimpoint.networks.sshdnet import SshdNet, SshdNetSmall
 from dimpoint.networks.unet import UNet
 
 __all__ = ["NETWORKS", "Network", "NetworkRow", "create", "describe", "names"]
@@ -26,6 +27,8 @@ __all__ = ["NETWORKS", "Network", "NetworkRow", "create", "describe", "names"]
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "spire": Spire,
     "spire-lite": SpireLite,
+    "sshdnet": SshdNet,
+    "sshdnet-small": SshdNetSmall,
     "acm": ACM,
     "alcnet": ALCNet,
     "mlclnet": MLCLNet,
