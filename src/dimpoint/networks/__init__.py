@@ -16,10 +16,14 @@ from dimpoint.networks.alclnet import ALCLNet
 from dimpoint.networks.alcnet import ALCNet
 from dimpoint.networks.base import Network
 from dimpoint.networks.complexity import count_macs, count_parameters
+from dimpoint.networks.dnanet import DNANet
+from dimpoint.networks.gglnet import GGLNet
 from dimpoint.networks.mlclnet import MLCLNet
+from dimpoint.networks.msdanet import MSDANet
 from dimpoint.networks.spire import Spire
 from dimpoint.networks.spire_lite import SpireLite
 from dimpoint.networks.sshdnet import SshdNet, SshdNetSmall
+from dimpoint.networks.uiunet import UIUNet
 from dimpoint.networks.unet import UNet
 
 __all__ = ["NETWORKS", "Network", "NetworkRow", "create", "describe", "names"]
@@ -33,6 +37,10 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "alcnet": ALCNet,
     "mlclnet": MLCLNet,
     "alclnet": ALCLNet,
+    "dnanet": DNANet,
+    "gglnet": GGLNet,
+    "uiunet": UIUNet,
+    "msdanet": MSDANet,
     "unet": UNet,
 }
 

@@ -14,18 +14,27 @@ from torch import Tensor, nn
 HOST_WIDTHS = (16, 32, 64, 128, 256)  # channels at 1, 1/2, 1/4, 1/8, 1/16 of most hosts
 
 
-def conv(inputs: int, outputs: int, kernel: int, *, stride: int = 1, dilation: int = 1) -> nn.Conv2d:
-    """Convolution with bias, zero padding that keeps the size at stride 1."""
+def conv(
+    inputs: int, outputs: int, kernel: int, *, stride: int = 1, dilation: int = 1, bias: bool = True
+) -> nn.Conv2d:
+    """Convolution with zero padding that keeps the size at stride 1."""
     around = dilation * (kernel // 2)
-    return nn.Conv2d(inputs, outputs, kernel, stride, around, dilation)
+    return nn.Conv2d(inputs, outputs, kernel, stride, around, dilation, bias=bias)
 
 
 def conv_bn(
-    inputs: int, outputs: int, kernel: int, *, stride: int = 1, dilation: int = 1, relu: bool = True
+    inputs: int,
+    outputs: int,
+    kernel: int,
+    *,
+    stride: int = 1,
+    dilation: int = 1,
+    bias: bool = True,
+    relu: bool = True,
 ) -> nn.Sequential:
-    """As `blocks.conv_norm`, but the convolution has a bias, as in the hosts' public code."""
+    """As `blocks.conv_norm`, but with a bias before the norm, as most of the hosts' public code has."""
     layers: list[nn.Module] = [
-        conv(inputs, outputs, kernel, stride=stride, dilation=dilation),
+        conv(inputs, outputs, kernel, stride=stride, dilation=dilation, bias=bias),
         nn.BatchNorm2d(outputs),
     ]
     if relu:
@@ -71,17 +80,15 @@ def _enlarge_along(x: Tensor, axis: int, factor: int) -> Tensor:
     length = x.shape[axis]
     to_next = torch.cat((x.narrow(axis, 1, length - 1), x.narrow(axis, length - 1, 1)), dim=axis) - x
     to_previous = torch.cat((x.narrow(axis, 0, 1), x.narrow(axis, 0, length - 1)), dim=axis) - x
+    # Output pixel factor * index + phase lies `ahead` of input pixel index, by less than a pixel.
     index = torch.arange(length, dtype=torch.float32, device=x.device)
-    phases = []
-    for phase in range(factor):  # output pixels factor * index + phase, less than a pixel from index
-        ahead = (phase * (length - 1) - index * (factor - 1)) / (factor * length - 1)
-        ahead = ahead.to(x.dtype).view((-1, 1) if axis == 2 else (-1,))
-        y = x
-        if phase > 0:  # else never ahead
-            y = y + ahead.clamp(min=0) * to_next
-        if phase < factor - 1:  # else never behind
-            y = y - ahead.clamp(max=0) * to_previous
-        phases.append(y)
+    phase = torch.arange(factor, dtype=torch.float32, device=x.device)[:, None]
+    ahead = ((length - 1) * phase - (factor - 1) * index) / (factor * length - 1)
+    ahead = ahead.to(x.dtype).unsqueeze(-1) if axis == 2 else ahead.to(x.dtype)
+    forth, back = ahead.clamp(min=0).unbind(), ahead.clamp(max=0).unbind()
+    phases = [x - back[0] * to_previous]  # never ahead
+    phases += [x + forth[i] * to_next - back[i] * to_previous for i in range(1, factor - 1)]
+    phases.append(x + forth[-1] * to_next)  # never behind
     return torch.stack(phases, dim=axis + 1).flatten(axis, axis + 1)
 
 
