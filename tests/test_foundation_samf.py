@@ -167,7 +167,7 @@ class TinyHost(HostNetwork):
         self.stem = conv_norm(1, 4, 3, stride=2)
         self.deep = conv_norm(4, 8, 3, stride=2)
         self.mix = conv_norm(12, 4, 3)
-        self.heads = nn.ModuleList([nn.Conv2d(4, 1, 1), nn.Conv2d(8, 1, 1)])
+        self.outputs = nn.ModuleList([nn.Conv2d(4, 1, 1), nn.Conv2d(8, 1, 1)])
         self.encoded = 0
 
     def encode(self, x: Tensor) -> list[Tensor]:
@@ -179,8 +179,8 @@ class TinyHost(HostNetwork):
         first, last = features
         mixed = self.mix(torch.cat((first, F.interpolate(last, scale_factor=2)), 1))
         return [
-            F.interpolate(self.heads[0](mixed), scale_factor=2),
-            F.interpolate(self.heads[1](last), scale_factor=4),
+            F.interpolate(self.outputs[0](mixed), scale_factor=2),
+            F.interpolate(self.outputs[1](last), scale_factor=4),
         ]
 
 
