@@ -6,10 +6,10 @@ import sys
 
 import typer
 
-from dimpoint.cli import ablate, data, demo, detect, evaluate, export, models, pretrain, train
+from dimpoint.cli import ablate, benchmark, data, demo, detect, evaluate, export, models, pretrain, train
 from dimpoint.errors import DimpointError
 
-_GROUPS = (detect, evaluate, train, ablate, pretrain, export, models, data, demo)
+_GROUPS = (detect, evaluate, train, benchmark, ablate, pretrain, export, models, data, demo)
 
 
 def build_app() -> typer.Typer:

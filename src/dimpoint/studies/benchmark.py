@@ -1,0 +1,222 @@
+"""Several recipes on the same data: trained under one budget, judged on the same frames, in one table."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from dimpoint.atomic import write_text
+from dimpoint.backends.checkpoint import load_model
+from dimpoint.detector import Detector
+from dimpoint.errors import ConfigError
+from dimpoint.evaluation.held_out import held_out_frames
+from dimpoint.evaluation.operating import apply_point, choose_threshold
+from dimpoint.evaluation.predictions import ModelPredictor
+from dimpoint.evaluation.run import evaluate
+from dimpoint.evaluation.subject import Subject
+from dimpoint.evaluation.summary import measured, numbers_of, without_nan
+from dimpoint.evaluation.truth import TruthFrame
+from dimpoint.networks.complexity import count_macs
+from dimpoint.studies.budget import Budget, within
+from dimpoint.studies.runs import train_once
+from dimpoint.training.fit import Machine, Sources
+from dimpoint.training.labels import labels_of
+from dimpoint.training.recipe import Recipe, load_recipe
+
+PROTOCOL = "spire"
+_TIMED_FRAMES, _TIMED_ROUNDS = 8, 5
+_CLOCK = "seconds.json"  # in a run's folder: how long it has been trained
+
+
+@dataclass(frozen=True)
+class Row:
+    """One recipe's line.
+
+    labels: what was learnt, `points` or `masks`. threshold: that of the best F1 on the frames that the run
+    held out. f1_interval: 95 %, bootstrap over frames. fa: false objects per pixel. distance: mean
+    localisation error, pixels. macs: of one frame of the first evaluated frame's size. ms: array to
+    targets in ONNX Runtime, median. minutes: of training. NaN where nothing was found.
+    """
+
+    recipe: str
+    network: str
+    labels: str
+    epochs: int
+    threshold: float
+    precision: float
+    recall: float
+    f1: float
+    f1_interval: tuple[float, float]
+    fa: float
+    distance: float
+    parameters: int
+    macs: int
+    ms: float
+    minutes: float
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Which recipes, on what data, into which folder; changes: of all recipes alike."""
+
+    recipes: tuple[str, ...]
+    sources: Sources
+    out: Path
+    changes: tuple[str, ...] = ()
+    budget: Budget = field(default_factory=Budget)
+    machine: Machine = field(default_factory=Machine)
+
+    def load(self) -> dict[str, Recipe]:
+        """The recipes by the names of their folders; raises ConfigError for two of one name."""
+        loaded: dict[str, Recipe] = {}
+        for given in self.recipes:
+            name = Path(given).stem
+            if name in loaded:
+                raise ConfigError(f"two recipes are called '{name}'; each needs a folder of its own")
+            loaded[name] = load_recipe(given, self.changes)
+        return loaded
+
+    def check(self, frames: Sequence[TruthFrame]) -> None:
+        """Look for what would stop or spoil a recipe, before hours are spent on the others.
+
+        Raises ConfigError where frames that are evaluated would be trained on, DataError where the data
+        lack the labels that a recipe needs.
+        """
+        evaluated = {frame.path.resolve() for frame in frames}
+        for labels in {labels_of(recipe) for recipe in self.load().values()}:
+            samples = [sample for part in self.sources.open(labels) for sample in part]
+            both = sum(sample.frame_path.resolve() in evaluated for sample in samples)
+            if both:
+                raise ConfigError(
+                    f"{both} of {len(frames)} frames would be trained on and evaluated; "
+                    "name two splits that differ with --split and --train-split"
+                )
+            for sample in samples:
+                sample.read_points()
+
+
+def run_benchmark(
+    benchmark: Benchmark, frames: Sequence[TruthFrame], say: Callable[[str], None]
+) -> list[Row]:
+    """Train what is not trained yet, recipe by recipe, and evaluate all on `frames`.
+
+    Raises before any training what `Benchmark.check` raises.
+    """
+    benchmark.check(frames)
+    rows = []
+    for name, recipe in benchmark.load().items():
+        out = benchmark.out / name
+        planned = _planned(recipe, out, benchmark, say)
+        with _clock(out):
+            train_once(planned, benchmark.sources, out, benchmark.machine, say)
+        say(f"{name}: evaluating")
+        rows.append(score(out, frames, benchmark.machine.threads))
+    return rows
+
+
+def score(run: Path, frames: Sequence[TruthFrame], threads: int | None = None) -> Row:
+    """The line of a finished run on `frames`, at the threshold of the best F1 on its held-out frames."""
+    recipe = load_recipe(str(run / "recipe.yaml"))
+    predictor = ModelPredictor(run, threads=threads)
+    held = Subject(predictor, held_out_frames(run))
+    words = f"the frames held out by {run.name}"
+    apply_point(held, choose_threshold(held, "f1", 0.0, chosen_on=words, evaluated=frames))
+    result = evaluate(predictor, frames, (PROTOCOL,)).pooled
+    total = result.total(PROTOCOL)
+    f1 = next(number for number in numbers_of(PROTOCOL) if number.key == "f1")
+    interval = measured(result.counts(PROTOCOL), f1)
+    network, meta = load_model(run / "model.safetensors")
+    height, width = (_round_up(side * meta.input_scale, meta.multiple) for side in frames[0].shape())
+    assert predictor.threshold is not None
+    return Row(
+        recipe=run.name,
+        network=meta.network,
+        labels="masks" if recipe.target.kind == "mask" else "points",
+        epochs=recipe.epochs,
+        threshold=predictor.threshold,
+        precision=total.precision,
+        recall=total.recall,
+        f1=total.f1,
+        f1_interval=(interval.low, interval.high),
+        fa=total.fa_objects,
+        distance=total.distance_mean,
+        parameters=meta.parameters or 0,
+        macs=count_macs(network, height, width),
+        ms=_milliseconds(run / "model.onnx", frames, threads),
+        minutes=_seconds(run) / 60,
+    )
+
+
+def to_record(benchmark: Benchmark, rows: Sequence[Row], frames: Sequence[TruthFrame]) -> dict[str, Any]:
+    """For JSON; what is not defined is null."""
+    height, width = frames[0].shape()
+    record: dict[str, Any] = without_nan(
+        {
+            "data": [str(root) for root in benchmark.sources.roots],
+            "frames": len(frames),
+            "frame_size": [height, width],
+            "protocol": PROTOCOL,
+            "threshold": "of the best F1 on the frames that each run held out",
+            "budget": str(benchmark.budget),
+            "changes": list(benchmark.changes),
+            "threads": benchmark.machine.threads,
+            "rows": [asdict(row) for row in rows],
+        }
+    )
+    return record
+
+
+def _planned(recipe: Recipe, out: Path, benchmark: Benchmark, say: Callable[[str], None]) -> Recipe:
+    """The recipe within the budget; a run that has begun keeps the epochs that were planned for it."""
+    begun = out / "recipe.yaml"
+    if benchmark.budget.minutes is not None and begun.is_file():
+        known = load_recipe(str(begun))
+        return recipe.model_copy(update={"epochs": known.epochs, "validate_every": known.validate_every})
+    return within(
+        recipe,
+        benchmark.budget,
+        benchmark.sources,
+        benchmark.machine,
+        lambda line: say(f"{out.name}: {line}"),
+    )
+
+
+@contextmanager
+def _clock(out: Path) -> Iterator[None]:
+    """Adds the time that the block takes to that of the run, if the block trains, however it ends."""
+    trained = (out / "model.onnx").is_file()
+    started = time.monotonic()
+    try:
+        yield
+    finally:
+        if not trained and out.is_dir():
+            seconds = time.monotonic() - started + (_seconds(out) if (out / _CLOCK).is_file() else 0.0)
+            write_text(out / _CLOCK, json.dumps({"training_seconds": round(seconds, 1)}))
+
+
+def _seconds(out: Path) -> float:
+    file = out / _CLOCK
+    return float(json.loads(file.read_text("utf-8"))["training_seconds"]) if file.is_file() else float("nan")
+
+
+def _milliseconds(model: Path, frames: Sequence[TruthFrame], threads: int | None) -> float:
+    detector = Detector(model, threads=threads)
+    arrays = [pixels for frame in frames[:_TIMED_FRAMES] if (pixels := frame.read_pixels()) is not None]
+    times = []
+    for number in range(_TIMED_ROUNDS + 1):
+        for pixels in arrays:
+            started = time.perf_counter()
+            detector(pixels)
+            if number:  # the first round warms up
+                times.append(1e3 * (time.perf_counter() - started))
+    return median(times)
+
+
+def _round_up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple

@@ -1,0 +1,267 @@
+"""`dimpoint benchmark`: one table of several recipes, resumable, within a budget, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner, Result
+
+from dimpoint.cli import build_app
+from dimpoint.data.synthetic import SceneConfig, write_dataset
+from dimpoint.errors import ConfigError, DataError, DimpointError, MissingExtraError
+from dimpoint.networks import create
+from dimpoint.networks.complexity import count_macs, count_parameters
+from dimpoint.studies import benchmark as module
+from dimpoint.studies import budget as budget_module
+from dimpoint.studies.benchmark import Benchmark
+from dimpoint.studies.benchmark_table import COLUMNS, cells, markdown
+from dimpoint.studies.budget import Budget, Costs, fitting_epochs, measure, within
+from dimpoint.training.fit import Machine, Sources
+from dimpoint.training.recipe import load_recipe
+
+SIZE = 48
+CPU = Machine(accelerator="cpu", devices=1, precision="32-true", threads=1)
+SHORT = {
+    "view": {"size": 32},
+    "batch": 2,
+    "steps_per_epoch": 2,
+    "epochs": 1,
+    "validate_every": 1,
+    "validation": 0.3,
+    "weights": {},
+}
+POINTS = {"base": "spire-sirst", "network": {"options": {"widths": [4, 8], "depths": [1, 1]}}, **SHORT}
+MASKS = {"base": "unet", "network": {"options": {"widths": [4, 8]}}, **SHORT}
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten frames of 48x48, four of them the test split, with masks and points."""
+    root = tmp_path_factory.mktemp("data") / "SCENES"
+    write_dataset(root, SceneConfig(height=SIZE, width=SIZE), 10, test_fraction=0.4)
+    return root
+
+
+@pytest.fixture(scope="module")
+def recipes(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """A recipe on points and one on masks, as files."""
+    folder = tmp_path_factory.mktemp("recipes")
+    files = []
+    for name, content in (("on-points", POINTS), ("on-masks", MASKS)):
+        files.append(folder / f"{name}.yaml")
+        files[-1].write_text(yaml.safe_dump(content))
+    return str(files[0]), str(files[1])
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(build_app(), ["benchmark", *map(str, arguments), "--threads", "1"])
+
+
+Done = tuple[Path, dict[str, Any], str]
+
+
+@pytest.fixture(scope="module")
+def done(scenes: Path, recipes: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Done:
+    """The folder of a finished benchmark, its record, and what it printed."""
+    out = tmp_path_factory.mktemp("benchmark") / "out"
+    result = run(*recipes, "--data", scenes, "--out", out)
+    assert result.exit_code == 0, result.output
+    return out, json.loads((out / "benchmark.json").read_text()), result.output
+
+
+class TestTable:
+    def test_a_row_for_each_recipe_in_order(self, done: Done) -> None:
+        rows = done[1]["rows"]
+        assert [(row["recipe"], row["network"], row["labels"]) for row in rows] == [
+            ("on-points", "spire-lite", "points"),
+            ("on-masks", "unet", "masks"),
+        ]
+
+    def test_costs_are_those_of_the_networks(self, done: Done) -> None:
+        for row, options in zip(done[1]["rows"], (POINTS, MASKS), strict=True):
+            network = create(row["network"], **options["network"]["options"])  # type: ignore[index]
+            assert row["parameters"] == count_parameters(network)
+            assert row["macs"] == count_macs(network, SIZE, SIZE)
+            assert row["ms"] > 0
+            assert row["minutes"] > 0
+
+    def test_says_what_was_done(self, done: Done, scenes: Path) -> None:
+        record = done[1]
+        assert record["data"] == [str(scenes)]
+        assert (record["split"], record["frames"], record["frame_size"]) == ("test", 4, [SIZE, SIZE])
+        assert (record["protocol"], record["threads"]) == ("spire", 1)
+
+    def test_markdown_holds_the_same_rows(self, done: Done) -> None:
+        out, record, printed = done
+        text = (out / "benchmark.md").read_text()
+        for row in record["rows"]:
+            assert "| " + " | ".join(cells(row)) + " |" in text
+            assert row["recipe"] in printed
+        assert "threshold of the best F1 on the frames that each run held out" in text
+
+    def test_what_is_not_defined_is_a_dash(self) -> None:
+        row = {
+            "recipe": "r", "labels": "points", "precision": None, "recall": 0.0, "f1": 0.5,
+            "f1_interval": [None, None], "fa": 0.0, "distance": None, "parameters": 1234, "macs": 5e8,
+            "ms": 1.25, "minutes": None,
+        }  # fmt: skip
+        assert dict(zip(COLUMNS, cells(row), strict=True)) == {
+            "recipe": "r", "labels": "points", "precision": "-", "recall": "0.000", "F1": "0.500",
+            "95 %": "-", "Fa, objects/pixel": "0.0e+00", "error, px": "-", "parameters": "1,234",
+            "GMACs": "0.50", "CPU ms": "1.2", "training, min": "-",
+        }  # fmt: skip
+        record = {
+            "data": ["A", "B"], "split": "test", "frames": 3, "frame_size": [8, 9], "protocol": "spire",
+            "budget": "2 epochs", "changes": ["batch=4"], "threads": None, "threshold": "t", "rows": [row],
+        }  # fmt: skip
+        text = markdown(record)
+        assert text.startswith(
+            "A, B, split test: 3 frames, protocol spire, trained for 2 epochs. `--set batch=4`"
+        )
+        assert "one 8x9 frame" in text
+        assert "all cores" in text
+
+
+class TestGoingOn:
+    def test_finished_runs_are_not_trained_again(
+        self, done: Done, scenes: Path, recipes: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def train_again(*arguments: object, **options: object) -> None:
+            raise AssertionError("trained again")
+
+        monkeypatch.setattr("dimpoint.studies.runs.fit", train_again)
+        out, before, _ = done
+        again = run(*recipes, "--data", scenes, "--out", out)
+        assert again.exit_code == 0, again.output
+        after = json.loads((out / "benchmark.json").read_text())
+        for record in (before, after):
+            for row in record["rows"]:
+                row.pop("ms")
+        assert after == before
+
+    def test_another_recipe_in_its_place_is_refused(
+        self, done: Done, scenes: Path, recipes: tuple[str, str]
+    ) -> None:
+        result = run(*recipes, "--data", scenes, "--out", done[0], "--epochs", "3")
+        assert_refused(result, ConfigError, "holds a run of another recipe")
+
+    def test_a_begun_run_keeps_the_epochs_planned_for_it(self, tmp_path: Path, scenes: Path) -> None:
+        """A second measurement would come to other epochs, and the run would be another one."""
+        recipe = load_recipe("spire-sirst")
+        planned = recipe.model_copy(update={"epochs": 17, "validate_every": 1})
+        (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(planned.model_dump(mode="json")))
+        study = Benchmark(("spire-sirst",), Sources([scenes]), tmp_path.parent, (), Budget(minutes=5))
+        assert module._planned(recipe, tmp_path, study, lambda _: None) == planned
+
+    def test_training_time_adds_up(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        clock = iter([0.0, 30.0, 100.0, 112.5])
+        monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
+        with pytest.raises(KeyboardInterrupt), module._clock(tmp_path):
+            raise KeyboardInterrupt
+        with module._clock(tmp_path):
+            pass
+        (tmp_path / "model.onnx").touch()
+        monkeypatch.setattr(module.time, "monotonic", lambda: 1e9)
+        with module._clock(tmp_path):  # finished before: nothing is trained
+            pass
+        assert module._seconds(tmp_path) == 42.5
+
+
+class TestBudget:
+    # (seconds, steps_per_epoch, validate_every, epochs) at 0.5 s a step and 0.1 s a frame; 100 frames, of
+    # which 20 are held out, in batches of 8
+    @pytest.mark.parametrize(
+        ("seconds", "steps", "every", "epochs"),
+        [
+            (110, 18, 1, 10),  # 18 * 0.5 + 20 * 0.1 = 11 s an epoch
+            (109, 18, 1, 9),
+            (110, None, 1, 15),  # 10 steps: 7 s
+            (95, 18, 4, 8),  # 9.5 s with a quarter of a validation: 10, of which 8 end with one
+            (30, 18, 4, 3),  # fewer than to the first validation
+            (1, 18, 1, 1),  # never none
+        ],
+    )
+    def test_fitting_epochs(self, seconds: float, steps: int | None, every: int, epochs: int) -> None:
+        values = {"steps_per_epoch": steps, "validate_every": every, "validation": 0.2, "batch": 8}
+        recipe = load_recipe("spire-sirst").model_copy(update=values)
+        frames: Any = [range(60), range(40)]
+        assert fitting_epochs(recipe, frames, Costs(0.5, 0.1), seconds) == epochs
+
+    # (epochs asked for, validate_every of the recipe, of the result): the last epoch is validated
+    @pytest.mark.parametrize(
+        ("epochs", "every", "expected"), [(20, 10, 10), (12, 10, 6), (7, 10, 7), (11, 3, 1)]
+    )
+    def test_epochs_end_with_a_validation(self, scenes: Path, epochs: int, every: int, expected: int) -> None:
+        recipe = load_recipe("spire-sirst", [f"validate_every={every}"])
+        planned = within(recipe, Budget(epochs=epochs), Sources([scenes]), CPU, lambda _: None)
+        assert (planned.epochs, planned.validate_every) == (epochs, expected)
+
+    def test_no_budget_leaves_the_recipe(self, scenes: Path) -> None:
+        recipe = load_recipe("spire-sirst")
+        assert within(recipe, Budget(), Sources([scenes]), CPU, lambda _: None) is recipe
+
+    def test_minutes_become_epochs(self, scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(budget_module, "measure", lambda *_: Costs(0.5, 0.0))
+        recipe = load_recipe("spire-sirst", ["steps_per_epoch=12", "validate_every=5"])
+        said: list[str] = []
+        planned = within(recipe, Budget(minutes=2), Sources([scenes]), CPU, said.append)
+        assert (planned.epochs, planned.validate_every) == (20, 5)
+        assert said[-1] == "20 epochs fit into 2 minutes (0.50 s a step)"
+
+    def test_measures_a_real_run_and_leaves_nothing(
+        self, scenes: Path, recipes: tuple[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+        costs = measure(load_recipe(recipes[0]), Sources([scenes]), CPU)
+        assert 0 < costs.step < 5
+        assert 0 < costs.frame < 5
+        assert list(tmp_path.iterdir()) == []
+
+
+def assert_refused(result: Result, error: type[DimpointError], message: str) -> None:
+    assert isinstance(result.exception, error), result.output
+    assert message in str(result.exception)
+
+
+class TestRefused:
+    # (recipes, further arguments, what the message says)
+    @pytest.mark.parametrize(
+        ("names", "more", "message"),
+        [
+            (["spire-sirst", "spire-sirst"], [], "two recipes are called 'spire-sirst'"),
+            (["spire-sirts"], [], "did you mean 'spire-sirst'"),
+            (["spire-sirst"], ["--set", "epoch=1"], "did you mean 'epochs'"),
+            (["spire-sirst"], ["--epochs", "1", "--minutes", "1"], "give one of them"),
+            (["spire-sirst"], ["--train-split", "test"], "4 of 4 frames would be trained on and evaluated"),
+        ],
+    )
+    def test_before_anything_is_trained(
+        self, scenes: Path, tmp_path: Path, names: Sequence[str], more: Sequence[str], message: str
+    ) -> None:
+        result = run(*names, "--data", scenes, "--out", tmp_path / "out", *more)
+        assert_refused(result, ConfigError, message)
+        assert not (tmp_path / "out").exists()
+
+    def test_a_recipe_without_its_labels(
+        self, scenes: Path, recipes: tuple[str, str], tmp_path: Path
+    ) -> None:
+        """Masks lack: nothing is trained, not even the recipe that would do with points."""
+        bare = tmp_path / "BARE"
+        bare.mkdir()
+        for name in ("images", "img_idx", "points.json"):
+            (bare / name).symlink_to(scenes / name)
+        result = run(*recipes, "--data", bare, "--out", tmp_path / "out")
+        assert_refused(result, DataError, "have no mask")
+        assert not (tmp_path / "out").exists()
+
+    def test_without_the_training_packages(
+        self, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("dimpoint.cli.train.find_spec", lambda package: None)
+        result = run("spire-sirst", "--data", scenes, "--out", tmp_path / "out")
+        assert_refused(result, MissingExtraError, "pip install 'dimpoint[train]'")
