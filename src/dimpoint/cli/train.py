@@ -121,3 +121,4 @@ def recipes() -> None:
         recipe = load_recipe(name)
         table.add_row(name, recipe.network.name, recipe.description)
     Console().print(table)
+    typer.echo("A recipe on masks as fdep-NAME is taught by a frozen foundation model (--foundation).")
