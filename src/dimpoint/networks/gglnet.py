@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from dimpoint.networks.blocks import SqueezeExcite
 from dimpoint.networks.host import HostNetwork
 from dimpoint.networks.host_blocks import (
     HOST_WIDTHS,
     ChannelGate,
+    LinearSqueezeExcite,
     LocalContrast,
     PositionGate,
     ResidualDown,
@@ -32,8 +32,8 @@ class GGLNet(HostNetwork):
     """A residual encoder that sees the frame's gradient magnitude at each scale, with two-way gated fusion.
 
     "Gradient-guided learning network for infrared small target detection", after the authors' public code.
-    8,978,877 parameters and 9.63 G multiply-adds of convolutions at 256x256 with one input channel (beside
-    0.2 M in the squeeze-excites). The authors' later framework trains it at half its usual learning rate.
+    8,978,877 parameters and 9.63 G multiply-adds of convolutions at 256x256 with one input channel. The
+    authors' later framework trains it at half its usual learning rate.
 
     channels: of the input; the public code has three. As there, the gradient takes pixels outside the frame
     for 0, which draws an edge along a border that is not. Other than there, a gradient with respect to the
@@ -100,7 +100,7 @@ class SqueezedPair(nn.Module):
         self.first = conv_bn(inputs, outputs, 3)
         self.second = conv_bn(outputs, outputs, 3, relu=relu)
         he_initialise(self)
-        self.weighting = SqueezeExcite(outputs)
+        self.weighting = LinearSqueezeExcite(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs, H, W) -> (N, outputs, H, W)."""

@@ -1,7 +1,8 @@
 """What the host networks share: convolutions with bias, residual units, gates, resizing, initialisation.
 
-The units of MLCL-Net, ALCL-Net, GGL-Net and MSDA-Net follow their authors' public code. Modules are
-registered in that code's order, so that parameters can be matched by position.
+The units of MLCL-Net, ALCL-Net, GGL-Net and MSDA-Net follow their authors' public code. In all hosts
+modules are registered in the order of the public code where it is known, so that weights can be matched by
+position.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
+
+from dimpoint.networks.blocks import SqueezeExcite
 
 HOST_WIDTHS = (16, 32, 64, 128, 256)  # channels at 1, 1/2, 1/4, 1/8, 1/16 of most hosts
 
@@ -146,6 +149,23 @@ class LocalContrast(nn.Sequential):
             nn.ReLU(inplace=True),
         )
         he_initialise(self)
+
+
+class LinearSqueezeExcite(SqueezeExcite):
+    """The same as its base, of linear layers as in public code: the field does not count them as MACs."""
+
+    def __init__(self, channels: int, reduction: int = 4) -> None:
+        super().__init__(channels, reduction)
+        hidden = channels // reduction
+        self.gate = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(channels, hidden, bias=False),
+            nn.ReLU(inplace=True),
+            nn.Linear(hidden, channels, bias=False),
+            nn.Sigmoid(),
+            nn.Unflatten(1, (channels, 1, 1)),
+        )
 
 
 class ChannelGate(nn.Module):

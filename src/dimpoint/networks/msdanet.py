@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from dimpoint.networks.blocks import SqueezeExcite
 from dimpoint.networks.host import HostNetwork
 from dimpoint.networks.host_blocks import (
+    LinearSqueezeExcite,
     PositionGate,
     ResidualDown,
     ResidualUnit,
@@ -35,7 +35,7 @@ class MSDANet(HostNetwork):
 
     "Multi-scale direction-aware network for infrared small target detection", after the authors' public
     code, from which the paper's figures differ in places. 4,795,343 parameters and 21.01 G multiply-adds of
-    convolutions at 256x256 with one input channel (beside 0.03 M in the squeeze-excites).
+    convolutions at 256x256 with one input channel.
 
     channels: of the input, at most 10; the public code has three. The three bands of each take their place
     among the 32 channels at 1/2. Left out are layers that the public code builds but never uses (14,048
@@ -162,7 +162,7 @@ class DirectionAwareUnit(nn.Module):
         self.relations = LocalRelations(channels, _UNIT_BRANCHES)
         self.last = conv_bn(channels, channels, 3, bias=False)
         self.directions = DirectionGates(channels)
-        self.weighting = SqueezeExcite(channels)
+        self.weighting = LinearSqueezeExcite(channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, channels, H, W) -> the same shape."""
