@@ -15,6 +15,7 @@ from torch.nn import functional as F  # noqa: N812
 from dimpoint.errors import ConfigError
 from dimpoint.networks import create
 from dimpoint.networks.alclnet import GatedAddition
+from dimpoint.networks.blocks import SqueezeExcite
 from dimpoint.networks.complexity import count_macs, count_parameters
 from dimpoint.networks.dnanet import DNANet, halve
 from dimpoint.networks.gglnet import GGLNet, TwoWayFusion, gradient_magnitude
@@ -180,6 +181,26 @@ def test_deep_supervision_in_training_and_in_use_alike(host: Callable[[str], Hos
         assert len(network.train().decode(features)) == count == len(network.heads())
     finally:
         network.eval()
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("mlclnet", {}), ("mlclnet", {"depth": 1}), ("alclnet", {}), ("gglnet", {})]
+)
+def test_receptive_radius(name: str, options: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """No logit depends on input farther away, what looks at the whole input left aside."""
+    monkeypatch.setattr(SqueezeExcite, "forward", lambda self, x: x)
+    monkeypatch.setattr(ChannelGate, "forward", lambda self, x: 1)
+    network = create(name, **options).eval().double()  # in float32 the ends of long paths vanish
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.weight.data.abs_().div_(layer.weight[0].sum())  # no path is lost in a ReLU
+    unit, radius = network.multiple, network.receptive_radius
+    first = (radius // unit + 2) * unit
+    x = noise(1, 1, 2 * first, unit).double().abs().requires_grad_()
+    (seen,) = torch.autograd.grad(network(x)[:, :, first : first + unit].sum(), x)
+    rows = seen.sum((0, 1, 3)).nonzero()
+    reached = max(first - int(rows.min()), int(rows.max()) - (first + unit - 1))
+    assert reached <= radius <= 1.1 * reached + unit
 
 
 class TestMLCLNet:

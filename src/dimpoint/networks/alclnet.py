@@ -35,7 +35,7 @@ class ALCLNet(HostNetwork):
     multiple = 16
     deepest_channels = HOST_WIDTHS[-1]
     deepest_stride = 16
-    receptive_radius = 223
+    receptive_radius = 224
 
     def __init__(self, channels: int = 1) -> None:
         super().__init__(channels)

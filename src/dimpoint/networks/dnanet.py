@@ -39,7 +39,7 @@ class DNANet(HostNetwork):
     multiple = 16
     deepest_channels = HOST_WIDTHS[-1]
     deepest_stride = 16
-    receptive_radius = 336  # the gates' means and maxima, over the whole input, left aside
+    receptive_radius = 488  # the gates' means and maxima, over the whole input, left aside
 
     def __init__(self, channels: int = 1) -> None:
         super().__init__(channels)

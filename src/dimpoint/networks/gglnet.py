@@ -43,7 +43,7 @@ class GGLNet(HostNetwork):
     multiple = 16
     deepest_channels = HOST_WIDTHS[-1]
     deepest_stride = 16
-    receptive_radius = 283  # the gates' means and maxima, over the whole input, left aside
+    receptive_radius = 288  # the gates' means and maxima, over the whole input, left aside
 
     def __init__(self, channels: int = 1) -> None:
         super().__init__(channels)

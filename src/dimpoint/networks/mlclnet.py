@@ -37,12 +37,12 @@ class MLCLNet(HostNetwork):
     multiple = 4
     deepest_channels = _WIDTHS[-1]
     deepest_stride = 4
-    receptive_radius = 77
 
     def __init__(self, channels: int = 1, depth: int = 3) -> None:
         super().__init__(channels)
         if depth < 1:
             raise ValueError(f"depth must be at least 1, got {depth}")
+        self.receptive_radius = 35 + 2 * (1 + 2 + 4) * depth  # a block looks 2 pixels farther at its scale
         fine, middle, deep = _WIDTHS
         self.stages = nn.ModuleList(
             (

@@ -45,7 +45,7 @@ class MSDANet(HostNetwork):
     multiple = 16
     deepest_channels = _WIDTHS[-1]
     deepest_stride = 16
-    receptive_radius = 721  # the squeeze-excite means, over the whole input, left aside
+    receptive_radius = 1085  # the squeeze-excite means, over the whole input, left aside
 
     def __init__(self, channels: int = 1) -> None:
         super().__init__(channels)

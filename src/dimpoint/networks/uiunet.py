@@ -30,7 +30,7 @@ class UIUNet(HostNetwork):
     multiple = 32
     deepest_channels = 512
     deepest_stride = 32
-    receptive_radius = 1675  # the attention's means and norms, over the whole input, left aside
+    receptive_radius = 3326  # the attention's means and norms, over the whole input, left aside
 
     def __init__(self, channels: int = 1) -> None:
         super().__init__(channels)
