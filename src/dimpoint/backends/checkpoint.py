@@ -80,7 +80,13 @@ def import_model(network: str, path: Path, *, input_scale: int = 1) -> tuple[Net
     built = create(network)
     _fill(built, origin.rename(tensors), path)
     meta = ModelMeta.model_validate(
-        {"name": path.stem, "network": network, "input_scale": input_scale, **traits(built), **origin.meta}
+        {
+            "name": _model_name(path),
+            "network": network,
+            "input_scale": input_scale,
+            **traits(built),
+            **origin.meta,
+        }
     )
     return built, stamped(built, meta)
 
@@ -97,6 +103,13 @@ def traits(network: Network) -> dict[str, Any]:
         "multiple": network.multiple,
         "receptive_radius": network.receptive_radius,
     }
+
+
+def _model_name(path: Path) -> str:
+    """A file's name without what says its type: `a-0.5.pth.tar` -> `a-0.5`."""
+    while path.suffix in (*_PICKLE_SUFFIXES, ".safetensors"):
+        path = path.with_suffix("")
+    return path.name
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
