@@ -17,7 +17,7 @@ class ACM(AsymBiHost):
     in training needs two frames at least (`AsymBiFusion`).
     """
 
-    receptive_radius = 285  # the fusions' means, over the whole input, left aside
+    receptive_radius = 280  # the fusions' means, over the whole input, left aside
 
     def __init__(self, channels: int = 1) -> None:
         depth = 3

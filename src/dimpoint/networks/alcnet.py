@@ -23,7 +23,7 @@ class ALCNet(AsymBiHost):
     in training needs two frames at least (`AsymBiFusion`).
     """
 
-    receptive_radius = 285  # the fusions' means, over the whole input, left aside
+    receptive_radius = 263  # the fusions' means, over the whole input, left aside
 
     def __init__(self, channels: int = 1) -> None:
         super().__init__(channels, depth=4)

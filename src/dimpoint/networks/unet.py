@@ -11,6 +11,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from dimpoint.networks.blocks import conv_norm
 from dimpoint.networks.host import HostNetwork
+from dimpoint.networks.host_blocks import he_initialise
 
 
 class UNet(HostNetwork):
@@ -30,6 +31,8 @@ class UNet(HostNetwork):
         self.down = nn.ModuleList(_two(inputs, outputs) for inputs, outputs in pairwise((channels, *widths)))
         self.up = nn.ModuleList(_two(fine + deep, fine) for fine, deep in pairwise(widths))
         self.head = nn.Conv2d(widths[0], 1, 1)
+        for pairs in (self.down, self.up):
+            he_initialise(pairs)
 
     def encode(self, x: Tensor) -> list[Tensor]:
         """(N, channels, H, W) -> `widths[i]` channels at 1 / 2^i."""
@@ -55,6 +58,6 @@ def _receptive_radius(steps: int) -> int:
     """How far from an input pixel its logit can reach, input pixels."""
     radius = 2 * 2**steps  # the deepest pair
     for level in range(steps):
-        scale = 2**level
-        radius += 4 * scale + 3 * scale  # a pair each way; pooling and interpolation, at most
+        radius += (2 + 2) * 2**level  # a pair each way
+        radius += 2 * 2**level  # pooling and interpolation
     return radius
