@@ -17,7 +17,7 @@ from dimpoint.networks import create
 from dimpoint.networks.alclnet import GatedAddition
 from dimpoint.networks.blocks import SqueezeExcite
 from dimpoint.networks.complexity import count_macs, count_parameters
-from dimpoint.networks.dnanet import DNANet, halve
+from dimpoint.networks.dnanet import DNANet
 from dimpoint.networks.gglnet import GGLNet, TwoWayFusion, gradient_magnitude
 from dimpoint.networks.host import HostNetwork
 from dimpoint.networks.host_blocks import (
@@ -26,6 +26,7 @@ from dimpoint.networks.host_blocks import (
     ResidualDown,
     ResidualUnit,
     enlarge,
+    halve,
 )
 from dimpoint.networks.mlclnet import MultiscaleContrast
 from dimpoint.networks.msdanet import DirectionAwareUnit, DirectionGates, MSDANet, directions
@@ -73,12 +74,11 @@ def reach(module: nn.Module, channels: int, *, size: int = 41) -> int:
 
 
 class TestResizing:
-    @pytest.mark.parametrize("factor", [2, 4, 16])
     @pytest.mark.parametrize("size", [(1, 1), (1, 5), (7, 4)])
-    def test_enlarge_puts_corners_on_corners(self, size: tuple[int, int], factor: int) -> None:
+    def test_enlarge_puts_corners_on_corners(self, size: tuple[int, int]) -> None:
         x = noise(2, 3, *size)
-        expected = F.interpolate(x.double(), scale_factor=float(factor), mode="bilinear", align_corners=True)
-        torch.testing.assert_close(enlarge(x, factor).double(), expected, rtol=0, atol=1e-6)
+        expected = F.interpolate(x.double(), scale_factor=2.0, mode="bilinear", align_corners=True)
+        torch.testing.assert_close(enlarge(x).double(), expected, rtol=0, atol=1e-6)
 
     def test_enlarge_is_exact_on_wide_maps(self) -> None:
         """Torch's own float32 is off by some 1e-4 here."""

@@ -17,6 +17,7 @@ from dimpoint.networks.host_blocks import (
     conv,
     conv_bn,
     enlarge,
+    halve,
 )
 
 _ROWS = len(HOST_WIDTHS)
@@ -65,9 +66,11 @@ class DNANet(HostNetwork):
         """Column 0 -> four maps of logits (N, 1, H, W): of the pyramid, of row 0's columns 1, 2, 3."""
         rows = self._grid(features)
         last = [row[-1] for row in reversed(rows)]  # the coarsest first
+        size = last[-1].shape[-2:]
         pyramid = [
-            enlarge(lateral(node), 2 ** (_ROWS - 1 - number))
-            for number, (lateral, node) in enumerate(zip(self.laterals, last[:-1], strict=True))
+            # Not `enlarge`: the maps are small, and so is what torch loses of their positions.
+            F.interpolate(lateral(node), size=size, mode="bilinear", align_corners=True)
+            for lateral, node in zip(self.laterals, last[:-1], strict=True)
         ]
         fused = self.fuse(torch.cat((*pyramid, last[-1]), dim=1))
         *inner, finest = (
@@ -121,17 +124,3 @@ def _nested_node(row: int, column: int) -> nn.Module:
     if not row:
         return AttentionUnit(inputs, outputs)
     return _node(inputs + HOST_WIDTHS[row - 1], outputs)
-
-
-def halve(x: Tensor) -> Tensor:
-    """(N, C, H, W) -> (N, C, H / 2, W / 2), bilinear between two neighbours, the corners on each other.
-
-    No pooling and no smoothing: at the first corner the output is one pixel, at the last the other, in the
-    middle their mean.
-    """
-    for axis in (2, 3):
-        first, second = x.view(*x.shape[:axis], -1, 2, *x.shape[axis + 1 :]).unbind(axis + 1)
-        index = torch.arange(first.shape[axis], dtype=torch.float32, device=x.device)
-        weight = (index / index[-1:].clamp(min=1)).to(x.dtype)
-        x = first + weight.view((-1, 1) if axis == 2 else (-1,)) * (second - first)
-    return x

@@ -65,8 +65,8 @@ def head(channels: int) -> nn.Sequential:
     return nn.Sequential(conv(channels, channels, 1), nn.ReLU(inplace=True), conv(channels, 1, 1))
 
 
-def enlarge(x: Tensor, factor: int = 2) -> Tensor:
-    """(N, C, H, W) -> (N, C, factor * H, factor * W), bilinear, the corners' pixel centres on each other.
+def enlarge(x: Tensor) -> Tensor:
+    """(N, C, H, W) -> (N, C, 2 * H, 2 * W), bilinear, the corners' pixel centres on each other.
 
     Corners that coincide shift the map by up to half a pixel of x from one side to the other, so an output
     depends a little on the frame's size.
@@ -75,24 +75,34 @@ def enlarge(x: Tensor, factor: int = 2) -> Tensor:
     the whole width; at a few hundred pixels their outputs differ by more than an export may. Here the
     distance from the nearest input pixel is computed instead, in which nothing is lost.
     """
-    return _enlarge_along(_enlarge_along(x, 3, factor), 2, factor)
+    for axis in (3, 2):
+        length = x.shape[axis]
+        # Output pixel 2 i lies i / (2 length - 1) before input pixel i, and so it is from the other end.
+        before = _along(
+            torch.arange(length, dtype=torch.float32, device=x.device) / (2 * length - 1), axis, x
+        )
+        even = x + before * (x.roll(1, axis) - x)  # what is rolled in at an end weighs nothing
+        odd = x + before.flip(0) * (x.roll(-1, axis) - x)
+        x = torch.stack((even, odd), dim=axis + 1).flatten(axis, axis + 1)
+    return x
 
 
-def _enlarge_along(x: Tensor, axis: int, factor: int) -> Tensor:
-    """Axis 2 or 3 of (N, C, H, W), `factor` times as long."""
-    length = x.shape[axis]
-    to_next = torch.cat((x.narrow(axis, 1, length - 1), x.narrow(axis, length - 1, 1)), dim=axis) - x
-    to_previous = torch.cat((x.narrow(axis, 0, 1), x.narrow(axis, 0, length - 1)), dim=axis) - x
-    # Output pixel factor * index + phase lies `ahead` of input pixel index, by less than a pixel.
-    index = torch.arange(length, dtype=torch.float32, device=x.device)
-    phase = torch.arange(factor, dtype=torch.float32, device=x.device)[:, None]
-    ahead = ((length - 1) * phase - (factor - 1) * index) / (factor * length - 1)
-    ahead = ahead.to(x.dtype).unsqueeze(-1) if axis == 2 else ahead.to(x.dtype)
-    forth, back = ahead.clamp(min=0).unbind(), ahead.clamp(max=0).unbind()
-    phases = [x - back[0] * to_previous]  # never ahead
-    phases += [x + forth[i] * to_next - back[i] * to_previous for i in range(1, factor - 1)]
-    phases.append(x + forth[-1] * to_next)  # never behind
-    return torch.stack(phases, dim=axis + 1).flatten(axis, axis + 1)
+def halve(x: Tensor) -> Tensor:
+    """(N, C, H, W) -> (N, C, H / 2, W / 2), bilinear between two neighbours, the corners on each other.
+
+    No pooling and no smoothing: at the first corner the output is one pixel, at the last the other, in the
+    middle their mean. As exact as `enlarge`.
+    """
+    for axis in (3, 2):
+        first, second = (x[..., 0::2], x[..., 1::2]) if axis == 3 else (x[..., 0::2, :], x[..., 1::2, :])
+        index = torch.arange(first.shape[axis], dtype=torch.float32, device=x.device)
+        x = first + _along(index / index[-1:].clamp(min=1), axis, x) * (second - first)
+    return x
+
+
+def _along(weights: Tensor, axis: int, x: Tensor) -> Tensor:
+    """A weight for each row (axis 2) or column (axis 3) of x, in its type."""
+    return (weights[:, None] if axis == 2 else weights).to(x.dtype)
 
 
 def in_turn(modules: Iterable[nn.Module], x: Tensor) -> list[Tensor]:
