@@ -38,7 +38,7 @@ def count_macs(network: Network, height: int, width: int) -> int:
             layer.register_forward_hook(add)
         elif isinstance(layer, nn.BatchNorm2d | nn.GroupNorm):
             # A norm keeps the shape, and torch needs longest to find that out on the meta device.
-            layer.forward = _same  # type: ignore[method-assign]
+            layer.forward = _same  # type: ignore[assignment]
     with torch.inference_mode():
         shadow(torch.zeros(1, network.channels, height, width, device="meta"))
     return macs

@@ -56,7 +56,7 @@ def _two(inputs: int, outputs: int) -> nn.Sequential:
 
 def _receptive_radius(steps: int) -> int:
     """How far from an input pixel its logit can reach, input pixels."""
-    radius = 2 * 2**steps  # the deepest pair
+    radius: int = 2 * 2**steps  # the deepest pair
     for level in range(steps):
         radius += (2 + 2) * 2**level  # a pair each way
         radius += 2 * 2**level  # pooling and interpolation
