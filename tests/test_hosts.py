@@ -222,6 +222,15 @@ def test_channels_must_be(name: str, channels: int) -> None:
         create(name, channels=channels)
 
 
+@pytest.mark.parametrize("name", ["acm", "alcnet"])
+def test_batch_of_one_frame(name: str) -> None:
+    """Batch statistics over 1x1 maps need two; in use one is enough."""
+    network, x = create(name).train(), noise(1, 32, 32)
+    with pytest.raises(ConfigError, match="batches of two frames"):
+        network(x)
+    assert network.eval()(x).shape == x.shape
+
+
 def test_unet_of_other_widths() -> None:
     network = create("unet", widths=(4, 8, 16)).eval()
     assert isinstance(network, HostNetwork)

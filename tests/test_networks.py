@@ -137,6 +137,7 @@ WRONG = (
     ("spire-lite", {"width": (8, 8)}, "no option 'width'; did you mean 'widths'"),
     ("spire-lite", {"widths": (8, 8), "depths": (1,)}, "cannot be built with"),
     ("spire-lite", {"widths": 8}, "cannot be built with"),
+    ("unet", {"widths": ()}, "at least one scale"),
 )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from dimpoint.errors import ConfigError
 from dimpoint.networks.blocks import conv_norm
 from dimpoint.networks.host import HostNetwork
 
@@ -83,7 +84,12 @@ class AsymBiFusion(nn.Module):
         )
 
     def forward(self, deep: Tensor, shallow: Tensor) -> Tensor:
-        """Two maps (N, channels, H, W) -> one of the same shape."""
+        """Two maps (N, channels, H, W) -> one of the same shape.
+
+        Raises ConfigError in training with N = 1, whose means have no statistics.
+        """
+        if self.training and len(deep) < 2:
+            raise ConfigError("ACM and ALCNet train on batches of two frames at least; set batch=2 or more")
         modulated = shallow * self.topdown(deep) + deep * self.bottomup(shallow)
         fused: Tensor = self.post(2 * modulated)
         return fused

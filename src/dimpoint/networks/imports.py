@@ -87,7 +87,9 @@ _ASYMBI_RENAMES = (
     (r"\.downsample\.", ".shortcut."),
     (r"^head\.block\.", "head."),
 )
-# Their networks see (count - mean) / std of 8-bit frames, with the mean and deviation of SIRST3's counts.
+# Their networks see (count - mean) / std of 8-bit frames, with the mean and deviation of SIRST3's counts,
+# padded with zeros to multiples of 32. `Detector` mirrors the frame instead: on sizes that are no multiples
+# the scores differ from the published ones by some tenths of a point (NUAA-SIRST); on others they agree.
 _SIRST3_MEAN, _SIRST3_STD = 95.010, 41.511
 _ASYMBI_META = {
     "intensity": IntensityRule(kind="display", low=1, high=99),

@@ -24,6 +24,8 @@ class UNet(HostNetwork):
 
     def __init__(self, channels: int = 1, widths: Sequence[int] = (32, 64, 128, 256, 512)) -> None:
         super().__init__(channels)
+        if not widths:
+            raise ValueError("widths must name at least one scale")
         steps = len(widths) - 1
         self.multiple = self.deepest_stride = 2**steps
         self.deepest_channels = widths[-1]
