@@ -88,8 +88,8 @@ _ASYMBI_RENAMES = (
     (r"^head\.block\.", "head."),
 )
 # Their networks see (count - mean) / std of 8-bit frames, with the mean and deviation of SIRST3's counts,
-# padded with zeros to multiples of 32. `Detector` mirrors the frame instead: on sizes that are no multiples
-# the scores differ from the published ones by some tenths of a point (NUAA-SIRST); on others they agree.
+# padded with zeros to multiples of 32. `Detector` mirrors the frame instead: where sizes are no multiples
+# (NUAA-SIRST) scores differ a little from those measured their way; where they are (NUDT-SIRST), not at all.
 _SIRST3_MEAN, _SIRST3_STD = 95.010, 41.511
 _ASYMBI_META = {
     "intensity": IntensityRule(kind="display", low=1, high=99),
