@@ -354,3 +354,19 @@ def test_damaged_weights_are_told(tmp_path: Path) -> None:
     path = write_model(tmp_path / "nan.onnx", kernel=np.full((3, 3), np.nan, np.float32))
     with pytest.raises(ModelFileError, match="NaN"):
         Detector(path, threads=1)(np.zeros((64, 64), np.uint8))
+
+
+def test_a_network_that_sees_far_is_tiled_all_the_same() -> None:
+    """Its tiles overlap by 256 pixels at most, so that the memory is kept within bounds."""
+
+    class Blind:
+        meta = blob_meta(receptive_radius=3000)
+        largest = 0
+
+        def run(self, frames: np.ndarray) -> np.ndarray:
+            self.largest = max(self.largest, frames.size)
+            return np.zeros((len(frames), 1, frames.shape[2] // 2, frames.shape[3] // 2), np.float32)
+
+    backend = Blind()
+    Detector(backend, memory_mb=1)(np.zeros((1500, 4000), np.uint8))
+    assert 0 < backend.largest <= (4 * 256 + 8) ** 2

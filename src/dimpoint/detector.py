@@ -22,6 +22,10 @@ from dimpoint.tiling import Span, Tile, plan_tiles
 
 _BYTES_PER_PIXEL = 512  # of a network at work; spire-lite takes 200, spire 300, full-resolution hosts more
 
+_WIDEST_MARGIN = (
+    256  # input pixels; what deep networks see from farther away is next to nothing, its cost is not
+)
+
 _Limits = tuple[float, float]
 
 
@@ -33,7 +37,8 @@ class Detector:
     takes all cores. memory_mb: what the network may use for one run, roughly; a frame that needs more
     is cut into overlapping tiles, whose responses are put together before decoding, so that a seam
     neither loses nor doubles a target. Where a network looks at the whole of its input (spire's
-    squeeze-excitation) a tile's responses differ a little from the whole frame's.
+    squeeze-excitation), or farther than the 256 pixels that tiles overlap by at most (the large hosts), a
+    tile's responses differ a little from the whole frame's.
 
     Raises ModelFileError for a model that is not there or cannot be used, ConfigError for a wrong option.
     """
@@ -116,9 +121,8 @@ class Detector:
     def _response(self, frame: npt.NDArray[Any], limits: _Limits) -> npt.NDArray[np.float32]:
         """The map of the padded frame, whole or put together from the cores of its tiles."""
         height, width = self._padded(frame.shape)
-        tiles = plan_tiles(
-            height, width, pixels=self._pixels, margin=self.meta.receptive_radius, multiple=self._unit
-        )
+        margin = min(self.meta.receptive_radius, _WIDEST_MARGIN)
+        tiles = plan_tiles(height, width, pixels=self._pixels, margin=margin, multiple=self._unit)
         if len(tiles) == 1:
             return self._run_one(self._input(frame, limits, tiles[0]))
         stride = self.meta.stride
