@@ -154,7 +154,7 @@ def test_ctrl_c_while_training_keeps_a_run_that_can_go_on(
     plain = module.run_demo
     monkeypatch.setattr(module, "run_demo", lambda folder, **_: plain(folder, frames=FRAMES, changes=TINY))
     monkeypatch.setattr(
-        "dimpoint.training.fit._Report.on_train_epoch_start",
+        "dimpoint.training.progress.Report.on_train_epoch_start",
         lambda _, trainer, module: stop() if trainer.current_epoch == 1 else None,
         raising=False,
     )

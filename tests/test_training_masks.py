@@ -146,12 +146,18 @@ def test_a_set_without_masks_cannot_teach_masks(scenes: Path, tmp_path: Path) ->
 def test_a_map_of_another_stride_is_refused(scenes: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"target\.stride"):
         fit(
-            small("network.name=spire", "network.options={}"),
+            small("network.name=spire", "network.options={}", "network.prior=null"),
             Sources([scenes]),
             tmp_path / "run",
             machine=CPU,
             say=lambda _: None,
         )
+
+
+def test_only_hosts_start_from_a_prior(scenes: Path, tmp_path: Path) -> None:
+    point = load_recipe("spire-sirst", ["network.prior=0.01"])
+    with pytest.raises(ConfigError, match=r"network\.prior: 'spire-lite' is no encoder-decoder host"):
+        fit(point, Sources([scenes]), tmp_path / "run", machine=CPU, say=lambda _: None)
 
 
 def test_frames_without_targets_are_trained_and_validated_on(scenes: Path, tmp_path: Path) -> None:
