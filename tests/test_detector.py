@@ -130,6 +130,14 @@ def test_padding_mirrors_the_frame_to_the_right_and_below(
     np.testing.assert_array_equal(given_frame[0, 0], np.pad(frame, added, mode="reflect"))
 
 
+def test_padding_with_the_mean_is_zero_once_standardised() -> None:
+    backend = Recorder(padding="mean", mean=[0.4], std=[0.2])
+    frame = np.random.default_rng(0).random((9, 17)).astype(np.float32)
+    Detector(backend)(frame)
+    expected = np.pad(frame, [(0, 7), (0, 7)], constant_values=0.4)
+    np.testing.assert_array_equal(backend.inputs[0][0, 0], expected)
+
+
 def test_targets_in_the_padding_are_not_reported(blob: Path) -> None:
     """57 is padded to 64, where the mirror image of 52 lies at 60."""
     assert_found(Detector(blob, threads=1)(spots((57, 57), [(52, 30)])), [(52, 30)], within=0.3)

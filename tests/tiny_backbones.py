@@ -30,12 +30,14 @@ PATCH = {"dinov2": 7, "dinov2-registers": 7, "dinov3-vit": 8, "dinov3-convnext":
 CHANNELS = dict.fromkeys(PATCH, (16,) * 4) | {"dinov3-convnext": (8, 8, 16, 24)}
 
 
-def backbone(name: str, seed: int = 0) -> Any:
-    """A model of one of the names in `PATCH`, in eval mode."""
+def backbone(name: str, seed: int = 0, **changes: Any) -> Any:
+    """A model of one of the names in `PATCH`, in eval mode; `changes` are for `dinov2`."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         if name == "dinov2":
-            model: Any = Dinov2Model(Dinov2Config(image_size=28, patch_size=7, mlp_ratio=2, **VIT))
+            model: Any = Dinov2Model(
+                Dinov2Config(image_size=28, patch_size=7, mlp_ratio=2, **(VIT | changes))
+            )
         elif name == "dinov2-registers":
             config = Dinov2WithRegistersConfig(
                 image_size=28, patch_size=7, mlp_ratio=2, num_register_tokens=3, **VIT
@@ -56,8 +58,8 @@ def backbone(name: str, seed: int = 0) -> Any:
     return model.eval()
 
 
-def saved(folder: Path, name: str = "dinov2", seed: int = 0) -> str:
+def saved(folder: Path, name: str = "dinov2", seed: int = 0, **changes: Any) -> str:
     """The folder, with such a model in it."""
     with quiet():
-        backbone(name, seed).save_pretrained(folder)
+        backbone(name, seed, **changes).save_pretrained(folder)
     return str(folder)

@@ -26,6 +26,8 @@ _WIDEST_MARGIN = (
     256  # input pixels; what deep networks see from farther away is next to nothing, its cost is not
 )
 
+_BORDERS = {"mirror": cv2.BORDER_REFLECT_101, "mean": cv2.BORDER_CONSTANT}
+
 _Limits = tuple[float, float]
 
 
@@ -135,7 +137,7 @@ class Detector:
         return response
 
     def _input(self, frame: npt.NDArray[Any], limits: _Limits, tile: Tile) -> npt.NDArray[np.float32]:
-        """What the network sees of a tile, (1, height, width): counts mapped, magnified, mirrored outwards.
+        """What the network sees of a tile, (1, height, width): counts mapped, magnified, padded.
 
         Only this part of the frame becomes float32.
         """
@@ -150,7 +152,8 @@ class Detector:
         below = _length(tile.rows) - part.shape[0]
         right = _length(tile.columns) - part.shape[1]
         if below or right:
-            part = _float32(cv2.copyMakeBorder(part, 0, below, 0, right, cv2.BORDER_REFLECT_101))
+            border, value = _BORDERS[self.meta.padding], self.meta.mean[0]
+            part = _float32(cv2.copyMakeBorder(part, 0, below, 0, right, border, value=value))
         return part[None]
 
     def _run_one(self, pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

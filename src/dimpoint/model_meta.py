@@ -62,6 +62,9 @@ class ModelMeta(BaseModel):
     intensity: IntensityRule = Field(default_factory=lambda: IntensityRule(kind="dtype"))
     stride: int = Field(4, ge=1)
     multiple: int = Field(32, ge=1, description="the padded height and width are multiples of this")
+    padding: Literal["mirror", "mean"] = Field(
+        "mirror", description="right and below: the frame's mirror image, or `mean` (0 once standardised)"
+    )
     receptive_radius: int = Field(64, ge=0, description="tiles overlap by at least this, input pixels")
     input_scale: Literal[1, 2] = 1
     decode: DecodeRule = Field(default_factory=lambda: DecodeRule())

@@ -13,6 +13,13 @@ from dimpoint.model_meta import ModelMeta
 from dimpoint.networks.standardise import standardise
 
 
+def computes_bfloat16(device: str) -> bool:
+    """Whether the hardware behind a device type, `cpu` or `cuda`, computes in bfloat16 itself."""
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    return bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+
+
 class TorchBackend:
     """Runs a network where its parameters are; see `dimpoint.backends.onnx` for what a backend does."""
 

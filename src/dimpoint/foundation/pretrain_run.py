@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from dimpoint.atomic import replacing
+from dimpoint.backends.torch import computes_bfloat16
 from dimpoint.errors import ConfigError
 from dimpoint.foundation.crops import Crops
 from dimpoint.foundation.mae import DROPPED, MaskedAutoencoder
@@ -117,7 +118,7 @@ class PretrainRun:
         frames, numbers = self.crops.batch(step * batch, batch, patches, kept)
         frames, numbers = frames.to(self.device), numbers.to(self.device)
         pixels = standardise(frames, (self.crops.mean,) * 3, (self.crops.std,) * 3)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=_computes_bfloat16(self.device)):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=computes_bfloat16(self.device.type)):
             loss: Tensor = self.model(pixels, frames, numbers)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.item()
@@ -129,10 +130,3 @@ def learning_rate(step: int, total: int) -> float:
     if step < warm:
         return (step + 1) / (warm + 1)
     return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1.0, total - warm)))
-
-
-def _computes_bfloat16(device: torch.device) -> bool:
-    """Whether the hardware itself does, as `dimpoint train` decides its precision."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    return bool(torch.cpu.get_capabilities().get("avx512_bf16"))

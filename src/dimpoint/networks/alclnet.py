@@ -15,6 +15,7 @@ from dimpoint.networks.host_blocks import (
     ResidualUnit,
     conv_bn,
     enlarge,
+    fuse_upwards,
     he_initialise,
     head,
     in_turn,
@@ -60,12 +61,7 @@ class ALCLNet(HostNetwork):
 
     def decode(self, features: Sequence[Tensor]) -> list[Tensor]:
         """Maps of `encode` -> one map of logits (N, 1, H, W)."""
-        y, *shallower = (
-            contrast(feature) for contrast, feature in zip(self.contrasts, reversed(features), strict=True)
-        )
-        for fusion, shallow in zip(self.fusions, shallower, strict=True):
-            y = fusion(y, shallow)
-        return [self.head(y)]
+        return [self.head(fuse_upwards(features, self.contrasts, self.fusions))]
 
 
 class GatedAddition(nn.Module):

@@ -20,6 +20,7 @@ from dimpoint.networks.host_blocks import (
     ResidualUnit,
     conv_bn,
     enlarge,
+    fuse_upwards,
     he_initialise,
     head,
     stem,
@@ -76,12 +77,7 @@ class GGLNet(HostNetwork):
 
     def decode(self, features: Sequence[Tensor]) -> list[Tensor]:
         """Maps of `encode` -> one map of logits (N, 1, H, W)."""
-        y, *shallower = (
-            contrast(feature) for contrast, feature in zip(self.contrasts, reversed(features), strict=True)
-        )
-        for fusion, shallow in zip(self.fusions, shallower, strict=True):
-            y = fusion(y, shallow)
-        return [self.head(y)]
+        return [self.head(fuse_upwards(features, self.contrasts, self.fusions))]
 
 
 def gradient_magnitude(x: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ position.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -112,6 +112,18 @@ def in_turn(modules: Iterable[nn.Module], x: Tensor) -> list[Tensor]:
         x = module(x)
         outputs.append(x)
     return outputs
+
+
+def fuse_upwards(features: Sequence[Tensor], beside: nn.ModuleList, fusions: nn.ModuleList) -> Tensor:
+    """Features, shallow to deep, each through its module of `beside`, then fused from the deepest up.
+
+    beside, fusions: in the order deep to shallow; a fusion takes the deep map and the next shallower one.
+    """
+    y: Tensor
+    y, *shallower = (module(feature) for module, feature in zip(beside, reversed(features), strict=True))
+    for fusion, shallow in zip(fusions, shallower, strict=True):
+        y = fusion(y, shallow)
+    return y
 
 
 class ResidualUnit(nn.Module):

@@ -88,13 +88,14 @@ _ASYMBI_RENAMES = (
     (r"^head\.block\.", "head."),
 )
 # Their networks see (count - mean) / std of 8-bit frames, with the mean and deviation of SIRST3's counts,
-# padded with zeros to multiples of 32. `Detector` mirrors the frame instead: where sizes are no multiples
-# (NUAA-SIRST) scores differ a little from those measured their way; where they are (NUDT-SIRST), not at all.
+# padded with zeros to multiples of 32.
 _SIRST3_MEAN, _SIRST3_STD = 95.010, 41.511
 _ASYMBI_META = {
     "intensity": IntensityRule(kind="display", low=1, high=99),
     "mean": [_SIRST3_MEAN / 255],
     "std": [_SIRST3_STD / 255],
+    "multiple": 32,
+    "padding": "mean",
     "decode": DecodeRule(kind="components", threshold=0.5),
     "training_data": ["SIRST3"],
 }

@@ -18,6 +18,7 @@ from dimpoint.networks.host_blocks import (
     conv,
     conv_bn,
     enlarge,
+    fuse_upwards,
     he_initialise,
     head,
     stem,
@@ -85,10 +86,7 @@ class MSDANet(HostNetwork):
 
     def decode(self, features: Sequence[Tensor]) -> list[Tensor]:
         """Maps of `encode` -> one map of logits (N, 1, H, W)."""
-        y, *shallower = (skip(feature) for skip, feature in zip(self.skips, reversed(features), strict=True))
-        for fusion, shallow in zip(self.fusions, shallower, strict=True):
-            y = fusion(y, shallow)
-        return [self.head(y)]
+        return [self.head(fuse_upwards(features, self.skips, self.fusions))]
 
 
 class HaarBands:

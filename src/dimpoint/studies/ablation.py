@@ -106,7 +106,7 @@ class Study:
 def run_study(
     study: Study, arms: Sequence[str], frames: Sequence[TruthFrame], say: Callable[[str], None]
 ) -> list[Row]:
-    """Train what is not trained yet, seed by seed, and evaluate every model on `frames`."""
+    """Train what is not trained yet, arm by arm, and evaluate every model on `frames`."""
     results = {}
     for arm in arms:
         models = study.models(arm, say)

@@ -27,6 +27,7 @@ import dimpoint
 from dimpoint.atomic import write_text
 from dimpoint.backends.checkpoint import load_model, save_model, traits
 from dimpoint.backends.export import export_onnx
+from dimpoint.backends.torch import computes_bfloat16
 from dimpoint.data.dataset import DataSet, Labels, open_dataset, training_split
 from dimpoint.errors import ConfigError, DataError, MissingExtraError
 from dimpoint.model_meta import ModelMeta
@@ -111,10 +112,11 @@ def train(
     if machine.threads:
         torch.set_num_threads(machine.threads)
     say("reading and hashing the data")
-    labels = labels_of(recipe)
-    for note in disagreements(sources.open(), labels):
+    labels, sets = labels_of(recipe), sources.open()
+    for note in disagreements(sets, labels):
         say(note)
-    sets = sources.open(labels)
+    if labels != "auto":
+        sets = sources.open(labels)
     network = _start_network(recipe, init)
     meta = describe_model(network, recipe, sets)
     teacher = _teacher(recipe, network, out)
@@ -291,8 +293,8 @@ def _precision(machine: Machine) -> str:
     if machine.precision != "auto":
         return machine.precision
     if machine.accelerator != "cpu" and torch.cuda.is_available():
-        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
-    return "bf16-mixed" if torch.cpu.get_capabilities().get("avx512_bf16") else "32-true"
+        return "bf16-mixed" if computes_bfloat16("cuda") else "16-mixed"
+    return "bf16-mixed" if computes_bfloat16("cpu") else "32-true"
 
 
 def _prepare_folder(

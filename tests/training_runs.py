@@ -1,0 +1,37 @@
+"""What tests of training share: the machine, a run's log, and a run that is killed."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dimpoint.training import progress
+from dimpoint.training.fit import Machine
+
+CPU = Machine(accelerator="cpu", devices=1, precision="32-true")
+
+
+def logged(out: Path, column: str) -> list[float]:
+    """The values of a column in a run's CSV log, where it has one."""
+    with (out / "csv" / "metrics.csv").open() as file:
+        return [float(row[column]) for row in csv.DictReader(file) if row.get(column)]
+
+
+class KilledError(Exception):
+    """Stands for what ends a run at once."""
+
+
+def kill_at(epoch: int, monkeypatch: pytest.MonkeyPatch, run: Callable[[], object]) -> None:
+    """Start a training that dies when this epoch, counted from 0, begins; it must."""
+
+    def die(self: object, trainer: object, pl_module: object) -> None:
+        if trainer.current_epoch == epoch:  # type: ignore[attr-defined]
+            raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(progress.Report, "on_train_epoch_start", die, raising=False)
+        with pytest.raises(KilledError):
+            run()
