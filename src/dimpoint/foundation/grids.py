@@ -18,6 +18,7 @@ from torch import Tensor
 Pixels = npt.NDArray[np.float32]
 Affine = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
+Corners = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,14 @@ def sample(
     of that part of the view lies in the frame.
     """
     counts = [cells] * len(grids.taps) if isinstance(cells, int) else list(cells)
+    corners: dict[tuple[int, int, int], Corners] = {}  # taps of one shape are read at the same places
+    for grid, count in zip(grids.taps, counts, strict=True):
+        key = (grid.shape[0], grid.shape[1], count)
+        if key not in corners:
+            rows, columns = _places(grids, grid.shape[:2], affine, view_size, count)
+            corners[key] = _corners(rows, columns, grid.shape[0], grid.shape[1])
     return tuple(
-        _read(grid, *_places(grids, grid.shape[:2], affine, view_size, count))
+        _read(grid, corners[grid.shape[0], grid.shape[1], count], count)
         for grid, count in zip(grids.taps, counts, strict=True)
     )
 
@@ -93,19 +100,21 @@ def _mirror(places: Affine, count: int) -> Affine:
     return folded
 
 
-def _read(grid: Tensor, rows: Affine, columns: Affine) -> Tensor:
+def _corners(rows: Affine, columns: Affine, height: int, width: int) -> Corners:
+    """The four cells around each place, as indices (4 K,) into the flattened grid, and weights (4, K, 1)."""
+    (top, down), (left, right) = _neighbours(rows, height), _neighbours(columns, width)
+    corners = [(row, column) for row in (top, down) for column in (left, right)]
+    indices = np.concatenate([row[0] * width + column[0] for row, column in corners])
+    weights = np.stack([row[1] * column[1] for row, column in corners]).astype(np.float32)
+    return torch.from_numpy(indices), torch.from_numpy(weights)[..., None]
+
+
+def _read(grid: Tensor, corners: Corners, cells: int) -> Tensor:
     """Bilinear reading of (h, w, D) -> (D, cells, cells) float32."""
-    height, width, channels = grid.shape
-    flat = grid.reshape(height * width, channels)
-    out = torch.zeros(len(rows), channels)
-    for row, row_weight in _neighbours(rows, height):
-        for column, column_weight in _neighbours(columns, width):
-            weight = row_weight * column_weight
-            if weight.any():
-                corner = flat.index_select(0, torch.from_numpy(row * width + column)).float()
-                out.addcmul_(corner, torch.from_numpy(weight.astype(np.float32))[:, None])
-    cells = math.isqrt(len(rows))
-    return out.T.reshape(channels, cells, cells)
+    indices, weights = corners
+    channels = grid.shape[-1]
+    around = grid.reshape(-1, channels).index_select(0, indices).view(4, -1, channels)
+    return (around * weights).sum(0).T.reshape(channels, cells, cells)
 
 
 def _neighbours(places: Affine, count: int) -> tuple[tuple[Indices, Affine], tuple[Indices, Affine]]:
