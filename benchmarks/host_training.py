@@ -1,9 +1,10 @@
-"""One training step of every host: time and memory, at 256x256, batch 8, in the precision that training uses.
+"""What every host costs at 256x256: time and memory of a training step of 8 frames, time of one frame in use.
 
     python benchmarks/host_training.py --threads 2 [--networks acm unet ...] [--precision float32]
 
 Each network runs in a process of its own; its memory is that process's highest less what it held before the
-first step. One JSON line each.
+first step. Training runs in bfloat16 unless told otherwise, use (`frame_ms`) in PyTorch and float32. One JSON
+line each.
 """
 
 from __future__ import annotations
@@ -49,14 +50,28 @@ def measure(name: str, threads: int, steps: int, bf16: bool) -> dict[str, object
         optimizer.step()
         taken.append(time.perf_counter() - started)
     step = float(np.median(taken[1:]))  # the first one warms up
+    memory = peak_mb() - before
     return {
         "network": name,
         "precision": "bfloat16" if bf16 else "float32",
         "threads": threads,
         "step_s": round(step, 3),
         "frames_per_s": round(BATCH / step, 2),
-        "memory_mb": round(peak_mb() - before),
+        "memory_mb": round(memory),
+        "frame_ms": round(frame_milliseconds(network, frames[:1], steps), 1),
     }
+
+
+def frame_milliseconds(network: HostNetwork, frame: torch.Tensor, rounds: int) -> float:
+    """Median over the rounds after the first."""
+    taken = []
+    network.eval()
+    with torch.inference_mode():
+        for _ in range(rounds + 1):
+            started = time.perf_counter()
+            network(frame)
+            taken.append(time.perf_counter() - started)
+    return 1000 * float(np.median(taken[1:]))
 
 
 def main() -> None:
