@@ -90,6 +90,15 @@ def test_checkpoints_hold_host_and_fusion_and_nothing_of_the_teacher(run: Path) 
     assert {key.partition(".")[0] for key in state} == {"network", "fusion"}
 
 
+def test_the_fusion_learns(run: Path) -> None:
+    """What starts at zero and at the identity stays there if the optimiser does not know of it."""
+    state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    for name in ("scaled", "shifted"):
+        assert state[f"fusion.stages.0.{name}.weight"].any(), name
+    joined = state["fusion.stages.0.joined.weight"].squeeze()
+    assert not torch.equal(joined, torch.eye(len(joined)))
+
+
 def test_the_stand_alone_host_scores_what_the_light_path_scored(run: Path, scenes: Path) -> None:
     """The validation value in the log, computed by the light path, comes out of model.safetensors again."""
     from dimpoint.backends.torch import TorchBackend

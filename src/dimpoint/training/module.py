@@ -125,8 +125,9 @@ class DetectionModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         choice = self.recipe.optimizer
-        spared = [p for p in self.network.parameters() if p.ndim <= 1 and not choice.decay_all]
-        decayed = [p for p in self.network.parameters() if p.ndim > 1 or choice.decay_all]
+        # All of the module's, not the network's alone: with FDEP the fusion learns too.
+        spared = [p for p in self.parameters() if p.ndim <= 1 and not choice.decay_all]
+        decayed = [p for p in self.parameters() if p.ndim > 1 or choice.decay_all]
         groups: list[dict[str, Any]] = [{"params": decayed}, {"params": spared, "weight_decay": 0.0}]
         optimizer = torch.optim.AdamW(groups, lr=choice.lr, weight_decay=choice.weight_decay)
         return [optimizer], self._schedulers(optimizer)
