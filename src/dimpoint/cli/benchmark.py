@@ -59,8 +59,12 @@ def benchmark(
     record = to_record(study, rows, frames) | {"split": split}
     write_json(record, str(out / "benchmark.json"))
     write_text(out / "benchmark.md", markdown(record))
-    table = Table(*COLUMNS, title=heading(record), title_justify="left")
-    for row in record["rows"]:
-        table.add_row(*cells(row))
+    # A recipe is a column: there are fewer of them than of quantities, and a terminal is narrow.
+    names, *quantities = zip(*(cells(row) for row in record["rows"]), strict=True)
+    table = Table(COLUMNS[0], title=heading(record), title_justify="left")
+    for name in names:
+        table.add_column(name, justify="right", overflow="fold")
+    for label, values in zip(COLUMNS[1:], quantities, strict=True):
+        table.add_row(label, *values)
     Console().print(table)
     typer.echo(f"saved: {out / 'benchmark.md'}, {out / 'benchmark.json'}")
