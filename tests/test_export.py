@@ -226,6 +226,19 @@ class TestDamagedModels:
         with pytest.raises(ModelFileError, match=rf"model\.safetensors: .*{message}"):
             load_model(path)
 
+    def test_a_header_whose_length_begins_like_a_pickle(
+        self, lite: Network, lite_meta: ModelMeta, tmp_path: Path
+    ) -> None:
+        """One header in 32 has a length of which the first byte is 0x80, as a pickle's is."""
+        path, meta = tmp_path / "model.safetensors", lite_meta
+        save_model(path, lite, meta)
+        while path.read_bytes()[0] != 0x80:
+            meta = meta.model_copy(update={"name": f"{meta.name}."})
+            save_model(path, lite, meta)
+        assert load_model(path)[1].name == meta.name
+        with pytest.raises(ModelFileError, match="safetensors weights are for training"):
+            OnnxBackend(path)
+
     @pytest.mark.parametrize("name", ["model.pt", "model.pth", "model.ckpt", "model.pth.tar"])
     def test_pickle_names(self, tmp_path: Path, name: str) -> None:
         (tmp_path / name).write_bytes(b"anything")

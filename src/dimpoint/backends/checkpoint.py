@@ -127,10 +127,12 @@ def _refuse_pickle(path: Path) -> None:
     """Raise ModelFileError for what is or may be a pickle, by its name and by its first bytes."""
     try:
         with path.open("rb") as file:
-            head = file.read(4)
+            head = file.read(9)
     except OSError as error:
         raise ModelFileError(f"{path}: cannot be read ({error.strerror})") from None
-    if head == b"PK\x03\x04" or head[:1] == b"\x80" or path.suffix in _PICKLE_SUFFIXES:
+    safetensors = head[8:] == b"{"  # after a length, whose first byte may be any
+    pickle = head[:4] == b"PK\x03\x04" or head[:1] == b"\x80"
+    if (pickle and not safetensors) or path.suffix in _PICKLE_SUFFIXES:
         raise ModelFileError(
             f"{path}: a PyTorch checkpoint or pickle, which is never opened as a model because it could run "
             "code; give a .safetensors model, or convert a published checkpoint with dimpoint import"

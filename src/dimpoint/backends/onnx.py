@@ -83,13 +83,15 @@ def _check_kind(path: Path) -> None:
         raise ModelFileError(f"{path}: cannot be read ({error.strerror})") from None
     if not head:
         raise ModelFileError(f"{path}: not a model, the file is empty")
-    if head[:4] == b"PK\x03\x04" or (head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05"):
+    safetensors = head[8:9] == b"{"  # after a length, whose first byte may be any
+    pickle = head[:4] == b"PK\x03\x04" or (head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05")
+    if pickle and not safetensors:
         raise ModelFileError(
             f"{path}: a PyTorch checkpoint or pickle, which is never opened here because it could run code; "
             "detection needs an ONNX model: export the training run with dimpoint export, or convert "
             "the authors' weights with dimpoint import"
         )
-    if head[8:9] == b"{" or path.suffix == ".safetensors":
+    if safetensors or path.suffix == ".safetensors":
         raise ModelFileError(
             f"{path}: safetensors weights are for training; make a model of them with "
             f"dimpoint export {path} --out model.onnx (needs: pip install 'dimpoint[train]')"
