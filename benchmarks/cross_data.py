@@ -14,28 +14,13 @@ import argparse
 import json
 from pathlib import Path
 
-from dimpoint.detector import Detector
-from dimpoint.evaluation.summary import without_nan
-from dimpoint.evaluation.truth import TruthFrame, open_truth
-from dimpoint.metrics.points import ScoredFrame, sweep
-from dimpoint.studies.benchmark import Benchmark, run_benchmark
+from dimpoint.evaluation.predictions import ModelPredictor
+from dimpoint.evaluation.run import evaluate
+from dimpoint.evaluation.summary import best_f1, without_nan
+from dimpoint.evaluation.truth import open_truth
+from dimpoint.studies.benchmark import PROTOCOL, Benchmark, run_benchmark
 from dimpoint.studies.budget import Budget
 from dimpoint.training.fit import Machine, Sources
-
-LEAST_SCORE = 0.05  # of the detections among which the best threshold is looked for
-
-
-def best_f1(model: Path, frames: list[TruthFrame], threads: int | None) -> float:
-    """The highest F1 of a model on the frames, over all thresholds."""
-    detector = Detector(model, threshold=LEAST_SCORE, threads=threads)
-    scored = []
-    for frame in frames:
-        pixels = frame.read_pixels()
-        assert pixels is not None, frame.path
-        found = detector(pixels)
-        scored.append(ScoredFrame(found.xy, found.scores, frame.true_points(frame.components())))
-    curve = sweep(scored)
-    return float(curve.f1[curve.best()])
 
 
 def main() -> None:
@@ -63,9 +48,10 @@ def main() -> None:
             Machine(threads=args.threads),
         )
         for row in run_benchmark(study, frames, lambda _: None):
-            model = study.out / row.recipe / "model.onnx"
             values = {key: getattr(row, key) for key in ("f1", "precision", "recall", "distance")}
-            values["best_f1"] = best_f1(model, frames, args.threads)
+            predictor = ModelPredictor(study.out / row.recipe, threads=args.threads)
+            best = best_f1(evaluate(predictor, frames, (PROTOCOL,)).pooled)
+            values["best_f1"] = 0.0 if best is None else best.f1
             rounded = {key: round(value, 4) for key, value in values.items()}
             about = {"benchmark": "cross data", "recipe": row.recipe, "left_out": name, "epochs": row.epochs}
             print(json.dumps(without_nan({**about, **rounded})), flush=True)

@@ -46,7 +46,7 @@ def training_step(name: str, changes: list[str], data: list[Path], out: Path) ->
     network = network.train().to(memory_format=torch.channels_last)
     arguments = (network, recipe, meta, [], 1)
     module = FdepModule(*arguments, teacher=teacher) if teacher else DetectionModule(*arguments)
-    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-3)
+    (optimizer,), _ = module.configure_optimizers()
 
     def step(number: int) -> None:
         first = number * recipe.batch

@@ -96,9 +96,9 @@ def test_acm_needs_all_its_layers(weights: Path, tmp_path: Path) -> None:
         import_model("acm", tmp_path / "weights.pth")
 
 
-@pytest.mark.parametrize("data_set", ["NUAA-SIRST", "NUDT-SIRST"])
+@pytest.mark.parametrize(("data_set", "low", "high"), [("NUAA-SIRST", 0.3, 0.5), ("NUDT-SIRST", 0.5, 0.7)])
 def test_scores_on_real_frames(
-    acm: Path, weights: Path, shared_data: Path, tmp_path: Path, data_set: str
+    acm: Path, weights: Path, shared_data: Path, tmp_path: Path, data_set: str, low: float, high: float
 ) -> None:
     """`dimpoint evaluate` against the definitions and the authors' padding (NUDT-SIRST needs none)."""
     source, data = shared_data / data_set, tmp_path / data_set
@@ -126,4 +126,4 @@ def test_scores_on_real_frames(
         ratios.append(both / either)
     assert found["pixels"]["iou"] == pytest.approx(counts[0] / counts[1], abs=1e-3)
     assert found["pixels"]["niou"] == pytest.approx(np.mean(ratios), abs=1e-3)
-    assert counts[0] > 300
+    assert low < found["pixels"]["iou"] < high  # of all frames 0.6486 and 0.5742

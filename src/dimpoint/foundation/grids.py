@@ -66,15 +66,15 @@ def sample(
     """
     counts = [cells] * len(grids.taps) if isinstance(cells, int) else list(cells)
     corners: dict[tuple[int, int, int], Corners] = {}  # taps of one shape are read at the same places
+    read = []
     for grid, count in zip(grids.taps, counts, strict=True):
-        key = (grid.shape[0], grid.shape[1], count)
+        height, width, _ = grid.shape
+        key = (height, width, count)
         if key not in corners:
-            rows, columns = _places(grids, grid.shape[:2], affine, view_size, count)
-            corners[key] = _corners(rows, columns, grid.shape[0], grid.shape[1])
-    return tuple(
-        _read(grid, corners[grid.shape[0], grid.shape[1], count], count)
-        for grid, count in zip(grids.taps, counts, strict=True)
-    )
+            rows, columns = _places(grids, (height, width), affine, view_size, count)
+            corners[key] = _corners(rows, columns, height, width)
+        read.append(_read(grid, corners[key], count))
+    return tuple(read)
 
 
 def _places(
