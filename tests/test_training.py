@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
+import re
 import shutil
 from functools import partial
 from pathlib import Path
@@ -13,6 +15,7 @@ import torch
 
 from dimpoint.data.dataset import open_dataset
 from dimpoint.errors import ConfigError, DataError
+from dimpoint.training import progress
 from dimpoint.training.fit import Sources, finish, fit, train
 from dimpoint.training.frames import CountingSampler, TrainingViews, load_frames
 from dimpoint.training.recipe import Recipe, load_recipe
@@ -102,6 +105,25 @@ def test_fine_tuning_starts_from_a_models_weights(run: Path, scenes: Path, tmp_p
     other = small("network.options={widths: [4, 4], depths: [1, 1]}")
     with pytest.raises(ConfigError, match="holds spire-lite"):
         train(other, Sources([scenes]), tmp_path / "other", machine=CPU, init=run / "model.safetensors")
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_bar_shows_the_whole_run_within_80_columns(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN", 0.0)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    train(small("epochs=2"), Sources([scenes]), tmp_path / "run", machine=CPU, say=lambda _: None)
+    lines = re.split(r"[\r\n]+", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue()))
+    assert max(map(len, lines)) <= 80
+    assert any(re.search(r"epoch 2/2 .* loss \d\.\d{4}, \d+ frames/s, F1 \d\.\d{3}", line) for line in lines)
 
 
 def test_views_depend_on_seed_and_number_alone(scenes: Path) -> None:

@@ -113,6 +113,7 @@ class DetectionsWriter:
         self._whole = 0  # bytes up to the end of the last whole entry
 
     def __enter__(self) -> DetectionsWriter:
+        self._new_folder = not self.path.parent.exists()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self._temporary.open("wb", buffering=0)
@@ -144,6 +145,9 @@ class DetectionsWriter:
                 self._append("\n]}\n")
             if error is not None and self.frames == 0:
                 self._temporary.unlink()
+                if self._new_folder:
+                    with suppress(OSError):  # it may hold something by now
+                        self.path.parent.rmdir()
             else:
                 self._temporary.replace(self.path)
         except OSError as problem:

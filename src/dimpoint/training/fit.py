@@ -243,9 +243,8 @@ def _trainer(recipe: Recipe, out: Path, machine: Machine, say: Callable[[str], N
     ]
     if recipe.ema is not None:
         callbacks.append(WeightAveraging(avg_fn=_average(recipe.ema)))
-    on_terminal = sys.stderr.isatty()
-    if on_terminal:
-        callbacks.append(Bar())
+    if sys.stderr.isatty():
+        callbacks.append(Bar(monitored(recipe)))
     return lightning.Trainer(
         accelerator=machine.accelerator,
         devices=machine.devices,
@@ -259,7 +258,7 @@ def _trainer(recipe: Recipe, out: Path, machine: Machine, say: Callable[[str], N
             TensorBoardLogger(out, name="", version="tensorboard"),
         ],
         num_sanity_val_steps=0,
-        enable_progress_bar=on_terminal,
+        enable_progress_bar=False,  # Bar is ours
         use_distributed_sampler=False,
         enable_model_summary=False,
         log_every_n_steps=20,

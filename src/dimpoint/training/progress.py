@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
 import lightning
-from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.callbacks import Callback
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from dimpoint.training.validation import LABELS
+
+_SECONDS_BETWEEN = 0.3  # updates of the bar
 
 
 class Report(Callback):
@@ -38,11 +43,54 @@ class Report(Callback):
         self.best = state_dict["best"]
 
 
-class Bar(RichProgressBar):
-    """Loss, frames/s and the validation's value while an epoch runs."""
+class Bar(Callback):
+    """One bar for the whole run: epoch, loss, frames/s, the last validation's value, the time that is left.
 
-    def get_metrics(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> Any:
-        names = {"train/loss_step": "loss", "train/frames_per_s": "frames/s"}
-        names |= {f"val/{name}": f"validation {label}" for name, label in LABELS.items()}
-        values = super().get_metrics(trainer, pl_module)
-        return {text: values[name] for name, text in names.items() if name in values}
+    It fits a terminal of 80 columns. Figures are read a few times a second: on a GPU each reading waits
+    for the step's end.
+    """
+
+    def __init__(self, monitor: str) -> None:
+        self.monitor = monitor
+        self._read = 0.0
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=14),
+            TextColumn("{task.fields[figures]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+        self._task = self._progress.add_task("training", total=None, figures="")
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        if trainer.is_global_zero:
+            steps = trainer.estimated_stepping_batches
+            self._progress.reset(self._task, total=steps, completed=trainer.global_step)
+            self._progress.start()
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        now = time.monotonic()
+        if now - self._read < _SECONDS_BETWEEN:
+            return
+        self._read = now
+        shown = {"train/loss_step": "loss {:.4f}", "train/frames_per_s": "{:.0f} frames/s"}
+        shown[f"val/{self.monitor}"] = LABELS[self.monitor] + " {:.3f}"
+        values = trainer.callback_metrics
+        self._progress.update(
+            self._task,
+            completed=trainer.global_step,
+            description=f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}",
+            figures=", ".join(
+                text.format(float(values[key])) for key, text in shown.items() if key in values
+            ),
+        )
+
+    def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self._progress.update(self._task, figures="validating")
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self._progress.update(self._task, completed=trainer.global_step)
+        self._progress.stop()
+
+    def on_exception(self, *_: Any) -> None:
+        self._progress.stop()
