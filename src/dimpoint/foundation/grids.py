@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
 
 Pixels = npt.NDArray[np.float32]
 Affine = npt.NDArray[np.float64]
@@ -101,20 +102,20 @@ def _mirror(places: Affine, count: int) -> Affine:
 
 
 def _corners(rows: Affine, columns: Affine, height: int, width: int) -> Corners:
-    """The four cells around each place, as indices (4 K,) into the flattened grid, and weights (4, K, 1)."""
+    """The four cells around each place, as indices (K, 4) into the flattened grid, and weights (K, 4)."""
     (top, down), (left, right) = _neighbours(rows, height), _neighbours(columns, width)
     corners = [(row, column) for row in (top, down) for column in (left, right)]
-    indices = np.concatenate([row[0] * width + column[0] for row, column in corners])
-    weights = np.stack([row[1] * column[1] for row, column in corners]).astype(np.float32)
-    return torch.from_numpy(indices), torch.from_numpy(weights)[..., None]
+    indices = np.stack([row[0] * width + column[0] for row, column in corners], axis=1)
+    weights = np.stack([row[1] * column[1] for row, column in corners], axis=1)
+    return torch.from_numpy(indices), torch.from_numpy(weights)
 
 
 def _read(grid: Tensor, corners: Corners, cells: int) -> Tensor:
     """Bilinear reading of (h, w, D) -> (D, cells, cells) float32."""
     indices, weights = corners
-    channels = grid.shape[-1]
-    around = grid.reshape(-1, channels).index_select(0, indices).view(4, -1, channels)
-    return (around * weights).sum(0).T.reshape(channels, cells, cells)
+    flat = grid.reshape(-1, grid.shape[-1]).float()
+    read = F.embedding_bag(indices, flat, per_sample_weights=weights.float(), mode="sum")
+    return read.T.reshape(-1, cells, cells)
 
 
 def _neighbours(places: Affine, count: int) -> tuple[tuple[Indices, Affine], tuple[Indices, Affine]]:
