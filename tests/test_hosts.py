@@ -69,14 +69,11 @@ def network(host: Host) -> HostNetwork:
     for norm in norms:
         norm.momentum = None  # the mean of all batches, so far one
     with torch.no_grad():
-        network.decode(network.encode(noise(2, unit(host), 2 * unit(host))))
+        # Statistics of a few deepest cells would make logits of thousands, which float32 cannot hold to 1e-4.
+        network.decode(network.encode(noise(2, 4 * unit(host), 4 * unit(host))))
     for norm in norms:
         norm.momentum = 0.1
     return network.eval()
-
-
-# The exporter needs longer than a test should for the others. acm is exported in test_host_weights.py.
-SOON_EXPORTED = [host for host in HOSTS if host.name in ("alcnet", "mlclnet", "unet")]
 
 
 def test_every_host_has_a_row() -> None:
@@ -192,7 +189,6 @@ class TestEveryHost:
             optimizer.step()
         assert finest < wanted
 
-    @pytest.mark.parametrize("host", SOON_EXPORTED, indirect=True, ids=lambda host: host.name)
     def test_onnx(
         self, host: Host, network: HostNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
