@@ -20,7 +20,8 @@ from dimpoint.model_meta import DecodeRule, ModelMeta
 from dimpoint.sources.arrays import as_frame
 from dimpoint.tiling import Span, Tile, plan_tiles
 
-_BYTES_PER_PIXEL = 512  # of a network at work; spire-lite takes 200, spire 300, full-resolution hosts more
+# Of a network at work. Point networks take up to 300; of the full-resolution hosts acm 220, mlclnet 1400.
+_BYTES_PER_PIXEL = {"response": 512, "probability": 2048}
 
 _WIDEST_MARGIN = (
     256  # input pixels; what deep networks see from farther away is next to nothing, its cost is not
@@ -60,7 +61,7 @@ class Detector:
         self._backend = _backend(model, threads)
         self.meta: ModelMeta = self._backend.meta
         self.rule = _rule(self.meta.decode, threshold)
-        self._pixels = memory_mb * 2**20 // _BYTES_PER_PIXEL
+        self._pixels = memory_mb * 2**20 // _BYTES_PER_PIXEL[self.meta.kind]
 
     def __call__(self, frame: npt.NDArray[Any]) -> Detections:
         """The targets of a frame, (H, W) uint8, uint16 or float32; `dimpoint.sources.arrays` says what else.
