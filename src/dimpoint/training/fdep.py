@@ -67,9 +67,13 @@ class Teacher:
                 say(f"features of the foundation model: {number} of {len(frames)} frames")
 
     def look(self, pixels: Array, view: TrainingView) -> Grids:
-        """The features under a view of a frame: (D, cells, cells) for each tap, from the cache."""
+        """The features under a view of a frame: (cells, cells, D) for each tap, from the cache.
+
+        Channels last, as they lie in the cache and as convolutions take them fastest.
+        """
         assert self.cache is not None
-        return sample(self.cache.get(pixels), view.affine, len(view.pixels), self.cells)
+        grids = sample(self.cache.get(pixels), view.affine, len(view.pixels), self.cells)
+        return tuple(grid.permute(1, 2, 0) for grid in grids)
 
 
 def open_teacher(recipe: Recipe, network: Network, out: Path) -> Teacher:
@@ -120,10 +124,13 @@ class FdepModule(DetectionModule):
         self._encoder = teacher.encoder  # no module: its weights belong in no checkpoint
 
     def step_loss(self, frames: Tensor, targets: Tensor, grids: Grids | None = None) -> Tensor:
-        """The weighted sum of both paths' losses; without `grids` the encoder looks at the views."""
+        """The weighted sum of both paths' losses; without `grids` the encoder looks at the views.
+
+        grids: (N, cells, cells, D) for each tap, as `Teacher.look` gives them.
+        """
         choice = self.recipe.foundation
         assert choice is not None
         assert isinstance(self.network, HostNetwork)
-        tokens = self._encoder(frames) if grids is None else grids
+        tokens = self._encoder(frames) if grids is None else tuple(grid.permute(0, 3, 1, 2) for grid in grids)
         main, light = two_paths(self.network, self.fusion, self.standardised(frames), tokens)
         return choice.main * self.loss(main, targets) + choice.light * self.loss(light, targets)
