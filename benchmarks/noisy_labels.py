@@ -1,6 +1,6 @@
 """What clumsy clicks cost: training points moved and left out, one JSON line for each case.
 
-    python benchmarks/noisy_labels.py --data NUDT-SIRST --out noisy --minutes 20
+    python benchmarks/noisy_labels.py --data NUDT-SIRST --out noisy --epochs 10
 
 A case MOVE:DROP moves every training point by MOVE pixels in a random direction (never out of the frame)
 and leaves out DROP per cent of the points, seeded; the frames that a run holds out have the same noise, as
@@ -79,7 +79,7 @@ def run_case(case: str, recipe: str, frames: list[TruthFrame], args: argparse.Na
         Sources([data]),
         out / f"{move:g}-{drop:g}",
         (*args.set, f"seed={args.seed}"),
-        Budget(args.epochs, args.minutes),
+        Budget(args.epochs),  # not minutes: every case must see as many views as the others
         Machine(threads=args.threads),
     )
     (row,) = run_benchmark(study, frames, lambda _: None)
@@ -93,8 +93,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--recipes", nargs="+", default=["spire-sirst", "sshdnet-small"])
     parser.add_argument("--cases", nargs="+", default=CASES, metavar="MOVE:DROP", help="pixels : per cent")
-    parser.add_argument("--epochs", type=int)
-    parser.add_argument("--minutes", type=float)
+    parser.add_argument("--epochs", type=int, help="of every case; default: the recipe's")
     parser.add_argument("--set", action="append", default=[], help="a change of every recipe")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int)

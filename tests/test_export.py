@@ -315,6 +315,21 @@ class TestCommand:
         assert result.exit_code == 0, result.output
         assert (tmp_path / "copy.safetensors").read_bytes() == (tmp_path / "model.safetensors").read_bytes()
 
+    def test_half_precision_halves_the_file(
+        self, lite: Network, lite_meta: ModelMeta, tmp_path: Path
+    ) -> None:
+        save_model(tmp_path / "model.safetensors", lite, lite_meta)
+        result = self.invoke(tmp_path, "--half", "--out", tmp_path / "half.safetensors")
+        assert result.exit_code == 0, result.output
+        loaded = load_model(tmp_path / "half.safetensors")[0].state_dict()
+        for name, tensor in lite.state_dict().items():
+            assert torch.equal(loaded[name], tensor.half().float() if tensor.ndim > 1 else tensor), name
+        whole, half = ((tmp_path / name).stat().st_size for name in ("model.safetensors", "half.safetensors"))
+        saved = sum(2 * tensor.numel() for tensor in lite.state_dict().values() if tensor.ndim > 1)
+        assert whole - half == pytest.approx(saved, abs=100)  # the header varies
+        refused = self.invoke(tmp_path, "--half", "--out", tmp_path / "model.onnx")
+        assert isinstance(refused.exception, ConfigError)
+
     def test_stopped_run_is_finished_first(
         self, lite: Network, lite_meta: ModelMeta, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -14,7 +14,15 @@ import torch
 from dimpoint.errors import FrameError
 from dimpoint.foundation.cache import FeatureCache
 from dimpoint.foundation.encoder import FoundationEncoder
-from dimpoint.foundation.grids import FrameGrids, mirrored, padding, sample
+from dimpoint.foundation.grids import (
+    FrameGrids,
+    mirrored,
+    orientation,
+    oriented,
+    padding,
+    sample,
+    upright,
+)
 from tiny_backbones import saved
 
 PATCH = 7
@@ -146,6 +154,39 @@ def _turned(turns: int, flip: bool, size: int) -> Any:
     linear = np.array([[cos * (-1 if flip else 1), -sin], [sin * (-1 if flip else 1), cos]], float)
     middle = np.full(2, (size - 1) / 2)
     return np.hstack([linear, (middle - linear @ middle)[:, None]])
+
+
+class TestOrientations:
+    @pytest.mark.parametrize("turns", range(4))
+    @pytest.mark.parametrize("flip", [False, True])
+    @pytest.mark.parametrize("angle", [0, 40, -40])
+    def test_views_read_the_frame_as_they_are_turned(
+        self, turns: int, flip: bool, angle: float, encoder: Any, tmp_path: Path
+    ) -> None:
+        frame, size = _frame(), 28
+        free = np.vstack([cv2.getRotationMatrix2D((13.5, 13.5), angle, 0.8), [0, 0, 1]])
+        affine = free[:2] @ np.vstack([_turned(turns, flip, size), [0, 0, 1]])
+        straight, rest = upright(frame, affine)
+        assert np.array_equal(orientation(rest), np.eye(2))
+        assert straight.shape == (frame.shape if turns % 2 == 0 else frame.shape[::-1])
+        views = [
+            cv2.warpAffine(pixels, matrix, (size, size), borderMode=cv2.BORDER_REFLECT_101)
+            for pixels, matrix in ((frame, affine), (straight, rest))
+        ]
+        np.testing.assert_allclose(views[1], views[0], atol=0.05)  # OpenCV's places are 1/32 pixel apart
+
+        cache = _cache(tmp_path, encoder, [])
+        for read, wanted in zip(
+            cache.view(frame, affine, size, 4), sample(cache.get(straight), rest, size, 4), strict=True
+        ):
+            assert torch.equal(read, wanted)
+        assert cache.get(straight) is cache.get(oriented(frame, orientation(affine)))
+
+    def test_one_grid_for_all_where_told(self, encoder: Any, tmp_path: Path) -> None:
+        cache, affine = _cache(tmp_path, encoder, [], orientations=False), _turned(1, True, 28)
+        wanted = sample(cache.get(_frame()), affine, 28, 4)
+        assert all(map(torch.equal, cache.view(_frame(), affine, 28, 4), wanted))
+        assert len(list(tmp_path.rglob("*.safetensors"))) == 1
 
 
 class TestSample:

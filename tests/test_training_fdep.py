@@ -6,6 +6,7 @@ import json
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 import safetensors
@@ -16,10 +17,12 @@ from dimpoint.data.dataset import open_dataset
 from dimpoint.detector import Detector
 from dimpoint.errors import ConfigError
 from dimpoint.evaluation.truth import open_truth
+from dimpoint.foundation.grids import orientation
 from dimpoint.studies.ablation import Study, run_study, to_record
-from dimpoint.training.fdep import open_teacher
+from dimpoint.training.fdep import open_teacher, turns_of
 from dimpoint.training.fit import Sources, fit, train
 from dimpoint.training.recipe import Recipe, load_recipe
+from dimpoint.training.views import random_linear
 from spot_scenes import make_spots
 from tiny_backbones import saved
 from training_runs import CPU, kill_at, logged
@@ -83,6 +86,26 @@ def test_the_trained_model_is_the_plain_hosts(run: Path, plain: Path) -> None:
     assert (
         abs((run / "model.onnx").stat().st_size - (plain / "model.onnx").stat().st_size) < 1000
     )  # the recipe
+
+
+@pytest.mark.parametrize(
+    ("changes", "count"),
+    [
+        ([], 8),
+        (["augmentation.flips=false"], 4),
+        (["augmentation.quarter_turns=false"], 2),
+        (["augmentation.quarter_turns=false", "augmentation.flips=false"], 1),
+        (["augmentation.quarter_turns=false", "augmentation.rotation=180"], 8),
+        (["augmentation.rotation=180", "augmentation.rotation_probability=0"], 8),
+    ],
+)
+def test_features_are_ready_for_every_orientation_that_is_drawn(changes: list[str], count: int) -> None:
+    change = load_recipe("fdep-unet", changes).augmentation
+    rng = np.random.default_rng(0)
+    drawn = {orientation(random_linear(change, rng)).astype(int).tobytes() for _ in range(500)}
+    ready = {turn.astype(int).tobytes() for turn in turns_of(change)}
+    assert drawn == ready
+    assert len(ready) == count
 
 
 def test_checkpoints_hold_host_and_fusion_and_nothing_of_the_teacher(run: Path) -> None:

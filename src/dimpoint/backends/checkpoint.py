@@ -32,12 +32,15 @@ def stamped(network: nn.Module, meta: ModelMeta) -> ModelMeta:
     return meta.model_copy(update=known)
 
 
-def save_model(path: Path, network: nn.Module, meta: ModelMeta) -> None:
+def save_model(path: Path, network: nn.Module, meta: ModelMeta, *, half: bool = False) -> None:
     """Write a network's weights and record as safetensors, whole or not at all.
 
+    half: kernels and matrices in float16, for half the size; biases and batch statistics keep float32.
     Raises DimpointError, naming the file, where it cannot be written.
     """
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    if half:
+        state = {name: tensor.half() if tensor.ndim > 1 else tensor for name, tensor in state.items()}
     content = safetensors.torch.save(state, {METADATA_KEY: stamped(network, meta).to_json()})
     with replacing(path) as temporary:
         temporary.write_bytes(content)

@@ -23,13 +23,16 @@ def register(app: typer.Typer) -> None:
 def export(
     source: Path = typer.Argument(..., help="A training run's folder, or a .safetensors model."),
     out: Path = typer.Option(..., "--out", help="The file to write: .onnx to detect with, .safetensors."),
+    half: bool = typer.Option(False, "--half", help="Weights as float16: half the size, .safetensors only."),
 ) -> None:
     """Make one model file of a training run: weights, normalisation, thresholds and licence."""
     _check_suffix(out)
+    if half and out.suffix != ".safetensors":
+        raise ConfigError(f"--half: {out} would hold float32; write a .safetensors first, and export that")
     _require_training_packages("export")
     from dimpoint.backends.checkpoint import load_model
 
-    _write(*load_model(_run_model(source) if source.is_dir() else source), out)
+    _write(*load_model(_run_model(source) if source.is_dir() else source), out, half=half)
 
 
 def import_(
@@ -73,7 +76,7 @@ def _run_model(run: Path) -> Path:
     return model
 
 
-def _write(network: Network, meta: ModelMeta, out: Path) -> None:
+def _write(network: Network, meta: ModelMeta, out: Path, *, half: bool = False) -> None:
     if out.suffix == ".onnx":
         from dimpoint.backends.export import export_onnx
 
@@ -81,5 +84,5 @@ def _write(network: Network, meta: ModelMeta, out: Path) -> None:
     else:
         from dimpoint.backends.checkpoint import save_model
 
-        save_model(out, network, meta)
+        save_model(out, network, meta, half=half)
     typer.echo(f"{out}: {meta.name}, network {meta.network}, {out.stat().st_size / 1e6:.1f} MB")

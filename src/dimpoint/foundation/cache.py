@@ -1,12 +1,15 @@
 """Features of whole frames, computed once: in memory while the budget lasts, and in float16 on disk.
 
-A frame is encoded once, with its mirror image around it, and views read its grid (`grids.sample`). What is
-approximate about that, against encoding each view:
+A frame is encoded once in each orientation that views have (once in all, without `orientations`), with its
+mirror image around it, and views read its grid (`grids.sample`). What is approximate about that, against
+encoding each view:
 
 - **Context**: a token has seen the whole frame and its margin, not the view alone; position embeddings are
   those of its place in the frame, and a large frame stretches a learned embedding more than a view does.
 - **Resampling**: turns by free angles, scales and crops between the cells blend neighbouring tokens
-  bilinearly; flipped and turned features stand in for the features of a flipped and turned view.
+  bilinearly.
+- **Orientation**, without `orientations`: flipped and turned features stand in for the features of a
+  flipped and turned view, which is wrong where tokens know their place.
 - **Counts**: contrast, offset, noise and pasted targets are drawn after the features are read, so the
   encoder has not seen them.
 - **Mirror**: beyond the margin the grid is mirrored, not the frame.
@@ -21,7 +24,7 @@ import hashlib
 import json
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,9 +38,7 @@ from dimpoint.atomic import replacing
 from dimpoint.data.hashing import hash_array
 from dimpoint.errors import DimpointError, FrameError
 from dimpoint.foundation.encoder import FoundationEncoder
-from dimpoint.foundation.grids import FrameGrids, Pixels, mirrored, padding, sample
-
-__all__ = ["FeatureCache", "sample"]
+from dimpoint.foundation.grids import Affine, FrameGrids, Pixels, mirrored, padding, sample, upright
 
 _LARGEST = float(torch.finfo(torch.float16).max)
 
@@ -59,16 +60,20 @@ class FeatureCache:
         *,
         memory_bytes: int = 2 << 30,
         margin: int = 32,
+        orientations: bool = True,
         device: torch.device | str = "cpu",
         say: Callable[[str], None] = print,
     ) -> None:
         """limit_bytes: of all files below `folder`. memory_bytes: of the grids that are kept in memory.
 
-        margin: least width in pixels of the mirror image around a frame. device: where frames are encoded.
+        margin: least width in pixels of the mirror image around a frame. orientations: views that are
+        flipped or turned by quarters read the features of the frame so flipped and turned, not features
+        flipped and turned. device: where frames are encoded.
         say: takes the one line about a full cache or disk.
         """
         self.encoder = encoder
         self.margin = margin
+        self.orientations = orientations
         self.device = torch.device(device)
         self.key = hashlib.sha256(f"{encoder.key} {margin}".encode()).hexdigest()
         self.folder = folder / self.key[:16]
@@ -95,6 +100,14 @@ class FeatureCache:
             self._write(file, name, grids)
         self._keep(name, grids)
         return grids
+
+    def view(
+        self, pixels: Pixels, affine: Affine, view_size: int, cells: int | Sequence[int]
+    ) -> tuple[Tensor, ...]:
+        """The grids under a view of a frame; arguments and result as of `grids.sample`."""
+        if self.orientations:
+            pixels, affine = upright(pixels, affine)
+        return sample(self.get(pixels), affine, view_size, cells)
 
     def _encode(self, pixels: Pixels) -> FrameGrids:
         cell = self.encoder.patch / self.encoder.magnification

@@ -21,6 +21,14 @@ Affine = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 Corners = tuple[Tensor, Tensor]
 
+ORIENTATIONS = tuple(
+    np.array(rows, float)
+    for first in (1, -1)
+    for second in (1, -1)
+    for rows in ([[first, 0], [0, second]], [[0, first], [second, 0]])
+)
+"""The eight ways to flip a frame and turn it by quarters, (2, 2) maps of (x, y); the first does nothing."""
+
 
 @dataclass(frozen=True)
 class FrameGrids:
@@ -54,6 +62,34 @@ def mirrored(pixels: Pixels, before: tuple[int, int], covered: tuple[int, int]) 
     (top, left), (height, width) = before, covered
     below, right = height - top - pixels.shape[0], width - left - pixels.shape[1]
     return np.pad(pixels, ((top, below), (left, right)), mode="reflect")
+
+
+def orientation(affine: Affine) -> Affine:
+    """The one of `ORIENTATIONS` after which a view only crops, scales, and turns by at most 45 degrees."""
+    (xx, xy), (yx, yy) = affine[:, :2]
+    if abs(xy) + abs(yx) > abs(xx) + abs(yy):
+        return np.array([[0, _sign(xy)], [_sign(yx), 0]])
+    return np.array([[_sign(xx), 0], [0, _sign(yy)]])
+
+
+def oriented(pixels: Pixels, turn: Affine) -> Pixels:
+    """The frame (H, W), flipped and turned as one of `ORIENTATIONS` says."""
+    turned = pixels.T if turn[0, 1] else pixels
+    return np.ascontiguousarray(turned[:: int(turn[1].sum()), :: int(turn[0].sum())])
+
+
+def upright(pixels: Pixels, affine: Affine) -> tuple[Pixels, Affine]:
+    """The frame in the view's orientation, and the map (2, 3) from it to the view."""
+    turn = orientation(affine)
+    frame = oriented(pixels, turn)
+    # Frame pixel p lies at turn p + shift now: a flipped axis counts from its other end.
+    shift = np.where(turn.sum(axis=1) < 0, (frame.shape[1] - 1, frame.shape[0] - 1), 0)
+    linear = affine[:, :2] @ turn.T
+    return frame, np.hstack([linear, (affine[:, 2] - linear @ shift)[:, None]])
+
+
+def _sign(value: float) -> int:
+    return -1 if value < 0 else 1
 
 
 def sample(

@@ -11,18 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
 from dimpoint.errors import ConfigError
-from dimpoint.foundation.cache import FeatureCache, sample
+from dimpoint.foundation.cache import FeatureCache
 from dimpoint.foundation.coisd import two_paths
 from dimpoint.foundation.encoder import FoundationEncoder
+from dimpoint.foundation.grids import ORIENTATIONS, Affine, oriented
 from dimpoint.foundation.samf import fusion
 from dimpoint.networks import Network
 from dimpoint.networks.host import HostNetwork
 from dimpoint.training.frames import Array, LabelledFrame
 from dimpoint.training.module import DetectionModule
-from dimpoint.training.recipe import FoundationChoice, Recipe
+from dimpoint.training.recipe import Augmentation, FoundationChoice, Recipe
 from dimpoint.training.views import TrainingView
 
 Grids = tuple[Tensor, ...]
@@ -61,8 +63,11 @@ class Teacher:
         """Compute the features of all frames, so that no step waits for them."""
         if self.cache is None:
             return
+        turns = turns_of(recipe.augmentation) if self.cache.orientations else ORIENTATIONS[:1]
         for number, frame in enumerate(frames, start=1):
-            self.cache.get(recipe.intensity.apply(frame.counts(), frame.limits))
+            pixels = recipe.intensity.apply(frame.counts(), frame.limits)
+            for turn in turns:
+                self.cache.get(oriented(pixels, turn))
             if number % 100 == 0 or number == len(frames):
                 say(f"features of the foundation model: {number} of {len(frames)} frames")
 
@@ -72,7 +77,7 @@ class Teacher:
         Channels last, as they lie in the cache and as convolutions take them fastest.
         """
         assert self.cache is not None
-        grids = sample(self.cache.get(pixels), view.affine, len(view.pixels), self.cells)
+        grids = self.cache.view(pixels, view.affine, len(view.pixels), self.cells)
         return tuple(grid.permute(1, 2, 0) for grid in grids)
 
 
@@ -103,16 +108,25 @@ def open_teacher(recipe: Recipe, network: Network, out: Path) -> Teacher:
     grid = round(recipe.view.size * choice.magnification / encoder.patch)
     return Teacher(
         encoder,
-        FeatureCache(_cache_folder(choice, out), encoder, int(choice.cache_gb * 1e9))
-        if choice.cache
-        else None,
+        _cache(choice, encoder, out) if choice.cache else None,
         fusion(choice.fusion, network.deepest_channels, encoder.channels),
         max(1, min(grid, recipe.view.size // network.deepest_stride)),
     )
 
 
-def _cache_folder(choice: FoundationChoice, out: Path) -> Path:
-    return Path(choice.cache_folder) if choice.cache_folder else out / "features"
+def turns_of(change: Augmentation) -> list[Affine]:
+    """The orientations that views are drawn in."""
+    turned = change.quarter_turns or (change.rotation > 45 and change.rotation_probability > 0)
+    flips = (1, -1) if change.flips else (1,)
+    return [
+        turn for turn in ORIENTATIONS if round(np.linalg.det(turn)) in flips and (turned or turn[1, 1] > 0)
+    ]
+
+
+def _cache(choice: FoundationChoice, encoder: FoundationEncoder, out: Path) -> FeatureCache:
+    folder = Path(choice.cache_folder) if choice.cache_folder else out / "features"
+    limit = int(choice.cache_gb * 1e9)
+    return FeatureCache(folder, encoder, limit, orientations=choice.cache_orientations)
 
 
 class FdepModule(DetectionModule):

@@ -124,6 +124,9 @@ class FoundationChoice(_Section):
     cache: bool = Field(
         True, description="features are computed once for each frame; false: once for each view, exactly"
     )
+    cache_orientations: bool = Field(
+        True, description="a frame's features for each way that views are flipped and turned by quarters"
+    )
     cache_folder: str | None = Field(None, description="none: in the run's folder; runs may share one")
     cache_gb: float = Field(20.0, gt=0, description="most that the cache takes on disk")
 

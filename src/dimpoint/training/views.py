@@ -51,7 +51,7 @@ def training_view(
     targets around which `view.near_bright` of its crops are cut.
     """
     view, change = recipe.view, recipe.augmentation
-    linear = _random_linear(change, rng)
+    linear = random_linear(change, rng)
     if view.kind == "letterbox":
         affine = _letterbox(frame.shape, linear, view.size)
     else:
@@ -86,7 +86,7 @@ def _warp_mask(mask: npt.NDArray[np.bool_], affine: Affine, view: View) -> npt.N
     return warped.astype(np.bool_)
 
 
-def _random_linear(change: Augmentation, rng: np.random.Generator) -> Affine:
+def random_linear(change: Augmentation, rng: np.random.Generator) -> Affine:
     """The 2x2 part of the affine map."""
     scale, angle, flip = 1.0, 0.0, 1.0
     if rng.random() < change.scale_probability:
