@@ -73,24 +73,29 @@ class Bar(Callback):
         if now - self._read < _SECONDS_BETWEEN:
             return
         self._read = now
-        shown = {"train/loss_step": "loss {:.4f}", "train/frames_per_s": "{:.0f} frames/s"}
-        shown[f"val/{self.monitor}"] = LABELS[self.monitor] + " {:.3f}"
-        values = trainer.callback_metrics
-        self._progress.update(
-            self._task,
-            completed=trainer.global_step,
-            description=f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}",
-            figures=", ".join(
-                text.format(float(values[key])) for key, text in shown.items() if key in values
-            ),
-        )
+        self._show(trainer)
 
     def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self._progress.update(self._task, figures="validating")
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        self._progress.update(self._task, completed=trainer.global_step)
+        self._show(trainer)
         self._progress.stop()
 
     def on_exception(self, *_: Any) -> None:
         self._progress.stop()
+
+    def _show(self, trainer: lightning.Trainer) -> None:
+        shown = {"train/loss_step": "loss {:.4f}", "train/frames_per_s": "{:.0f} frames/s"}
+        shown[f"val/{self.monitor}"] = LABELS[self.monitor] + " {:.3f}"
+        values = trainer.callback_metrics
+        epochs = trainer.max_epochs
+        assert epochs is not None  # a recipe says how many
+        self._progress.update(
+            self._task,
+            completed=trainer.global_step,
+            description=f"epoch {min(trainer.current_epoch + 1, epochs)}/{epochs}",
+            figures=", ".join(
+                text.format(float(values[key])) for key, text in shown.items() if key in values
+            ),
+        )
