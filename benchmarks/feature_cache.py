@@ -28,7 +28,6 @@ from torch import Tensor
 from dimpoint.data.dataset import open_dataset, training_split
 from dimpoint.foundation.cache import FeatureCache
 from dimpoint.foundation.encoder import FoundationEncoder
-from dimpoint.foundation.grids import orientation, oriented
 from dimpoint.intensity import IntensityRule
 
 Affine = npt.NDArray[np.float64]
@@ -155,12 +154,12 @@ def measure(
         begin = time.perf_counter()
         direct.append(encoder(torch.from_numpy(view)[None, None]))
         middle = time.perf_counter()
-        if cache.orientations:
-            cache.get(oriented(pixels, orientation(affine)))  # reading is timed, not filling
-        filled = time.perf_counter()
-        read.append(cache.view(pixels, affine, size, [grid.shape[-1] for grid in direct[-1]]))
         spent["direct"] += middle - begin
-        spent["cached"] += time.perf_counter() - filled
+        cells = [grid.shape[-1] for grid in direct[-1]]
+        cache.view(pixels, affine, size, cells)  # fills the cache: reading is timed
+        begin = time.perf_counter()
+        read.append(cache.view(pixels, affine, size, cells))
+        spent["cached"] += time.perf_counter() - begin
     taps = [
         compare(torch.stack(ours), torch.cat(theirs))
         for ours, theirs in zip(zip(*read, strict=True), zip(*direct, strict=True), strict=True)

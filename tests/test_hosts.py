@@ -29,8 +29,7 @@ class Host:
     """What a host must be; pairs are for one and for three input channels.
 
     giga: 1e9 multiply-adds of convolutions at 256x256. deepest: channels and stride of the last feature.
-    rate: of learning, at which one frame is learnt soon. agrees: to how much torch and ONNX Runtime give the
-    same with random weights; those of msdanet are 1.2e-4 off float64 by rounding alone.
+    rate: of learning, at which one frame is learnt soon.
     """
 
     name: str
@@ -40,7 +39,6 @@ class Host:
     multiple: int
     outputs: int = 1
     rate: float = 1e-2
-    agrees: float = 1e-4
 
 
 HOSTS = (
@@ -51,7 +49,7 @@ HOSTS = (
     Host("dnanet", (4_696_568, 4_696_888), (13.9091, 13.9301), (256, 16), 16, outputs=4),
     Host("gglnet", (8_978_877, 8_988_093), (9.6339, 9.6893), (256, 16), 16),
     Host("uiunet", (50_540_309, 50_541_461), (54.2221, 54.2976), (512, 32), 32, outputs=7, rate=6e-3),
-    Host("msdanet", (4_795_343, 4_791_041), (21.0119, 20.9140), (64, 16), 16, agrees=4e-4),
+    Host("msdanet", (4_795_343, 4_791_041), (21.0119, 20.9140), (64, 16), 16),
     Host("unet", (7_849_025, 7_849_601), (13.9125, 13.9503), (512, 16), 16),
 )
 
@@ -69,7 +67,7 @@ def network(host: Host) -> HostNetwork:
     network = fresh(host).train()
     norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
     for norm in norms:
-        norm.momentum = None  # the mean of all batches, so far one
+        norm.momentum = 0.9  # at 1, random units that hardly answer are magnified, and rounding with them
     with torch.no_grad():
         # Statistics of a few deepest cells would make logits of thousands, which float32 cannot hold to 1e-4.
         network.decode(network.encode(noise(2, 4 * unit(host), 4 * unit(host))))
@@ -195,7 +193,6 @@ class TestEveryHost:
         self, host: Host, network: HostNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The export compares torch and ONNX Runtime itself, here at small sizes."""
-        monkeypatch.setattr(export_module, "TOLERANCE", host.agrees)
         monkeypatch.setattr(export_module, "_SIZES", ((1, 32, 64), (2, 96, 32)))
         meta = ModelMeta(name=host.name, network=host.name, **traits(network))
         export_onnx(network, meta, tmp_path / "host.onnx")
@@ -203,7 +200,7 @@ class TestEveryHost:
         with torch.inference_mode():
             expected = network(frames).sigmoid()
         got = OnnxBackend(tmp_path / "host.onnx").run(frames.numpy())
-        np.testing.assert_allclose(got, expected.numpy(), rtol=0, atol=host.agrees)
+        np.testing.assert_allclose(got, expected.numpy(), rtol=0, atol=1e-4)
 
 
 def square(size: int) -> tuple[Tensor, Tensor]:

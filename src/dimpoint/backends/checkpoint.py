@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 import dimpoint
 from dimpoint.atomic import replacing
+from dimpoint.backends.onnx import is_pickle
 from dimpoint.errors import ConfigError, ModelFileError
 from dimpoint.model_meta import METADATA_KEY, ModelMeta, parse_meta
 from dimpoint.networks import Network, create
@@ -133,9 +134,7 @@ def _refuse_pickle(path: Path) -> None:
             head = file.read(9)
     except OSError as error:
         raise ModelFileError(f"{path}: cannot be read ({error.strerror})") from None
-    safetensors = head[8:] == b"{"  # after a length, whose first byte may be any
-    pickle = head[:4] == b"PK\x03\x04" or head[:1] == b"\x80"
-    if (pickle and not safetensors) or path.suffix in _PICKLE_SUFFIXES:
+    if is_pickle(head) or path.suffix in _PICKLE_SUFFIXES:
         raise ModelFileError(
             f"{path}: a PyTorch checkpoint or pickle, which is never opened as a model because it could run "
             "code; give a .safetensors model, or convert a published checkpoint with dimpoint import"

@@ -83,19 +83,26 @@ def _check_kind(path: Path) -> None:
         raise ModelFileError(f"{path}: cannot be read ({error.strerror})") from None
     if not head:
         raise ModelFileError(f"{path}: not a model, the file is empty")
-    safetensors = head[8:9] == b"{"  # after a length, whose first byte may be any
-    pickle = head[:4] == b"PK\x03\x04" or (head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05")
-    if pickle and not safetensors:
+    if is_pickle(head):
         raise ModelFileError(
             f"{path}: a PyTorch checkpoint or pickle, which is never opened here because it could run code; "
             "detection needs an ONNX model: export the training run with dimpoint export, or convert "
             "the authors' weights with dimpoint import"
         )
-    if safetensors or path.suffix == ".safetensors":
+    if _is_safetensors(head) or path.suffix == ".safetensors":
         raise ModelFileError(
             f"{path}: safetensors weights are for training; make a model of them with "
             f"dimpoint export {path} --out model.onnx (needs: pip install 'dimpoint[train]')"
         )
+
+
+def is_pickle(head: bytes) -> bool:
+    """Whether a file of these first bytes, 9 or more, is or may be a pickle or a PyTorch checkpoint."""
+    return head[:4] == b"PK\x03\x04" or (head[:1] == b"\x80" and not _is_safetensors(head))
+
+
+def _is_safetensors(head: bytes) -> bool:
+    return head[8:9] == b"{"  # after a length, whose first byte may be any
 
 
 def _check_graph(path: Path, session: Any, output: str) -> None:

@@ -68,8 +68,8 @@ def orientation(affine: Affine) -> Affine:
     """The one of `ORIENTATIONS` after which a view only crops, scales, and turns by at most 45 degrees."""
     (xx, xy), (yx, yy) = affine[:, :2]
     if abs(xy) + abs(yx) > abs(xx) + abs(yy):
-        return np.array([[0, _sign(xy)], [_sign(yx), 0]])
-    return np.array([[_sign(xx), 0], [0, _sign(yy)]])
+        return np.array([[0.0, _sign(xy)], [_sign(yx), 0.0]])
+    return np.array([[_sign(xx), 0.0], [0.0, _sign(yy)]])
 
 
 def oriented(pixels: Pixels, turn: Affine) -> Pixels:
