@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from data_sets import SIZE, coco, frame, make, mask, save, split, write_json
-from dimpoint.data.dataset import DataSet, frame_size, open_dataset, open_datasets
+from dimpoint.data.dataset import DataSet, frame_size, open_dataset
 from dimpoint.data.hashing import hash_frames
 from dimpoint.errors import DataError, FrameError
 
@@ -121,10 +121,6 @@ class TestSplits:
     def test_windows_files(self, root: Path) -> None:
         (root / "img_idx" / "test_X.txt").write_bytes(b"\xef\xbb\xbfa\r\nb\r\n")
         assert names(open_dataset(root, "test")) == ["a", "b"]
-
-    def test_several_sets(self, root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-        other = make(tmp_path_factory.mktemp("other"))
-        assert [len(dataset) for dataset in open_datasets([root, other], "train")] == [4, 2]
 
 
 @pytest.mark.parametrize("make_it", [lambda path: None, Path.mkdir, Path.touch])
@@ -281,7 +277,7 @@ class TestFingerprint:
         for kind in (np.uint8, np.uint16):
             (tmp_path / kind.__name__ / "images").mkdir(parents=True)
             np.save(tmp_path / kind.__name__ / "images" / "a.npy", frame(0).astype(kind))
-        a, b = open_datasets([tmp_path / "uint8", tmp_path / "uint16"])
+        a, b = (open_dataset(tmp_path / kind) for kind in ("uint8", "uint16"))
         assert a.fingerprint() != b.fingerprint()
 
 

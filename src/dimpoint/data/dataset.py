@@ -134,13 +134,6 @@ def training_split(root: Path | str) -> str | None:
     return "train" if any(stem.startswith("train_") for stem in stems) else None
 
 
-def open_datasets(
-    roots: Iterable[Path | str], split: str | None = None, labels: Labels = "auto"
-) -> list[DataSet]:
-    """Open several data sets with the same split and labels; see `open_dataset`."""
-    return [open_dataset(root, split, labels) for root in roots]
-
-
 def split_names(layout: Layout, split: str) -> list[str]:
     """The frames of a split, each once, in the files' order; raises DataError if one is not there."""
     names: dict[str, None] = {}
