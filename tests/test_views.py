@@ -11,11 +11,20 @@ from hypothesis import strategies as st
 from dimpoint.training.recipe import Recipe, load_recipe
 from dimpoint.training.views import training_view
 
-QUIET = ["augmentation.contrast=0", "augmentation.offset=0", "augmentation.noise=0"]
+MOVED_ALONE = [
+    "augmentation.contrast=0",
+    "augmentation.offset=0",
+    "augmentation.noise=0",
+    "augmentation.hot_pixels=0",
+    "augmentation.paste_probability=0",
+    "augmentation.quarter_turns=true",
+    "augmentation.scale=[0.75, 1.4]",
+    "augmentation.scale_probability=0.5",
+]
 
 
 def recipe(*changes: str) -> Recipe:
-    return load_recipe("spire-sirst", [*QUIET, *changes])
+    return load_recipe("spire-sirst", [*MOVED_ALONE, *changes])
 
 
 def spots(shape: tuple[int, int], points: np.ndarray, sigma: float = 1.5) -> np.ndarray:
