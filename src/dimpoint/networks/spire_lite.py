@@ -89,5 +89,6 @@ def _receptive_radius(depths: Sequence[int]) -> int:
         step = 2**level
         radius += depth * 2 * step
         if level < len(depths):
-            radius += 2 * step + 2 * step  # the refining unit's, the interpolation's and the halving's neighbours
+            radius += 2 * step  # the refining unit's neighbours
+            radius += 2 * step  # the interpolation's and the halving's
     return radius
