@@ -33,6 +33,8 @@ from dimpoint.networks import Network
 Points = npt.NDArray[np.float32]
 Variant = Callable[[npt.NDArray[Any]], Points]
 
+REST = 0.05  # seconds before a run, in which the threads of the last one, that wait spinning, go to sleep
+
 
 def published(network: Network) -> Variant:
     """SPIRE as published, for frames that need no warp: three channels, eager torch, decoding in Python."""
@@ -94,6 +96,7 @@ def compare(
     for _ in range(repeats):
         for frame in frames:
             for name, detect in variants.items():
+                time.sleep(REST)
                 start = time.perf_counter()
                 detect(frame)
                 times[name].append((time.perf_counter() - start) * 1e3)

@@ -2,8 +2,8 @@
 
 Where the published HRPE keeps one 32-channel branch at 1/4, this network decides at the resolution at which
 a two-pixel target is still visible (1/2), looks around it on cheap maps (1/4, 1/8, 1/16), and adds what
-those say back, top down. Its units are plain residual pairs of 3x3 convolutions: at 16 to 96 channels a
-processor runs, and above all trains, them faster than depthwise ones with fewer multiply-adds. Own design.
+those say back, top down. Its units are plain residual pairs of 3x3 convolutions, which at 16 to 96
+channels a processor trains faster than depthwise ones with fewer multiply-adds. Own design.
 """
 
 from __future__ import annotations
