@@ -19,7 +19,8 @@ import lightning
 import torch
 import yaml
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, WeightAveraging
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -41,6 +42,7 @@ from dimpoint.training.frames import (
     training_loader,
 )
 from dimpoint.training.labels import disagreements, labels_of
+from dimpoint.training.logs import RunLog
 from dimpoint.training.module import DetectionModule
 from dimpoint.training.progress import Bar, Report
 from dimpoint.training.recipe import Recipe, load_recipe
@@ -85,9 +87,14 @@ def fit(
     init: Path | None = None,
     say: Callable[[str], None] = print,
 ) -> Path:
-    """Train (see `train`), and return the path of the trained `model.onnx` in the run folder `out`."""
+    """Train (see `train`), and return the path of the trained `model.onnx` in the run folder `out`.
+
+    On several devices every further process runs this same call; the first one alone says and writes.
+    """
+    if _is_helper():
+        say = _silent
     train(recipe, sources, out, machine=machine, resume=resume, init=init, say=say)
-    return finish(out, say)
+    return out / "model.onnx" if _is_helper() else finish(out, say)
 
 
 def train(
@@ -254,7 +261,7 @@ def _trainer(recipe: Recipe, out: Path, machine: Machine, say: Callable[[str], N
         gradient_clip_val=recipe.optimizer.clip,
         callbacks=callbacks,
         logger=[
-            CSVLogger(out, name="", version="csv"),
+            RunLog(out),
             TensorBoardLogger(out, name="", version="tensorboard"),
         ],
         num_sanity_val_steps=0,
@@ -296,6 +303,15 @@ def _precision(machine: Machine) -> str:
     return "bf16-mixed" if computes_bfloat16("cpu") else "32-true"
 
 
+def _is_helper() -> bool:
+    """Whether this process is a further one of a run on several devices."""
+    return getattr(rank_zero_only, "rank", 0) > 0
+
+
+def _silent(_: str) -> None:
+    return
+
+
 def _prepare_folder(
     out: Path,
     recipe: Recipe,
@@ -306,6 +322,8 @@ def _prepare_folder(
     teacher: Teacher | None,
 ) -> None:
     """Write recipe.yaml and run.json, or check that they still hold."""
+    if _is_helper():
+        return
     hashes = {part.name: part.fingerprint() for part in sets}
     record = out / "run.json"
     if resume:
