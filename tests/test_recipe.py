@@ -138,6 +138,7 @@ REFUSED_MASKS = [
     (["labels=points"], "labels"),
     (["target.stride=4"], "stride 1"),
     (["augmentation.paste_probability=0.5"], "paste_probability"),
+    (["augmentation.copy_probability=0.5"], "copy_probability"),
     (["loss.kind=[dice, bcee]"], "loss.kind"),
 ]
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from dimpoint.data.copies import TargetCut, cut_targets, set_targets
 from dimpoint.data.dataset import DataSet, Sample
 from dimpoint.data.masks import centroids
 from dimpoint.data.similar import thumbnail
@@ -97,6 +98,7 @@ class TrainingViews(Dataset[tuple[Any, ...]]):
             for number, frame in enumerate(frames)
             if recipe.view.near_bright and not len(frame.points)
         }
+        self._cuts = _cuts_by_group(frames, recipe) if recipe.augmentation.copy_probability else {}
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -108,11 +110,35 @@ class TrainingViews(Dataset[tuple[Any, ...]]):
         number = min(drawn, len(self.frames) - 1)
         frame = self.frames[number]
         pixels = self.recipe.intensity.apply(frame.counts(), frame.limits)
-        bright = self._bright.get(number)
-        view = training_view(pixels, frame.points, self.recipe, rng, frame.mask, bright)
+        points, bright = frame.points, self._bright.get(number)
+        if self._cuts and rng.random() < self.recipe.augmentation.copy_probability:
+            pixels, points = self._with_copies(pixels, frame, rng)
+            bright = None if len(points) else bright
+        view = training_view(pixels, points, self.recipe, rng, frame.mask, bright)
         target = make_target(view.pixels, view.points, self.recipe.target, view.mask)
         both = torch.from_numpy(view.pixels)[None], torch.from_numpy(target)[None]
         return both if self.beside is None else (*both, self.beside(pixels, view))
+
+    def _with_copies(
+        self, pixels: Array, frame: LabelledFrame, rng: np.random.Generator
+    ) -> tuple[Array, npt.NDArray[np.float32]]:
+        change, group = self.recipe.augmentation, frame.group
+        if group not in self._cuts or rng.random() < change.copy_foreign:
+            names = sorted(self._cuts)
+            group = names[rng.integers(len(names))]
+        count = int(rng.integers(1, change.copy_targets + 1))
+        return set_targets(pixels, frame.points, self._cuts[group], rng, count)
+
+
+def _cuts_by_group(frames: Sequence[LabelledFrame], recipe: Recipe) -> dict[str, list[TargetCut]]:
+    """The targets of each data set that has any."""
+    cuts: dict[str, list[TargetCut]] = {}
+    for frame in frames:
+        if len(frame.points):
+            pixels = recipe.intensity.apply(frame.counts(), frame.limits)
+            if found := cut_targets(pixels, frame.points):
+                cuts.setdefault(frame.group, []).extend(found)
+    return cuts
 
 
 class CountingSampler(Sampler[int]):

@@ -69,6 +69,11 @@ class Augmentation(_Section):
     hot_pixels: float = Field(0.0, ge=0, le=1, description="probability of a few lone hot pixels, no targets")
     paste_probability: float = Field(0.0, ge=0, le=1, description="paste synthetic targets into the view")
     paste_targets: int = Field(3, ge=1, description="paste 1 to this many")
+    copy_probability: float = Field(0.0, ge=0, le=1, description="set targets of other frames into the frame")
+    copy_targets: int = Field(3, ge=1, description="set in 1 to this many")
+    copy_foreign: float = Field(
+        0.2, ge=0, le=1, description="share of the frames whose copies come from another data set"
+    )
 
 
 class LossChoice(_Section):
@@ -176,8 +181,9 @@ class Recipe(_Section):
         if self.target.kind == "mask":
             if self.labels == "points":
                 raise ValueError("target.kind 'mask' cannot be learnt with labels 'points'")
-            if self.augmentation.paste_probability:
-                raise ValueError("augmentation.paste_probability: pasted targets have no mask yet")
+            for key in ("paste_probability", "copy_probability"):
+                if getattr(self.augmentation, key):
+                    raise ValueError(f"augmentation.{key}: targets set into a frame have no mask yet")
         return self
 
 
