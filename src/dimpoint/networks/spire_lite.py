@@ -1,9 +1,10 @@
 """spire-lite: dimpoint's own light high-resolution encoder for laptops, one response map at stride 2.
 
-Where the published HRPE keeps one 32-channel branch at 1/4, this network decides at the resolution at which
-a two-pixel target is still visible (1/2), looks around it on cheap maps (1/4, 1/8, 1/16), and adds what
-those say back, top down. Its units are plain residual pairs of 3x3 convolutions, which at 16 to 96
-channels a processor trains faster than depthwise ones with fewer multiply-adds. Own design.
+Where the published HRPE keeps one 32-channel branch at 1/4, this network reads the frame's own pixels with a
+few channels, decides at the resolution at which a two-pixel target is still visible (1/2), looks around it
+on cheap maps (1/4, 1/8, 1/16), and adds what those say back, top down. Its units are plain residual pairs of
+3x3 convolutions, which at 16 to 96 channels a processor trains faster than depthwise ones with fewer
+multiply-adds. Own design.
 """
 
 from __future__ import annotations
@@ -36,20 +37,23 @@ class Residual(nn.Module):
 class SpireLite(Network):
     """The light point network; its logits need a sigmoid.
 
-    widths: channels at 1/2, 1/4, 1/8, ... depths: residual units at each on the way down; on the way up
-    there is one at each but the coarsest.
+    detail: channels at full resolution. widths: channels at 1/2, 1/4, 1/8, ... depths: residual units at
+    each on the way down; on the way up there is one at each but the coarsest.
     """
 
     stride = 2
     activation = "sigmoid"
 
     def __init__(
-        self, widths: Sequence[int] = (16, 32, 64, 96), depths: Sequence[int] = (0, 1, 1, 2)
+        self,
+        detail: int = 8,
+        widths: Sequence[int] = (16, 32, 64, 96),
+        depths: Sequence[int] = (1, 1, 1, 2),
     ) -> None:
         super().__init__()
         self.multiple = 2 ** len(widths)
         self.receptive_radius = _receptive_radius(depths)
-        self.stem = conv_norm(1, widths[0], 5, stride=2)
+        self.stem = nn.Sequential(conv_norm(1, detail, 3), _halve(detail, widths[0]))
         self.down = nn.ModuleList(_halve(fine, coarse) for fine, coarse in pairwise(widths))
         self.stages = nn.ModuleList(
             nn.Sequential(*(Residual(width) for _ in range(depth)))
@@ -84,7 +88,7 @@ def _halve(inputs: int, outputs: int) -> nn.Sequential:
 
 def _receptive_radius(depths: Sequence[int]) -> int:
     """How far from an input pixel its response can reach, input pixels."""
-    radius = 2 + 2  # stem and head
+    radius = 2 + 2  # stem (3x3, halving) and head
     for level, depth in enumerate(depths, start=1):
         step = 2**level
         radius += depth * 2 * step

@@ -111,9 +111,8 @@ class TrainingViews(Dataset[tuple[Any, ...]]):
         frame = self.frames[number]
         pixels = self.recipe.intensity.apply(frame.counts(), frame.limits)
         points, bright = frame.points, self._bright.get(number)
-        if self._cuts and rng.random() < self.recipe.augmentation.copy_probability:
+        if self._cuts and len(points) and rng.random() < self.recipe.augmentation.copy_probability:
             pixels, points = self._with_copies(pixels, frame, rng)
-            bright = None if len(points) else bright
         view = training_view(pixels, points, self.recipe, rng, frame.mask, bright)
         target = make_target(view.pixels, view.points, self.recipe.target, view.mask)
         both = torch.from_numpy(view.pixels)[None], torch.from_numpy(target)[None]

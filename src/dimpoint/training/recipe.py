@@ -69,7 +69,9 @@ class Augmentation(_Section):
     hot_pixels: float = Field(0.0, ge=0, le=1, description="probability of a few lone hot pixels, no targets")
     paste_probability: float = Field(0.0, ge=0, le=1, description="paste synthetic targets into the view")
     paste_targets: int = Field(3, ge=1, description="paste 1 to this many")
-    copy_probability: float = Field(0.0, ge=0, le=1, description="set targets of other frames into the frame")
+    copy_probability: float = Field(
+        0.0, ge=0, le=1, description="set targets of other frames into a frame that has some"
+    )
     copy_targets: int = Field(3, ge=1, description="set in 1 to this many")
     copy_foreign: float = Field(
         0.2, ge=0, le=1, description="share of the frames whose copies come from another data set"
