@@ -114,14 +114,12 @@ def _cut(frame: Array, point: npt.NDArray[np.floating], others: npt.NDArray[np.f
     down, across = np.nonzero(own)
     if math.hypot(float(across.mean()) - x, float(down.mean()) - y) > _OFF:
         return None  # not what was labelled
-    rim = cv2.dilate(own.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-    weight = np.where(own, 1.0, np.where(rim, _RIM, 0.0)).astype(np.float32)
-    found = np.nonzero(rim)
-    first = [int(place.min()) for place in found]
-    last = [int(place.max()) for place in found]
-    part = slice(first[0], last[0] + 1), slice(first[1], last[1] + 1)
+    rim = cv2.dilate(own.astype(np.uint8), np.ones((3, 3), np.uint8))
+    weight = np.where(own, 1.0, _RIM * rim).astype(np.float32)
+    column, row, wide, high = cv2.boundingRect(rim)
+    part = slice(row, row + high), slice(column, column + wide)
     contrast = (window - np.float32(background))[part]
-    return TargetCut(contrast, weight[part], (x - first[1], y - first[0]))
+    return TargetCut(contrast, weight[part], (x - column, y - row))
 
 
 def _varied(cut: TargetCut, rng: np.random.Generator) -> TargetCut:
