@@ -72,6 +72,21 @@ def test_positions_are_those_of_the_original_frame(scale: int, tmp_path: Path) -
     np.testing.assert_allclose((found.xy - truth[nearest]).mean(axis=0), 0, atol=0.05)
 
 
+def test_only_small_frames_are_magnified(tmp_path: Path) -> None:
+    record = blob_meta(input_scale=2, magnify_below=6401)
+    detector = Detector(write_model(tmp_path / "model.onnx", record), threads=1)
+    assert (record.scale_of((80, 80)), record.scale_of((80, 81))) == (2, 1)
+    always = Detector(write_model(tmp_path / "always.onnx", blob_meta(input_scale=2)), threads=1)
+    never = Detector(write_model(tmp_path / "never.onnx", blob_meta()), threads=1)
+    small, large = spots((80, 80), [(20.4, 30.2)]), spots((80, 81), [(20.4, 30.2)])
+    np.testing.assert_array_equal(detector(small).xy, always(small).xy)
+    np.testing.assert_array_equal(detector(large).xy, never(large).xy)
+    assert always(small).scores[0] != pytest.approx(never(small).scores[0], abs=1e-3)
+    together = list(detector.detect_many([small, large, small], batch=3))
+    for found, frame in zip(together, (small, large, small), strict=True):
+        np.testing.assert_allclose(found.xy, detector(frame).xy, atol=1e-5)
+
+
 def test_result_names_frame_size_and_model(blob: Path) -> None:
     found = Detector(blob, threads=1)(spots((50, 70), [(20, 30)]))
     assert (found.width, found.height, found.model, found.areas) == (70, 50, "blob", None)

@@ -13,10 +13,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from dimpoint.backends.checkpoint import load_model
+from dimpoint.backends.onnx import read_meta
 from dimpoint.data.dataset import open_dataset
 from dimpoint.errors import ConfigError, DataError
+from dimpoint.evaluation.held_out import held_out_frames
 from dimpoint.training import progress
-from dimpoint.training.fit import Sources, finish, fit, train
+from dimpoint.training.fit import Sources, _just_below, finish, fit, train
 from dimpoint.training.frames import CountingSampler, TrainingViews, load_frames
 from dimpoint.training.recipe import Recipe, load_recipe
 from spot_scenes import make_spots
@@ -138,6 +141,47 @@ def test_views_depend_on_seed_and_number_alone(scenes: Path) -> None:
     assert not torch.equal(views[0][0], views[1][0])
     assert {f.sample.name for f in train}.isdisjoint(f.sample.name for f in validation)
     assert len(validation) == 3
+
+
+def test_a_refit_trains_on_all_targets(tmp_path: Path) -> None:
+    data = make_spots(tmp_path / "SPOTS", without=6)
+    parts = {}
+    for refit in (False, True):
+        train_frames, held = load_frames(
+            [open_dataset(data, "train")], small("validation=0.6", f"refit={refit}")
+        )
+        parts[refit] = {f.sample.name for f in train_frames}, {f.sample.name for f in held}
+        assert len(parts[refit][0]) + len(parts[refit][1]) == 9
+    empty = {f"f{number:02d}" for number in range(6)}
+    assert parts[False][1] - empty  # some of the held-out frames have targets
+    assert parts[True][1] == parts[False][1] & empty
+    said: list[str] = []
+    out = tmp_path / "run"
+    recipe = small("validation=0.6", "refit=true", "epochs=2", "decode.threshold=0.61", "view.near_bright=0")
+    fit(recipe, Sources([data]), out, machine=CPU, say=said.append)
+    meta = read_meta(out / "model.onnx")
+    assert meta.decode.threshold == 0.61
+    assert meta.scores["validation"].keys() == {"false_per_frame", "threshold"}
+    assert any("validation false objects a frame" in line for line in said)
+    assert "best" not in "".join(said)
+    assert {frame.name for frame in held_out_frames(out)} == parts[True][1]
+    weights = torch.load(out / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    kept, _ = load_model(out / "model.safetensors")
+    assert torch.equal(kept.state_dict()["head.weight"], weights["network.head.weight"])
+
+
+def test_a_refit_with_nothing_held_out(scenes: Path, tmp_path: Path) -> None:
+    """All frames have targets: there is no validation, and the run still ends with its model."""
+    fit(small("refit=true", "epochs=2"), Sources([scenes]), tmp_path / "run", machine=CPU)
+    assert read_meta(tmp_path / "run" / "model.onnx").scores == {"validation": {}}
+    with pytest.raises(ConfigError, match="plateau"):
+        small("refit=true", "schedule.kind=plateau")
+
+
+@pytest.mark.parametrize("score", [0.0, 0.0004, 0.655, 0.6550001, 0.65549, 0.6559, 1.0])
+def test_the_threshold_of_the_best_f1_keeps_the_detection_that_it_stands_on(score: float) -> None:
+    assert _just_below(score) < score or score == 0
+    assert score - _just_below(score) <= 0.001 + 1e-9
 
 
 def test_processes_share_an_epoch_without_overlap() -> None:

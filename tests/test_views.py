@@ -66,6 +66,31 @@ def test_flips_and_quarter_turns_alone_do_not_resample() -> None:
         assert np.isin(seen.pixels, frame).all()
 
 
+def test_a_magnified_view_is_a_part_of_the_frame_as_the_detector_magnifies_it() -> None:
+    frame = np.random.default_rng(0).random((160, 170)).astype(np.float32)
+    magnified = cv2.resize(frame, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
+    still = ("scale_probability=0", "rotation_probability=0", "quarter_turns=false", "flips=false")
+    rules = recipe("input_scale=2", *(f"augmentation.{change}" for change in still))
+    inside = 0
+    for seed in range(20):
+        seen = training_view(frame, np.zeros((0, 2), np.float32), rules, np.random.default_rng(seed))
+        x, y = (0.5 - seen.affine[:, 2]).round().astype(int)  # magnified pixels: the view's corner
+        part = magnified[max(y, 0) : y + 128, max(x, 0) : x + 128]
+        if x > 0 and y > 0 and part.shape == (128, 128):  # the others see mirror images
+            np.testing.assert_array_equal(seen.pixels, part)
+            inside += 1
+    assert inside > 5
+
+
+def test_only_small_frames_are_magnified() -> None:
+    rules = recipe("input_scale=2", "magnify_below=12000", "augmentation.scale_probability=0")
+    for shape, scale in [((100, 119), 2), ((100, 120), 1)]:
+        seen = training_view(
+            np.zeros(shape, np.float32), np.zeros((0, 2), np.float32), rules, np.random.default_rng(0)
+        )
+        assert np.sqrt(abs(np.linalg.det(seen.affine[:, :2]))) == pytest.approx(scale)
+
+
 def test_targets_mirrored_at_the_border_keep_their_points() -> None:
     """A frame smaller than the view is continued by its mirror image, whose targets are targets."""
     points = np.array([[20.0, 20.0]], np.float32)

@@ -77,7 +77,6 @@ class Detector:
 
         Raises FrameError as a call does, ConfigError for a model that gives points and no map of this size.
         """
-        scale = self.meta.input_scale
         if self.meta.kind != "probability" or self.meta.stride != 1:
             raise ConfigError(
                 f"model '{self.meta.name}' responds to points; only a segmentation network gives a "
@@ -85,6 +84,7 @@ class Detector:
             )
         frame = as_frame(frame, "frame")
         height, width = frame.shape
+        scale = self.meta.scale_of(frame.shape)
         response = self._response(frame, self.meta.intensity.limits(frame))
         on_frame = response[: height * scale, : width * scale].clip(0, 1)
         if scale == 1:
@@ -142,7 +142,7 @@ class Detector:
 
         Only this part of the frame becomes float32.
         """
-        scale = self.meta.input_scale
+        scale = self.meta.scale_of(frame.shape)
         rows = _source(tile.rows, scale, frame.shape[0])
         columns = _source(tile.columns, scale, frame.shape[1])
         part = self.meta.intensity.apply(frame[rows, columns], limits)
@@ -180,7 +180,7 @@ class Detector:
     def _detections(self, frame: npt.NDArray[Any], response: npt.NDArray[np.float32]) -> Detections:
         """Decode the part of the map that lies on the frame, not on its padding."""
         height, width = frame.shape
-        scale, stride = self.meta.input_scale, self.meta.stride
+        scale, stride = self.meta.scale_of(frame.shape), self.meta.stride
         on_frame = response[: -(-height * scale // stride), : -(-width * scale // stride)]
         peaks = decode(on_frame, self.rule)
         return _in_frame(peaks, frame.shape, stride, scale, self.meta.name)
@@ -191,7 +191,8 @@ class Detector:
         return math.lcm(self.meta.multiple, self.meta.stride, self.meta.input_scale)
 
     def _padded(self, shape: tuple[int, ...]) -> tuple[int, int]:
-        height, width = (-(-side * self.meta.input_scale // self._unit) * self._unit for side in shape)
+        scale = self.meta.scale_of(shape)
+        height, width = (-(-side * scale // self._unit) * self._unit for side in shape)
         return height, width
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -11,7 +12,7 @@ from dimpoint.errors import ModelFileError
 from dimpoint.intensity import IntensityRule
 
 METADATA_KEY = "dimpoint"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 2: magnify_below
 
 
 class DecodeRule(BaseModel):
@@ -42,7 +43,7 @@ class DecodeRule(BaseModel):
 class ModelMeta(BaseModel):
     """The record that every model file carries.
 
-    The network sees `input_scale`-times magnified, padded frames in unit range (`intensity`), repeated to
+    The network sees padded frames in unit range (`intensity`), magnified as `scale_of` says, repeated to
     `channels` and standardised by `mean` and `std` (both inside the ONNX graph). Its output is a map at
     1/`stride` of that input: logits for which a sigmoid is still due (`activation` = sigmoid) or responses.
     """
@@ -67,6 +68,9 @@ class ModelMeta(BaseModel):
     )
     receptive_radius: int = Field(64, ge=0, description="tiles overlap by at least this, input pixels")
     input_scale: Literal[1, 2] = 1
+    magnify_below: int | None = Field(
+        None, ge=1, description="`input_scale` is for frames of fewer pixels than this; none: for all"
+    )
     decode: DecodeRule = Field(default_factory=lambda: DecodeRule())
     parameters: int | None = Field(None, ge=0, description="trained numbers in the network")
     training_data: list[str] = Field(default_factory=list)
@@ -75,8 +79,17 @@ class ModelMeta(BaseModel):
     licence: str = "Apache-2.0"
     date: str = ""
 
+    def scale_of(self, shape: Sequence[int]) -> int:
+        """How many times the network sees a frame of (height, width) magnified."""
+        return scale_of(shape, self.input_scale, self.magnify_below)
+
     def to_json(self) -> str:
         return self.model_dump_json()
+
+
+def scale_of(shape: Sequence[int], scale: int, below: int | None) -> int:
+    """`scale`, or 1 for a frame (height, width) of `below` pixels or more."""
+    return scale if below is None or shape[0] * shape[1] < below else 1
 
 
 def parse_meta(text: str | None, file: str) -> ModelMeta:

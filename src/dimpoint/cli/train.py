@@ -51,7 +51,7 @@ def train(
     import json
 
     from dimpoint.models import resolve_weights
-    from dimpoint.training.fit import Machine, Sources, fit
+    from dimpoint.training.fit import Machine, Sources, fit, is_helper
     from dimpoint.training.recipe import load_recipe
 
     if resume is not None:
@@ -84,7 +84,8 @@ def train(
             init=resolve_weights(init) if init else None,
         )
     except (KeyboardInterrupt, SystemExit):
-        typer.echo(f"stopped; the last finished epoch is kept: dimpoint train --resume {out}", err=True)
+        if not is_helper():
+            typer.echo(f"stopped; kept up to the last validation: dimpoint train --resume {out}", err=True)
         raise typer.Exit(130) from None
 
 

@@ -26,6 +26,7 @@ from dimpoint.evaluation.summary import (
 )
 from dimpoint.evaluation.tables import columns_of, tables_of
 from dimpoint.metrics.breakdown import BreakdownRow
+from dimpoint.model_meta import ModelMeta
 from dimpoint.report import figures, gallery
 
 PROTOCOL_TEXTS = {
@@ -172,6 +173,11 @@ def _breakdowns(part: SetResult) -> list[Breakdown]:
     ]
 
 
+def _magnified(meta: ModelMeta) -> str:
+    which = "" if meta.magnify_below is None else f" if of fewer than {meta.magnify_below:,} pixels"
+    return f"magnified {meta.input_scale} times{which}"
+
+
 def _model_card(result: Result) -> list[tuple[str, str]]:
     meta = result.predictor.meta
     if meta is None:
@@ -180,8 +186,8 @@ def _model_card(result: Result) -> list[tuple[str, str]]:
         ("model", meta.name),
         ("network", meta.network),
         ("parameters", "" if meta.parameters is None else f"{meta.parameters:,}"),
-        ("input", f"intensity rule '{meta.intensity.kind}', magnified {meta.input_scale} times"),
-        ("map", f"{meta.kind}, one value for every {meta.stride / meta.input_scale:g} pixels"),
+        ("input", f"intensity rule '{meta.intensity.kind}', {_magnified(meta)}"),
+        ("map", f"{meta.kind}, one value for every {meta.stride} pixels of the input"),
         ("decoding", f"{meta.decode.kind}, threshold {meta.decode.threshold:g} in the file"),
         ("trained on", ", ".join(meta.training_data)),
         ("licence", meta.licence),

@@ -132,7 +132,9 @@ def score(run: Path, frames: Sequence[TruthFrame], threads: int | None = None) -
     f1 = next(number for number in numbers_of(PROTOCOL) if number.key == "f1")
     interval = measured(result.counts(PROTOCOL), f1)
     network, meta = load_model(run / "model.safetensors")
-    height, width = (_round_up(side * meta.input_scale, meta.multiple) for side in frames[0].shape())
+    shape = frames[0].shape()
+    scale = meta.scale_of(shape)
+    height, width = (_round_up(side * scale, meta.multiple) for side in shape)
     assert predictor.threshold is not None
     return Row(
         recipe=run.name,

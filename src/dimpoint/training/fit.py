@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import logging
+import math
 import platform
 import sys
 import warnings
@@ -91,10 +92,10 @@ def fit(
 
     On several devices every further process runs this same call; the first one alone says and writes.
     """
-    if _is_helper():
+    if is_helper():
         say = _silent
     train(recipe, sources, out, machine=machine, resume=resume, init=init, say=say)
-    return out / "model.onnx" if _is_helper() else finish(out, say)
+    return out / "model.onnx" if is_helper() else finish(out, say)
 
 
 def train(
@@ -143,19 +144,19 @@ def train(
     trainer.fit(
         module,
         loader,
-        DataLoader(numbers, batch_size=None),
+        DataLoader(numbers, batch_size=None) if validation else None,
         ckpt_path=str(last) if resume and last.is_file() else None,
         weights_only=True,
     )
 
 
 def finish(out: Path, say: Callable[[str], None] = print) -> Path:
-    """Write `model.safetensors` and `model.onnx` of a run from its best checkpoint."""
+    """Write `model.safetensors` and `model.onnx` of a run from its best checkpoint, of a refit its last."""
     recipe = load_recipe(str(out / "recipe.yaml"))
-    best = out / "checkpoints" / "best.ckpt"
-    if not best.is_file():
+    file = out / "checkpoints" / ("last.ckpt" if recipe.refit else "best.ckpt")
+    if not file.is_file():
         raise ConfigError(f"{out}: no checkpoint yet; go on with: dimpoint train --resume {out}")
-    checkpoint = torch.load(best, map_location="cpu", weights_only=True)
+    checkpoint = torch.load(file, map_location="cpu", weights_only=True)
     network = create(recipe.network.name, **recipe.network.options)
     state = checkpoint["state_dict"]
     own = {key.removeprefix("network."): state[key] for key in state if key.startswith("network.")}
@@ -164,9 +165,10 @@ def finish(out: Path, say: Callable[[str], None] = print) -> Path:
     run = json.loads((out / "run.json").read_text(encoding="utf-8"))
     found = checkpoint["validation"]
     meta = ModelMeta.model_validate(run["model"])
+    threshold = meta.decode.threshold if recipe.refit else _just_below(found["threshold"])
     meta = meta.model_copy(
         update={
-            "decode": meta.decode.model_copy(update={"threshold": round(found["threshold"], 3)}),
+            "decode": meta.decode.model_copy(update={"threshold": threshold}),
             "scores": {"validation": found},
             "date": datetime.date.today().isoformat(),
         }
@@ -175,6 +177,11 @@ def finish(out: Path, say: Callable[[str], None] = print) -> Path:
     export_onnx(network, meta, out / "model.onnx")
     say(f"{describe(found)}: {out / 'model.onnx'}")
     return out / "model.onnx"
+
+
+def _just_below(score: float) -> float:
+    """The threshold, to three decimals, that keeps a detection of this score: what is kept lies above it."""
+    return max(0.0, (math.ceil(score * 1000) - 1) / 1000)
 
 
 def _teacher(recipe: Recipe, network: Network, out: Path) -> Teacher | None:
@@ -235,6 +242,7 @@ def describe_model(network: Network, recipe: Recipe, sets: Sequence[DataSet]) ->
         **traits(network),
         intensity=recipe.intensity,
         input_scale=recipe.input_scale,
+        magnify_below=recipe.magnify_below,
         decode=recipe.decode,
         training_data=[f"{part.name} ({len(part)} frames)" for part in sets],
         recipe=recipe.model_dump(mode="json"),
@@ -243,11 +251,10 @@ def describe_model(network: Network, recipe: Recipe, sets: Sequence[DataSet]) ->
 
 
 def _trainer(recipe: Recipe, out: Path, machine: Machine, say: Callable[[str], None]) -> lightning.Trainer:
-    callbacks: list[Callback] = [
-        Report(say, monitored(recipe)),
-        _keep(out, recipe, "best", monitor=f"val/{monitored(recipe)}", mode="max"),
-        _keep(out, recipe, "last"),
-    ]
+    callbacks: list[Callback] = [Report(say, monitored(recipe), chooses=not recipe.refit)]
+    if not recipe.refit:
+        callbacks.append(_keep(out, recipe, "best", monitor=f"val/{monitored(recipe)}", mode="max"))
+    callbacks.append(_keep(out, recipe, "last"))
     if recipe.ema is not None:
         callbacks.append(WeightAveraging(avg_fn=_average(recipe.ema)))
     if sys.stderr.isatty():
@@ -303,7 +310,7 @@ def _precision(machine: Machine) -> str:
     return "bf16-mixed" if computes_bfloat16("cpu") else "32-true"
 
 
-def _is_helper() -> bool:
+def is_helper() -> bool:
     """Whether this process is a further one of a run on several devices."""
     return getattr(rank_zero_only, "rank", 0) > 0
 
@@ -322,7 +329,7 @@ def _prepare_folder(
     teacher: Teacher | None,
 ) -> None:
     """Write recipe.yaml and run.json, or check that they still hold."""
-    if _is_helper():
+    if is_helper():
         return
     hashes = {part.name: part.fingerprint() for part in sets}
     record = out / "run.json"

@@ -47,8 +47,9 @@ class LabelledFrame:
 def load_frames(sets: Sequence[DataSet], recipe: Recipe) -> tuple[list[LabelledFrame], list[LabelledFrame]]:
     """Read training and validation frames with their points; each set gives its own part of both.
 
-    Frames of one scene (`dimpoint.data.similar`) stay on one side. Raises the first error of a file,
-    and ConfigError if nothing would be left on a side.
+    Frames of one scene (`dimpoint.data.similar`) stay on one side; in a refit only those without targets
+    stay out of training. Raises the first error of a file, and ConfigError if nothing would be left on a
+    side.
     """
     train: list[LabelledFrame] = []
     validation: list[LabelledFrame] = []
@@ -65,9 +66,10 @@ def load_frames(sets: Sequence[DataSet], recipe: Recipe) -> tuple[list[LabelledF
             points = sample.read_points() if mask is None else centroids(mask)
             frames[sample] = LabelledFrame(sample, part.name, points, limits, kept, mask)
             thumbnails.append(thumbnail(counts))
-        ours, held = hold_out_scenes(part.samples, thumbnails, recipe.validation, recipe.seed)
-        train += [frames[sample] for sample in ours]
-        validation += [frames[sample] for sample in held]
+        _, held = hold_out_scenes(part.samples, thumbnails, recipe.validation, recipe.seed)
+        kept_out = {sample for sample in held if not (recipe.refit and len(frames[sample].points))}
+        train += [frames[sample] for sample in part.samples if sample not in kept_out]
+        validation += [frames[sample] for sample in held if sample in kept_out]
     return train, validation
 
 

@@ -19,22 +19,27 @@ _SECONDS_BETWEEN = 0.3  # updates of the bar
 class Report(Callback):
     """One line after each validation, for terminals and log files alike."""
 
-    def __init__(self, say: Callable[[str], None], monitor: str) -> None:
+    def __init__(self, say: Callable[[str], None], monitor: str, chooses: bool) -> None:
         self.say = say
         self.monitor = monitor
+        self.chooses = chooses  # whether a higher value is better, and its weights are kept
         self.best = 0.0
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         values = {key: float(value) for key, value in trainer.callback_metrics.items()}
         if (trainer.current_epoch + 1) % trainer.check_val_every_n_epoch:  # type: ignore[operator]
             return
-        now = values[f"val/{self.monitor}"]
-        self.best = max(self.best, now)
-        self.say(
+        line = (
             f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  "
-            f"loss {values['train/loss_epoch']:.4f}  {values['train/frames_per_s']:.0f} frames/s  "
-            f"validation {LABELS[self.monitor]} {now:.4f} (best {self.best:.4f})"
+            f"loss {values['train/loss_epoch']:.4f}  {values['train/frames_per_s']:.0f} frames/s"
         )
+        if f"val/{self.monitor}" in values:  # a refit may have nothing held out
+            now = values[f"val/{self.monitor}"]
+            line += f"  validation {LABELS[self.monitor]} {now:.4f}"
+            if self.chooses:
+                self.best = max(self.best, now)
+                line += f" (best {self.best:.4f})"
+        self.say(line)
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from dimpoint.errors import ConfigError
 from dimpoint.intensity import IntensityRule
-from dimpoint.model_meta import DecodeRule
+from dimpoint.model_meta import DecodeRule, scale_of
 from dimpoint.supervision import TargetRule
 
 Range: TypeAlias = tuple[float, float]
@@ -145,6 +145,9 @@ class Recipe(_Section):
     description: str = ""
     network: NetworkChoice
     input_scale: Literal[1, 2] = Field(1, description="fixed magnification of every frame")
+    magnify_below: int | None = Field(
+        None, ge=1, description="`input_scale` is for frames of fewer pixels than this; none: for all"
+    )
     intensity: IntensityRule = Field(
         default_factory=lambda: IntensityRule(kind="percentile", low=1, high=99),
         description="sensor counts -> network range",
@@ -169,6 +172,11 @@ class Recipe(_Section):
     ema: float | None = Field(0.998, gt=0, lt=1, description="decay of the averaged weights; none: off")
     validation: float = Field(0.12, gt=0, lt=1, description="part of the training frames that is held out")
     validate_every: int = Field(1, ge=1, description="epochs between validations")
+    refit: bool = Field(
+        False,
+        description="a last fit, when everything is chosen: the validation part's frames with targets are "
+        "trained on too, and the last weights are kept, at `decode.threshold`",
+    )
     seed: int = 0
 
     @model_validator(mode="after")
@@ -176,6 +184,12 @@ class Recipe(_Section):
         low, high = self.augmentation.scale
         if not 0 < low <= high:
             raise ValueError(f"augmentation.scale: need 0 < low <= high, got {low} and {high}")
+        return self
+
+    @model_validator(mode="after")
+    def _refit(self) -> Recipe:
+        if self.refit and self.schedule.kind == "plateau":
+            raise ValueError("refit: schedule.kind 'plateau' needs a validation F1, which a refit has not")
         return self
 
     @model_validator(mode="after")
@@ -187,6 +201,10 @@ class Recipe(_Section):
                 if getattr(self.augmentation, key):
                     raise ValueError(f"augmentation.{key}: targets set into a frame have no mask yet")
         return self
+
+    def scale_of(self, shape: Sequence[int]) -> int:
+        """How many times the network sees a frame of (height, width) magnified."""
+        return scale_of(shape, self.input_scale, self.magnify_below)
 
 
 def recipe_names() -> list[str]:

@@ -16,7 +16,7 @@ from dimpoint.training.recipe import Recipe
 
 LOWEST_THRESHOLD = 0.05  # points are kept above this, and the best threshold is sought among them
 
-LABELS = {"f1": "F1", "iou": "IoU"}
+LABELS = {"f1": "F1", "iou": "IoU", "false_per_frame": "false objects a frame"}
 
 
 class Scores(Protocol):
@@ -30,18 +30,21 @@ class Scores(Protocol):
 
 
 def scores_for(recipe: Recipe) -> Scores:
-    """Masks are scored at the recipe's threshold, points at that of the best F1."""
+    """Masks are scored at the recipe's threshold, points at that of the best F1; see also `FalseObjects`."""
+    if recipe.refit:
+        return FalseObjects(recipe.decode.threshold)
     return MaskScores(recipe.decode.threshold) if recipe.target.kind == "mask" else PointScores(recipe)
 
 
 def monitored(recipe: Recipe) -> str:
-    """The value that chooses the best checkpoint: `iou` for masks, `f1` for points."""
+    """The value that chooses the best checkpoint, `iou` for masks, `f1` for points; in a refit none does."""
     return scores_for(recipe).monitor
 
 
 def validation_threshold(recipe: Recipe) -> float:
     """The threshold that the detector in validation runs at."""
-    return recipe.decode.threshold if recipe.target.kind == "mask" else LOWEST_THRESHOLD
+    fixed = recipe.refit or recipe.target.kind == "mask"
+    return recipe.decode.threshold if fixed else LOWEST_THRESHOLD
 
 
 class PointScores:
@@ -120,7 +123,27 @@ class MaskScores:
         return {name: float(value) if value == value else 0.0 for name, value in values.items()}
 
 
+class FalseObjects:
+    """What a refit can still tell: objects found in held-out frames without targets, at its threshold."""
+
+    monitor = "false_per_frame"
+
+    def __init__(self, threshold: float) -> None:
+        self._threshold = threshold
+        self._found: list[int] = []
+
+    def add(self, detector: Detector, frame: LabelledFrame) -> None:
+        self._found.append(len(detector(frame.counts())))
+
+    def values(self) -> dict[str, float]:
+        return {"false_per_frame": float(np.mean(self._found)), "threshold": self._threshold}
+
+
 def describe(values: dict[str, float]) -> str:
     """For people: `best validation F1 0.9120 at threshold 0.410`."""
+    if not values:
+        return "refit, nothing held out"
+    if "f1" not in values:
+        return f"refit, {values['false_per_frame']:.2f} false objects for each held-out frame without targets"
     name = "iou" if "iou" in values else "f1"
     return f"best validation {LABELS[name]} {values[name]:.4f} at threshold {values['threshold']:.3f}"

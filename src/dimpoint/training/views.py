@@ -56,7 +56,7 @@ def training_view(
         affine = _letterbox(frame.shape, linear, view.size)
     else:
         near, share = (points, view.near_target) if bright is None else (bright, view.near_bright)
-        affine = _crop(frame.shape, near, share, linear * recipe.input_scale, view.size, rng)
+        affine = _crop(frame.shape, near, share, linear * recipe.scale_of(frame.shape), view.size, rng)
     warped = cv2.warpAffine(
         frame,
         affine,
@@ -118,8 +118,10 @@ def _crop(
     else:
         centre = rng.uniform(0, 1, 2) * (width - 1, height - 1)
     if np.array_equal(np.abs(linear).round(9), np.abs(linear).round()):
-        # Flips and quarter turns alone must not resample: keep pixels on pixels.
-        linear, centre, middle = linear.round(), np.round(centre), np.round(middle)
+        # Flips and quarter turns alone must not resample: keep pixels on pixels; and magnified frames must
+        # be resampled where they are in use, the two pixels that one becomes lying evenly around it.
+        scale = abs(linear).max().round()
+        linear, centre, middle = linear.round(), np.round(centre), np.round(middle) + (scale - 1) / 2
     return _about(centre, middle, linear)
 
 
