@@ -12,6 +12,8 @@ from dimpoint.training.recipe import Recipe, load_recipe
 from dimpoint.training.views import training_view
 
 MOVED_ALONE = [
+    "view.size=128",
+    "input_scale=1",
     "augmentation.contrast=0",
     "augmentation.offset=0",
     "augmentation.noise=0",
