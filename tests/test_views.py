@@ -93,22 +93,6 @@ def test_only_small_frames_are_magnified() -> None:
         assert np.sqrt(abs(np.linalg.det(seen.affine[:, :2]))) == pytest.approx(scale)
 
 
-@pytest.mark.parametrize("kind", ["hot_pixels", "noise"])
-def test_what_the_sensor_adds_is_magnified_with_the_frame(kind: str) -> None:
-    """In use a lone hot pixel of a magnified frame comes as a spot, and its noise as a smooth one."""
-    rules = recipe(f"augmentation.{kind}=1", "augmentation.noise_probability=1", "input_scale=2")
-    still = np.zeros((100, 100), np.float32)
-    for seed in range(5):
-        rng = np.random.default_rng(seed)
-        seen = training_view(still, np.zeros((0, 2), np.float32), rules, rng).pixels
-        fourth = cv2.resize(seen, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-        again = cv2.resize(fourth, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
-        assert seen.std() > 0
-        assert np.corrcoef(seen.ravel(), again.ravel())[0, 1] > 0.9
-        if kind == "hot_pixels":
-            assert (seen > 0).sum() >= 9
-
-
 def test_targets_mirrored_at_the_border_keep_their_points() -> None:
     """A frame smaller than the view is continued by its mirror image, whose targets are targets."""
     points = np.array([[20.0, 20.0]], np.float32)

@@ -16,6 +16,7 @@ from dimpoint.backends import Backend
 from dimpoint.decode import Peaks, decode
 from dimpoint.detections import Detections
 from dimpoint.errors import ConfigError, ModelFileError
+from dimpoint.hot_pixels import replace_hot_pixels
 from dimpoint.model_meta import DecodeRule, ModelMeta
 from dimpoint.sources.arrays import as_frame
 from dimpoint.tiling import Span, Tile, plan_tiles
@@ -147,6 +148,8 @@ class Detector:
         columns = _source(tile.columns, scale, frame.shape[1])
         part = self.meta.intensity.apply(frame[rows, columns], limits)
         if scale > 1:
+            if self.meta.replace_hot_pixels:
+                part = replace_hot_pixels(part)
             part = _float32(cv2.resize(part, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR))
             top, left = tile.rows.start - rows.start * scale, tile.columns.start - columns.start * scale
             part = part[top : top + _length(tile.rows), left : left + _length(tile.columns)]

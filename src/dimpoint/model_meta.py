@@ -12,7 +12,7 @@ from dimpoint.errors import ModelFileError
 from dimpoint.intensity import IntensityRule
 
 METADATA_KEY = "dimpoint"
-FORMAT_VERSION = 2  # 2: magnify_below
+FORMAT_VERSION = 2  # 2: magnify_below, replace_hot_pixels
 
 
 class DecodeRule(BaseModel):
@@ -71,6 +71,7 @@ class ModelMeta(BaseModel):
     magnify_below: int | None = Field(
         None, ge=1, description="`input_scale` is for frames of fewer pixels than this; none: for all"
     )
+    replace_hot_pixels: bool = Field(False, description="in magnified frames; see `dimpoint.hot_pixels`")
     decode: DecodeRule = Field(default_factory=lambda: DecodeRule())
     parameters: int | None = Field(None, ge=0, description="trained numbers in the network")
     training_data: list[str] = Field(default_factory=list)

@@ -17,6 +17,7 @@ from dimpoint.data.masks import centroids
 from dimpoint.data.similar import thumbnail
 from dimpoint.data.splits import hold_out_scenes
 from dimpoint.errors import DataError
+from dimpoint.hot_pixels import replace_hot_pixels
 from dimpoint.supervision import make_target
 from dimpoint.training.bright import bright_spots
 from dimpoint.training.recipe import Recipe
@@ -112,6 +113,8 @@ class TrainingViews(Dataset[tuple[Any, ...]]):
         number = min(drawn, len(self.frames) - 1)
         frame = self.frames[number]
         pixels = self.recipe.intensity.apply(frame.counts(), frame.limits)
+        if self.recipe.replace_hot_pixels and self.recipe.scale_of(pixels.shape) > 1:
+            pixels = replace_hot_pixels(pixels)
         points, bright = frame.points, self._bright.get(number)
         if self._cuts and len(points) and rng.random() < self.recipe.augmentation.copy_probability:
             pixels, points = self._with_copies(pixels, frame, rng)

@@ -148,6 +148,9 @@ class Recipe(_Section):
     magnify_below: int | None = Field(
         None, ge=1, description="`input_scale` is for frames of fewer pixels than this; none: for all"
     )
+    replace_hot_pixels: bool = Field(
+        False, description="lone hot pixels of magnified frames become the mean of their neighbours"
+    )
     intensity: IntensityRule = Field(
         default_factory=lambda: IntensityRule(kind="percentile", low=1, high=99),
         description="sensor counts -> network range",

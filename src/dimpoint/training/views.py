@@ -72,8 +72,7 @@ def training_view(
         seen, pasted = paste_targets(seen, rng, count, avoid=moved, saturation=1.0)
         moved = np.concatenate([moved, pasted])
     warped_mask = None if mask is None else _warp_mask(mask, affine, view)
-    scale = recipe.scale_of(frame.shape) if view.kind == "crop" else 1
-    return TrainingView(_change_counts(seen, change, rng, scale), moved, warped_mask, affine)
+    return TrainingView(_change_counts(seen, change, rng), moved, warped_mask, affine)
 
 
 def _warp_mask(mask: npt.NDArray[np.bool_], affine: Affine, view: View) -> npt.NDArray[np.bool_]:
@@ -160,25 +159,15 @@ def _with_mirrored(points: Array, shape: tuple[int, ...]) -> Array:
     )
 
 
-def _change_counts(seen: Array, change: Augmentation, rng: np.random.Generator, scale: int) -> Array:
-    """Random contrast, offset, noise and hot pixels: a sensor's, so magnified as the frame itself is."""
+def _change_counts(seen: Array, change: Augmentation, rng: np.random.Generator) -> Array:
+    """Random contrast, offset, noise and hot pixels."""
     factor = np.float32(math.exp(rng.uniform(-change.contrast, change.contrast)))
     seen = seen * factor + np.float32(rng.uniform(-change.offset, change.offset))
-    own = tuple(-(-side // scale) for side in seen.shape)
     if change.noise and rng.random() < change.noise_probability:
         sigma = np.float32(rng.uniform(0, change.noise))
-        seen = seen + _magnified(sigma * rng.standard_normal(own, np.float32), scale, seen.shape)
+        seen = seen + sigma * rng.standard_normal(seen.shape, np.float32)
     if change.hot_pixels and rng.random() < change.hot_pixels:
         number = int(rng.integers(1, _MOST_HOT + 1))
-        rows, columns = rng.integers(own, size=(number, 2)).T
-        spots = np.zeros(own, np.float32)
-        spots[rows, columns] = rng.uniform(0.05, 0.8, number).astype(np.float32)
-        seen = seen + _magnified(spots, scale, seen.shape)
+        rows, columns = rng.integers(seen.shape, size=(number, 2)).T
+        seen[rows, columns] += rng.uniform(0.05, 0.8, number).astype(np.float32)
     return seen
-
-
-def _magnified(counts: Array, scale: int, shape: tuple[int, ...]) -> Array:
-    if scale == 1:
-        return counts
-    larger = cv2.resize(counts, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
-    return np.asarray(larger[: shape[0], : shape[1]], np.float32)
