@@ -51,7 +51,8 @@ def main() -> None:
                 json.dumps({"data": group, "threshold": float(threshold), **score(part, threshold)}),
                 flush=True,
             )
-    print(json.dumps({"data": "all", "chosen": True, **choose(found)}))
+    if any(len(frame.points) for frame, _, _ in found):  # a refit holds out none with targets
+        print(json.dumps({"data": "all", "chosen": True, **choose(found)}))
 
 
 def choose(found: Found) -> dict[str, float | int | None]:
