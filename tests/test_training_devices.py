@@ -46,3 +46,8 @@ def test_two_processes_train_one_model_and_go_on(tmp_path: Path) -> None:
     assert said.count("epoch 3/3") == 1
     assert torch.load(out / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 6
     assert len(logged(out, "val/f1")) == 3
+
+    first = ("--init", str(out / "model.safetensors"), "--set", "refit=true", "--set", "epochs=1")
+    said = _train("spire-sirst", "--data", str(data), "--out", str(tmp_path / "last"), *changes, *first)
+    assert said.count("refit, nothing held out") == 1  # each frame has a target
+    assert Detector(tmp_path / "last" / "model.onnx").rule.threshold == 0.5  # the recipe's
