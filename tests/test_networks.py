@@ -18,7 +18,7 @@ from dimpoint.networks.blocks import (
     ConditionalChannelWeighting,
     ShuffleUnit,
     SqueezeExcite,
-    channel_shuffle,
+    interleaved,
 )
 from dimpoint.networks.complexity import count_macs, count_parameters
 from dimpoint.networks.host import HostNetwork
@@ -177,10 +177,16 @@ def test_macs(layer: nn.Module, channels: int, macs: int) -> None:
 
 
 class TestBlocks:
-    def test_channel_shuffle_interleaves(self) -> None:
-        x = torch.arange(6.0).view(1, 6, 1, 1).expand(2, 6, 3, 2)
-        assert channel_shuffle(x)[1, :, 2, 1].tolist() == [0, 3, 1, 4, 2, 5]
-        assert channel_shuffle(x, 3)[0, :, 0, 0].tolist() == [0, 2, 4, 1, 3, 5]
+    @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+    def test_two_halves_are_interleaved_in_their_layout(self, layout: torch.memory_format) -> None:
+        x = torch.randn(2, 6, 3, 2).contiguous(memory_format=layout).requires_grad_()
+        first, last = (half.contiguous(memory_format=layout) for half in x.chunk(2, dim=1))
+        out = interleaved(first, last)
+        torch.testing.assert_close(out, x[:, [0, 3, 1, 4, 2, 5]])
+        assert out.is_contiguous(memory_format=layout)
+        weights = torch.randn(out.shape)
+        (out * weights).sum().backward()
+        torch.testing.assert_close(x.grad, weights[:, [0, 2, 4, 1, 3, 5]])
 
     @pytest.mark.parametrize(
         "block",

@@ -19,11 +19,23 @@ def conv_norm(
     return nn.Sequential(*layers)
 
 
-def channel_shuffle(x: Tensor, groups: int = 2) -> Tensor:
-    """Interleave `groups` runs of channels, (N, C, H, W); ShuffleNet (arXiv 1707.01083), section 3.1."""
-    batch, channels, height, width = x.shape
-    x = x.view(batch, groups, channels // groups, height, width)
-    return x.transpose(1, 2).reshape(batch, channels, height, width)
+def interleaved(first: Tensor, last: Tensor) -> Tensor:
+    """Two (N, C, H, W) -> (N, 2 C, H, W), their channels in turn; ShuffleNet (arXiv 1707.01083), section 3.1.
+
+    Tensors that lie channels last in memory stay so, forth and back, which trains faster.
+    """
+    if torch.compiler.is_exporting() or last.stride(1) != 1:
+        batch, channels, height, width = first.shape
+        return torch.stack((first, last), dim=2).view(batch, 2 * channels, height, width)
+    if last.requires_grad:
+        last.register_hook(_dense)  # type: ignore[no-untyped-call]
+    both = torch.stack((first.permute(0, 2, 3, 1), last.permute(0, 2, 3, 1)), dim=-1)
+    return both.flatten(-2).permute(0, 3, 1, 2)
+
+
+def _dense(gradient: Tensor) -> Tensor:
+    """Every second channel of a tensor, laid out anew: what comes before then runs on whole vectors."""
+    return gradient.contiguous(memory_format=torch.channels_last)
 
 
 class Bottleneck(nn.Module):
@@ -61,7 +73,7 @@ class ShuffleUnit(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, channels, H, W) -> the same shape."""
         kept, changed = x.chunk(2, dim=1)
-        return channel_shuffle(torch.cat((kept, self.body(changed)), dim=1))
+        return interleaved(kept, self.body(changed))
 
 
 class SqueezeExcite(nn.Module):
@@ -103,4 +115,4 @@ class ConditionalChannelWeighting(nn.Module):
         """(N, channels, H, W) -> the same shape."""
         kept, changed = x.chunk(2, dim=1)
         changed = self.refine(self.weighting(self.depthwise(changed)))
-        return channel_shuffle(torch.cat((kept, changed), dim=1))
+        return interleaved(kept, changed)
