@@ -59,10 +59,11 @@ def assert_found(found: Detections, xy: npt.ArrayLike, within: float) -> None:
 # Positions
 
 
-@pytest.mark.parametrize("scale", [1, 2])
-def test_positions_are_those_of_the_original_frame(scale: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("scale", "native"), [(1, 0), (2, 0), (2, 0.5), (2, 0.8)])
+def test_positions_are_those_of_the_original_frame(scale: int, native: float, tmp_path: Path) -> None:
     """A systematic shift, such as half a pixel forgotten in the magnification, would show in the mean."""
-    detector = Detector(write_model(tmp_path / "model.onnx", blob_meta(input_scale=scale)), threads=1)
+    record = blob_meta(input_scale=scale, native_share=native)
+    detector = Detector(write_model(tmp_path / "model.onnx", record), threads=1)
     rng = np.random.default_rng(0)
     truth = np.array([(30 + 30 * i, 30 + 30 * j) for i in range(6) for j in range(5)], float)
     truth += rng.uniform(-1, 1, truth.shape)
@@ -85,6 +86,29 @@ def test_only_small_frames_are_magnified(tmp_path: Path) -> None:
     together = list(detector.detect_many([small, large, small], batch=3))
     for found, frame in zip(together, (small, large, small), strict=True):
         np.testing.assert_allclose(found.xy, detector(frame).xy, atol=1e-5)
+
+
+def test_magnified_frames_are_also_seen_as_they_are(tmp_path: Path) -> None:
+    """The response is that of the magnified frame averaged with that of the frame as it is."""
+    small = np.random.default_rng(0).integers(0, 65536, (60, 81)).astype(np.uint16)
+    plain = {
+        scale: Detector(write_model(tmp_path / f"{scale}.onnx", blob_meta(input_scale=scale)), threads=1)
+        for scale in (1, 2)
+    }
+    record = blob_meta(input_scale=2, magnify_below=5000, native_share=0.25)
+    both = Detector(write_model(tmp_path / "both.onnx", record), threads=1)
+    response, magnified = (d._response(small, (0, 65535)) for d in (both, plain[2]))
+    native = (response - 0.75 * magnified) / 0.25
+    # Pixel i of the magnified map lies at i - 1/4 of the frame, j of the other at 2 j.
+    expected = plain[1]._response(small, (0, 65535))
+    for row, column in [(9, 21), (20, 32), (41, 40)]:
+        y, x = (row - 0.25) / 2, (column - 0.25) / 2
+        i, j = int(y), int(x)
+        around = expected[i : i + 2, j : j + 2]
+        between = np.array([1 - y + i, y - i]) @ around @ np.array([1 - x + j, x - j])
+        assert native[row, column] == pytest.approx(between, abs=2e-2)  # OpenCV takes 1/32 pixel steps
+    large = np.vstack([small, small])
+    np.testing.assert_array_equal(both._response(large, (0, 65535)), plain[1]._response(large, (0, 65535)))
 
 
 def test_result_names_frame_size_and_model(blob: Path) -> None:
@@ -167,7 +191,7 @@ def test_padded_size_is_a_multiple_of_the_stride_too() -> None:
 # Tiles
 
 
-@pytest.mark.parametrize("scale", [1, 2])
+@pytest.mark.parametrize(("scale", "native"), [(1, 0), (2, 0), (2, 0.5)])
 @pytest.mark.parametrize(
     "shape",
     [
@@ -179,9 +203,11 @@ def test_padded_size_is_a_multiple_of_the_stride_too() -> None:
     ],
 )
 def test_tiled_responses_and_points_are_those_of_the_whole_frame(
-    shape: tuple[int, int], scale: int, blob: Path, magnified_blob: Path
+    shape: tuple[int, int], scale: int, native: float, tmp_path: Path
 ) -> None:
-    path = blob if scale == 1 else magnified_blob
+    multiple = 8 if scale == 1 else 2
+    record = blob_meta(input_scale=scale, multiple=multiple, native_share=native, replace_hot_pixels=True)
+    path = write_model(tmp_path / "model.onnx", record)
     frame = np.random.default_rng(1).integers(0, 65536, shape).astype(np.uint16)
     whole = Detector(path, threads=1, threshold=0.1)
     tiled = Detector(path, threads=1, threshold=0.1, memory_mb=SMALLEST_BUDGET)
@@ -264,6 +290,19 @@ def test_frames_of_one_padded_size_run_together(heights: list[int], batch: int, 
     frames = [np.zeros((height, 64), np.uint8) for height in heights]
     assert len(list(Detector(backend).detect_many(frames, batch=batch))) == len(heights)
     assert [len(inputs) for inputs in backend.inputs] == runs
+
+
+@pytest.mark.parametrize("native", [0, 0.5])
+def test_batches_find_what_single_frames_do(native: float, tmp_path: Path) -> None:
+    """Frames of one padded size, some of them magnified to it and some of it as they are."""
+    record = blob_meta(input_scale=2, magnify_below=2000, native_share=native)
+    detector = Detector(write_model(tmp_path / "model.onnx", record), threads=1)
+    shapes = [(40, 40), (37, 38), (40, 40), (80, 80), (73, 77), (40, 40)]
+    frames = [spots(shape, [(11.3, 14.8), (25.2, 30.6)]) for shape in shapes]
+    for found, frame in zip(detector.detect_many(frames, batch=3), frames, strict=True):
+        np.testing.assert_allclose(found.xy, detector(frame).xy, atol=1e-5)
+        np.testing.assert_allclose(found.scores, detector(frame).scores, atol=1e-5)
+        assert len(found) == 2
 
 
 def test_a_batch_stays_within_the_budget() -> None:

@@ -14,6 +14,7 @@ from dimpoint.training.views import training_view
 MOVED_ALONE = [
     "view.size=128",
     "input_scale=1",
+    "native_share=0",
     "augmentation.contrast=0",
     "augmentation.offset=0",
     "augmentation.noise=0",
@@ -91,6 +92,22 @@ def test_only_small_frames_are_magnified() -> None:
             np.zeros(shape, np.float32), np.zeros((0, 2), np.float32), rules, np.random.default_rng(0)
         )
         assert np.sqrt(abs(np.linalg.det(seen.affine[:, :2]))) == pytest.approx(scale)
+
+
+def test_magnified_frames_are_also_seen_as_they_are() -> None:
+    still = ("augmentation.scale_probability=0", "magnify_below=12000")
+    rules = recipe("input_scale=2", "native_share=0.3", *still)
+    none = np.zeros((0, 2), np.float32)
+
+    def scales(shape: tuple[int, int]) -> list[float]:
+        frame = np.zeros(shape, np.float32)
+        views = [training_view(frame, none, rules, np.random.default_rng(seed)) for seed in range(400)]
+        return [round(float(np.sqrt(abs(np.linalg.det(view.affine[:, :2])))), 6) for view in views]
+
+    seen = scales((100, 119))
+    assert set(seen) == {1.0, 2.0}
+    assert seen.count(1.0) / len(seen) == pytest.approx(0.3, abs=0.07)
+    assert set(scales((100, 120))) == {1.0}
 
 
 def test_targets_mirrored_at_the_border_keep_their_points() -> None:

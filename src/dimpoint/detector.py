@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,9 +102,9 @@ class Detector:
         waiting: list[npt.NDArray[Any]] = []
         for number, array in enumerate(frames):
             frame = as_frame(array, f"frame number {number}")
-            size = self._padded(frame.shape)
+            scale, size = self._kind(frame.shape)
             most = min(batch, self._pixels // math.prod(size))
-            if waiting and (size != self._padded(waiting[0].shape) or len(waiting) >= most):
+            if waiting and ((scale, size) != self._kind(waiting[0].shape) or len(waiting) >= most):
                 yield from self._together(waiting)
                 waiting = []
             waiting.append(frame)
@@ -115,44 +115,62 @@ class Detector:
         if len(frames) == 1:
             yield self(frames[0])
             return
-        height, width = self._padded(frames[0].shape)
-        whole = Tile(Span(0, height, 0, height), Span(0, width, 0, width))
-        intensity = self.meta.intensity
-        inputs = [self._input(frame, intensity.limits(frame), whole) for frame in frames]
-        for frame, response in zip(frames, self._run(np.stack(inputs)), strict=True):
-            yield self._detections(frame, response)
+        shape, intensity = frames[0].shape, self.meta.intensity
+        responses = []
+        for scale in self.meta.scales_of(shape):
+            height, width = self._padded(shape, scale)
+            whole = Tile(Span(0, height, 0, height), Span(0, width, 0, width))
+            inputs = [self._input(frame, intensity.limits(frame), whole, scale) for frame in frames]
+            responses.append(self._run(np.stack(inputs)))
+        for frame, *both in zip(frames, *responses, strict=True):
+            yield self._detections(frame, self._blended(both))
 
     def _response(self, frame: npt.NDArray[Any], limits: _Limits) -> npt.NDArray[np.float32]:
-        """The map of the padded frame, whole or put together from the cores of its tiles."""
-        height, width = self._padded(frame.shape)
+        """The map of the padded frame."""
+        return self._blended([self._tiled(frame, limits, s) for s in self.meta.scales_of(frame.shape)])
+
+    def _blended(self, responses: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+        """The response at the frame's magnification, averaged with that of the frame as it is, if any."""
+        magnified, *others = responses
+        if not others:
+            return magnified
+        (native,) = others
+        share = self.meta.native_share
+        lifted = _lifted(native, self.meta.input_scale, self.meta.stride, magnified.shape)
+        return (1 - share) * magnified + share * lifted
+
+    def _tiled(self, frame: npt.NDArray[Any], limits: _Limits, scale: int) -> npt.NDArray[np.float32]:
+        """The map of the padded, magnified frame, whole or put together from the cores of its tiles."""
+        height, width = self._padded(frame.shape, scale)
         margin = min(self.meta.receptive_radius, _WIDEST_MARGIN)
         tiles = plan_tiles(height, width, pixels=self._pixels, margin=margin, multiple=self._unit)
         if len(tiles) == 1:
-            return self._run_one(self._input(frame, limits, tiles[0]))
+            return self._run_one(self._input(frame, limits, tiles[0], scale))
         stride = self.meta.stride
         response = np.empty((height // stride, width // stride), np.float32)
         for tile in tiles:
-            part = self._run_one(self._input(frame, limits, tile))
+            part = self._run_one(self._input(frame, limits, tile, scale))
             response[_core(tile.rows, stride), _core(tile.columns, stride)] = part[
                 _core(tile.rows, stride, tile.rows.start), _core(tile.columns, stride, tile.columns.start)
             ]
         return response
 
-    def _input(self, frame: npt.NDArray[Any], limits: _Limits, tile: Tile) -> npt.NDArray[np.float32]:
+    def _input(
+        self, frame: npt.NDArray[Any], limits: _Limits, tile: Tile, scale: int
+    ) -> npt.NDArray[np.float32]:
         """What the network sees of a tile, (1, height, width): counts mapped, magnified, padded.
 
         Only this part of the frame becomes float32.
         """
-        scale = self.meta.scale_of(frame.shape)
         rows = _source(tile.rows, scale, frame.shape[0])
         columns = _source(tile.columns, scale, frame.shape[1])
         part = self.meta.intensity.apply(frame[rows, columns], limits)
+        if self.meta.replace_hot_pixels and self.meta.scale_of(frame.shape) > 1:
+            part = replace_hot_pixels(part)
         if scale > 1:
-            if self.meta.replace_hot_pixels:
-                part = replace_hot_pixels(part)
             part = _float32(cv2.resize(part, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR))
-            top, left = tile.rows.start - rows.start * scale, tile.columns.start - columns.start * scale
-            part = part[top : top + _length(tile.rows), left : left + _length(tile.columns)]
+        top, left = tile.rows.start - rows.start * scale, tile.columns.start - columns.start * scale
+        part = part[top : top + _length(tile.rows), left : left + _length(tile.columns)]
         below = _length(tile.rows) - part.shape[0]
         right = _length(tile.columns) - part.shape[1]
         if below or right:
@@ -193,8 +211,12 @@ class Detector:
         """Padded sizes and tile starts are multiples of this: whole map and, magnified, frame pixels."""
         return math.lcm(self.meta.multiple, self.meta.stride, self.meta.input_scale)
 
-    def _padded(self, shape: tuple[int, ...]) -> tuple[int, int]:
+    def _kind(self, shape: tuple[int, ...]) -> tuple[int, tuple[int, int]]:
+        """Frames of one kind can run together: one magnification, one padded size (as it is, too)."""
         scale = self.meta.scale_of(shape)
+        return scale, self._padded(shape, scale)
+
+    def _padded(self, shape: tuple[int, ...], scale: int) -> tuple[int, int]:
         height, width = (-(-side * scale // self._unit) * self._unit for side in shape)
         return height, width
 
@@ -232,9 +254,22 @@ def _core(span: Span, stride: int, origin: int = 0) -> slice:
 
 
 def _source(span: Span, scale: int, size: int) -> slice:
-    """The frame pixels that a span of the input is made of; magnified, with one more around for the slope."""
-    around = 0 if scale == 1 else 1
-    return slice(max(span.start // scale - around, 0), min(-(-span.stop // scale) + around, size))
+    """The frame pixels that a span of the input is made of, and two more around.
+
+    A magnified pixel lies between two of the frame's, and whether those are hot their neighbours say.
+    """
+    return slice(max(span.start // scale - 2, 0), min(-(-span.stop // scale) + 2, size))
+
+
+def _lifted(
+    native: npt.NDArray[np.float32], scale: int, stride: int, shape: tuple[int, ...]
+) -> npt.NDArray[np.float32]:
+    """The map of a frame as it is, sampled where the pixels of the `scale` times magnified one's map lie."""
+    shift = (1 / scale - 1) / (2 * stride)
+    onto = np.array([[1 / scale, 0, shift], [0, 1 / scale, shift]])
+    how = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+    size = (shape[1], shape[0])
+    return _float32(cv2.warpAffine(native, onto, size, flags=how, borderMode=cv2.BORDER_REPLICATE))
 
 
 def _sigmoid(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

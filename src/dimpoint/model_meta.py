@@ -12,7 +12,7 @@ from dimpoint.errors import ModelFileError
 from dimpoint.intensity import IntensityRule
 
 METADATA_KEY = "dimpoint"
-FORMAT_VERSION = 2  # 2: magnify_below, replace_hot_pixels
+FORMAT_VERSION = 3  # 2: magnify_below, replace_hot_pixels; 3: native_share
 
 
 class DecodeRule(BaseModel):
@@ -46,6 +46,7 @@ class ModelMeta(BaseModel):
     The network sees padded frames in unit range (`intensity`), magnified as `scale_of` says, repeated to
     `channels` and standardised by `mean` and `std` (both inside the ONNX graph). Its output is a map at
     1/`stride` of that input: logits for which a sigmoid is still due (`activation` = sigmoid) or responses.
+    With a `native_share` a magnified frame is also seen as it is, and the two responses are averaged.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -72,6 +73,9 @@ class ModelMeta(BaseModel):
         None, ge=1, description="`input_scale` is for frames of fewer pixels than this; none: for all"
     )
     replace_hot_pixels: bool = Field(False, description="in magnified frames; see `dimpoint.hot_pixels`")
+    native_share: float = Field(
+        0.0, ge=0, lt=1, description="weight of a magnified frame's response as it is, beside the magnified"
+    )
     decode: DecodeRule = Field(default_factory=lambda: DecodeRule())
     parameters: int | None = Field(None, ge=0, description="trained numbers in the network")
     training_data: list[str] = Field(default_factory=list)
@@ -83,6 +87,11 @@ class ModelMeta(BaseModel):
     def scale_of(self, shape: Sequence[int]) -> int:
         """How many times the network sees a frame of (height, width) magnified."""
         return scale_of(shape, self.input_scale, self.magnify_below)
+
+    def scales_of(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """At which magnifications it sees that frame: its own, and 1 beside that with a `native_share`."""
+        scale = self.scale_of(shape)
+        return (scale, 1) if scale > 1 and self.native_share else (scale,)
 
     def to_json(self) -> str:
         return self.model_dump_json()

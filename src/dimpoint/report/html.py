@@ -175,7 +175,8 @@ def _breakdowns(part: SetResult) -> list[Breakdown]:
 
 def _magnified(meta: ModelMeta) -> str:
     which = "" if meta.magnify_below is None else f" if of fewer than {meta.magnify_below:,} pixels"
-    return f"magnified {meta.input_scale} times{which}"
+    also = f", and as it is with weight {meta.native_share:g}" if meta.native_share else ""
+    return f"magnified {meta.input_scale} times{which}{also}"
 
 
 def _model_card(result: Result) -> list[tuple[str, str]]:

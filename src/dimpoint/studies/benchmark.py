@@ -133,8 +133,7 @@ def score(run: Path, frames: Sequence[TruthFrame], threads: int | None = None) -
     interval = measured(result.counts(PROTOCOL), f1)
     network, meta = load_model(run / "model.safetensors")
     shape = frames[0].shape()
-    scale = meta.scale_of(shape)
-    height, width = (_round_up(side * scale, meta.multiple) for side in shape)
+    seen = [[_round_up(side * s, meta.multiple) for side in shape] for s in meta.scales_of(shape)]
     assert predictor.threshold is not None
     return Row(
         recipe=run.name,
@@ -149,7 +148,7 @@ def score(run: Path, frames: Sequence[TruthFrame], threads: int | None = None) -
         fa=total.fa_objects,
         distance=total.distance_mean,
         parameters=meta.parameters or 0,
-        macs=count_macs(network, height, width),
+        macs=sum(count_macs(network, height, width) for height, width in seen),
         ms=_milliseconds(run / "model.onnx", frames, threads),
         minutes=_seconds(run) / 60,
     )

@@ -244,6 +244,7 @@ def describe_model(network: Network, recipe: Recipe, sets: Sequence[DataSet]) ->
         input_scale=recipe.input_scale,
         magnify_below=recipe.magnify_below,
         replace_hot_pixels=recipe.replace_hot_pixels,
+        native_share=recipe.native_share,
         decode=recipe.decode,
         training_data=[f"{part.name} ({len(part)} frames)" for part in sets],
         recipe=recipe.model_dump(mode="json"),

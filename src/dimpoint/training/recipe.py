@@ -151,6 +151,13 @@ class Recipe(_Section):
     replace_hot_pixels: bool = Field(
         False, description="lone hot pixels of magnified frames become the mean of their neighbours"
     )
+    native_share: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="magnified frames are also seen as they are: in this part of their views and, in use, "
+        "with this weight",
+    )
     intensity: IntensityRule = Field(
         default_factory=lambda: IntensityRule(kind="percentile", low=1, high=99),
         description="sensor counts -> network range",
@@ -187,6 +194,12 @@ class Recipe(_Section):
         low, high = self.augmentation.scale
         if not 0 < low <= high:
             raise ValueError(f"augmentation.scale: need 0 < low <= high, got {low} and {high}")
+        return self
+
+    @model_validator(mode="after")
+    def _native(self) -> Recipe:
+        if self.native_share and self.input_scale == 1:
+            raise ValueError("native_share: is for magnified frames, set input_scale=2 too")
         return self
 
     @model_validator(mode="after")

@@ -56,7 +56,10 @@ def training_view(
         affine = _letterbox(frame.shape, linear, view.size)
     else:
         near, share = (points, view.near_target) if bright is None else (bright, view.near_bright)
-        affine = _crop(frame.shape, near, share, linear * recipe.scale_of(frame.shape), view.size, rng)
+        scale = recipe.scale_of(frame.shape)
+        if scale > 1 and recipe.native_share and rng.random() < recipe.native_share:
+            scale = 1
+        affine = _crop(frame.shape, near, share, linear * scale, view.size, rng)
     warped = cv2.warpAffine(
         frame,
         affine,
