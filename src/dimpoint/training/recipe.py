@@ -197,12 +197,6 @@ class Recipe(_Section):
         return self
 
     @model_validator(mode="after")
-    def _native(self) -> Recipe:
-        if self.native_share and self.input_scale == 1:
-            raise ValueError("native_share: is for magnified frames, set input_scale=2 too")
-        return self
-
-    @model_validator(mode="after")
     def _refit(self) -> Recipe:
         if self.refit and self.schedule.kind == "plateau":
             raise ValueError("refit: schedule.kind 'plateau' needs a validation F1, which a refit has not")
