@@ -18,6 +18,7 @@ import numpy as np
 
 from dimpoint.detections import Detections
 from dimpoint.detector import Detector
+from dimpoint.evaluation.summary import without_nan
 from dimpoint.metrics.points import PointCounts, match_points
 from dimpoint.training.fit import Sources
 from dimpoint.training.frames import LabelledFrame, load_frames
@@ -48,7 +49,9 @@ def main() -> None:
     for group, part in [*sorted(groups.items()), ("all", found)]:
         for threshold in arguments.thresholds:
             print(
-                json.dumps({"data": group, "threshold": float(threshold), **score(part, threshold)}),
+                json.dumps(
+                    without_nan({"data": group, "threshold": float(threshold), **score(part, threshold)})
+                ),
                 flush=True,
             )
     if any(len(frame.points) for frame, _, _ in found):  # a refit holds out none with targets
