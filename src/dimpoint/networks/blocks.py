@@ -25,8 +25,7 @@ def interleaved(first: Tensor, last: Tensor) -> Tensor:
     Tensors that lie channels last in memory stay so, forth and back, which trains faster.
     """
     if torch.compiler.is_exporting() or last.stride(1) != 1:
-        batch, channels, height, width = first.shape
-        return torch.stack((first, last), dim=2).view(batch, 2 * channels, height, width)
+        return torch.stack((first, last), dim=2).flatten(1, 2)
     if last.requires_grad:
         last.register_hook(_dense)  # type: ignore[no-untyped-call]
     both = torch.stack((first.permute(0, 2, 3, 1), last.permute(0, 2, 3, 1)), dim=-1)
