@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_sets import coco, make, mask, save, write_json
+from data_sets import coco, frame, make, mask, save, write_json
 from dimpoint import cli
 from dimpoint.data.coco import read_points
 from dimpoint.data.dataset import open_dataset
@@ -52,6 +52,19 @@ def test_check_of_a_wrong_set(bad: Path, dimpoint, capsys: pytest.CaptureFixture
     out = capsys.readouterr().out
     assert "1 wrong, 0 to know" in out
     assert "non-binary-mask" in out
+
+
+def test_check_into_a_pipe_keeps_each_finding_on_one_line(
+    tmp_path: Path, dimpoint, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    name = "a" * 90
+    root = make(tmp_path, train=0)
+    save(root / f"images/{name}.png", frame(9))
+    save(root / f"masks/{name}.png", mask((1, 2)) // 255)
+    assert dimpoint("data", "check", tmp_path) == 1
+    rows = [line for line in capsys.readouterr().out.splitlines() if f"masks/{name}.png" in line]
+    assert len(rows) == 1 and "non-binary-mask" in rows[0]
 
 
 def test_check_as_json(bad: Path, dimpoint, capsys: pytest.CaptureFixture[str]) -> None:

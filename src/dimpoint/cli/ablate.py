@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from dimpoint.cli.console import table_console
 from dimpoint.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -52,7 +53,6 @@ def ablate(
 
 
 def _print(rows: Sequence[Row], title: str) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from dimpoint.studies.ablation import NUMBERS, PROTOCOL
@@ -61,7 +61,7 @@ def _print(rows: Sequence[Row], title: str) -> None:
     for row in rows:
         cells = [f"{row.mean[number.key]:.2f} ± {row.deviation[number.key]:.2f}" for number in NUMBERS]
         means.add_row(row.arm, *cells)
-    console = Console()
+    console = table_console()
     console.print(means)
     apart = Table("less plain", *(number.label for number in NUMBERS), title="paired 95 % intervals")
     for row in rows:

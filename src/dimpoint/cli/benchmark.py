@@ -6,6 +6,8 @@ from pathlib import Path
 
 import typer
 
+from dimpoint.cli.console import table_console
+
 
 def register(app: typer.Typer) -> None:
     """Add the command `dimpoint benchmark`."""
@@ -32,7 +34,6 @@ def benchmark(
     Protocol spire, each at the threshold of the best F1 on the frames that its run held out. Leaves
     benchmark.md and benchmark.json beside the runs. Started again, it goes on where it stopped.
     """
-    from rich.console import Console
     from rich.table import Table
 
     from dimpoint.atomic import write_text
@@ -66,5 +67,5 @@ def benchmark(
         table.add_column(name, justify="right", overflow="fold")
     for label, values in zip(COLUMNS[1:], quantities, strict=True):
         table.add_row(label, *values)
-    Console().print(table)
+    table_console().print(table)
     typer.echo(f"saved: {out / 'benchmark.md'}, {out / 'benchmark.json'}")

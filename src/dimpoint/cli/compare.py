@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from dimpoint.cli.console import table_console
+
 if TYPE_CHECKING:
     from dimpoint.evaluation.compare import Comparison, Row
     from dimpoint.evaluation.run import Result
@@ -52,13 +54,12 @@ def compare(
 
 
 def _print(comparisons: Sequence[Comparison], results: Sequence[Result], notes: Sequence[str]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from dimpoint.evaluation.compare import verdict
     from dimpoint.evaluation.summary import threshold_text
 
-    console = Console()
+    console = table_console()
     for name, result in zip("AB", results, strict=True):
         text = f"{name}: {result.predictor.name}, {threshold_text(result.predictor)}"
         console.print(text, markup=False, highlight=False)

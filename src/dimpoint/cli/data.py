@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from dimpoint.cli import synth
+from dimpoint.cli.console import table_console
 
 if TYPE_CHECKING:
     from dimpoint.data.check import Report
@@ -77,7 +78,6 @@ def points(
 
 
 def _print_report(report: Report) -> None:
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
@@ -87,7 +87,7 @@ def _print_report(report: Report) -> None:
             style = "red" if finding.severity == "error" else "dim"
             where = escape(report.file_of(finding))
             table.add_row(f"[{style}]{finding.severity}[/]", finding.kind, where, escape(finding.message))
-        Console().print(table)
+        table_console().print(table)
     frames, masks = len(report.frames), len(report.layout.masks)
     infos = len(report.findings) - report.errors
     typer.echo(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from dimpoint.cli.console import table_console
 from dimpoint.evaluation.summary import HINDSIGHT, threshold_text
 from dimpoint.evaluation.tables import tables_of
 
@@ -20,7 +21,7 @@ def print_result(result: Result, notes: Sequence[str] = (), operating: Sequence[
 
     operating: lines about a chosen operating point.
     """
-    console = Console()
+    console = table_console()
     lines = [f"{result.predictor.name}: {threshold_text(result.predictor)}"]
     _print(console, [*lines, *operating])
     tables = tables_of(result)
