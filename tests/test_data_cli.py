@@ -64,7 +64,8 @@ def test_check_into_a_pipe_keeps_each_finding_on_one_line(
     save(root / f"masks/{name}.png", mask((1, 2)) // 255)
     assert dimpoint("data", "check", tmp_path) == 1
     rows = [line for line in capsys.readouterr().out.splitlines() if f"masks/{name}.png" in line]
-    assert len(rows) == 1 and "non-binary-mask" in rows[0]
+    assert len(rows) == 1
+    assert "non-binary-mask" in rows[0]
 
 
 def test_check_as_json(bad: Path, dimpoint, capsys: pytest.CaptureFixture[str]) -> None:

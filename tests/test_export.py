@@ -330,6 +330,18 @@ class TestCommand:
         refused = self.invoke(tmp_path, "--half", "--out", tmp_path / "model.onnx")
         assert isinstance(refused.exception, ConfigError)
 
+    def test_another_threshold(self, lite: Network, lite_meta: ModelMeta, tmp_path: Path) -> None:
+        scored = lite_meta.model_copy(update={"scores": {"validation": {"f1": 0.9}}})
+        save_model(tmp_path / "model.safetensors", lite, scored)
+        result = self.invoke(tmp_path, "--threshold", "0.71", "--out", tmp_path / "higher.onnx")
+        assert result.exit_code == 0, result.output
+        meta = OnnxBackend(tmp_path / "higher.onnx").meta
+        assert meta.decode == lite_meta.decode.model_copy(update={"threshold": 0.71})
+        assert meta.scores == {}
+        refused = self.invoke(tmp_path, "--threshold", "1.1", "--out", tmp_path / "none.onnx")
+        assert isinstance(refused.exception, ConfigError)
+        assert not (tmp_path / "none.onnx").exists()
+
     def test_stopped_run_is_finished_first(
         self, lite: Network, lite_meta: ModelMeta, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -10,14 +10,13 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-from pydantic import ValidationError
 
 from dimpoint.backends import Backend
 from dimpoint.decode import Peaks, decode
 from dimpoint.detections import Detections
 from dimpoint.errors import ConfigError, ModelFileError
 from dimpoint.hot_pixels import replace_hot_pixels
-from dimpoint.model_meta import DecodeRule, ModelMeta
+from dimpoint.model_meta import ModelMeta
 from dimpoint.sources.arrays import as_frame
 from dimpoint.tiling import Span, Tile, plan_tiles
 
@@ -61,7 +60,7 @@ class Detector:
             raise ConfigError(f"threads must be at least 1, got {threads}")
         self._backend = _backend(model, threads)
         self.meta: ModelMeta = self._backend.meta
-        self.rule = _rule(self.meta.decode, threshold)
+        self.rule = self.meta.decode if threshold is None else self.meta.decode.at(threshold)
         self._pixels = memory_mb * 2**20 // _BYTES_PER_PIXEL[self.meta.kind]
 
     def __call__(self, frame: npt.NDArray[Any]) -> Detections:
@@ -228,15 +227,6 @@ def _backend(model: str | Path | Backend | None, threads: int | None) -> Backend
 
         return OnnxBackend(default_model() if model is None else resolve_model(model), threads=threads)
     return model
-
-
-def _rule(rule: DecodeRule, threshold: float | None) -> DecodeRule:
-    if threshold is None:
-        return rule
-    try:
-        return DecodeRule.model_validate({**rule.model_dump(), "threshold": threshold})
-    except ValidationError:
-        raise ConfigError(f"threshold must lie in 0..1, got {threshold}") from None
 
 
 def _float32(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from dimpoint.errors import ModelFileError
+from dimpoint.errors import ConfigError, ModelFileError
 from dimpoint.intensity import IntensityRule
 
 METADATA_KEY = "dimpoint"
@@ -38,6 +38,13 @@ class DecodeRule(BaseModel):
     max_height_gap: float | None = Field(
         None, description="`published`: a peak differs by at most this part of the larger from each kept peak"
     )
+
+    def at(self, threshold: float) -> DecodeRule:
+        """The same rule with another threshold; raises ConfigError unless that lies in 0..1."""
+        try:
+            return DecodeRule.model_validate({**self.model_dump(), "threshold": threshold})
+        except ValidationError:
+            raise ConfigError(f"threshold must lie in 0..1, got {threshold}") from None
 
 
 class ModelMeta(BaseModel):

@@ -24,15 +24,21 @@ def export(
     source: Path = typer.Argument(..., help="A training run's folder, or a .safetensors model."),
     out: Path = typer.Option(..., "--out", help="The file to write: .onnx to detect with, .safetensors."),
     half: bool = typer.Option(False, "--half", help="Weights as float16: half the size, .safetensors only."),
+    threshold: float | None = typer.Option(
+        None, "--threshold", help="Least score of a detection, instead of the run's own, whose scores go."
+    ),
 ) -> None:
-    """Make one model file of a training run: weights, normalisation, thresholds and licence."""
+    """Make one model file of a training run: weights, normalisation, threshold and licence."""
     _check_suffix(out)
     if half and out.suffix != ".safetensors":
         raise ConfigError(f"--half: {out} would hold float32; write a .safetensors first, and export that")
     _require_training_packages("export")
     from dimpoint.backends.checkpoint import load_model
 
-    _write(*load_model(_run_model(source) if source.is_dir() else source), out, half=half)
+    network, meta = load_model(_run_model(source) if source.is_dir() else source)
+    if threshold is not None:
+        meta = meta.model_copy(update={"decode": meta.decode.at(threshold), "scores": {}})
+    _write(network, meta, out, half=half)
 
 
 def import_(
