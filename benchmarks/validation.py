@@ -48,12 +48,8 @@ def main() -> None:
     groups = {group: [f for f in found if f[0].group == group] for group in {f[0].group for f in found}}
     for group, part in [*sorted(groups.items()), ("all", found)]:
         for threshold in arguments.thresholds:
-            print(
-                json.dumps(
-                    without_nan({"data": group, "threshold": float(threshold), **score(part, threshold)})
-                ),
-                flush=True,
-            )
+            row = {"data": group, "threshold": float(threshold), **score(part, threshold)}
+            print(json.dumps(without_nan(row)), flush=True)
     if any(len(frame.points) for frame, _, _ in found):  # a refit holds out none with targets
         print(json.dumps({"data": "all", "chosen": True, **choose(found)}))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.table import Table
 
 from dimpoint.cli.console import table_console
@@ -13,6 +12,8 @@ from dimpoint.evaluation.summary import HINDSIGHT, threshold_text
 from dimpoint.evaluation.tables import tables_of
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from dimpoint.evaluation.run import Result
 
 

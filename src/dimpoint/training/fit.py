@@ -168,7 +168,7 @@ def finish(out: Path, say: Callable[[str], None] = print) -> Path:
     threshold = meta.decode.threshold if recipe.refit else _just_below(found["threshold"])
     meta = meta.model_copy(
         update={
-            "decode": meta.decode.model_copy(update={"threshold": threshold}),
+            "decode": meta.decode.at(threshold),
             "scores": {"validation": found},
             "date": datetime.date.today().isoformat(),
         }
