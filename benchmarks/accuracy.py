@@ -19,8 +19,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from dimpoint.data.dataset import open_dataset
-from dimpoint.detector import Detector
+from dimpoint.datasets.dataset import open_dataset
+from dimpoint.inference.detector import Detector
 from dimpoint.metrics.points import PointCounts, match_points
 from latency import published
 
@@ -67,7 +67,7 @@ def main() -> None:
     arguments = parser.parse_args()
     finders: dict[str, Finder] = {}
     if arguments.weights:
-        from dimpoint.backends.checkpoint import import_model
+        from dimpoint.model.checkpoint import import_model
 
         finders["published"] = warped(published(import_model("spire", arguments.weights)[0].eval()))
     for name in arguments.model or [None]:

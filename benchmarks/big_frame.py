@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import KDTree
 
-from dimpoint.detector import Detector
+from dimpoint.inference.detector import Detector
 
 SPACING = 150  # pixels between spots, before the jitter
 NEAR = 5.0  # pixels

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from dimpoint.detector import Detector
+from dimpoint.inference.detector import Detector
 from dimpoint.sources.video import read_video
 
 SLACK = 2.0  # pixels

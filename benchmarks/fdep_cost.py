@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from torch.utils.data import default_collate
 
-from dimpoint.data.dataset import open_dataset
-from dimpoint.detector import Detector
+from dimpoint.datasets.dataset import open_dataset
+from dimpoint.inference.detector import Detector
 from dimpoint.networks import create
 from dimpoint.training.fdep import FdepModule, open_teacher
 from dimpoint.training.fit import describe_model

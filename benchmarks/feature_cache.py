@@ -25,10 +25,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dimpoint.data.dataset import open_dataset, training_split
-from dimpoint.foundation.cache import FeatureCache
-from dimpoint.foundation.encoder import FoundationEncoder
-from dimpoint.intensity import IntensityRule
+from dimpoint.datasets.dataset import open_dataset, training_split
+from dimpoint.fdep.cache import FeatureCache
+from dimpoint.fdep.encoder import FoundationEncoder
+from dimpoint.model.intensity import IntensityRule
 
 Affine = npt.NDArray[np.float64]
 Shape = tuple[int, ...]

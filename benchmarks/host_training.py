@@ -19,9 +19,9 @@ import time
 import numpy as np
 import torch
 
-from dimpoint.losses import deep_supervision, soft_iou_loss
 from dimpoint.networks import create, names
-from dimpoint.networks.host import HostNetwork
+from dimpoint.networks.base import HostNetwork
+from dimpoint.training.losses import deep_supervision, soft_iou_loss
 
 SIZE, BATCH = 256, 8
 

@@ -25,9 +25,9 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional as F  # noqa: N812
 
-from dimpoint.backends.checkpoint import import_model
-from dimpoint.backends.export import export_onnx
-from dimpoint.detector import Detector
+from dimpoint.inference.detector import Detector
+from dimpoint.model.checkpoint import import_model
+from dimpoint.model.export import export_onnx
 from dimpoint.networks import Network
 
 Points = npt.NDArray[np.float32]

@@ -10,8 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from dimpoint.data.dataset import open_dataset
-from dimpoint.detector import Detector
+from dimpoint.datasets.dataset import open_dataset
+from dimpoint.inference.detector import Detector
 
 ROOT = Path(__file__).resolve().parents[1]
 COLUMNS = 3

@@ -18,10 +18,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from dimpoint.data.dataset import open_dataset
-from dimpoint.data.paste import paste_targets
-from dimpoint.data.planting import SCR_WINDOW
-from dimpoint.data.synthetic import SceneConfig, make_scene, make_scenes
+from dimpoint.datasets.dataset import open_dataset
+from dimpoint.synthetic.planting import SCR_WINDOW, paste_targets
+from dimpoint.synthetic.scenes import SceneConfig, make_scene, make_scenes
 
 PERCENTS = (10, 50, 90)
 Frames = Iterable[tuple[np.ndarray, np.ndarray]]  # frame, mask

@@ -19,10 +19,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from dimpoint.losses import mse_loss, soft_focal_loss
 from dimpoint.networks import create
-from dimpoint.networks.standardise import standardise
-from dimpoint.supervision import make_target
+from dimpoint.networks.base import standardise
+from dimpoint.targets import make_target
+from dimpoint.training.losses import mse_loss, soft_focal_loss
 from dimpoint.training.recipe import Recipe, load_recipe
 from dimpoint.training.views import training_view
 

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from dimpoint.detections import Detections
-from dimpoint.detector import Detector
 from dimpoint.evaluation.summary import without_nan
+from dimpoint.inference.detections import Detections
+from dimpoint.inference.detector import Detector
 from dimpoint.metrics.points import PointCounts, match_points
 from dimpoint.training.fit import Sources
 from dimpoint.training.frames import LabelledFrame, load_frames

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from dimpoint.data.dataset import open_dataset
-from dimpoint.data.synthetic import SceneConfig, write_dataset
-from dimpoint.detector import Detector
+from dimpoint.datasets.dataset import open_dataset
+from dimpoint.inference.detector import Detector
 from dimpoint.networks import NETWORKS
+from dimpoint.networks.base import HostNetwork
 from dimpoint.networks.blocks import conv_norm
-from dimpoint.networks.host import HostNetwork
+from dimpoint.synthetic.scenes import SceneConfig, write_dataset
 from dimpoint.training.fit import Machine, Sources, fit
 from dimpoint.training.recipe import load_recipe
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dimpoint.training.bright import bright_spots
+from dimpoint.training.frames import bright_spots
 from dimpoint.training.recipe import parse_recipe
 from dimpoint.training.views import training_view
 

@@ -12,15 +12,14 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from dimpoint.cli import build_app
-from dimpoint.data.synthetic import SceneConfig, write_dataset
 from dimpoint.errors import ConfigError, DataError, DimpointError, MissingExtraError
 from dimpoint.networks import create
 from dimpoint.networks.complexity import count_macs, count_parameters
 from dimpoint.studies import benchmark as module
 from dimpoint.studies import budget as budget_module
-from dimpoint.studies.benchmark import Benchmark
-from dimpoint.studies.benchmark_table import COLUMNS, cells, markdown
+from dimpoint.studies.benchmark import COLUMNS, Benchmark, cells, markdown
 from dimpoint.studies.budget import Budget, Costs, fitting_epochs, measure, within
+from dimpoint.synthetic.scenes import SceneConfig, write_dataset
 from dimpoint.training.fit import Machine, Sources
 from dimpoint.training.recipe import load_recipe
 
@@ -141,7 +140,7 @@ class TestGoingOn:
         def train_again(*arguments: object, **options: object) -> None:
             raise AssertionError("trained again")
 
-        monkeypatch.setattr("dimpoint.studies.runs.fit", train_again)
+        monkeypatch.setattr("dimpoint.studies.budget.fit", train_again)
         out, before, _ = done
         again = run(*recipes, "--data", scenes, "--out", out)
         assert again.exit_code == 0, again.output

@@ -15,10 +15,10 @@ import cv2
 import numpy as np
 import pytest
 
-from dimpoint.backends.onnx import OnnxBackend
 from dimpoint.cli import main
-from dimpoint.data.coco import read_points
-from dimpoint.detections import read_detections
+from dimpoint.datasets.coco import read_points
+from dimpoint.inference.detections import read_detections
+from dimpoint.inference.onnx_backend import OnnxBackend
 from tiny_models import spots, write_model
 
 

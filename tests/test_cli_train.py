@@ -67,7 +67,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
 
 
 def test_ctrl_c_keeps_the_last_checkpoint_and_says_how_to_go_on(tmp_path: Path) -> None:
-    from dimpoint.data.synthetic import SceneConfig, write_dataset
+    from dimpoint.synthetic.scenes import SceneConfig, write_dataset
 
     data, out = tmp_path / "SCENES", tmp_path / "run"
     write_dataset(data, SceneConfig(height=64, width=64), 12)

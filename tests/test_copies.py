@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dimpoint.data.copies import cut_targets, set_targets
-from dimpoint.data.dataset import Sample, open_dataset
-from dimpoint.data.masks import centroids
+from dimpoint.datasets.dataset import Sample, open_dataset
+from dimpoint.datasets.masks import centroids
+from dimpoint.training.copies import cut_targets, set_targets
 from dimpoint.training.frames import LabelledFrame, TrainingViews
 from dimpoint.training.recipe import parse_recipe
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from data_sets import SIZE, coco, frame, make, mask, save, split, write_json
-from dimpoint.data.check import Report, check_dataset
+from dimpoint.datasets.check import Report, check_dataset
 from dimpoint.errors import DataError
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from data_sets import coco, frame, make, mask, save, write_json
 from dimpoint import cli
-from dimpoint.data.coco import read_points
-from dimpoint.data.dataset import open_dataset
+from dimpoint.datasets.coco import read_points
+from dimpoint.datasets.dataset import open_dataset
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_sets import coco, write_json
-from dimpoint.data.coco import PointImage, parse_points, read_points, write_points
+from dimpoint.datasets.coco import PointImage, parse_points, read_points, write_points
 from dimpoint.errors import DataError, DimpointError
 
 

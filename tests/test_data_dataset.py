@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from data_sets import SIZE, coco, frame, make, mask, save, split, write_json
-from dimpoint.data.dataset import DataSet, frame_size, open_dataset
-from dimpoint.data.hashing import hash_frames
+from dimpoint.datasets.dataset import DataSet, frame_size, hash_frames, open_dataset
 from dimpoint.errors import DataError, FrameError
 
 

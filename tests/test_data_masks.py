@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from data_sets import save
-from dimpoint.data.masks import centroids, clean_mask, fit_mask, is_binary, read_mask_file
+from dimpoint.datasets.masks import centroids, clean_mask, fit_mask, is_binary, read_mask_file
 from dimpoint.errors import DataError, FrameError
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from data_sets import SIZE, coco, frame, make, mask, save, split, write_json
-from dimpoint.data.check import check_dataset
-from dimpoint.data.coco import read_points
-from dimpoint.data.dataset import open_dataset
-from dimpoint.data.repair import Repair, repair
+from dimpoint.datasets.check import check_dataset
+from dimpoint.datasets.coco import read_points
+from dimpoint.datasets.dataset import open_dataset
+from dimpoint.datasets.repair import Repair, repair
 from dimpoint.errors import DataError
 from test_data_check import CASES
 
@@ -175,7 +175,7 @@ def test_a_failure_half_way_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
     def full_disk(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("dimpoint.data.repair.write_text", full_disk)
+    monkeypatch.setattr("dimpoint.datasets.repair.write_text", full_disk)
     with pytest.raises(DataError, match=r"copy: the clean copy cannot be written \(No space left"):
         repair(report, tmp_path / "copy")
     assert [path.name for path in tmp_path.iterdir()] == ["set"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dimpoint.data.similar import scene_numbers, thumbnail
+from dimpoint.datasets.splits import scene_numbers, thumbnail
 
 
 def test_shifted_and_brighter_copies_are_one_scene() -> None:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dimpoint.data.dataset import Sample
-from dimpoint.data.splits import hold_out
+from dimpoint.datasets.dataset import Sample
+from dimpoint.datasets.splits import hold_out
 from dimpoint.errors import ConfigError
 
 

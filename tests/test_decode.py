@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.spatial import KDTree
 
-from dimpoint.decode import PUBLISHED, decode
-from dimpoint.model_meta import DecodeRule
+from dimpoint.inference.decode import PUBLISHED, decode
+from dimpoint.model.record import DecodeRule
 
 OURS = DecodeRule(kind="peaks", threshold=0.3, min_distance=2.0)
 MEANS = DecodeRule(threshold=0.3, min_distance=2.0, score_sigma=1.8, response_sigma=1.25)
@@ -154,7 +154,7 @@ def test_maxima_are_found_across_the_bands_of_a_huge_map(monkeypatch: pytest.Mon
     rng = np.random.default_rng(0)
     response = rng.random((50, 20)).astype(np.float32)
     whole = decode(response, OURS)
-    monkeypatch.setattr("dimpoint.decode._BAND_PIXELS", 60)  # bands of three rows
+    monkeypatch.setattr("dimpoint.inference.decode._BAND_PIXELS", 60)  # bands of three rows
     assert len(whole.scores) > 20
     np.testing.assert_array_equal(decode(response, OURS).xy, whole.xy)
 

@@ -15,10 +15,10 @@ from typer.testing import CliRunner
 from dimpoint.cli import build_app
 from dimpoint.cli import demo as module
 from dimpoint.cli.demo import MINUTES, run_demo
-from dimpoint.data.dataset import open_dataset
-from dimpoint.detections import read_detections
-from dimpoint.detector import Detector
+from dimpoint.datasets.dataset import open_dataset
 from dimpoint.errors import ConfigError, MissingExtraError
+from dimpoint.inference.detections import read_detections
+from dimpoint.inference.detector import Detector
 from dimpoint.metrics.points import PointCounts
 from dimpoint.training.recipe import load_recipe
 

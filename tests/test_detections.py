@@ -19,8 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from dimpoint.data.coco import read_points
-from dimpoint.detections import (
+from dimpoint.datasets.coco import read_points
+from dimpoint.errors import DataError, DimpointError
+from dimpoint.inference.detections import (
     Detections,
     DetectionsWriter,
     coco_content,
@@ -28,8 +29,7 @@ from dimpoint.detections import (
     read_detections,
     write_detections,
 )
-from dimpoint.errors import DataError, DimpointError
-from dimpoint.overlay import draw
+from dimpoint.inference.overlay import draw
 
 LAW = settings(deadline=None, derandomize=True, max_examples=60)
 

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dimpoint.detections import Detections
-from dimpoint.detector import Detector
 from dimpoint.errors import ConfigError, FrameError, ModelFileError
-from dimpoint.intensity import IntensityRule
-from dimpoint.model_meta import DecodeRule, ModelMeta
-from dimpoint.tiling import plan_tiles
+from dimpoint.inference.detections import Detections
+from dimpoint.inference.detector import Detector
+from dimpoint.inference.tiling import plan_tiles
+from dimpoint.model.intensity import IntensityRule
+from dimpoint.model.record import DecodeRule, ModelMeta
 from tiny_models import RADIUS, blob_meta, spots, write_model
 
 SMALLEST_BUDGET = 1  # MB: the least tiles, 40 x 40 or little more

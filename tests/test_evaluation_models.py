@@ -10,9 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from dimpoint.cli import build_app
-from dimpoint.detector import Detector
 from dimpoint.errors import ConfigError, FrameError
-from dimpoint.model_meta import DecodeRule
+from dimpoint.inference.detector import Detector
+from dimpoint.model.record import DecodeRule
 from evaluation_sets import SIZE, frame, make_model, make_set
 from tiny_models import blob_meta, write_model
 

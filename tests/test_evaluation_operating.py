@@ -15,15 +15,15 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from data_sets import frame, mask, save, split
-from dimpoint.backends.onnx import read_meta
 from dimpoint.cli import build_app
 from dimpoint.errors import ConfigError, DataError, DimpointError, ModelFileError
 from dimpoint.evaluation.curve import Curve, Goal, curve_of_maps, curve_of_points
-from dimpoint.evaluation.held_out import held_out_frames
-from dimpoint.evaluation.store import store_threshold
+from dimpoint.evaluation.operating import store_threshold
+from dimpoint.evaluation.truth import held_out_frames
 from dimpoint.metrics.curves import target_curve
 from dimpoint.metrics.points import PointCounts, ScoredFrame, match_points, sweep
 from dimpoint.metrics.protocols import TargetCounts, count_targets
+from dimpoint.model.onnx_file import read_meta
 from evaluation_sets import all_points, detections, make_maps, make_model, make_set
 
 LAW = settings(deadline=None, derandomize=True, max_examples=60)
@@ -239,12 +239,12 @@ def test_a_model_that_cannot_be_stored_stays_as_it_was(data: Path, model: Path, 
 
 def test_a_damaged_model_is_not_rewritten(data: Path, model: Path, tmp_path: Path) -> None:
     """Protobuf that ends early, or has a field of no known kind, is refused, and nothing is written."""
-    from dimpoint.evaluation import store
+    from dimpoint.model.onnx_file import with_metadata
 
     whole = model.read_bytes()
     for damaged in (whole[:-3], whole + b"\x0b", whole + b"\x72\xff"):
         with pytest.raises(ModelFileError, match="not an ONNX file, or cut off"):
-            store._with_metadata(damaged, "dimpoint", "{}", model)
+            with_metadata(damaged, "dimpoint", "{}", model)
     cut = tmp_path / "cut.onnx"
     cut.write_bytes(whole[:-3])
     point = _point(data, model)
@@ -302,7 +302,7 @@ def trained(tmp_path: Path) -> Path:
 
 
 def test_held_out_frames_are_those_of_training(trained: Path) -> None:
-    from dimpoint.data.dataset import open_dataset
+    from dimpoint.datasets.dataset import open_dataset
     from dimpoint.training.frames import load_frames
     from dimpoint.training.recipe import load_recipe
 

@@ -17,15 +17,15 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 import dimpoint
-from dimpoint.backends import export as export_module
-from dimpoint.backends.checkpoint import load_model, save_model, traits
-from dimpoint.backends.export import ExportError, export_onnx
-from dimpoint.backends.onnx import OnnxBackend
 from dimpoint.cli import build_app
 from dimpoint.errors import ConfigError, DimpointError, MissingExtraError, ModelFileError
-from dimpoint.model_meta import ModelMeta
+from dimpoint.inference.onnx_backend import OnnxBackend
+from dimpoint.model import export as export_module
+from dimpoint.model.checkpoint import load_model, save_model, traits
+from dimpoint.model.export import ExportError, export_onnx
+from dimpoint.model.record import ModelMeta
 from dimpoint.networks import Network, create
-from dimpoint.networks.standardise import standardise
+from dimpoint.networks.base import standardise
 
 
 class Tiny(Network):
@@ -381,7 +381,7 @@ class TestCommand:
         assert list(tmp_path.iterdir()) == []
 
     def test_without_the_training_packages(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("dimpoint.cli.export.find_spec", lambda package: None)
+        monkeypatch.setattr("dimpoint.cli.models.find_spec", lambda package: None)
         result = self.invoke(tmp_path, "--out", "model.onnx")
         assert isinstance(result.exception, MissingExtraError)
         assert "pip install 'dimpoint[train]'" in str(result.exception)

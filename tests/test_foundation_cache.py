@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from dimpoint.errors import FrameError
-from dimpoint.foundation.cache import FeatureCache
-from dimpoint.foundation.encoder import FoundationEncoder
-from dimpoint.foundation.grids import (
+from dimpoint.fdep.cache import FeatureCache
+from dimpoint.fdep.encoder import FoundationEncoder
+from dimpoint.fdep.grids import (
     FrameGrids,
     mirrored,
     orientation,

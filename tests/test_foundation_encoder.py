@@ -15,9 +15,8 @@ from torch import nn
 from transformers import BertConfig
 
 from dimpoint.errors import ConfigError
-from dimpoint.foundation.encoder import IMAGENET_MEAN, IMAGENET_STD, FoundationEncoder
-from dimpoint.foundation.loading import choose_taps
-from dimpoint.networks.standardise import standardise
+from dimpoint.fdep.encoder import IMAGENET_MEAN, IMAGENET_STD, FoundationEncoder, choose_taps
+from dimpoint.networks.base import standardise
 from tiny_backbones import CHANNELS, PATCH, backbone, saved
 
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from dimpoint.foundation.coisd import two_paths
-from dimpoint.foundation.samf import fusion
+from dimpoint.fdep.coisd import two_paths
+from dimpoint.fdep.samf import fusion
 from dimpoint.networks import NETWORKS, create
-from dimpoint.networks.host import HostNetwork
+from dimpoint.networks.base import HostNetwork
 
 HOSTS = [name for name, kind in NETWORKS.items() if isinstance(kind, type) and issubclass(kind, HostNetwork)]
 TOKENS = (6, 10)

@@ -17,14 +17,13 @@ from typer.testing import CliRunner
 
 from dimpoint.cli import build_app
 from dimpoint.errors import ConfigError, DataError, DimpointError
-from dimpoint.foundation import pretrain as pretraining
-from dimpoint.foundation.crops import Crops
-from dimpoint.foundation.encoder import FoundationEncoder
-from dimpoint.foundation.mae import MaskedAutoencoder, sines, standardised_patches
-from dimpoint.foundation.pretrain import pretrain, resume
-from dimpoint.foundation.pretrain_run import PretrainRun, learning_rate
-from dimpoint.foundation.pretrain_settings import PretrainSettings, pretrain_settings
-from dimpoint.intensity import IntensityRule
+from dimpoint.fdep.encoder import FoundationEncoder
+from dimpoint.model.intensity import IntensityRule
+from dimpoint.pretraining import run as pretraining
+from dimpoint.pretraining.crops import Crops
+from dimpoint.pretraining.mae import MaskedAutoencoder, sines, standardised_patches
+from dimpoint.pretraining.record import PretrainRun, PretrainSettings, learning_rate, pretrain_settings
+from dimpoint.pretraining.run import pretrain, resume
 
 DTYPE = IntensityRule(kind="dtype")
 
@@ -301,7 +300,7 @@ class TestResume:
             raise OSError(28, "No space left on device")
 
         with monkeypatch.context() as patch:
-            patch.setattr("dimpoint.foundation.publish._write_json", full)
+            patch.setattr("dimpoint.pretraining.run._write_json", full)
             with pytest.raises(DimpointError, match="No space left"):
                 pretrain([data], tmp_path / "encoder", _settings(), told.append)
         assert sorted(path.name for path in tmp_path.iterdir()) == ["encoder.pretraining", "set"]

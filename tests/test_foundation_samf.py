@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from dimpoint.errors import ConfigError
-from dimpoint.foundation.coisd import running_statistics_untouched, two_paths
-from dimpoint.foundation.samf import Addition, Fusion, Samf, fusion
+from dimpoint.fdep.coisd import running_statistics_untouched, two_paths
+from dimpoint.fdep.samf import Addition, Fusion, Samf, fusion
+from dimpoint.networks.base import HostNetwork
 from dimpoint.networks.blocks import conv_norm
-from dimpoint.networks.host import HostNetwork
 
 KINDS = ("samf", "add")
 TAPS = (12, 8)

@@ -15,11 +15,11 @@ from torch.nn import functional as F  # noqa: N812
 from dimpoint.errors import ConfigError
 from dimpoint.networks import create
 from dimpoint.networks.alclnet import GatedAddition
+from dimpoint.networks.base import HostNetwork
 from dimpoint.networks.blocks import SqueezeExcite
 from dimpoint.networks.complexity import count_macs, count_parameters
 from dimpoint.networks.dnanet import DNANet
 from dimpoint.networks.gglnet import GGLNet, TwoWayFusion, gradient_magnitude
-from dimpoint.networks.host import HostNetwork
 from dimpoint.networks.host_blocks import (
     ChannelGate,
     PositionGate,

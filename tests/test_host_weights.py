@@ -13,11 +13,11 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from dimpoint.backends.checkpoint import import_model
-from dimpoint.backends.onnx import OnnxBackend
 from dimpoint.cli import build_app
 from dimpoint.errors import ModelFileError
-from dimpoint.networks.imports import SOURCES
+from dimpoint.inference.onnx_backend import OnnxBackend
+from dimpoint.model.checkpoint import import_model
+from dimpoint.model.imports import SOURCES
 
 MEAN, STD = 95.010, 41.511  # of SIRST3, counts of 8 bits
 FILES = {"acm": "ACM_SIRST3_full.pth.tar", "alcnet": "ALCNet_SIRST3_full.pth.tar"}

@@ -12,16 +12,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from dimpoint.backends import export as export_module
-from dimpoint.backends.checkpoint import traits
-from dimpoint.backends.export import export_onnx
-from dimpoint.backends.onnx import OnnxBackend
 from dimpoint.errors import ConfigError
-from dimpoint.losses import bce_loss, deep_supervision
-from dimpoint.model_meta import ModelMeta
+from dimpoint.inference.onnx_backend import OnnxBackend
+from dimpoint.model import export as export_module
+from dimpoint.model.checkpoint import traits
+from dimpoint.model.export import export_onnx
+from dimpoint.model.record import ModelMeta
 from dimpoint.networks import NETWORKS, create
+from dimpoint.networks.base import HostNetwork
 from dimpoint.networks.complexity import count_macs, count_parameters
-from dimpoint.networks.host import HostNetwork
+from dimpoint.training.losses import bce_loss, deep_supervision
 
 
 @dataclass(frozen=True)

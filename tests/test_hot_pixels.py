@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dimpoint.data.dataset import open_dataset
-from dimpoint.detector import Detector
-from dimpoint.hot_pixels import replace_hot_pixels
-from dimpoint.intensity import IntensityRule
+from dimpoint.datasets.dataset import open_dataset
+from dimpoint.inference.detector import Detector
+from dimpoint.model.hot_pixels import replace_hot_pixels
+from dimpoint.model.intensity import IntensityRule
 from tiny_models import blob_meta, write_model
 
 RULE = IntensityRule(kind="display", low=1, high=99)

@@ -13,13 +13,13 @@ import safetensors.torch
 import torch
 from typer.testing import CliRunner
 
-from dimpoint.backends.checkpoint import import_model, load_model, save_model
-from dimpoint.backends.onnx import OnnxBackend
 from dimpoint.cli import build_app
-from dimpoint.decode import PUBLISHED
 from dimpoint.errors import ConfigError, ModelFileError
+from dimpoint.inference.decode import PUBLISHED
+from dimpoint.inference.onnx_backend import OnnxBackend
+from dimpoint.model.checkpoint import import_model, load_model, save_model
+from dimpoint.model.imports import SOURCES
 from dimpoint.networks import create
-from dimpoint.networks.imports import SOURCES
 from spire_reference import WEIGHTS, golden, warped_frame
 
 

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from pydantic import ValidationError
 
 from dimpoint.errors import FrameError
-from dimpoint.intensity import IntensityRule, check_frame, percentiles
+from dimpoint.model.intensity import IntensityRule, check_frame, percentiles
 
 FAST = settings(derandomize=True, deadline=None, max_examples=60)
 INTEGER_FRAMES = st.sampled_from([np.uint8, np.uint16]).flatmap(

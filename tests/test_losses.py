@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dimpoint.losses import (
+from dimpoint.training.losses import (
     bce_loss,
     deep_supervision,
     dice_loss,

@@ -16,7 +16,7 @@ from dimpoint.errors import ConfigError, DataError
 from dimpoint.metrics.accumulate import Evaluation, Evaluator
 from dimpoint.metrics.breakdown import breakdown
 from dimpoint.metrics.curves import target_curve
-from dimpoint.metrics.hiou import ErrorCounts, count_errors
+from dimpoint.metrics.exact.samples import ErrorCounts, count_errors
 from dimpoint.metrics.hse import HseConfig, hse
 from dimpoint.metrics.pixel import PixelCounts, count_pixels, pixel_curve
 from dimpoint.metrics.protocols import PROTOCOLS, TargetCounts, count_targets

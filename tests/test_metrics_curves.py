@@ -14,11 +14,10 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from dimpoint.errors import DataError
-from dimpoint.metrics.component_tree import component_tree
-from dimpoint.metrics.components import Components, centroid_distances
+from dimpoint.metrics.components import Components, above, centroid_distances
 from dimpoint.metrics.curves import TargetCurve, batches, target_curve
-from dimpoint.metrics.inputs import above
-from dimpoint.metrics.levels import GRID, LevelSums
+from dimpoint.metrics.exact.component_tree import component_tree
+from dimpoint.metrics.exact.levels import GRID, LevelSums
 from dimpoint.metrics.protocols import TargetCounts, count_targets
 from metrics_scenes import LAW, SEEDS, Frame, drawn, frame, frames, picture
 

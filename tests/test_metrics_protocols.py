@@ -13,9 +13,8 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given
 
-from dimpoint.metrics.components import Components
-from dimpoint.metrics.hiou import ErrorCounts, count_errors
-from dimpoint.metrics.inputs import above
+from dimpoint.metrics.components import Components, above
+from dimpoint.metrics.exact.samples import ErrorCounts, count_errors
 from dimpoint.metrics.protocols import PROTOCOLS, TargetCounts, count_targets
 from metrics_scenes import LAW, SEEDS, Frame, drawn, frame, picture
 

@@ -15,10 +15,10 @@ import pytest
 from typer.testing import CliRunner
 
 import dimpoint
-from dimpoint import models
-from dimpoint.backends.onnx import OnnxBackend
 from dimpoint.cli import build_app
 from dimpoint.errors import ModelFileError
+from dimpoint.inference.onnx_backend import OnnxBackend
+from dimpoint.model import files as models
 from tiny_models import blob_meta, write_model
 
 

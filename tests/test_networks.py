@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from dimpoint.backends.checkpoint import traits
 from dimpoint.errors import ConfigError
-from dimpoint.model_meta import ModelMeta
+from dimpoint.model.checkpoint import traits
+from dimpoint.model.record import ModelMeta
 from dimpoint.networks import NETWORKS, Network, NetworkRow, create, describe, names
+from dimpoint.networks.base import HostNetwork, standardise
 from dimpoint.networks.blocks import (
     Bottleneck,
     ConditionalChannelWeighting,
@@ -21,8 +22,6 @@ from dimpoint.networks.blocks import (
     interleaved,
 )
 from dimpoint.networks.complexity import count_macs, count_parameters
-from dimpoint.networks.host import HostNetwork
-from dimpoint.networks.standardise import standardise
 
 
 def is_host(name: str) -> bool:

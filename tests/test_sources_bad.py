@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dimpoint.errors import FrameError
-from dimpoint.intensity import check_frame
+from dimpoint.model.intensity import check_frame
 from dimpoint.sources import read_image
 
 GREY = np.random.default_rng(0).integers(0, 256, (120, 160), dtype=np.uint8)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from dimpoint.backends.checkpoint import import_model
+from dimpoint.model.checkpoint import import_model
 from dimpoint.networks import Network, create
 from dimpoint.networks.complexity import count_macs, count_parameters
 from spire_reference import FRAMES, WEIGHTS, golden, warped_frame

@@ -15,20 +15,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from dimpoint.backends.checkpoint import traits
-from dimpoint.backends.export import export_onnx
-from dimpoint.backends.onnx import OnnxBackend
-from dimpoint.data.coco import PointImage, write_points
-from dimpoint.decode import decode
+from dimpoint.datasets.coco import PointImage, write_points
 from dimpoint.errors import ConfigError
-from dimpoint.model_meta import ModelMeta
+from dimpoint.inference.decode import decode
+from dimpoint.inference.onnx_backend import OnnxBackend
+from dimpoint.model.checkpoint import traits
+from dimpoint.model.export import export_onnx
+from dimpoint.model.record import ModelMeta
 from dimpoint.networks import Network, create
-from dimpoint.networks.attention import CoordinateAttention
+from dimpoint.networks.blocks import CoordinateAttention, OmniDynamicConv2d, _grouped, _products
 from dimpoint.networks.complexity import count_macs, count_parameters
-from dimpoint.networks.dynamic import OmniDynamicConv2d, _grouped, _products
 from dimpoint.networks.high_resolution import BranchModule, Fusion, Residual, basic_unit, bottleneck_unit
 from dimpoint.networks.sshdnet import ATLDH, DCFM, HCEM, HMRM, SFCC, SshdNet
-from dimpoint.supervision import make_target
+from dimpoint.targets import make_target
 from dimpoint.training.fit import Machine, Sources, describe_model, train
 from dimpoint.training.recipe import load_recipe
 from dimpoint.training.views import training_view

@@ -24,16 +24,16 @@ HEAVY = [
 ]
 TRAINING = ["lightning", "onnx", "safetensors", "torch"]
 RUNTIME = [
-    "dimpoint.backends.onnx",
-    "dimpoint.data.check",
-    "dimpoint.data.dataset",
-    "dimpoint.data.synthetic",
-    "dimpoint.detector",
+    "dimpoint.inference.onnx_backend",
+    "dimpoint.datasets.check",
+    "dimpoint.datasets.dataset",
+    "dimpoint.synthetic.scenes",
+    "dimpoint.inference.detector",
     "dimpoint.evaluation.run",
     "dimpoint.evaluation.subject",
     "dimpoint.metrics.hse",
-    "dimpoint.models",
-    "dimpoint.overlay",
+    "dimpoint.model.files",
+    "dimpoint.inference.overlay",
     "dimpoint.sources",
 ]
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from dimpoint.errors import DataError
-from dimpoint.supervision import TargetRule, make_target
+from dimpoint.targets import TargetRule, make_target
 from spire_reference import LABELLED, golden, warped_frame
 
 KINDS = ("gaussian", "prps", "gaussian-published", "prps-published")

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from dimpoint.data.clutter import (
+from dimpoint.synthetic.clutter import (
     BACKGROUNDS,
     CloudConfig,
     GroundConfig,
@@ -16,7 +16,7 @@ from dimpoint.data.clutter import (
     power_law,
     sea,
 )
-from dimpoint.data.sensor import Counts, SensorConfig, add_bad_pixels, digitise, expose
+from dimpoint.synthetic.sensor import Counts, SensorConfig, add_bad_pixels, digitise, expose
 
 CONFIGS = {"cloud": CloudConfig(), "sea": SeaConfig(), "ground": GroundConfig()}
 QUIET = SensorConfig(

@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dimpoint.data.paste import paste_targets
-from dimpoint.data.spots import TargetConfig
 from dimpoint.errors import ConfigError, FrameError
+from dimpoint.synthetic.planting import TargetConfig, paste_targets
 
 
 def sky(seed: int = 0, size: tuple[int, int] = (128, 128)) -> np.ndarray:

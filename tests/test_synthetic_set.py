@@ -14,9 +14,9 @@ import typer
 from typer.testing import CliRunner
 
 from dimpoint.cli.synth import add_to
-from dimpoint.data.dataset import open_dataset
-from dimpoint.data.synthetic import SceneConfig, make_scenes, write_dataset
+from dimpoint.datasets.dataset import open_dataset
 from dimpoint.errors import ConfigError, DataError
+from dimpoint.synthetic.scenes import SceneConfig, make_scenes, write_dataset
 
 SMALL = SceneConfig(height=40, width=56, empty_share=0.3)
 

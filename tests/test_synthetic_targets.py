@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dimpoint.data.masks import centroids
-from dimpoint.data.planting import Planted, local_statistics, plant
-from dimpoint.data.spots import Shape, TargetConfig, render, smear
+from dimpoint.datasets.masks import centroids
+from dimpoint.synthetic.planting import Planted, local_statistics, plant
+from dimpoint.synthetic.spots import Shape, TargetConfig, render, smear
 
 SEEDS = st.integers(0, 2**32 - 1)
 ONE_OF_EACH = pytest.mark.parametrize(

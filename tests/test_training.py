@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from dimpoint.backends.checkpoint import load_model
-from dimpoint.backends.onnx import read_meta
-from dimpoint.data.dataset import open_dataset
+from dimpoint.datasets.dataset import open_dataset
 from dimpoint.errors import ConfigError, DataError
-from dimpoint.evaluation.held_out import held_out_frames
+from dimpoint.evaluation.truth import held_out_frames
+from dimpoint.model.checkpoint import load_model
+from dimpoint.model.onnx_file import read_meta
 from dimpoint.training import progress
 from dimpoint.training.fit import Sources, _just_below, finish, fit, train
 from dimpoint.training.frames import CountingSampler, TrainingViews, load_frames
@@ -64,7 +64,7 @@ def test_a_run_leaves_models_logs_and_its_story(run: Path) -> None:
 
 
 def test_the_trained_model_detects_through_onnx(run: Path, scenes: Path) -> None:
-    from dimpoint.detector import Detector
+    from dimpoint.inference.detector import Detector
 
     found = Detector(run / "model.onnx")(open_dataset(scenes).samples[0].read_frame())
     assert found.xy.shape[1:] == (2,)
@@ -90,7 +90,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
 
 def test_fine_tuning_starts_from_a_models_weights(run: Path, scenes: Path, tmp_path: Path) -> None:
     """With a learning rate of next to nothing the weights that come out are those that went in."""
-    from dimpoint.backends.checkpoint import load_model
+    from dimpoint.model.checkpoint import load_model
 
     still = small("optimizer.lr=1e-12", "optimizer.weight_decay=0", "epochs=1", "ema=null")
     before = load_model(run / "model.safetensors")[0]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from dimpoint.detector import Detector
+from dimpoint.inference.detector import Detector
 from spot_scenes import make_spots
 from training_runs import logged
 

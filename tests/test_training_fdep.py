@@ -12,12 +12,12 @@ import pytest
 import safetensors
 import torch
 
-from dimpoint.backends.checkpoint import load_model
-from dimpoint.data.dataset import open_dataset
-from dimpoint.detector import Detector
+from dimpoint.datasets.dataset import open_dataset
 from dimpoint.errors import ConfigError
 from dimpoint.evaluation.truth import open_truth
-from dimpoint.foundation.grids import orientation
+from dimpoint.fdep.grids import orientation
+from dimpoint.inference.detector import Detector
+from dimpoint.model.checkpoint import load_model
 from dimpoint.studies.ablation import Study, run_study, to_record
 from dimpoint.training.fdep import open_teacher, turns_of
 from dimpoint.training.fit import Sources, fit, train
@@ -124,7 +124,7 @@ def test_the_fusion_learns(run: Path) -> None:
 
 def test_the_stand_alone_host_scores_what_the_light_path_scored(run: Path, scenes: Path) -> None:
     """The validation value in the log, computed by the light path, comes out of model.safetensors again."""
-    from dimpoint.backends.torch import TorchBackend
+    from dimpoint.inference.torch_backend import TorchBackend
     from dimpoint.training.frames import load_frames
     from dimpoint.training.validation import scores_for
 

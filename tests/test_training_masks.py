@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from dimpoint.data.dataset import open_dataset
-from dimpoint.detector import Detector
+from dimpoint.datasets.dataset import open_dataset
 from dimpoint.errors import ConfigError, DataError
+from dimpoint.inference.detector import Detector
 from dimpoint.training.fit import Sources, fit
-from dimpoint.training.frames import TrainingViews, load_frames
-from dimpoint.training.labels import disagreements
+from dimpoint.training.frames import TrainingViews, disagreements, load_frames
 from dimpoint.training.recipe import Recipe, load_recipe
 from spot_scenes import make_spots
 from training_runs import CPU, logged

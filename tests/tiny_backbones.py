@@ -17,7 +17,7 @@ from transformers import (
     DINOv3ViTModel,
 )
 
-from dimpoint.foundation.loading import quiet
+from dimpoint.fdep.encoder import quiet
 
 LAYERS = 4
 VIT: dict[str, Any] = {

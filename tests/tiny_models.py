@@ -10,7 +10,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from dimpoint.model_meta import METADATA_KEY, DecodeRule, ModelMeta
+from dimpoint.model.record import METADATA_KEY, DecodeRule, ModelMeta
 
 RADIUS = 6  # input pixels that the blob filter looks around
 

@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dimpoint import networks as networks
-    from dimpoint.detections import Detections as Detections
-    from dimpoint.detections import read_detections as read_detections
-    from dimpoint.detector import Detector as Detector
     from dimpoint.errors import DimpointError as DimpointError
+    from dimpoint.inference.detections import Detections as Detections
+    from dimpoint.inference.detections import read_detections as read_detections
+    from dimpoint.inference.detector import Detector as Detector
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Detections": "dimpoint.detections",
-    "Detector": "dimpoint.detector",
+    "Detections": "dimpoint.inference.detections",
+    "Detector": "dimpoint.inference.detector",
     "DimpointError": "dimpoint.errors",
-    "read_detections": "dimpoint.detections",
+    "read_detections": "dimpoint.inference.detections",
 }
 _MODULES = ("networks",)
 
@@ -45,7 +45,7 @@ def load(
 
     The options are those of `Detector`. Raises ModelFileError if there is no such model.
     """
-    from dimpoint.detector import Detector
+    from dimpoint.inference.detector import Detector
 
     return Detector(model, threshold=threshold, threads=threads, memory_mb=memory_mb)
 

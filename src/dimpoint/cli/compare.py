@@ -30,7 +30,7 @@ def compare(
     threads: int | None = typer.Option(None, help="Threads of the processor.", show_default="all cores"),
 ) -> None:
     """Say whether A or B is better, each at its own threshold, or that the frames do not tell."""
-    from dimpoint.cli.evaluate import progress, write_json
+    from dimpoint.cli.console import progress, write_json
     from dimpoint.evaluation.compare import compare as run_compare
     from dimpoint.evaluation.compare import to_record
     from dimpoint.evaluation.run import common_protocols

@@ -1,10 +1,15 @@
-"""Where tables are printed."""
+"""What commands share on the terminal: tables, progress bars, JSON."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,3 +23,38 @@ def table_console() -> Console:
 
     known = sys.stdout.isatty() or "COLUMNS" in os.environ
     return Console(width=None if known else _WIDEST)
+
+
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
+    """A progress bar on the terminal; the function that is given counts one frame."""
+    import time
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    begin = time.perf_counter()
+    speed = TextColumn("{task.fields[speed]:.1f} frames/s")
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), speed, TimeRemainingColumn())
+    terminal = Console(stderr=True)
+    with Progress(*columns, console=terminal, transient=True, disable=not terminal.is_terminal) as bar:
+        task = bar.add_task("", total=total, speed=0.0)
+
+        def step() -> None:
+            done = bar.tasks[task].completed + 1
+            bar.update(task, completed=done, speed=done / (time.perf_counter() - begin))
+
+        yield step
+
+
+def write_json(record: dict[str, object], target: str) -> None:
+    """Write a record to a file, whole or not at all, or to standard output (`-`)."""
+    import json
+
+    from dimpoint.atomic import write_text
+
+    text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
+    if target == "-":
+        typer.echo(text)
+    else:
+        write_text(Path(target), text + "\n")

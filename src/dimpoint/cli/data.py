@@ -11,8 +11,8 @@ from dimpoint.cli import synth
 from dimpoint.cli.console import table_console
 
 if TYPE_CHECKING:
-    from dimpoint.data.check import Report
-    from dimpoint.data.repair import Repair
+    from dimpoint.datasets.check import Report
+    from dimpoint.datasets.repair import Repair
 
 data_app = typer.Typer(help="Check, repair, convert and make data sets.", no_args_is_help=True)
 
@@ -38,8 +38,8 @@ def check(
     from rich.console import Console
     from rich.progress import Progress
 
-    from dimpoint.data.check import check_dataset
-    from dimpoint.data.repair import repair as write_copy
+    from dimpoint.datasets.check import check_dataset
+    from dimpoint.datasets.repair import repair as write_copy
 
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("frames", total=None)
@@ -67,7 +67,7 @@ def points(
     from rich.console import Console
     from rich.progress import Progress
 
-    from dimpoint.data.points import points_from_masks
+    from dimpoint.datasets.convert import points_from_masks
 
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("masks", total=None)

@@ -80,8 +80,8 @@ def _recipe(minutes: float, seed: int, changes: Sequence[str]) -> Recipe:
 
 
 def _make_scenes(scenes: Path, frames: int, seed: int) -> None:
-    from dimpoint.cli.evaluate import progress
-    from dimpoint.data.synthetic import SceneConfig, write_dataset
+    from dimpoint.cli.console import progress
+    from dimpoint.synthetic.scenes import SceneConfig, write_dataset
 
     config = SceneConfig.model_validate({"bits": 16, "targets": {"scr": _SCR}})
     typer.echo(
@@ -105,10 +105,10 @@ def _train(recipe: Recipe, out: Path) -> Path:
 def _detect(model: Path, out: Path) -> None:
     from dataclasses import replace
 
-    from dimpoint.cli.evaluate import progress
-    from dimpoint.data.dataset import open_dataset
-    from dimpoint.detections import DetectionsWriter
-    from dimpoint.detector import Detector
+    from dimpoint.cli.console import progress
+    from dimpoint.datasets.dataset import open_dataset
+    from dimpoint.inference.detections import DetectionsWriter
+    from dimpoint.inference.detector import Detector
 
     samples = open_dataset(out / "scenes", "test").samples
     typer.echo(f"3 of 4: detecting in the {len(samples)} test frames with ONNX Runtime")
@@ -128,8 +128,8 @@ def _detect(model: Path, out: Path) -> None:
 
 
 def _evaluate(out: Path) -> PointCounts:
-    from dimpoint.cli.evaluate import progress
-    from dimpoint.cli.evaluate_tables import print_result
+    from dimpoint.cli.console import progress
+    from dimpoint.cli.tables import print_result
     from dimpoint.evaluation.run import evaluate
     from dimpoint.evaluation.subject import Data, open_predictions
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from dimpoint.detections import Detections
-    from dimpoint.detector import Detector
     from dimpoint.errors import DimpointError
+    from dimpoint.inference.detections import Detections
+    from dimpoint.inference.detector import Detector
     from dimpoint.sources import Frame
 
 _FORMATS = ("json", "csv", "coco")
@@ -62,9 +62,9 @@ def detect(
     recursive: bool = typer.Option(False, help="Enter sub-folders."),
 ) -> None:
     """Find the targets of every frame; exit code 1 if some files could not be read."""
-    from dimpoint.detections import DetectionsWriter
-    from dimpoint.detector import Detector
     from dimpoint.errors import FrameError
+    from dimpoint.inference.detections import DetectionsWriter
+    from dimpoint.inference.detector import Detector
     from dimpoint.sources import count_frames, frames_from
 
     chosen = _parse_formats(formats)
@@ -186,7 +186,7 @@ def _write_formats(results: Path, chosen: set[str]) -> None:
     import json
 
     from dimpoint.atomic import write_text
-    from dimpoint.detections import coco_content, csv_text, read_detections
+    from dimpoint.inference.detections import coco_content, csv_text, read_detections
 
     if not chosen - {"json"}:
         return

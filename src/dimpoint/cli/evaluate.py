@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from dimpoint.cli.compare import compare
+from dimpoint.cli.console import progress, write_json
 from dimpoint.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -66,7 +65,7 @@ def evaluate(
     threads: int | None = typer.Option(None, help="Threads of the processor.", show_default="all cores"),
 ) -> None:
     """Say how good a model, or anybody's predictions, are on labelled frames."""
-    from dimpoint.cli.evaluate_tables import print_result
+    from dimpoint.cli.tables import print_result
     from dimpoint.evaluation.run import evaluate as run
     from dimpoint.evaluation.subject import Data
     from dimpoint.evaluation.summary import to_record
@@ -134,9 +133,9 @@ def _calibration(
     subject: Subject, data: Data, roots: tuple[Path, ...], split: str | None, model: str | None
 ) -> tuple[Subject, str]:
     """What the threshold is chosen on, and in words; the evaluated frames where nothing else is named."""
-    from dimpoint.evaluation.held_out import HELD_OUT, held_out_frames
     from dimpoint.evaluation.prediction_files import FilePredictor
     from dimpoint.evaluation.subject import Data, Subject, open_predictions
+    from dimpoint.evaluation.truth import HELD_OUT, held_out_frames
 
     if split == HELD_OUT:
         if model is None or roots:
@@ -162,45 +161,10 @@ def _choose(goal: tuple[Goal, float], chosen_on: tuple[Subject, str], subject: S
 
 
 def _store(subject: Subject, out: Path, point: OperatingPoint, *, quiet: bool) -> None:
+    from dimpoint.evaluation.operating import store_threshold
     from dimpoint.evaluation.predictions import ModelPredictor
-    from dimpoint.evaluation.store import store_threshold
 
     if not isinstance(subject.predictor, ModelPredictor):
         raise ConfigError("--store writes a model, and these are predictions: give --model")
     store_threshold(subject.predictor.path, out, point)
     typer.echo(f"stored: {out}, threshold {point.threshold:.4g}", err=quiet)
-
-
-@contextmanager
-def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
-    """A progress bar on the terminal; the function that is given counts one frame."""
-    import time
-
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    begin = time.perf_counter()
-    speed = TextColumn("{task.fields[speed]:.1f} frames/s")
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), speed, TimeRemainingColumn())
-    terminal = Console(stderr=True)
-    with Progress(*columns, console=terminal, transient=True, disable=not terminal.is_terminal) as bar:
-        task = bar.add_task("", total=total, speed=0.0)
-
-        def step() -> None:
-            done = bar.tasks[task].completed + 1
-            bar.update(task, completed=done, speed=done / (time.perf_counter() - begin))
-
-        yield step
-
-
-def write_json(record: dict[str, object], target: str) -> None:
-    """Write a record to a file, whole or not at all, or to standard output (`-`)."""
-    import json
-
-    from dimpoint.atomic import write_text
-
-    text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
-    if target == "-":
-        typer.echo(text)
-    else:
-        write_text(Path(target), text + "\n")

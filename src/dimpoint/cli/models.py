@@ -1,19 +1,30 @@
-"""`dimpoint models`: what ships with the package."""
+"""`dimpoint models`: what ships with the package.
+
+`dimpoint export` and `dimpoint import`.
+"""
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from dimpoint.errors import ConfigError, MissingExtraError, ModelFileError
+
 if TYPE_CHECKING:
-    from dimpoint.models import ShippedModel
+    from dimpoint.model.files import ShippedModel
+    from dimpoint.model.record import ModelMeta
+    from dimpoint.networks import Network
 
 models_app = typer.Typer(help="List the shipped models, show their cards.", invoke_without_command=True)
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command group `dimpoint models`."""
+    """Add the commands `dimpoint models`, `dimpoint export` and `dimpoint import`."""
+    app.command("export")(export)
+    app.command("import")(import_)
     app.add_typer(models_app, name="models")
 
 
@@ -22,7 +33,7 @@ def list_models(context: typer.Context) -> None:
     """List the shipped models; the default, used when --model is left out, is marked with *."""
     if context.invoked_subcommand is not None:
         return
-    from dimpoint.models import WEIGHTS, shipped_models
+    from dimpoint.model.files import WEIGHTS, shipped_models
 
     models = shipped_models()
     if not models:
@@ -34,7 +45,7 @@ def list_models(context: typer.Context) -> None:
 @models_app.command("show")
 def show(name: str = typer.Argument(help="A name that `dimpoint models` lists.")) -> None:
     """Print a model's card: its data, recipe, scores, licence and date."""
-    from dimpoint.models import model_card
+    from dimpoint.model.files import model_card
 
     typer.echo(model_card(name))
 
@@ -60,3 +71,77 @@ def _scores(scores: dict[str, Any], prefix: str = "") -> list[str]:
         else:
             lines.append(f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}")
     return lines
+
+
+def export(
+    source: Path = typer.Argument(..., help="A training run's folder, or a .safetensors model."),
+    out: Path = typer.Option(..., "--out", help="The file to write: .onnx to detect with, .safetensors."),
+    half: bool = typer.Option(False, "--half", help="Weights as float16: half the size, .safetensors only."),
+    threshold: float | None = typer.Option(
+        None, "--threshold", help="Least score of a detection, instead of the run's own, whose scores go."
+    ),
+) -> None:
+    """Make one model file of a training run: weights, normalisation, threshold and licence."""
+    _check_suffix(out)
+    if half and out.suffix != ".safetensors":
+        raise ConfigError(f"--half: {out} would hold float32; write a .safetensors first, and export that")
+    _require_training_packages("export")
+    from dimpoint.model.checkpoint import load_model
+
+    network, meta = load_model(_run_model(source) if source.is_dir() else source)
+    if threshold is not None:
+        meta = meta.model_copy(update={"decode": meta.decode.at(threshold), "scores": {}})
+    _write(network, meta, out, half=half)
+
+
+def import_(
+    network: str = typer.Argument(..., help="The network that the checkpoint is of, such as spire."),
+    file: Path = typer.Argument(..., help="The authors' checkpoint (.pth, .pt, .tar) or .safetensors of it."),
+    out: Path = typer.Option(..., "--out", help="The file to write: .onnx to detect with, .safetensors."),
+    input_scale: int = typer.Option(
+        1, "--input-scale", min=1, max=2, help="Magnify every frame by this before the network sees it."
+    ),
+) -> None:
+    """Make a model file of weights that a network's authors published; their code is never run."""
+    _check_suffix(out)
+    _require_training_packages("import")
+    from dimpoint.model.checkpoint import import_model
+
+    built, meta = import_model(network, file, input_scale=input_scale)
+    _write(built, meta, out)
+    typer.echo(f"licence: {meta.licence}")
+
+
+def _check_suffix(out: Path) -> None:
+    if out.suffix not in (".onnx", ".safetensors"):
+        raise ConfigError(f"--out {out}: write a .onnx or a .safetensors file")
+
+
+def _require_training_packages(command: str) -> None:
+    for package in ("torch", "safetensors", "onnx", "onnxscript"):
+        if find_spec(package) is None:
+            raise MissingExtraError(f"dimpoint {command}", package, "train")
+
+
+def _run_model(run: Path) -> Path:
+    """The weights of a run, made of its best checkpoint first where training was stopped before its end."""
+    model = run / "model.safetensors"
+    if not model.is_file():
+        if not (run / "run.json").is_file():
+            raise ModelFileError(f"{run}: no training run (neither run.json nor model.safetensors in it)")
+        from dimpoint.training.fit import finish
+
+        finish(run, say=typer.echo)
+    return model
+
+
+def _write(network: Network, meta: ModelMeta, out: Path, *, half: bool = False) -> None:
+    if out.suffix == ".onnx":
+        from dimpoint.model.export import export_onnx
+
+        export_onnx(network, meta, out)
+    else:
+        from dimpoint.model.checkpoint import save_model
+
+        save_model(out, network, meta, half=half)
+    typer.echo(f"{out}: {meta.name}, network {meta.network}, {out.stat().st_size / 1e6:.1f} MB")

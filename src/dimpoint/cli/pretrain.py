@@ -46,9 +46,9 @@ def pretrain(
         raise MissingExtraError("pretraining", "transformers", "foundation")
     import torch
 
-    from dimpoint.foundation.pretrain import pretrain as run
-    from dimpoint.foundation.pretrain import resume as run_on
-    from dimpoint.foundation.pretrain_settings import pretrain_settings
+    from dimpoint.pretraining.record import pretrain_settings
+    from dimpoint.pretraining.run import pretrain as run
+    from dimpoint.pretraining.run import resume as run_on
 
     if threads:
         torch.set_num_threads(threads)

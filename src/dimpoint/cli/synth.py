@@ -11,7 +11,7 @@ import typer
 from dimpoint.errors import ConfigError
 
 if TYPE_CHECKING:
-    from dimpoint.data.synthetic import SceneConfig
+    from dimpoint.synthetic.scenes import SceneConfig
 
 # The option that sets each part of SceneConfig.
 _OPTIONS = {
@@ -45,7 +45,7 @@ def add_to(data_app: typer.Typer) -> None:
         from rich.console import Console
         from rich.progress import Progress
 
-        from dimpoint.data.synthetic import write_dataset
+        from dimpoint.synthetic.scenes import write_dataset
 
         low, high = _range("targets", targets)
         height, width = _size(size)
@@ -84,7 +84,7 @@ def _range(option: str, text: str) -> tuple[float, float]:
 def _config(**settings: Any) -> SceneConfig:
     from pydantic import ValidationError
 
-    from dimpoint.data.synthetic import SceneConfig
+    from dimpoint.synthetic.scenes import SceneConfig
 
     try:
         return SceneConfig(**settings)

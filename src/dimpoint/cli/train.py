@@ -50,7 +50,7 @@ def train(
     require_torch("training")
     import json
 
-    from dimpoint.models import resolve_weights
+    from dimpoint.model.files import resolve_weights
     from dimpoint.training.fit import Machine, Sources, fit, is_helper
     from dimpoint.training.recipe import load_recipe
 

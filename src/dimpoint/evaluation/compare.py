@@ -10,7 +10,7 @@ from dimpoint.errors import DataError
 from dimpoint.evaluation.run import Result, SetResult
 from dimpoint.evaluation.summary import PIXEL_NUMBERS, Number, numbers_of, without_nan
 from dimpoint.metrics.bootstrap import Difference, difference
-from dimpoint.metrics.counts import Counts
+from dimpoint.metrics.points import Counts
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dimpoint.errors import ConfigError, DataError
-from dimpoint.metrics.counts import ratios
 from dimpoint.metrics.curves import TargetCurve
-from dimpoint.metrics.points import PointSweep
+from dimpoint.metrics.points import PointSweep, ratios
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

@@ -1,16 +1,27 @@
-"""Operating points: a threshold that serves a goal on one set of frames, told with what it was chosen on."""
+"""Operating points: a threshold that serves a goal on one set of frames, told with what it was chosen on.
+
+Write an operating point into an ONNX model file, without the onnx package.
+
+An ONNX file is one protobuf message. Its metadata are entries of field 14, each a key (field 1) and a value
+(field 2); only those entries are replaced, and every other byte stays (onnx.proto, `ModelProto`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
+from dimpoint.atomic import replacing
+from dimpoint.errors import ConfigError, ModelFileError
 from dimpoint.evaluation.curve import Goal
 from dimpoint.evaluation.run import counts_points, evaluate
 from dimpoint.evaluation.subject import Subject
 from dimpoint.evaluation.summary import without_nan
 from dimpoint.evaluation.truth import TruthFrame
+from dimpoint.model.onnx_file import read_meta, with_metadata
+from dimpoint.model.record import METADATA_KEY, ModelMeta
 
 
 @dataclass(frozen=True)
@@ -115,3 +126,26 @@ def apply_point(subject: Subject, point: OperatingPoint) -> None:
     """Judge the subject at the chosen threshold from now on."""
     subject.predictor.threshold = point.threshold
     subject.predictor.threshold_origin = point.origin
+
+
+def store_threshold(model: Path, out: Path, point: OperatingPoint) -> None:
+    """Write `model` with the chosen threshold as its own, and the point beside its scores, to `out`.
+
+    out may be the model itself. Raises ConfigError unless out ends in .onnx, ModelFileError for a model that
+    cannot be read back, DimpointError where the file cannot be written; `out` is then as it was.
+    """
+    if out.suffix.lower() != ".onnx":
+        raise ConfigError(f"--store {out}: the model is written as a .onnx file")
+    meta = read_meta(model)
+    rule = meta.decode.model_copy(update={"threshold": point.threshold})
+    scores = {**meta.scores, "operating_point": point.to_record()}
+    changed = meta.model_copy(update={"decode": rule, "scores": scores})
+    content = with_metadata(model.read_bytes(), METADATA_KEY, changed.to_json(), model)
+    with replacing(out) as temporary:
+        temporary.write_bytes(content)
+        _check(temporary, changed, out)
+
+
+def _check(written: Path, expected: ModelMeta, out: Path) -> None:
+    if read_meta(written) != expected:
+        raise ModelFileError(f"{out}: not written: the metadata do not read back as they were written")

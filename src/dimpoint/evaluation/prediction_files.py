@@ -11,15 +11,15 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from dimpoint.data.coco import read_points
-from dimpoint.data.layout import images_by_name
-from dimpoint.data.masks import read_mask_image
-from dimpoint.detections import read_detections
+from dimpoint.datasets.coco import read_points
+from dimpoint.datasets.layout import images_by_name
+from dimpoint.datasets.masks import read_mask_image
 from dimpoint.errors import ConfigError, DataError
 from dimpoint.evaluation.predictions import Kind, PredictedPoints, Prediction
 from dimpoint.evaluation.truth import TruthFrame
-from dimpoint.metrics.inputs import Map, check_map
-from dimpoint.model_meta import ModelMeta
+from dimpoint.inference.detections import read_detections
+from dimpoint.metrics.components import Map, check_map
+from dimpoint.model.record import ModelMeta
 
 P = TypeVar("P")
 

@@ -9,11 +9,11 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from dimpoint.detector import Detector
 from dimpoint.errors import DataError, ModelFileError
 from dimpoint.evaluation.truth import TruthFrame
-from dimpoint.metrics.inputs import Map
-from dimpoint.model_meta import ModelMeta
+from dimpoint.inference.detector import Detector
+from dimpoint.metrics.components import Map
+from dimpoint.model.record import ModelMeta
 
 Floats = npt.NDArray[np.float64]
 Kind = Literal["points", "maps"]
@@ -81,7 +81,7 @@ class ModelPredictor:
 
 def model_file(model: str | Path | None) -> Path:
     """The ONNX file that is meant; a training run's folder means its `model.onnx`. Raises ModelFileError."""
-    from dimpoint.models import default_model, resolve_model
+    from dimpoint.model.files import default_model, resolve_model
 
     if model is None:
         return default_model()

@@ -18,8 +18,7 @@ from dimpoint.evaluation.predictions import PredictedPoints, Predictor
 from dimpoint.evaluation.truth import Points, TruthFrame
 from dimpoint.metrics.accumulate import Evaluation, Evaluator
 from dimpoint.metrics.breakdown import TargetTable, describe_points, describe_targets, with_match
-from dimpoint.metrics.components import Components
-from dimpoint.metrics.inputs import Map, above, check_pair
+from dimpoint.metrics.components import Components, Map, above, check_pair
 from dimpoint.metrics.points import PointCounts, ScoredFrame, match_points, sweep
 from dimpoint.metrics.protocols import PROTOCOLS, get_protocol
 

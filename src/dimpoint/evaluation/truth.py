@@ -1,19 +1,27 @@
-"""What predictions are held against: the labelled frames of one or several data sets."""
+"""What predictions are held against: the labelled frames of one or several data sets.
+
+The frames that a training run held out for validation, found again from what the run recorded.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from dimpoint.data.coco import read_points
-from dimpoint.data.dataset import Sample, frame_size, open_dataset
+from dimpoint.datasets.coco import read_points
+from dimpoint.datasets.dataset import DataSet, Sample, frame_size, open_dataset, training_split
+from dimpoint.datasets.splits import hold_out_scenes, thumbnail
 from dimpoint.errors import DataError
 from dimpoint.metrics.components import Components
+
+if TYPE_CHECKING:
+    from dimpoint.training.recipe import Recipe
 
 Points = npt.NDArray[np.float64]
 
@@ -70,7 +78,7 @@ class TruthFrame:
 def open_truth(roots: Sequence[Path], split: str | None = None) -> list[TruthFrame]:
     """The labelled frames of data sets: folders, or COCO keypoints files with or without their frames.
 
-    split: as `dimpoint.data.dataset.open_dataset` takes it. Raises DataError for what is no data set.
+    split: as `dimpoint.datasets.dataset.open_dataset` takes it. Raises DataError for what is no data set.
     """
     names = _names(roots)
     frames = [frame for root, name in zip(roots, names, strict=True) for frame in _open(root, name, split)]
@@ -130,3 +138,38 @@ def _names(roots: Sequence[Path]) -> list[str]:
         raise DataError("a data set is named twice; every frame would count twice")
     short = [path.stem if path.suffix.lower() == ".json" else path.name for path in paths]
     return [name if short.count(name) == 1 else str(root) for name, root in zip(short, roots, strict=True)]
+
+
+HELD_OUT = "held-out"
+
+
+def held_out_frames(run: Path) -> list[TruthFrame]:
+    """The validation frames of a run's folder, of all its data sets; of a refit those without targets.
+
+    They are chosen by the run's seed, as in training. Raises DataError if the folder is no run, or if its
+    data are not where they were or not as many.
+    """
+    from dimpoint.training.recipe import load_recipe
+
+    file = run / "run.json"
+    if not file.is_file():
+        raise DataError(f"{HELD_OUT}: {run} is no training run's folder (no run.json)")
+    try:
+        record = json.loads(file.read_text("utf-8"))
+        roots, split = record["sources"]["roots"], record["sources"]["split"]
+        counts = [entry["frames"] for entry in record["data"].values()]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{file}: not a run's record ({error!r})") from None
+    recipe = load_recipe(str(run / "recipe.yaml"))
+    sets = [open_dataset(root, split or training_split(root)) for root in roots]
+    if [len(part) for part in sets] != counts:
+        raise DataError(f"{file}: its data sets had {counts} frames, now {[len(part) for part in sets]}")
+    return [frame for part in sets for frame in _held(part, recipe)]
+
+
+def _held(part: DataSet, recipe: Recipe) -> list[TruthFrame]:
+    thumbnails = [thumbnail(sample.read_frame()) for sample in part]
+    held = hold_out_scenes(part.samples, thumbnails, recipe.validation, recipe.seed)[1]
+    if recipe.refit:
+        held = [sample for sample in held if not len(sample.read_points())]
+    return frames_of(held, part.name)

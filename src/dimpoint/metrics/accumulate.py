@@ -10,13 +10,11 @@ import numpy.typing as npt
 
 from dimpoint.errors import DataError
 from dimpoint.metrics.breakdown import TargetTable, describe_targets, with_match
-from dimpoint.metrics.components import Components
+from dimpoint.metrics.components import Components, Map, Mask, above, check_pair, check_threshold
 from dimpoint.metrics.curves import BATCH_PIXELS, Batch, TargetCurve, TargetCurveSums
-from dimpoint.metrics.hiou import ErrorCounts, count_component_errors
+from dimpoint.metrics.exact.levels import LIMIT
+from dimpoint.metrics.exact.samples import ErrorCounts, HseSamples, count_component_errors
 from dimpoint.metrics.hse import Hse, HseConfig, RadiusMatches, hse_of
-from dimpoint.metrics.hse_samples import HseSamples
-from dimpoint.metrics.inputs import Map, Mask, above, check_pair, check_threshold
-from dimpoint.metrics.levels import LIMIT
 from dimpoint.metrics.pixel import PixelCounts, PixelCurve, PixelCurveSums, count_mask_pixels
 from dimpoint.metrics.protocols import TargetCounts, count_match, get_protocol
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dimpoint.errors import DataError
-from dimpoint.metrics.counts import Counts
+from dimpoint.metrics.points import Counts
 
 Floats = npt.NDArray[np.float64]
 C = TypeVar("C", bound=Counts)

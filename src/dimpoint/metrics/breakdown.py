@@ -11,8 +11,7 @@ import numpy.typing as npt
 
 from dimpoint.errors import DataError
 from dimpoint.metrics.components import Components, Ints
-from dimpoint.metrics.counts import Counts, ratio
-from dimpoint.metrics.points import PointMatch
+from dimpoint.metrics.points import Counts, PointMatch, ratio
 from dimpoint.metrics.protocols import TargetMatch
 
 Floats = npt.NDArray[np.float64]

@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dimpoint.metrics.component_tree import NEVER, ComponentTree, component_tree
-from dimpoint.metrics.components import Components
-from dimpoint.metrics.counts import ratios
-from dimpoint.metrics.inputs import Map, Mask, check_pair
-from dimpoint.metrics.level_matching import greedy_levels, most_levels
-from dimpoint.metrics.levels import LIMIT, LevelSums
-from dimpoint.metrics.object_states import NearStates, Targets, near_states
+from dimpoint.metrics.components import Components, Map, Mask, check_pair
+from dimpoint.metrics.exact.component_tree import NEVER, ComponentTree, component_tree
+from dimpoint.metrics.exact.level_matching import greedy_levels, most_levels
+from dimpoint.metrics.exact.levels import LIMIT, LevelSums
+from dimpoint.metrics.exact.object_states import NearStates, Targets, near_states
+from dimpoint.metrics.points import ratios
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

@@ -23,10 +23,10 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from dimpoint.metrics.counts import ratios
 from dimpoint.metrics.curves import Batch, TargetCurveSums, batches
-from dimpoint.metrics.levels import LIMIT, LevelSums
+from dimpoint.metrics.exact.levels import LIMIT, LevelSums
 from dimpoint.metrics.pixel import PixelCurve, PixelCurveSums
+from dimpoint.metrics.points import ratios
 
 Floats = npt.NDArray[np.float64]
 

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dimpoint.metrics.counts import Counts, ratio, ratios
-from dimpoint.metrics.inputs import Map, Mask, above, check_pair, check_threshold
-from dimpoint.metrics.levels import LIMIT, LevelSums, rising
+from dimpoint.metrics.components import Map, Mask, above, check_pair, check_threshold
+from dimpoint.metrics.exact.levels import LIMIT, LevelSums, rising
+from dimpoint.metrics.points import Counts, ratio, ratios
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

@@ -25,10 +25,16 @@ import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
 from dimpoint.errors import ConfigError
-from dimpoint.metrics.components import Components, Floats, Ints, centroid_distances
-from dimpoint.metrics.counts import ratio
-from dimpoint.metrics.inputs import above, check_pair, check_threshold
-from dimpoint.metrics.points import RADIUS, PointCounts, match_points
+from dimpoint.metrics.components import (
+    Components,
+    Floats,
+    Ints,
+    above,
+    centroid_distances,
+    check_pair,
+    check_threshold,
+)
+from dimpoint.metrics.points import RADIUS, PointCounts, match_points, ratio
 
 NEAR = 3.0  # pixels; matches of `basicirstd`, `dnanet-legacy` and `opdc` are nearer than this
 OVERLAP = 0.5  # least IoU of a pair that `opdc` keeps first

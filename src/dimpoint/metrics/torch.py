@@ -7,10 +7,9 @@ from typing import Any
 import torch
 from torchmetrics import Metric
 
-from dimpoint.metrics.components import Components
-from dimpoint.metrics.counts import Counts
-from dimpoint.metrics.inputs import above, check_pair, check_threshold
+from dimpoint.metrics.components import Components, above, check_pair, check_threshold
 from dimpoint.metrics.pixel import PixelCounts, count_mask_pixels
+from dimpoint.metrics.points import Counts
 from dimpoint.metrics.protocols import TargetCounts, count_components, get_protocol
 
 _PIXEL = ("iou", "niou", "precision", "recall", "f1")

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from dimpoint.networks.host import HostNetwork
+from dimpoint.networks.base import HostNetwork
 from dimpoint.networks.host_blocks import (
     HOST_WIDTHS,
     LocalContrast,

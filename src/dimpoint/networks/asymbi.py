@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from dimpoint.errors import ConfigError
+from dimpoint.networks.base import HostNetwork
 from dimpoint.networks.blocks import conv_norm
-from dimpoint.networks.host import HostNetwork
 
 WIDTHS = (16, 32, 64)  # channels at 1/4, 1/8, 1/16
 

@@ -1,10 +1,21 @@
-"""`Network`: what every network states about itself, for training, export and detection."""
+"""`Network`: what every network states about itself, for training, export and detection.
+
+`HostNetwork`: what an encoder-decoder network offers; training and FDEP need nothing else of it.
+
+What every network's input goes through after the intensity rule, in training and inside an export.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Literal
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from dimpoint.errors import ConfigError
 
 
 class Network(nn.Module):
@@ -21,3 +32,74 @@ class Network(nn.Module):
     receptive_radius: int = 64  # input pixels around a target that its response depends on
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
+
+
+class HostNetwork(Network):
+    """A segmentation network in two halves: frames -> features -> logits at the frame's resolution.
+
+    A subclass states `multiple`, `deepest_channels` and `deepest_stride`, and writes `encode` and `decode`.
+    The decoder reads the frame through the features alone, so that a tensor of equal shape may stand in
+    for the last of them (FDEP, arXiv 2512.05511).
+    """
+
+    kind = "probability"
+    activation = "sigmoid"
+    stride = 1
+    head: nn.Module
+    deepest_channels: int  # of the last feature
+    deepest_stride: int
+
+    def __init__(self, channels: int = 1) -> None:
+        """channels: of the input; above 1 the grey frame is repeated to that many."""
+        super().__init__()
+        if channels < 1:
+            raise ValueError(f"channels must be at least 1, got {channels}")
+        self.channels = channels
+        self.mean = self.mean * channels
+        self.std = self.std * channels
+
+    def encode(self, x: Tensor) -> list[Tensor]:
+        """(N, channels, H, W), H and W multiples of `multiple` -> features, shallow to deep."""
+        raise NotImplementedError
+
+    def decode(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Features of `encode` -> logits (N, 1, H, W), finest first; more than one: deep supervision."""
+        raise NotImplementedError
+
+    def heads(self) -> list[nn.Conv2d]:
+        """The convolutions whose outputs are logits; here the last one of the attribute `head`."""
+        *_, last = (layer for layer in self.head.modules() if isinstance(layer, nn.Conv2d))
+        return [last]
+
+    def start_from(self, prior: float) -> None:
+        """Set the heads' biases so that untrained logits lie around a probability of `prior`, 0 < prior < 1.
+
+        Targets fill a thousandth of a frame. From a probability of a half everywhere an optimiser spends
+        its first hundreds of steps on saying so (the start of focal loss, arXiv 1708.02002, section 3.3).
+        """
+        for head in self.heads():
+            assert head.bias is not None
+            nn.init.constant_(head.bias, math.log(prior / (1 - prior)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, channels, H, W) of any size -> the finest logits (N, 1, H, W).
+
+        Other sizes than multiples of `multiple` are padded right and bottom with the border's values and
+        cropped again. Raises ConfigError for a size of 0.
+        """
+        height, width = x.shape[-2:]
+        if not (height and width):
+            raise ConfigError(f"a frame of {height} x {width} pixels is empty")
+        below, right = -height % self.multiple, -width % self.multiple
+        if below or right:
+            x = F.pad(x, (0, right, 0, below), mode="replicate")
+        finest = self.decode(self.encode(x))[0]
+        return finest[..., :height, :width] if below or right else finest
+
+
+def standardise(frames: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """(N, 1, H, W) in network range -> (N, C, H, W): repeated to C = len(mean) channels, (x - mean) / std."""
+    shape = (1, len(mean), 1, 1)
+    centre = torch.tensor(mean, dtype=frames.dtype, device=frames.device).view(shape)
+    spread = torch.tensor(std, dtype=frames.dtype, device=frames.device).view(shape)
+    return (frames - centre) / spread

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from dimpoint.networks.host import HostNetwork
+from dimpoint.networks.base import HostNetwork
 from dimpoint.networks.host_blocks import (
     HOST_WIDTHS,
     ChannelGate,

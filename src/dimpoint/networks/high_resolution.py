@@ -12,8 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from dimpoint.networks.blocks import conv_norm
-from dimpoint.networks.dynamic import OmniDynamicConv2d
+from dimpoint.networks.blocks import OmniDynamicConv2d, conv_norm
 
 
 class Residual(nn.Module):

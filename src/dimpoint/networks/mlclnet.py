@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from dimpoint.networks.host import HostNetwork
+from dimpoint.networks.base import HostNetwork
 from dimpoint.networks.host_blocks import (
     HOST_WIDTHS,
     ResidualDown,

@@ -13,9 +13,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from dimpoint.networks.attention import CoordinateAttention
 from dimpoint.networks.base import Network
-from dimpoint.networks.blocks import conv_norm
+from dimpoint.networks.blocks import CoordinateAttention, conv_norm
 from dimpoint.networks.high_resolution import (
     BranchModule,
     Fusion,

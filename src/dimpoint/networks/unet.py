@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from dimpoint.networks.base import HostNetwork
 from dimpoint.networks.blocks import conv_norm
-from dimpoint.networks.host import HostNetwork
 from dimpoint.networks.host_blocks import he_initialise
 
 

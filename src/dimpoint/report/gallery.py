@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dimpoint.evaluation.run import FrameResult
-from dimpoint.intensity import IntensityRule
+from dimpoint.model.intensity import IntensityRule
 
 SIDE = 64  # of a crop, pixels of the frame
 MOST = 12  # crops of each kind

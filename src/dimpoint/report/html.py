@@ -20,13 +20,14 @@ from dimpoint.evaluation.summary import (
     BREAKDOWNS,
     HINDSIGHT,
     breakdowns,
+    columns_of,
     measured,
     numbers_of,
+    tables_of,
     threshold_text,
 )
-from dimpoint.evaluation.tables import columns_of, tables_of
 from dimpoint.metrics.breakdown import BreakdownRow
-from dimpoint.model_meta import ModelMeta
+from dimpoint.model.record import ModelMeta
 from dimpoint.report import figures, gallery
 
 PROTOCOL_TEXTS = {

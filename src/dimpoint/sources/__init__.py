@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dimpoint.sources.arrays import as_frame
-from dimpoint.sources.files import FoundFiles, find_files
-from dimpoint.sources.formats import FRAME_SUFFIXES, SUPPORTED_FORMATS
+from dimpoint.sources.files import FRAME_SUFFIXES, SUPPORTED_FORMATS, FoundFiles, find_files
 from dimpoint.sources.frames import Frame, Source, Sources, count_frames, frames_from
 from dimpoint.sources.images import read_image
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dimpoint.errors import FrameError
-from dimpoint.intensity import FRAME_DTYPES
+from dimpoint.model.intensity import FRAME_DTYPES
 
 Pixels = npt.NDArray[Any]
 

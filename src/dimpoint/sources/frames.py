@@ -14,8 +14,7 @@ import numpy.typing as npt
 
 from dimpoint.errors import DimpointError, FrameError
 from dimpoint.sources.arrays import Pixels, as_frame
-from dimpoint.sources.files import find_files
-from dimpoint.sources.formats import VIDEO_SUFFIXES
+from dimpoint.sources.files import VIDEO_SUFFIXES, find_files
 from dimpoint.sources.images import is_tiff, read_image
 from dimpoint.sources.tiff import count_pages, read_pages
 from dimpoint.sources.video import count_video_frames, read_video

@@ -1,17 +1,139 @@
-"""TIFF files -> frames, page by page."""
+"""TIFF files -> frames, page by page.
+
+One page of a TIFF file -> one frame.
+
+White-is-zero pages are inverted, as their tag asks (not float32, which has no white). Palettes are looked
+up with the upper byte of their 16-bit entries, as libtiff does. Compressions that tifffile cannot decode
+without imagecodecs (LZW, JPEG, CCITT) go through OpenCV, where it is known to give the stored counts.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeAlias
 
+import cv2
 import numpy as np
 import tifffile
+from tifffile import EXTRASAMPLE, PHOTOMETRIC
 
 from dimpoint.errors import DimpointError, FrameError
-from dimpoint.sources.arrays import Pixels, as_frame
-from dimpoint.sources.tiff_page import TiffPage, read_page
+from dimpoint.sources.arrays import Pixels, as_frame, frame_dtype, grey_of_bgr
+from dimpoint.sources.files import MAX_PIXELS
+
+TiffPage: TypeAlias = Any  # tifffile.TiffPage: what it declares is wider than what a page holds
+
+_COLOURS = {
+    PHOTOMETRIC.MINISBLACK: 1,
+    PHOTOMETRIC.MINISWHITE: 1,
+    PHOTOMETRIC.PALETTE: 1,
+    PHOTOMETRIC.RGB: 3,
+    PHOTOMETRIC.YCBCR: 3,
+}
+_ALPHA = (EXTRASAMPLE.ASSOCALPHA, EXTRASAMPLE.UNASSALPHA)
+
+
+def read_page(page: TiffPage, name: str) -> Pixels:
+    """Decode a page as `read_image` says; FrameError, which names it by `name`, if it is no frame."""
+    _check_header(page, name)
+    _check_channels(page, name)
+    if page.photometric == PHOTOMETRIC.YCBCR:  # tifffile would not convert it to RGB
+        return as_frame(grey_of_bgr(_decode_with_opencv(page, name)), name)
+    try:
+        picture = _bgr(page, page.asarray())
+    except (ValueError, ImportError) as error:
+        if not _lacks_codec(error):
+            raise
+        picture = _decode_with_opencv(page, name)
+    return as_frame(grey_of_bgr(picture), name)
+
+
+def _check_header(page: TiffPage, name: str) -> None:
+    """Refuse what is empty, cut off, too large for one array, or holds no counts."""
+    size = f"{page.imagewidth} x {page.imagelength}"
+    if page.imagewidth * page.imagelength == 0:
+        raise FrameError(f"{name}: the picture is empty: {size} pixels")
+    if page.imagewidth * page.imagelength > MAX_PIXELS:
+        raise FrameError(f"{name}: {size} pixels are more than the 2^30 that one frame may have")
+    file_size = page.parent.filehandle.size
+    if 0 in page.databytecounts:
+        raise FrameError(f"{name}: the TIFF was not written to its end: parts of the picture are missing")
+    ends = (start + count for start, count in zip(page.dataoffsets, page.databytecounts, strict=True))
+    if max(ends, default=0) > file_size:
+        raise FrameError(
+            f"{name}: the TIFF is truncated: it ends after {file_size} bytes, within its picture"
+        )
+    if page.dtype is None or page.bitspersample not in (1, 8, 16, 32, 64):
+        raise FrameError(f"{name}: {page.bitspersample} bits per count; save 8 or 16 bits, or float32")
+    if page.bitspersample > 1:
+        frame_dtype(page.dtype, name)
+
+
+def _check_channels(page: TiffPage, name: str) -> None:
+    """Refuse all but grey, palette and colour, each with or without alpha."""
+    colours = _COLOURS.get(page.photometric)
+    if colours is None or page.imagedepth != 1:
+        kind = getattr(page.photometric, "name", page.photometric)
+        raise FrameError(f"{name}: a TIFF of kind {kind}; save it as grey or RGB")
+    extra = page.samplesperpixel - colours
+    # The fourth channel of RGB is alpha even if the writer did not say so, as OpenCV does not.
+    is_alpha = extra == 1 and (colours == 3 or (page.extrasamples and page.extrasamples[0] in _ALPHA))
+    if extra != 0 and not is_alpha:
+        raise FrameError(f"{name}: {page.samplesperpixel} channels; a frame has one, or RGB and alpha")
+
+
+def _bgr(page: TiffPage, stored: Pixels) -> Pixels:
+    """tifffile's array of a page -> (H, W) or (H, W, 3) in the order B, G, R."""
+    if page.axes == "SYX":
+        stored = np.moveaxis(stored, 0, 2)
+    if page.photometric == PHOTOMETRIC.RGB:
+        return stored[..., 2::-1]
+    grey = stored[..., 0] if stored.ndim == 3 else stored
+    if page.photometric == PHOTOMETRIC.PALETTE:
+        table = page.colormap if page.colormap.max() < 256 else page.colormap >> 8
+        return np.asarray(table.astype(np.uint8).T[grey.astype(np.intp), ::-1])
+    if page.photometric == PHOTOMETRIC.MINISWHITE and grey.dtype.kind in "bu":
+        grey = np.invert(grey)
+    return grey * np.uint8(255) if grey.dtype == np.bool_ else grey
+
+
+def _lacks_codec(error: Exception) -> bool:
+    complaints = ("imagecodecs", "not supported")  # the second in older versions
+    return isinstance(error, ImportError) or any(words in str(error) for words in complaints)
+
+
+def _decode_with_opencv(page: TiffPage, name: str) -> Pixels:
+    """(H, W) or (H, W, 3 or 4) as `_bgr`, refused where OpenCV would turn or darken the picture."""
+    remedy = f"{page.compression.name} compression: install imagecodecs, or save it uncompressed"
+    if "Orientation" in page.tags and page.tags["Orientation"].value != 1:
+        raise FrameError(f"{name}: an orientation tag with {remedy}")
+    _, pictures = cv2.imreadmulti(
+        page.parent.filehandle.path, start=page.index, count=1, flags=cv2.IMREAD_UNCHANGED
+    )
+    if not pictures:
+        raise FrameError(f"{name}: damaged, or {remedy}")
+    picture: Pixels = np.asarray(pictures[0])
+    stored = np.dtype(np.uint8) if page.dtype == np.bool_ else page.dtype
+    if picture.shape[:2] != (page.imagelength, page.imagewidth) or picture.dtype != stored:
+        raise FrameError(f"{name}: {remedy}")
+    if _is_premultiplied(picture):
+        raise FrameError(f"{name}: colours with alpha and {remedy}")
+    if page.photometric == PHOTOMETRIC.MINISWHITE and picture.dtype == np.uint16:
+        return np.invert(picture)  # OpenCV itself inverts 8 bits only
+    return picture
+
+
+def _is_premultiplied(picture: Pixels) -> bool:
+    """OpenCV multiplies 8-bit colours by their alpha, which is harmless only where that is 255."""
+    return (
+        picture.ndim == 3
+        and picture.shape[2] == 4
+        and picture.dtype == np.uint8
+        and picture[..., 3].min() < 255
+    )
+
 
 TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 

@@ -17,8 +17,8 @@ from dimpoint.evaluation.predictions import ModelPredictor
 from dimpoint.evaluation.run import SetResult, evaluate
 from dimpoint.evaluation.truth import TruthFrame
 from dimpoint.metrics.bootstrap import Interval, bootstrap
-from dimpoint.metrics.counts import Counts
-from dimpoint.studies.runs import train_once
+from dimpoint.metrics.points import Counts
+from dimpoint.studies.budget import train_once
 from dimpoint.training.fit import Machine, Sources
 from dimpoint.training.recipe import load_recipe
 

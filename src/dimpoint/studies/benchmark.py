@@ -1,10 +1,13 @@
-"""Several recipes on the same data: trained under one budget, judged on the same frames, in one table."""
+"""Several recipes on the same data: trained under one budget, judged on the same frames, in one table.
+
+The table of a benchmark, for the terminal and for Markdown, made of its JSON record.
+"""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,21 +15,19 @@ from statistics import median
 from typing import Any
 
 from dimpoint.atomic import write_text
-from dimpoint.backends.checkpoint import load_model
-from dimpoint.detector import Detector
 from dimpoint.errors import ConfigError
-from dimpoint.evaluation.held_out import held_out_frames
 from dimpoint.evaluation.operating import apply_point, choose_threshold
 from dimpoint.evaluation.predictions import ModelPredictor
 from dimpoint.evaluation.run import evaluate
 from dimpoint.evaluation.subject import Subject
 from dimpoint.evaluation.summary import measured, numbers_of, without_nan
-from dimpoint.evaluation.truth import TruthFrame
+from dimpoint.evaluation.truth import TruthFrame, held_out_frames
+from dimpoint.inference.detector import Detector
+from dimpoint.model.checkpoint import load_model
 from dimpoint.networks.complexity import count_macs
-from dimpoint.studies.budget import Budget, within
-from dimpoint.studies.runs import train_once
+from dimpoint.studies.budget import Budget, train_once, within
 from dimpoint.training.fit import Machine, Sources
-from dimpoint.training.labels import labels_of
+from dimpoint.training.frames import labels_of
 from dimpoint.training.recipe import Recipe, load_recipe
 
 PROTOCOL = "spire"
@@ -221,3 +222,58 @@ def _milliseconds(model: Path, frames: Sequence[TruthFrame], threads: int | None
 
 def _round_up(value: int, multiple: int) -> int:
     return -(-value // multiple) * multiple
+
+
+def _three(value: float) -> str:
+    return f"{value:.3f}"
+
+
+_FORMS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
+    ("recipe", "recipe", str),
+    ("labels", "labels", str),
+    ("precision", "precision", _three),
+    ("recall", "recall", _three),
+    ("f1", "F1", _three),
+    ("f1_interval", "95 %", lambda ends: "-" if None in ends else f"{ends[0]:.3f} .. {ends[1]:.3f}"),
+    ("fa", "Fa, objects/pixel", "{:.1e}".format),
+    ("distance", "error, px", "{:.2f}".format),
+    ("parameters", "parameters", "{:,}".format),
+    ("macs", "GMACs", lambda macs: f"{macs / 1e9:.2f}"),
+    ("ms", "CPU ms", "{:.1f}".format),
+    ("minutes", "training, min", "{:.1f}".format),
+)
+
+COLUMNS = tuple(label for _, label, _ in _FORMS)
+
+
+def cells(row: Mapping[str, Any]) -> list[str]:
+    """A row of the record as text, in the order of `COLUMNS`; `-` for what is not defined."""
+    return ["-" if row[key] is None else form(row[key]) for key, _, form in _FORMS]
+
+
+def heading(record: Mapping[str, Any]) -> str:
+    """What was evaluated, and how."""
+    data = ", ".join(record["data"])
+    return (
+        f"{data}, split {record['split']}: {record['frames']} frames, protocol {record['protocol']}, "
+        f"trained for {record['budget']}"
+    )
+
+
+def markdown(record: Mapping[str, Any]) -> str:
+    """The table with its heading, and what the columns mean."""
+    height, width = record["frame_size"]
+    threads = "all cores" if record["threads"] is None else f"{record['threads']} thread(s)"
+    changed = "".join(f" `--set {change}`" for change in record["changes"])
+    lines = [
+        f"{heading(record)}.{changed}",
+        "",
+        "| " + " | ".join(COLUMNS) + " |",
+        "|---|---|" + "---:|" * (len(COLUMNS) - 2),
+        *("| " + " | ".join(cells(row)) + " |" for row in record["rows"]),
+        "",
+        f"Each at the threshold {record['threshold']}. 95 %: bootstrap over frames. Error: mean distance of "
+        f"a found target. GMACs: convolutions, one {height}x{width} frame. CPU ms: array to targets in ONNX "
+        f"Runtime, median, {threads}.",
+    ]
+    return "\n".join(lines) + "\n"

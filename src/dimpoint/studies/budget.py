@@ -1,4 +1,7 @@
-"""As many epochs as a budget allows, so that recipes can be compared at equal cost."""
+"""As many epochs as a budget allows, so that recipes can be compared at equal cost.
+
+Many training runs in one folder: finished ones are kept, interrupted ones go on.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from dimpoint.backends.torch import TorchBackend
-from dimpoint.data.dataset import DataSet
-from dimpoint.detector import Detector
+from dimpoint.datasets.dataset import DataSet
 from dimpoint.errors import ConfigError
+from dimpoint.inference.detector import Detector
+from dimpoint.inference.torch_backend import TorchBackend
 from dimpoint.networks import create
-from dimpoint.training.fit import Machine, Sources, describe_model, train
-from dimpoint.training.labels import labels_of
-from dimpoint.training.recipe import Recipe
+from dimpoint.training.fit import Machine, Sources, describe_model, finish, fit, train
+from dimpoint.training.frames import labels_of
+from dimpoint.training.recipe import Recipe, load_recipe
 
 _WARM_UP, _FEW, _MANY = 2, 2, 10  # steps of the runs that measure
 
@@ -110,3 +113,21 @@ def _time_frame(recipe: Recipe, sources: Sources) -> float:
     started = time.perf_counter()
     detector(frame)
     return time.perf_counter() - started
+
+
+def train_once(
+    recipe: Recipe, sources: Sources, out: Path, machine: Machine, say: Callable[[str], None]
+) -> Path:
+    """The trained model.onnx of the run in `out`: begun, gone on with or finished already.
+
+    Raises ConfigError if `out` holds a run of another recipe.
+    """
+    begun = (out / "run.json").is_file()
+    if begun and load_recipe(str(out / "recipe.yaml")) != recipe:
+        raise ConfigError(f"{out}: holds a run of another recipe; choose another --out")
+    model = out / "model.onnx"
+    if model.is_file():
+        return model
+    say(f"{out.name}: {'going on' if begun else 'training'}")
+    fit(recipe, sources, out, machine=machine, resume=begun, say=lambda line: say(f"{out.name}: {line}"))
+    return model if model.is_file() else finish(out, say)

@@ -15,13 +15,13 @@ import numpy as np
 from torch import Tensor, nn
 
 from dimpoint.errors import ConfigError
-from dimpoint.foundation.cache import FeatureCache
-from dimpoint.foundation.coisd import two_paths
-from dimpoint.foundation.encoder import FoundationEncoder
-from dimpoint.foundation.grids import ORIENTATIONS, Affine, oriented
-from dimpoint.foundation.samf import fusion
+from dimpoint.fdep.cache import FeatureCache
+from dimpoint.fdep.coisd import two_paths
+from dimpoint.fdep.encoder import FoundationEncoder
+from dimpoint.fdep.grids import ORIENTATIONS, Affine, oriented
+from dimpoint.fdep.samf import fusion
 from dimpoint.networks import Network
-from dimpoint.networks.host import HostNetwork
+from dimpoint.networks.base import HostNetwork
 from dimpoint.training.frames import Array, LabelledFrame
 from dimpoint.training.module import DetectionModule
 from dimpoint.training.recipe import Augmentation, FoundationChoice, Recipe

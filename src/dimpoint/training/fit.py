@@ -27,25 +27,25 @@ from torch.utils.data import DataLoader
 
 import dimpoint
 from dimpoint.atomic import write_text
-from dimpoint.backends.checkpoint import load_model, save_model, traits
-from dimpoint.backends.export import export_onnx
-from dimpoint.backends.torch import computes_bfloat16
-from dimpoint.data.dataset import DataSet, Labels, open_dataset, training_split
+from dimpoint.datasets.dataset import DataSet, Labels, open_dataset, training_split
 from dimpoint.errors import ConfigError, DataError, MissingExtraError
-from dimpoint.model_meta import ModelMeta
+from dimpoint.inference.torch_backend import computes_bfloat16
+from dimpoint.model.checkpoint import load_model, save_model, traits
+from dimpoint.model.export import export_onnx
+from dimpoint.model.record import ModelMeta
 from dimpoint.networks import Network, create
+from dimpoint.networks.base import HostNetwork
 from dimpoint.networks.complexity import count_parameters
-from dimpoint.networks.host import HostNetwork
 from dimpoint.training.frames import (
     LabelledFrame,
     TrainingViews,
+    disagreements,
+    labels_of,
     load_frames,
     training_loader,
 )
-from dimpoint.training.labels import disagreements, labels_of
-from dimpoint.training.logs import RunLog
 from dimpoint.training.module import DetectionModule
-from dimpoint.training.progress import Bar, Report
+from dimpoint.training.progress import Bar, Report, RunLog
 from dimpoint.training.recipe import Recipe, load_recipe
 from dimpoint.training.validation import describe, monitored
 

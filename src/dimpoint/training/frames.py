@@ -1,4 +1,9 @@
-"""Labelled frames in memory, and the random views of them that a network trains on."""
+"""Labelled frames in memory, and the random views of them that a network trains on.
+
+Which labels a run learns from, where a data set has points and masks, and whether they agree.
+
+Bright spots of target-free frames: what a detector would take for a target, and so should look at.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +11,21 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from dimpoint.data.copies import TargetCut, cut_targets, set_targets
-from dimpoint.data.dataset import DataSet, Sample
-from dimpoint.data.masks import centroids
-from dimpoint.data.similar import thumbnail
-from dimpoint.data.splits import hold_out_scenes
+from dimpoint.datasets.check import POINT_TOLERANCE
+from dimpoint.datasets.dataset import DataSet, Labels, Sample
+from dimpoint.datasets.masks import centroids
+from dimpoint.datasets.splits import hold_out_scenes, thumbnail
 from dimpoint.errors import DataError
-from dimpoint.hot_pixels import replace_hot_pixels
-from dimpoint.supervision import make_target
-from dimpoint.training.bright import bright_spots
+from dimpoint.metrics.points import match_points
+from dimpoint.model.hot_pixels import replace_hot_pixels
+from dimpoint.targets import make_target
+from dimpoint.training.copies import TargetCut, cut_targets, set_targets
 from dimpoint.training.recipe import Recipe
 from dimpoint.training.views import TrainingView, training_view
 
@@ -48,7 +54,7 @@ class LabelledFrame:
 def load_frames(sets: Sequence[DataSet], recipe: Recipe) -> tuple[list[LabelledFrame], list[LabelledFrame]]:
     """Read training and validation frames with their points; each set gives its own part of both.
 
-    Frames of one scene (`dimpoint.data.similar`) stay on one side; in a refit only those without targets
+    Frames of one scene (`dimpoint.datasets.splits`) stay on one side; in a refit only those without targets
     stay out of training. Raises the first error of a file, and ConfigError if nothing would be left on a
     side.
     """
@@ -178,3 +184,52 @@ def training_loader(
         persistent_workers=workers > 0,
         drop_last=True,
     )
+
+
+def labels_of(recipe: Recipe) -> Labels:
+    """The labels that count: masks for a mask target, else the recipe's choice."""
+    return "masks" if recipe.target.kind == "mask" else recipe.labels
+
+
+def disagreements(sets: Sequence[DataSet], labels: Labels) -> Iterator[str]:
+    """A line for every data set, opened with all its labels, whose points and masks disagree.
+
+    They disagree where a frame's points and the centroids of its mask do not pair off within 3 pixels.
+    """
+    used = "masks" if labels == "masks" else "points"
+    for part in sets:
+        both = [sample for sample in part if sample.points is not None and sample.mask_path is not None]
+        apart = [sample.name for sample in both if not _agree(sample)]
+        if apart:
+            yield (
+                f"{part.name}: points and masks disagree in {len(apart)} of {len(both)} frames "
+                f"(first '{apart[0]}'); the {used} are used; for a list: dimpoint data check {part.root}"
+            )
+
+
+def _agree(sample: Sample) -> bool:
+    assert sample.points is not None
+    centres = centroids(sample.read_mask())
+    if len(centres) != len(sample.points):
+        return False
+    match = match_points(sample.points, [1.0] * len(sample.points), centres, POINT_TOLERANCE)
+    return len(match.distances) == len(centres)
+
+
+_NARROW, _WIDE = 1.0, 3.0  # sigma of the two blurs, pixels: their difference answers to spots of a few pixels
+_LEAST = 1e-4  # of the largest count
+_APART = 15  # pixels, side of the square in which a spot is the brightest
+
+
+def bright_spots(frame: npt.NDArray[Any], count: int = 60) -> npt.NDArray[np.float32]:
+    """Where a frame, (H, W), stands out most against its surroundings: at most `count` x, y, best first.
+
+    The maxima of a difference of Gaussians. A flat frame has none.
+    """
+    pixels = frame.astype(np.float32)
+    answer = cv2.GaussianBlur(pixels, (0, 0), _NARROW) - cv2.GaussianBlur(pixels, (0, 0), _WIDE)
+    highest = cv2.dilate(answer, np.ones((_APART, _APART), np.uint8))
+    least = _LEAST * np.abs(pixels).max()  # below it the blurs differ by rounding
+    rows, columns = np.nonzero((answer == highest) & (answer > least))
+    best = np.argsort(-answer[rows, columns], kind="stable")[:count]
+    return np.stack([columns[best], rows[best]], axis=1).astype(np.float32)

@@ -12,9 +12,13 @@ import lightning
 import torch
 from torch import Tensor
 
-from dimpoint.backends.torch import TorchBackend
-from dimpoint.detector import Detector
-from dimpoint.losses import (
+from dimpoint.inference.detector import Detector
+from dimpoint.inference.torch_backend import TorchBackend
+from dimpoint.model.record import ModelMeta
+from dimpoint.networks import Network
+from dimpoint.networks.base import HostNetwork, standardise
+from dimpoint.training.frames import LabelledFrame
+from dimpoint.training.losses import (
     bce_loss,
     deep_supervision,
     dice_loss,
@@ -24,11 +28,6 @@ from dimpoint.losses import (
     soft_focal_loss,
     soft_iou_loss,
 )
-from dimpoint.model_meta import ModelMeta
-from dimpoint.networks import Network
-from dimpoint.networks.host import HostNetwork
-from dimpoint.networks.standardise import standardise
-from dimpoint.training.frames import LabelledFrame
 from dimpoint.training.recipe import LossChoice, LossKind, Recipe
 from dimpoint.training.validation import monitored, scores_for, validation_threshold
 

@@ -12,9 +12,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from dimpoint.errors import ConfigError
-from dimpoint.intensity import IntensityRule
-from dimpoint.model_meta import DecodeRule, scale_of
-from dimpoint.supervision import TargetRule
+from dimpoint.model.intensity import IntensityRule
+from dimpoint.model.record import DecodeRule, scale_of
+from dimpoint.targets import TargetRule
 
 Range: TypeAlias = tuple[float, float]
 LossKind: TypeAlias = Literal["mse", "focal", "bce", "soft-iou", "dice", "mask-focal", "edge-mining"]
@@ -79,7 +79,7 @@ class Augmentation(_Section):
 
 
 class LossChoice(_Section):
-    """What is made small; see `dimpoint.losses`.
+    """What is made small; see `dimpoint.training.losses`.
 
     For responses `mse`, and `focal`: cross-entropy times |p - target| to the power `beta`. For masks `bce`,
     `soft-iou`, `dice`, `mask-focal` and `edge-mining`. Several kinds are added.

@@ -6,9 +6,8 @@ from typing import Protocol
 
 import numpy as np
 
-from dimpoint.detector import Detector
-from dimpoint.metrics.components import Components
-from dimpoint.metrics.inputs import above
+from dimpoint.inference.detector import Detector
+from dimpoint.metrics.components import Components, above
 from dimpoint.metrics.pixel import PixelCounts, count_mask_pixels
 from dimpoint.metrics.points import PointCounts, ScoredFrame, match_points, sweep
 from dimpoint.training.frames import LabelledFrame

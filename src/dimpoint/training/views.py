@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from dimpoint.data.paste import paste_targets
+from dimpoint.synthetic.planting import paste_targets
 from dimpoint.training.recipe import Augmentation, Recipe, View
 
 Array = npt.NDArray[np.float32]

@@ -1,0 +1,141 @@
+"""`dimpoint benchmark`: which recipe is best on somebody's data, at what cost.
+
+`dimpoint ablate`: what a method gives, over several seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from dimpoint.cli.console import table_console
+from dimpoint.errors import ConfigError
+
+if TYPE_CHECKING:
+    from dimpoint.studies.ablation import Row
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands `dimpoint benchmark` and `dimpoint ablate`."""
+    app.command("benchmark")(benchmark)
+    app.command("ablate")(ablate)
+
+
+def benchmark(
+    recipes: list[str] = typer.Argument(..., help="Shipped recipes (see `dimpoint recipes`) or .yaml files."),
+    data: list[Path] = typer.Option(..., "--data", metavar="DIR", help="A data set; may be repeated."),
+    out: Path = typer.Option(..., "--out", metavar="DIR", help="Folder of the runs; finished ones are kept."),
+    split: str = typer.Option("test", metavar="NAME", help="The split that is evaluated, never trained on."),
+    train_split: str | None = typer.Option(
+        None, metavar="NAME", help="The split that is trained on.", show_default="train"
+    ),
+    epochs: int | None = typer.Option(None, min=1, help="Of every recipe.", show_default="the recipe's own"),
+    minutes: float | None = typer.Option(
+        None, min=0.01, help="Instead: about how long every recipe is trained."
+    ),
+    changes: list[str] = typer.Option([], "--set", help="Change a key of all recipes alike."),
+    threads: int | None = typer.Option(None, min=1, help="Threads of the processor; default: all cores."),
+) -> None:
+    """Train recipes on the same frames, evaluate them on the same others, and print one table.
+
+    Protocol spire, each at the threshold of the best F1 on the frames that its run held out. Leaves
+    benchmark.md and benchmark.json beside the runs. Started again, it goes on where it stopped.
+    """
+    from rich.table import Table
+
+    from dimpoint.atomic import write_text
+    from dimpoint.cli.console import write_json
+    from dimpoint.cli.train import require_torch
+
+    require_torch("a benchmark")
+    from dimpoint.evaluation.truth import open_truth
+    from dimpoint.studies.benchmark import (
+        COLUMNS,
+        Benchmark,
+        cells,
+        heading,
+        markdown,
+        run_benchmark,
+        to_record,
+    )
+    from dimpoint.studies.budget import Budget
+    from dimpoint.training.fit import Machine, Sources
+
+    frames = open_truth(data, split)
+    study = Benchmark(
+        tuple(recipes),
+        Sources(data, train_split),
+        out,
+        tuple(changes),
+        Budget(epochs, minutes),
+        Machine(threads=threads),
+    )
+    rows = run_benchmark(study, frames, lambda line: typer.echo(line, err=True))
+    record = to_record(study, rows, frames) | {"split": split}
+    write_json(record, str(out / "benchmark.json"))
+    write_text(out / "benchmark.md", markdown(record))
+    # A recipe is a column: there are fewer of them than of quantities, and a terminal is narrow.
+    names, *quantities = zip(*(cells(row) for row in record["rows"]), strict=True)
+    table = Table(COLUMNS[0], title=heading(record), title_justify="left")
+    for name in names:
+        table.add_column(name, justify="right", overflow="fold")
+    for label, values in zip(COLUMNS[1:], quantities, strict=True):
+        table.add_row(label, *values)
+    table_console().print(table)
+    typer.echo(f"saved: {out / 'benchmark.md'}, {out / 'benchmark.json'}")
+
+
+def ablate(
+    method: str = typer.Argument(help="What is looked at: fdep."),
+    host: str = typer.Option("acm", "--host", help="The recipe of an encoder-decoder network."),
+    data: list[Path] = typer.Option(..., "--data", metavar="DIR", help="A data set; may be repeated."),
+    foundation: str = typer.Option(..., "--foundation", help="A Hugging Face backbone: a folder or hub id."),
+    out: Path = typer.Option(..., "--out", help="Folder of the runs; finished ones are kept."),
+    seeds: int = typer.Option(3, min=1, help="Runs of each arm."),
+    arms: str = typer.Option("plain,fdep,add,random", help="Which arms, separated by commas."),
+    split: str = typer.Option("test", metavar="NAME", help="The split that is evaluated, never trained on."),
+    changes: list[str] = typer.Option([], "--set", help="Change a key of the recipe, in all arms alike."),
+    as_json: str | None = typer.Option(None, "--json", metavar="FILE|-", help="All numbers as JSON."),
+    threads: int | None = typer.Option(None, min=1, help="Threads of the processor; default: all cores."),
+) -> None:
+    """Train a host plain, with FDEP, and with controls of it, and say what differs on the same frames."""
+    from dimpoint.cli.console import write_json
+    from dimpoint.cli.train import require_torch
+
+    if method != "fdep":
+        raise ConfigError(f"no ablation of '{method}'; known: fdep")
+    require_torch("an ablation")
+    from dimpoint.evaluation.truth import open_truth
+    from dimpoint.studies.ablation import Study, run_study, to_record
+    from dimpoint.training.fit import Machine, Sources
+
+    frames = open_truth(data, split)
+    study = Study(host, foundation, Sources(data), out, seeds, tuple(changes), Machine(threads=threads))
+    rows = run_study(study, arms.split(","), frames, lambda line: typer.echo(line, err=True))
+    if as_json is not None:
+        write_json(to_record(study, rows, len(frames)), as_json)
+    if as_json != "-":
+        _print(rows, f"{host}, {seeds} seeds, {len(frames)} frames")
+
+
+def _print(rows: Sequence[Row], title: str) -> None:
+    from rich.table import Table
+
+    from dimpoint.studies.ablation import NUMBERS, PROTOCOL
+
+    means = Table("arm", *(number.label for number in NUMBERS), title=f"{title}, protocol {PROTOCOL}")
+    for row in rows:
+        cells = [f"{row.mean[number.key]:.2f} ± {row.deviation[number.key]:.2f}" for number in NUMBERS]
+        means.add_row(row.arm, *cells)
+    console = table_console()
+    console.print(means)
+    apart = Table("less plain", *(number.label for number in NUMBERS), title="paired 95 % intervals")
+    for row in rows:
+        if row.apart is not None:
+            each = [row.apart[number.key] for number in NUMBERS]
+            apart.add_row(row.arm, *(f"{x.value:+.2f} [{x.low:+.2f}, {x.high:+.2f}]" for x in each))
+    if apart.row_count:
+        console.print(apart)

@@ -1,1 +1,0 @@
-"""Data sets, splits and labels; masks, checks and synthetic scenes."""

@@ -1,0 +1,1 @@
+"""Data sets: layout, splits, labels, checks and repair."""

@@ -1,0 +1,226 @@
+"""Data sets: frames with their masks or points, by split.
+
+Hashes of what frames and labels hold, not of how their files are packed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from dimpoint.datasets.coco import read_points
+from dimpoint.datasets.layout import Layout, find_layout
+from dimpoint.datasets.masks import centroids, fit_mask, read_mask_file
+from dimpoint.errors import DataError
+
+Labels = Literal["auto", "masks", "points"]
+
+_log = logging.getLogger("dimpoint")
+_resized: set[Path] = set()  # masks whose resizing has been reported
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One frame and its labels. points: (N, 2) float32 x, y from a COCO file, or None without one."""
+
+    name: str
+    frame_path: Path
+    mask_path: Path | None
+    points: npt.NDArray[np.float32] | None = field(compare=False)
+
+    def read_frame(self) -> npt.NDArray[Any]:
+        """The frame, (H, W) uint8, uint16 or float32. Raises FrameError if it cannot be read."""
+        from dimpoint.sources import read_image
+
+        return read_image(self.frame_path)
+
+    def read_mask(self) -> npt.NDArray[np.bool_]:
+        """The mask, (H, W) bool, at the frame's size.
+
+        A mask of another size but the same shape (aspect ratios within 2 %) is resized by nearest
+        neighbour, and logged once. Raises DataError if there is no mask or its shape is another one.
+        """
+        if self.mask_path is None:
+            raise DataError(f"{self.frame_path}: this frame has no mask")
+        mask = read_mask_file(self.mask_path)
+        size = frame_size(self.frame_path)
+        fitted = fit_mask(mask, size, self.mask_path)
+        if mask.shape != size and self.mask_path not in _resized:
+            _resized.add(self.mask_path)
+            _log.warning(
+                "%s: mask of %dx%d resized to its frame's %dx%d",
+                *(self.mask_path, mask.shape[1], mask.shape[0], size[1], size[0]),
+            )
+        return fitted
+
+    def read_points(self) -> npt.NDArray[np.float32]:
+        """The targets' positions, (N, 2) float32 x, y: the COCO points, or else the mask's centroids.
+
+        Raises DataError if the frame has neither.
+        """
+        if self.points is not None:
+            return self.points
+        if self.mask_path is None:
+            raise DataError(f"{self.frame_path}: this frame has no label (no mask, not in a COCO file)")
+        return centroids(self.read_mask())
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """The samples of one folder, or of one split of it, in the split's order (all frames: by name)."""
+
+    name: str
+    root: Path
+    split: str | None
+    samples: tuple[Sample, ...]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return iter(self.samples)
+
+    def fingerprint(self) -> str:
+        """sha256 (hex) over the names, decoded frames and labels, whatever their order or file format.
+
+        Raises FrameError or DataError if one cannot be read.
+        """
+        samples = sorted(self.samples, key=lambda sample: sample.name)
+        lines = zip((s.name for s in samples), hash_frames(samples), hash_labels(samples), strict=True)
+        return hashlib.sha256("\n".join("\t".join(line) for line in lines).encode()).hexdigest()
+
+
+def open_dataset(root: Path | str, split: str | None = None, labels: Labels = "auto") -> DataSet:
+    """Open a data set: a folder laid out as `dimpoint.datasets.layout` says, or a COCO keypoints .json.
+
+    split: a split file's stem, or `train` or `test` for all `train_*.txt` or `test_*.txt` together;
+    None takes all frames (of a .json: all its images). labels: `auto` takes what is there, `masks` leaves
+    COCO files aside and `points` leaves masks aside, and either demands that label for every frame.
+    Raises DataError naming the file and line, id or key that is wrong.
+    """
+    path = Path(root)
+    opened_file = path.suffix.lower() == ".json" and path.is_file()
+    layout = find_layout(_root_of(path) if opened_file else path)
+    point_files = (path,) if opened_file else layout.point_files
+    points = {} if labels == "masks" else _points_by_name(layout, point_files)
+    if split is not None:
+        names = split_names(layout, split)
+    else:
+        names = list(points) if opened_file and labels != "masks" else list(layout.frames)
+    samples = tuple(
+        Sample(
+            name=name,
+            frame_path=layout.frame(name),
+            mask_path=None if labels == "points" else layout.mask(name),
+            points=points.get(name),
+        )
+        for name in names
+    )
+    _demand_labels(samples, labels, layout.root)
+    return DataSet(layout.root.resolve().name, layout.root, split, samples)
+
+
+def training_split(root: Path | str) -> str | None:
+    """The split that a run without a chosen one trains on: `train`, or None (all frames) without one."""
+    path = Path(root)
+    if not path.is_dir():
+        return None
+    stems = [file.stem for file in find_layout(path).splits]
+    return "train" if any(stem.startswith("train_") for stem in stems) else None
+
+
+def split_names(layout: Layout, split: str) -> list[str]:
+    """The frames of a split, each once, in the files' order; raises DataError if one is not there."""
+    names: dict[str, None] = {}
+    for file in layout.chosen_splits(split):
+        for line, entry in file.entries:
+            name = layout.name_of(entry)
+            if name is None:
+                raise DataError(f"{file.path}, line {line}: no frame '{entry}' in {layout.frame_folder}")
+            names[name] = None
+    if not names:
+        raise DataError(f"{layout.root}: split '{split}' is empty")
+    return list(names)
+
+
+def frame_size(path: Path) -> tuple[int, int]:
+    """A frame's (height, width), from the header of a PNG, else by reading the frame."""
+    from dimpoint.sources import read_image
+
+    try:
+        with path.open("rb") as file:
+            header = file.read(24)
+    except OSError:  # reading the frame says what is wrong
+        header = b""
+    if len(header) == 24 and header[12:16] == b"IHDR":
+        return int.from_bytes(header[20:24]), int.from_bytes(header[16:20])
+    height, width = read_image(path).shape
+    return height, width
+
+
+def _root_of(point_file: Path) -> Path:
+    folder = point_file.parent
+    return folder.parent if folder.name == "annotations" else folder
+
+
+def _points_by_name(layout: Layout, point_files: Iterable[Path]) -> dict[str, npt.NDArray[np.float32]]:
+    points: dict[str, npt.NDArray[np.float32]] = {}
+    source: dict[str, Path] = {}
+    for file in point_files:
+        for image in read_points(file):
+            name = layout.name_of(image.file_name)
+            if name is None:
+                raise DataError(f"{file}: image '{image.file_name}' is not in {layout.frame_folder}")
+            if name in source:
+                raise DataError(f"{file}: image '{image.file_name}' is labelled in {source[name]} already")
+            points[name], source[name] = image.points, file
+    return points
+
+
+def _demand_labels(samples: tuple[Sample, ...], labels: Labels, root: Path) -> None:
+    if labels == "auto":
+        return
+    without = [s.name for s in samples if (s.mask_path if labels == "masks" else s.points) is None]
+    if without:
+        what = "mask" if labels == "masks" else "points in a COCO file"
+        raise DataError(
+            f"{root}: {len(without)} of {len(samples)} frames have no {what}, e.g. '{without[0]}'"
+        )
+
+
+THREADS = min(8, os.cpu_count() or 1)  # decoding an image releases the interpreter's lock
+
+
+def hash_array(values: npt.NDArray[Any]) -> str:
+    """sha256 (hex) of an array's type, shape and values."""
+    digest = hashlib.sha256(f"{values.dtype.newbyteorder('<').str}{values.shape}".encode())
+    little = values.astype(values.dtype.newbyteorder("<"), copy=False)
+    digest.update(np.ascontiguousarray(little).data)
+    return digest.hexdigest()
+
+
+def hash_frames(samples: Iterable[Sample]) -> list[str]:
+    """sha256 (hex) of each sample's decoded frame. Raises FrameError if one cannot be read."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(lambda sample: hash_array(sample.read_frame()), samples))
+
+
+def hash_labels(samples: Iterable[Sample]) -> list[str]:
+    """sha256 (hex) of each sample's points, else of its mask; empty where it has no label."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(_hash_label, samples))
+
+
+def _hash_label(sample: Sample) -> str:
+    if sample.points is not None:
+        return hash_array(sample.points)
+    return hash_array(sample.read_mask()) if sample.mask_path is not None else ""

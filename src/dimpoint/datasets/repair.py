@@ -1,0 +1,210 @@
+"""A clean copy of a data set, and a record of what differs from the original."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from dimpoint.atomic import write_text
+from dimpoint.datasets.check import Frame, Overlap, Report, group_of
+from dimpoint.datasets.coco import PointImage, is_inside, write_points
+from dimpoint.datasets.layout import SplitFile
+from dimpoint.datasets.masks import clean_mask, fit_mask, read_mask_image
+from dimpoint.errors import DataError
+
+RECORD = "repair.json"
+
+
+@dataclass(frozen=True)
+class Change:
+    """One difference between the clean copy and the original: file (below the folder), action, reason."""
+
+    file: str
+    action: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What `repair` changed, and what it found wrong but cannot decide (one line each)."""
+
+    changes: tuple[Change, ...]
+    unrepaired: tuple[str, ...]
+
+
+def repair(report: Report, out: Path | str) -> Repair:
+    """Write a clean copy of a checked data set to `out`, a folder that is new or empty; see docs/data.md.
+
+    The copy holds `images`, `masks`, `img_idx`, `points.json` and `repair.json`, as far as the original
+    has them; it appears complete or not at all. Raises DimpointError if `out` holds files, lies inside
+    the data set, cannot be written, or no frame is left.
+    """
+    target = Path(out)
+    _refuse(target, report)
+    reasons = _why_left_out(report)
+    usable = {frame.name: frame for frame in report.frames if frame.name not in reasons}
+    if not usable:
+        raise DataError(f"{report.layout.root}: no usable frame is left to copy")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as temporary:
+            folder = Path(temporary) / target.name
+            changes = [
+                *_left_out(report, reasons),
+                *_copy_frames(report, usable, folder),
+                *_write_splits(report, usable, folder),
+                *_write_labels(report, usable, folder),
+            ]
+            result = Repair(tuple(changes), _undecided(report))
+            record = {"source": str(report.layout.root), **asdict(result)}
+            write_text(folder / RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+            if target.exists():
+                target.rmdir()
+            folder.rename(target)
+    except OSError as error:
+        raise DataError(f"{target}: the clean copy cannot be written ({error.strerror})") from None
+    return result
+
+
+def _refuse(target: Path, report: Report) -> None:
+    if target.resolve().is_relative_to(report.layout.root.resolve()):
+        raise DataError(f"{target}: lies inside the data set; name a folder outside {report.layout.root}")
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise DataError(f"{target}: the clean copy needs a new or empty folder")
+
+
+def _why_left_out(report: Report) -> dict[str, str]:
+    """The frames that the copy leaves out, and why."""
+    # With splits a repeated frame leaves its split; without, the copy itself is the only set.
+    repeated = {} if report.layout.splits else {overlap.name: overlap.other for overlap in report.overlaps}
+    reasons = {}
+    for frame in report.frames:
+        unmasked = frame.mask == "none" and report.layout.masks and frame.name not in report.labels
+        if frame.digest is None or frame.mask == "unusable" or unmasked:
+            errors = [finding.message for finding in frame.findings if finding.severity == "error"]
+            reasons[frame.name] = "; ".join(errors)
+        elif frame.name in repeated:
+            reasons[frame.name] = f"same pixels as {repeated[frame.name]}"
+    return reasons
+
+
+def _left_out(report: Report, reasons: dict[str, str]) -> list[Change]:
+    layout = report.layout
+    changes = [
+        Change(layout.frames[name][0].relative_to(layout.root).as_posix(), "left out", reason)
+        for name, reason in reasons.items()
+    ]
+    changes += [
+        Change(paths[0].relative_to(layout.root).as_posix(), "left out", "a mask without frame")
+        for name, paths in layout.masks.items()
+        if name not in layout.frames
+    ]
+    return changes
+
+
+def _copy_frames(report: Report, usable: dict[str, Frame], folder: Path) -> list[Change]:
+    changes = []
+    for name, frame in usable.items():
+        source = report.layout.frame(name)
+        _copy(source, folder / "images" / source.relative_to(report.layout.frame_folder))
+        if frame.mask == "keep":
+            mask = report.layout.masks[name][0]
+            _copy(mask, folder / "masks" / mask.relative_to(report.layout.root / "masks"))
+        elif frame.mask == "rewrite":
+            changes.append(_rewrite_mask(report, frame, folder))
+    return changes
+
+
+def _rewrite_mask(report: Report, frame: Frame, folder: Path) -> Change:
+    assert frame.size is not None  # a frame that could not be read has no mask to rewrite
+    source = report.layout.masks[frame.name][0]
+    mask = fit_mask(clean_mask(read_mask_image(source), source), frame.size, source)
+    path = folder / "masks" / f"{frame.name}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _, png = cv2.imencode(".png", mask.astype(np.uint8) * 255)
+    path.write_bytes(png.tobytes())
+    reasons = [finding.message for finding in frame.findings if finding.file == source]
+    file = source.relative_to(report.layout.root).as_posix()
+    return Change(file, "rewritten as 0 and 255 at the frame's size", "; ".join(reasons))
+
+
+def _write_splits(report: Report, usable: dict[str, Frame], folder: Path) -> list[Change]:
+    changes = []
+    overlaps = {(overlap.group, overlap.name): overlap for overlap in report.overlaps}
+    for split in report.layout.splits:
+        kept, removed = _clean_split(report, split, usable, overlaps)
+        changes += removed
+        if kept:
+            write_text(folder / "img_idx" / split.path.name, "".join(f"{name}\n" for name in kept))
+        else:
+            changes.append(Change(f"img_idx/{split.path.name}", "left out", "no usable frame is left in it"))
+    return changes
+
+
+def _clean_split(
+    report: Report,
+    split: SplitFile,
+    usable: dict[str, Frame],
+    overlaps: dict[tuple[str, str], Overlap],
+) -> tuple[list[str], list[Change]]:
+    kept: dict[str, None] = {}
+    changes = []
+    for line, entry in split.entries:
+        name = report.layout.name_of(entry)
+        overlap = overlaps.get((group_of(split.stem), name)) if name is not None else None
+        if name is None:
+            reason = "no such frame"
+        elif name not in usable:
+            reason = "the frame is left out"
+        elif overlap is not None:
+            reason = f"same pixels as {overlap.other} in {overlap.other_group}"
+        elif name in kept:
+            reason = "listed twice"
+        else:
+            kept[name] = None
+            continue
+        changes.append(Change(f"img_idx/{split.path.name}", f"line {line} removed: {entry}", reason))
+    return list(kept), changes
+
+
+def _write_labels(report: Report, usable: dict[str, Frame], folder: Path) -> list[Change]:
+    if not report.layout.point_files:
+        return []
+    images = []
+    for name, frame in usable.items():
+        if name in report.labels and frame.size is not None:
+            path = report.layout.frame(name).relative_to(report.layout.frame_folder)
+            images.append(_fit_label(report.labels[name], path.as_posix(), frame.size))
+    write_points(folder / "points.json", images)
+    return [
+        Change(report.file_of(finding), "label left out or corrected", finding.message)
+        for finding in report.findings
+        if finding.kind in ("point-file", "point-outside", "point-size")
+    ]
+
+
+def _fit_label(label: PointImage, file_name: str, size: tuple[int, int]) -> PointImage:
+    """The label under its frame's true name and size, with the points that lie on it."""
+    height, width = size
+    inside = [is_inside(float(x), float(y), width, height) for x, y in label.points]
+    points = label.points[np.asarray(inside, np.bool_)]
+    return replace(label, file_name=file_name, width=width, height=height, points=points)
+
+
+def _undecided(report: Report) -> tuple[str, ...]:
+    return tuple(
+        f"{report.file_of(finding)}: {finding.message}"
+        for finding in report.findings
+        if finding.kind == "points-disagree"
+    )
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)

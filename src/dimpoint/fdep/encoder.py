@@ -1,0 +1,290 @@
+"""The frozen foundation encoder: frames -> token grids of several layers, never trained, never saved.
+
+[known] a frozen transformer of the DINO family with four taps. [own] which taps, the statistics, the
+magnification and the input's size: none of them is published.
+
+Hugging Face backbones from a local folder or the hub, with errors that say what would be right.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from dimpoint.errors import ConfigError, MissingExtraError
+from dimpoint.networks.base import standardise
+
+try:
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers import MODEL_FOR_BACKBONE_MAPPING, AutoConfig, ImageProcessingMixin
+    from transformers.utils import logging as hub_logging
+except ModuleNotFoundError as error:
+    if error.name not in ("huggingface_hub", "transformers"):
+        raise
+    raise MissingExtraError("a foundation encoder", "transformers", "foundation") from None
+
+# What transformers raises for content that is no model of its kind.
+_BAD = (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError, StrictDataclassError)
+
+
+def load_backbone(source: str, taps: Sequence[int] | int, randomise: int | None) -> tuple[nn.Module, Any]:
+    """A backbone that gives the features of `taps`, and its configuration.
+
+    source: a folder as `save_pretrained` writes it, or a hub id, looked for in the local cache first.
+    taps: see `choose_taps`. randomise: a seed for fresh weights; only the configuration is read then.
+    torch's random state is left as it was. Raises ConfigError for anything that is no backbone.
+    """
+    config = _from_source(source, AutoConfig.from_pretrained, trust_remote_code=False)
+    if type(config) not in MODEL_FOR_BACKBONE_MAPPING or len(getattr(config, "stage_names", [])) < 2:
+        raise ConfigError(
+            f"{source}: a '{config.model_type}' model is no image backbone; "
+            "take DINOv2, DINOv3 or another that transformers' AutoBackbone knows"
+        )
+    config.out_indices = choose_taps(taps, len(config.stage_names) - 1)
+    kind: Any = MODEL_FOR_BACKBONE_MAPPING[type(config)]
+    with torch.random.fork_rng(devices=[]):
+        if randomise is None:
+            return _with_weights(source, kind, config), config
+        torch.manual_seed(randomise)
+        return kind(config), config
+
+
+def choose_taps(taps: Sequence[int] | int, layers: int) -> list[int]:
+    """The numbers of the layers (of stages, in a ConvNeXt) whose outputs are read, 1 to `layers`.
+
+    A number of taps is spread evenly and ends with the last layer: 4 of 12 are 3, 6, 9 and 12 (our choice;
+    the paper does not say which). A sequence is taken as it is. Raises ConfigError if it does not fit.
+    """
+    if isinstance(taps, int):
+        if not 1 <= taps <= layers:
+            raise ConfigError(f"taps: {taps} of {layers} layers; take 1 to {layers}")
+        return [math.ceil(layers * number / taps) for number in range(1, taps + 1)]
+    chosen = list(taps)
+    if not chosen or chosen != sorted(set(chosen)) or not 1 <= chosen[0] <= chosen[-1] <= layers:
+        raise ConfigError(
+            f"taps: {chosen}; give layer numbers from 1 to {layers}, each once, in rising order"
+        )
+    return chosen
+
+
+def recorded_statistics(source: str) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """The mean and deviation of `source`'s preprocessor_config.json; None if there is no such record."""
+    try:
+        record, _ = _from_source(source, ImageProcessingMixin.get_image_processor_dict)
+    except ConfigError:
+        if (Path(source) / "preprocessor_config.json").exists():
+            raise
+        return None
+    if "image_mean" not in record or "image_std" not in record:
+        return None
+    try:
+        return tuple(map(float, record["image_mean"])), tuple(map(float, record["image_std"]))
+    except (TypeError, ValueError):
+        raise ConfigError(f"{source}: image_mean and image_std of its preprocessor are no numbers") from None
+
+
+def _from_source(source: str, read: Any, **options: Any) -> Any:
+    """Read from a folder, or for a hub id from the local cache, else from the hub."""
+    folder = Path(source)
+    if folder.is_dir():
+        return _attempt(source, read, local_files_only=True, **options)
+    if folder.is_absolute() or source.startswith((".", "~")) or source.count("/") > 1 or folder.exists():
+        raise ConfigError(f"{source}: no such folder; give a folder that save_pretrained wrote, or a hub id")
+    try:
+        return _attempt(source, read, local_files_only=True, **options)
+    except ConfigError:
+        return _attempt(source, read, **options)
+
+
+def _attempt(source: str, read: Any, **options: Any) -> Any:
+    try:
+        with quiet():
+            return read(source, **options)
+    except _BAD as error:
+        reason = " ".join(str(error).split())
+    if Path(source).is_dir():
+        what = "no model folder" if not (Path(source) / "config.json").is_file() else "no readable model"
+        raise ConfigError(f"{source}: {what} as save_pretrained writes it: {reason}")
+    gated = " (its licence must be accepted on its hub page first)" if "dinov3" in source.lower() else ""
+    raise ConfigError(
+        f"{source}: no such folder, and as a hub id neither in the local cache nor to be had from the hub"
+        f"{gated}; fetch it where there is a network with `hf download {source} --local-dir FOLDER` and give "
+        f"that folder. Reason: {reason}"
+    )
+
+
+def _with_weights(source: str, kind: Any, config: Any) -> nn.Module:
+    """The backbone with the weights of `source`, every one of them."""
+    backbone, report = _from_source(
+        source,
+        kind.from_pretrained,
+        config=config,
+        dtype=torch.float32,
+        use_safetensors=True,
+        output_loading_info=True,
+    )
+    # A mask token serves training alone, and some published files leave it out.
+    missing = sorted(name for name in report["missing_keys"] if not name.endswith("mask_token"))
+    if missing:
+        raise ConfigError(
+            f"{source}: its weights are not those of a '{config.model_type}' backbone; "
+            f"{len(missing)} are missing, e.g. {missing[0]}"
+        )
+    loaded: nn.Module = backbone
+    return loaded
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence the library's bars and reports: what is wrong is said in our errors."""
+    verbosity, bars = hub_logging.get_verbosity(), hub_logging.is_progress_bar_enabled()
+    hub_logging.set_verbosity(logging.ERROR)
+    hub_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        hub_logging.set_verbosity(verbosity)
+        if bars:
+            hub_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+_DINOV3 = (
+    "DINOv3 weights are under Meta's DINOv3 License, not an open-source one; read it before use: "
+    "https://ai.meta.com/resources/models-and-libraries/dinov3-license/"
+)
+_NO_FEATURES = ("transformers_version", "_name_or_path", "architectures", "dtype", "torch_dtype")
+_log = logging.getLogger("dimpoint")
+
+
+class FoundationEncoder:
+    """Any Hugging Face image backbone, frozen (FDEP, arXiv 2512.05511).
+
+    It is no `nn.Module`: a module that holds it does not register it, so that it gets into no checkpoint,
+    no optimiser and no export, and nobody's train() reaches it. It computes where its input lies.
+
+    - `channels`: of the token grids, one number a tap.
+    - `taps`: the layers that are read, counted from 1.
+    - `patch`: pixels to whose multiple the input is resized.
+    - `key`: a hash of the weights and of every setting that changes the features.
+    - `licence_notice`: what a user must be told of the weights' licence, or None. Logged when loaded.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        *,
+        taps: Sequence[int] | int = 4,
+        magnification: float = 1.0,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        randomise: int | None = None,
+    ) -> None:
+        """source: a folder as `save_pretrained` writes it, or a hub id.
+
+        taps: how many, evenly spaced with the last layer among them, or which layers, counted from 1.
+        magnification: of the frame before the encoder sees it. mean, std: of each input channel, in
+        network range; default: the source's own preprocessor record, else ImageNet's. randomise: a seed;
+        the same architecture with fresh weights, for the control experiment. Raises ConfigError.
+        """
+        if not (math.isfinite(magnification) and magnification > 0):
+            raise ConfigError(f"the encoder's magnification must be above 0, got {magnification}")
+        backbone, config = load_backbone(source, taps, randomise)
+        self._backbone = backbone.float().eval().requires_grad_(False)
+        self._settings = {name: value for name, value in config.to_dict().items() if name not in _NO_FEATURES}
+        self.source = source
+        self.magnification = magnification
+        self.taps: tuple[int, ...] = tuple(config.out_indices)
+        self.channels: tuple[int, ...] = tuple(backbone.channels)  # type: ignore[arg-type]
+        self.patch = _patch(config)
+        self.mean, self.std = _statistics(source, mean, std, config.num_channels)
+        published = config.model_type.startswith("dinov3") and randomise is None
+        self.licence_notice = f"{source}: {_DINOV3}" if published else None
+        if self.licence_notice:
+            _log.warning(self.licence_notice)
+
+    @torch.no_grad()
+    def __call__(self, frames: Tensor) -> tuple[Tensor, ...]:
+        """(N, 1, H, W) in network range -> a grid (N, D_t, h_t, w_t) float32 for each tap, without gradients.
+
+        The frame is repeated to the backbone's channels, standardised, and resized to the nearest multiple
+        of `patch` in each direction. Class and register tokens are dropped. Raises ConfigError for another
+        shape.
+        """
+        if frames.ndim != 4 or frames.shape[1] != 1 or not frames.numel():
+            raise ConfigError(f"the encoder takes frames (N, 1, H, W), got {tuple(frames.shape)}")
+        pixels = standardise(frames.float(), self.mean, self.std)
+        size = self.input_size(frames.shape[-2], frames.shape[-1])
+        if size != tuple(frames.shape[-2:]):
+            pixels = F.interpolate(pixels, size, mode="bilinear", antialias=True)
+        backbone = self._backbone.to(frames.device)
+        if backbone.training:
+            backbone.eval()
+        return tuple(grid.float() for grid in backbone(pixel_values=pixels).feature_maps)
+
+    def input_size(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) that a frame is resized to: magnified, then the nearest multiple of `patch`."""
+        rows, columns = (
+            max(1, round(side * self.magnification / self.patch)) * self.patch for side in (height, width)
+        )
+        return rows, columns
+
+    @cached_property
+    def key(self) -> str:
+        """SHA-256, in hexadecimal, of weights and settings: equal keys, equal features but for rounding."""
+        settings = {
+            "config": self._settings,
+            "taps": self.taps,
+            "magnification": self.magnification,
+            "mean": self.mean,
+            "std": self.std,
+        }
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
+        for name, value in sorted(self._backbone.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(value.cpu().numpy().tobytes())
+        return digest.hexdigest()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> FoundationEncoder:
+        """Itself: it never changes, and averaged copies of a training module must not double its memory."""
+        return self
+
+
+def _patch(config: Any) -> int:
+    """Input pixels that the coarsest grid's cells measure: the patch, or a hierarchical backbone's stride."""
+    patch = getattr(config, "patch_size", 4)  # ConvNeXt: the stem has stride 4
+    sides = set(patch) if isinstance(patch, list | tuple) else {patch}
+    if len(sides) > 1:
+        raise ConfigError(f"a backbone with patches of {patch} pixels, which are no squares, does not serve")
+    halvings = max(0, len(getattr(config, "depths", None) or ()) - 1)
+    return int(sides.pop()) << halvings
+
+
+def _statistics(
+    source: str, mean: Sequence[float] | None, std: Sequence[float] | None, channels: int
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    known = recorded_statistics(source) if mean is None or std is None else None
+    default_mean, default_std = known or (IMAGENET_MEAN, IMAGENET_STD)
+    centre = tuple(default_mean if mean is None else mean)
+    spread = tuple(default_std if std is None else std)
+    if len(centre) != channels or len(spread) != channels:
+        raise ConfigError(
+            f"{source}: the backbone takes {channels} channels, but mean has {len(centre)} values and std "
+            f"{len(spread)}; give one for each channel"
+        )
+    if not all(math.isfinite(value) for value in centre + spread) or min(spread) <= 0:
+        raise ConfigError(f"{source}: mean must be finite and std above 0, got {centre} and {spread}")
+    return centre, spread

@@ -1,0 +1,1 @@
+"""Frames in, detections out: the detector, tiling, decoding and the runtimes."""

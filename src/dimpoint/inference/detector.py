@@ -1,0 +1,279 @@
+"""`Detector`: frames of any size in, targets out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from dimpoint.errors import ConfigError, ModelFileError
+from dimpoint.inference.backend import Backend
+from dimpoint.inference.decode import Peaks, decode
+from dimpoint.inference.detections import Detections
+from dimpoint.inference.tiling import Span, Tile, plan_tiles
+from dimpoint.model.hot_pixels import replace_hot_pixels
+from dimpoint.model.record import ModelMeta
+from dimpoint.sources.arrays import as_frame
+
+# Of a network at work. Point networks take up to 300; of the full-resolution hosts acm 220, mlclnet 1400.
+_BYTES_PER_PIXEL = {"response": 512, "probability": 2048}
+
+_WIDEST_MARGIN = (
+    256  # input pixels; what deep networks see from farther away is next to nothing, its cost is not
+)
+
+_BORDERS = {"mirror": cv2.BORDER_REFLECT_101, "mean": cv2.BORDER_CONSTANT}
+
+_Limits = tuple[float, float]
+
+
+class Detector:
+    """Finds the targets of a frame with a model.
+
+    model: a shipped model's name, an ONNX model file, a backend, or None for the shipped default.
+    threshold: least score of a detection, instead of the model's own. threads: of the processor; None
+    takes all cores. memory_mb: what the network may use for one run, roughly; a frame that needs more
+    is cut into overlapping tiles, whose responses are put together before decoding, so that a seam
+    neither loses nor doubles a target. Where a network looks at the whole of its input (spire's
+    squeeze-excitation), or farther than the 256 pixels that tiles overlap by at most (the large hosts), a
+    tile's responses differ a little from the whole frame's.
+
+    Raises ModelFileError for a model that is not there or cannot be used, ConfigError for a wrong option.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | Backend | None = None,
+        *,
+        threshold: float | None = None,
+        threads: int | None = None,
+        memory_mb: int = 1024,
+    ) -> None:
+        if memory_mb < 1:
+            raise ConfigError(f"memory_mb must be at least 1, got {memory_mb}")
+        if threads is not None and threads < 1:
+            raise ConfigError(f"threads must be at least 1, got {threads}")
+        self._backend = _backend(model, threads)
+        self.meta: ModelMeta = self._backend.meta
+        self.rule = self.meta.decode if threshold is None else self.meta.decode.at(threshold)
+        self._pixels = memory_mb * 2**20 // _BYTES_PER_PIXEL[self.meta.kind]
+
+    def __call__(self, frame: npt.NDArray[Any]) -> Detections:
+        """The targets of a frame, (H, W) uint8, uint16 or float32; `dimpoint.sources.arrays` says what else.
+
+        Raises FrameError for an array that is no frame: empty, of another shape or type, not finite.
+        """
+        frame = as_frame(frame, "frame")
+        limits = self.meta.intensity.limits(frame)
+        return self._detections(frame, self._response(frame, limits))
+
+    def probability_map(self, frame: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """The probability of a target at every pixel of a frame, (H, W) -> (H, W) float32 in 0..1.
+
+        Raises FrameError as a call does, ConfigError for a model that gives points and no map of this size.
+        """
+        if self.meta.kind != "probability" or self.meta.stride != 1:
+            raise ConfigError(
+                f"model '{self.meta.name}' responds to points; only a segmentation network gives a "
+                "probability for every pixel"
+            )
+        frame = as_frame(frame, "frame")
+        height, width = frame.shape
+        scale = self.meta.scale_of(frame.shape)
+        response = self._response(frame, self.meta.intensity.limits(frame))
+        on_frame = response[: height * scale, : width * scale].clip(0, 1)
+        if scale == 1:
+            return on_frame
+        return _float32(cv2.resize(on_frame, (width, height), interpolation=cv2.INTER_AREA))
+
+    def detect_many(self, frames: Iterable[npt.NDArray[Any]], batch: int = 1) -> Iterator[Detections]:
+        """The targets of each frame, in order; up to `batch` frames of one padded size run together.
+
+        On a processor one frame at a time is as fast as any batch, and its answer comes sooner.
+        """
+        if batch < 1:
+            raise ConfigError(f"batch must be at least 1, got {batch}")
+        waiting: list[npt.NDArray[Any]] = []
+        for number, array in enumerate(frames):
+            frame = as_frame(array, f"frame number {number}")
+            scale, size = self._kind(frame.shape)
+            most = min(batch, self._pixels // math.prod(size))
+            if waiting and ((scale, size) != self._kind(waiting[0].shape) or len(waiting) >= most):
+                yield from self._together(waiting)
+                waiting = []
+            waiting.append(frame)
+        if waiting:
+            yield from self._together(waiting)
+
+    def _together(self, frames: list[npt.NDArray[Any]]) -> Iterator[Detections]:
+        if len(frames) == 1:
+            yield self(frames[0])
+            return
+        shape, intensity = frames[0].shape, self.meta.intensity
+        responses = []
+        for scale in self.meta.scales_of(shape):
+            height, width = self._padded(shape, scale)
+            whole = Tile(Span(0, height, 0, height), Span(0, width, 0, width))
+            inputs = [self._input(frame, intensity.limits(frame), whole, scale) for frame in frames]
+            responses.append(self._run(np.stack(inputs)))
+        for frame, *both in zip(frames, *responses, strict=True):
+            yield self._detections(frame, self._blended(both))
+
+    def _response(self, frame: npt.NDArray[Any], limits: _Limits) -> npt.NDArray[np.float32]:
+        """The map of the padded frame."""
+        return self._blended([self._tiled(frame, limits, s) for s in self.meta.scales_of(frame.shape)])
+
+    def _blended(self, responses: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+        """The response at the frame's magnification, averaged with that of the frame as it is, if any."""
+        magnified, *others = responses
+        if not others:
+            return magnified
+        (native,) = others
+        share = self.meta.native_share
+        lifted = _lifted(native, self.meta.input_scale, self.meta.stride, magnified.shape)
+        return (1 - share) * magnified + share * lifted
+
+    def _tiled(self, frame: npt.NDArray[Any], limits: _Limits, scale: int) -> npt.NDArray[np.float32]:
+        """The map of the padded, magnified frame, whole or put together from the cores of its tiles."""
+        height, width = self._padded(frame.shape, scale)
+        margin = min(self.meta.receptive_radius, _WIDEST_MARGIN)
+        tiles = plan_tiles(height, width, pixels=self._pixels, margin=margin, multiple=self._unit)
+        if len(tiles) == 1:
+            return self._run_one(self._input(frame, limits, tiles[0], scale))
+        stride = self.meta.stride
+        response = np.empty((height // stride, width // stride), np.float32)
+        for tile in tiles:
+            part = self._run_one(self._input(frame, limits, tile, scale))
+            response[_core(tile.rows, stride), _core(tile.columns, stride)] = part[
+                _core(tile.rows, stride, tile.rows.start), _core(tile.columns, stride, tile.columns.start)
+            ]
+        return response
+
+    def _input(
+        self, frame: npt.NDArray[Any], limits: _Limits, tile: Tile, scale: int
+    ) -> npt.NDArray[np.float32]:
+        """What the network sees of a tile, (1, height, width): counts mapped, magnified, padded.
+
+        Only this part of the frame becomes float32.
+        """
+        rows = _source(tile.rows, scale, frame.shape[0])
+        columns = _source(tile.columns, scale, frame.shape[1])
+        part = self.meta.intensity.apply(frame[rows, columns], limits)
+        if self.meta.replace_hot_pixels and self.meta.scale_of(frame.shape) > 1:
+            part = replace_hot_pixels(part)
+        if scale > 1:
+            part = _float32(cv2.resize(part, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR))
+        top, left = tile.rows.start - rows.start * scale, tile.columns.start - columns.start * scale
+        part = part[top : top + _length(tile.rows), left : left + _length(tile.columns)]
+        below = _length(tile.rows) - part.shape[0]
+        right = _length(tile.columns) - part.shape[1]
+        if below or right:
+            border, value = _BORDERS[self.meta.padding], self.meta.mean[0]
+            part = _float32(cv2.copyMakeBorder(part, 0, below, 0, right, border, value=value))
+        return part[None]
+
+    def _run_one(self, pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """(1, H, W) -> (H / stride, W / stride)."""
+        response: npt.NDArray[np.float32] = self._run(pixels[None])[0]
+        return response
+
+    def _run(self, inputs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """(N, 1, H, W) -> (N, H / stride, W / stride) responses or probabilities."""
+        count, _, height, width = inputs.shape
+        outputs = self._backend.run(np.ascontiguousarray(inputs))
+        expected = (count, 1, height // self.meta.stride, width // self.meta.stride)
+        if outputs.shape != expected:
+            raise ModelFileError(
+                f"model '{self.meta.name}': output of shape {outputs.shape} for input {inputs.shape}, "
+                f"its metadata (stride {self.meta.stride}) says {expected}"
+            )
+        if not np.isfinite(outputs).all():
+            raise ModelFileError(f"model '{self.meta.name}': NaN or infinite output; its weights are damaged")
+        responses = outputs[:, 0]
+        return _sigmoid(responses) if self.meta.activation == "sigmoid" else responses
+
+    def _detections(self, frame: npt.NDArray[Any], response: npt.NDArray[np.float32]) -> Detections:
+        """Decode the part of the map that lies on the frame, not on its padding."""
+        height, width = frame.shape
+        scale, stride = self.meta.scale_of(frame.shape), self.meta.stride
+        on_frame = response[: -(-height * scale // stride), : -(-width * scale // stride)]
+        peaks = decode(on_frame, self.rule)
+        return _in_frame(peaks, frame.shape, stride, scale, self.meta.name)
+
+    @property
+    def _unit(self) -> int:
+        """Padded sizes and tile starts are multiples of this: whole map and, magnified, frame pixels."""
+        return math.lcm(self.meta.multiple, self.meta.stride, self.meta.input_scale)
+
+    def _kind(self, shape: tuple[int, ...]) -> tuple[int, tuple[int, int]]:
+        """Frames of one kind can run together: one magnification, one padded size (as it is, too)."""
+        scale = self.meta.scale_of(shape)
+        return scale, self._padded(shape, scale)
+
+    def _padded(self, shape: tuple[int, ...], scale: int) -> tuple[int, int]:
+        height, width = (-(-side * scale // self._unit) * self._unit for side in shape)
+        return height, width
+
+
+def _backend(model: str | Path | Backend | None, threads: int | None) -> Backend:
+    if model is None or isinstance(model, str | Path):
+        from dimpoint.inference.onnx_backend import OnnxBackend
+        from dimpoint.model.files import default_model, resolve_model
+
+        return OnnxBackend(default_model() if model is None else resolve_model(model), threads=threads)
+    return model
+
+
+def _float32(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """OpenCV's results, whose type its annotations do not tell."""
+    return np.asarray(array, np.float32)
+
+
+def _length(span: Span) -> int:
+    return span.stop - span.start
+
+
+def _core(span: Span, stride: int, origin: int = 0) -> slice:
+    """The map pixels of a span's core, counted from the input pixel `origin`."""
+    return slice((span.core_start - origin) // stride, (span.core_stop - origin) // stride)
+
+
+def _source(span: Span, scale: int, size: int) -> slice:
+    """The frame pixels that a span of the input is made of, and two more around.
+
+    A magnified pixel lies between two of the frame's, and whether those are hot their neighbours say.
+    """
+    return slice(max(span.start // scale - 2, 0), min(-(-span.stop // scale) + 2, size))
+
+
+def _lifted(
+    native: npt.NDArray[np.float32], scale: int, stride: int, shape: tuple[int, ...]
+) -> npt.NDArray[np.float32]:
+    """The map of a frame as it is, sampled where the pixels of the `scale` times magnified one's map lie."""
+    shift = (1 / scale - 1) / (2 * stride)
+    onto = np.array([[1 / scale, 0, shift], [0, 1 / scale, shift]])
+    how = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+    size = (shape[1], shape[0])
+    return _float32(cv2.warpAffine(native, onto, size, flags=how, borderMode=cv2.BORDER_REPLICATE))
+
+
+def _sigmoid(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    from scipy.special import expit
+
+    probabilities: npt.NDArray[np.float32] = expit(logits)
+    return probabilities
+
+
+def _in_frame(peaks: Peaks, shape: tuple[int, ...], stride: int, scale: int, model: str) -> Detections:
+    """Map pixels -> pixels of the original frame; magnified pixels are halves around the same centre."""
+    height, width = shape
+    xy = (peaks.xy * stride + 0.5) / scale - 0.5
+    xy = np.clip(xy, 0, np.array([width - 1, height - 1]))
+    areas = None if peaks.areas is None else peaks.areas * np.float32((stride / scale) ** 2)
+    scores = np.clip(peaks.scores, 0, 1)
+    return Detections(xy.astype(np.float32), scores, areas, width=width, height=height, model=model)

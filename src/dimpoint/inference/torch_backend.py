@@ -1,0 +1,37 @@
+"""A torch network as a backend of the `Detector`: validation in training runs what users will run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from dimpoint.model.record import ModelMeta
+from dimpoint.networks.base import standardise
+
+
+def computes_bfloat16(device: str) -> bool:
+    """Whether the hardware behind a device type, `cpu` or `cuda`, computes in bfloat16 itself."""
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    return bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+
+
+class TorchBackend:
+    """Runs a network where its parameters are; see `dimpoint.inference.backend`."""
+
+    def __init__(self, network: nn.Module, meta: ModelMeta) -> None:
+        self.network = network
+        self.meta = meta
+
+    def run(self, frames: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """(N, 1, H, W) float32 in network range -> (N, 1, H / stride, W / stride) raw outputs."""
+        device = next(self.network.parameters()).device
+        inputs = torch.from_numpy(frames).to(device)
+        with torch.inference_mode():
+            outputs = self.network(standardise(inputs, self.meta.mean, self.meta.std))
+        result: npt.NDArray[Any] = outputs.float().cpu().numpy()
+        return result

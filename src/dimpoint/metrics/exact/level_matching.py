@@ -1,0 +1,160 @@
+"""Which targets are found at which thresholds: one-to-one matching redone wherever it can change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dimpoint.metrics.exact.object_states import NearStates
+
+Ints = npt.NDArray[np.int64]
+Levels = npt.NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One object near one target for thresholds low <= t < high: states begin..end (inclusive) of a branch.
+
+    first: the object's first pixel in raster order, the same throughout.
+    """
+
+    target: int
+    branch: int
+    high: float
+    low: float
+    first: int
+    begin: int
+    end: int
+
+
+Match = tuple[Run, float, float]  # a run that is matched for low <= t < high: (run, high, low)
+
+
+def greedy_levels(near: NearStates, within: npt.NDArray[np.bool_]) -> tuple[Levels, Ints]:
+    """Protocol `basicirstd` at all thresholds: levels (N,), weights (2, N): matched objects, their pixels.
+
+    Targets in order each take the first object in raster order that is free and near; `within` (R,) says
+    which of the pairs of `near` are near enough.
+    """
+    matches = [match for group in _groups(_runs(near, within)) for match in _greedy(group)]
+    begin, end = np.array([(run.begin, run.end) for run, _, _ in matches], np.int64).reshape(-1, 2).T
+    high, low = np.array([span for _, *span in matches], np.float64).reshape(-1, 2).T
+    lengths = end - begin + 1
+    state = np.arange(lengths.sum()) + np.repeat(begin - np.cumsum(lengths) + lengths, lengths)
+    top = np.minimum(near.states.high[state], np.repeat(high, lengths))
+    bottom = np.maximum(near.states.low[state], np.repeat(low, lengths))
+    there = top > bottom
+    area = near.states.area[state[there]]
+    one, none = np.ones(len(matches), np.int64), np.zeros(2 * len(area), np.int64)
+    return (
+        np.concatenate([high, low, top[there], bottom[there]]),
+        np.stack([np.concatenate([one, -one, none]), np.concatenate([0 * one, 0 * one, area, -area])]),
+    )
+
+
+def most_levels(near: NearStates, within: npt.NDArray[np.bool_]) -> tuple[Levels, Ints, Ints]:
+    """The most targets that can be matched one to one, at all thresholds, as steps (N,): levels, weights, and
+    a target of the frame that each belongs to."""
+    steps: list[tuple[float, int, int]] = []
+    for group in _groups(_runs(near, within)):
+        for high, low, alive in _intervals(group):
+            found = _most(alive)
+            steps += [(high, found, group[0].target), (low, -found, group[0].target)]
+    levels, weights, targets = np.array(steps).reshape(-1, 3).T
+    return levels, weights.astype(np.int64), targets.astype(np.int64)
+
+
+def _runs(near: NearStates, within: npt.NDArray[np.bool_]) -> list[Run]:
+    """Pairs that follow one another on the same branch, brought together."""
+    target, state = near.target[within], near.state[within]
+    states = near.states
+    branch, first = states.branch[state], states.first[state]
+    new = np.ones(len(target), np.bool_)
+    new[1:] = (np.diff(target) != 0) | (np.diff(state) != 1) | (np.diff(branch) != 0) | (np.diff(first) != 0)
+    starts = np.flatnonzero(new)
+    ends = np.append(starts[1:], len(target))[: len(starts)] - 1
+    columns = (
+        target[starts],
+        branch[starts],
+        states.high[state[starts]].astype(np.float64),
+        states.low[state[ends]].astype(np.float64),
+        first[starts],
+        state[starts],
+        state[ends],
+    )
+    return [Run(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
+
+
+def _groups(runs: list[Run]) -> list[list[Run]]:
+    """Runs that can compete with one another, directly or through others, by target."""
+    groups: dict[int, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(run.target, []).append(run)
+    taken: dict[int, int] = {}  # branch -> the target whose group holds it
+    moved: dict[int, int] = {}  # target -> the target whose group its own went into
+
+    def home(target: int) -> int:
+        while target in moved:
+            target = moved[target]
+        return target
+
+    for run in runs:
+        mine, other = home(run.target), home(taken.setdefault(run.branch, run.target))
+        if mine != other:
+            low, high = sorted((mine, other), key=lambda target: len(groups[target]))
+            groups[high] += groups.pop(low)
+            moved[low] = high
+    return [sorted(group, key=lambda run: run.target) for group in groups.values()]
+
+
+def _intervals(group: list[Run]) -> Iterator[tuple[float, float, list[Run]]]:
+    """(high, low, runs that hold) between all neighbouring levels at which a run begins or ends."""
+    levels = sorted({level for run in group for level in (run.high, run.low)}, reverse=True)
+    for high, low in pairwise(levels):
+        alive = [run for run in group if run.low <= low and run.high >= high]
+        if alive:
+            yield high, low, alive
+
+
+def _never_together(group: list[Run]) -> bool:
+    """Whether at every threshold at most one of the runs holds."""
+    falling = sorted(group, key=lambda run: -run.high)
+    return all(later.high <= earlier.low for earlier, later in pairwise(falling))
+
+
+def _greedy(group: list[Run]) -> Iterator[Match]:
+    if _never_together(group):
+        yield from ((run, run.high, run.low) for run in group)
+        return
+    for high, low, alive in _intervals(group):
+        chosen: dict[int, Run] = {}
+        taken: set[int] = set()
+        for run in sorted(alive, key=lambda run: (run.target, run.first)):
+            if run.target not in chosen and run.branch not in taken:
+                chosen[run.target] = run
+                taken.add(run.branch)
+        yield from ((run, high, low) for run in chosen.values())
+
+
+def _most(alive: list[Run]) -> int:
+    """The size of a maximum matching of targets and objects (augmenting paths)."""
+    choices: dict[int, list[int]] = {}
+    for run in alive:
+        choices.setdefault(run.target, []).append(run.branch)
+    holder: dict[int, int] = {}
+
+    def place(target: int, tried: set[int]) -> bool:
+        for branch in choices[target]:
+            if branch not in tried:
+                tried.add(branch)
+                if branch not in holder or place(holder[branch], tried):
+                    holder[branch] = target
+                    return True
+        return False
+
+    return sum(place(target, set()) for target in choices)

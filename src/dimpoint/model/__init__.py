@@ -1,0 +1,1 @@
+"""Models as files: the record, the input rule, names, weights and export."""

@@ -1,0 +1,130 @@
+"""ONNX model files without a runtime: what kind of file it is, and the record in its metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from dimpoint.errors import ModelFileError
+from dimpoint.model.record import METADATA_KEY, ModelMeta, parse_meta
+
+INPUT = "frame"
+
+_METADATA = 14
+_KEY, _VALUE = 1, 2
+_VARINT, _EIGHT_BYTES, _LENGTH, _FOUR_BYTES = 0, 1, 2, 5
+
+
+def read_meta(path: Path) -> ModelMeta:
+    """The record of an ONNX model file, read without building its graph.
+
+    Raises ModelFileError if the file is missing, damaged or no dimpoint model.
+    """
+    check_kind(path)
+    for number, _, payload in _fields(path.read_bytes(), path):
+        if number == _METADATA and _entry(payload, _KEY, path) == METADATA_KEY:
+            return parse_meta(_entry(payload, _VALUE, path), str(path))
+    return parse_meta(None, str(path))
+
+
+def check_kind(path: Path) -> None:
+    """Tell apart by their first bytes the files that people take for model files; nothing is unpickled."""
+    if path.is_dir():
+        raise ModelFileError(
+            f"{path}: a folder, not a model file; export a training run with: "
+            f"dimpoint export {path} --out model.onnx"
+        )
+    try:
+        with path.open("rb") as file:
+            head = file.read(16)
+    except OSError as error:
+        raise ModelFileError(f"{path}: cannot be read ({error.strerror})") from None
+    if not head:
+        raise ModelFileError(f"{path}: not a model, the file is empty")
+    if is_pickle(head):
+        raise ModelFileError(
+            f"{path}: a PyTorch checkpoint or pickle, which is never opened here because it could run code; "
+            "detection needs an ONNX model: export the training run with dimpoint export, or convert "
+            "the authors' weights with dimpoint import"
+        )
+    if _is_safetensors(head) or path.suffix == ".safetensors":
+        raise ModelFileError(
+            f"{path}: safetensors weights are for training; make a model of them with "
+            f"dimpoint export {path} --out model.onnx (needs: pip install 'dimpoint[train]')"
+        )
+
+
+def is_pickle(head: bytes) -> bool:
+    """Whether a file of these first bytes, 9 or more, is or may be a pickle or a PyTorch checkpoint."""
+    return head[:4] == b"PK\x03\x04" or (head[:1] == b"\x80" and not _is_safetensors(head))
+
+
+def _is_safetensors(head: bytes) -> bool:
+    return head[8:9] == b"{"  # after a length, whose first byte may be any
+
+
+def with_metadata(content: bytes, key: str, value: str, file: Path) -> bytes:
+    """The model with one metadata entry replaced or added."""
+    kept = bytearray()
+    for number, whole, payload in _fields(content, file):
+        if number != _METADATA or _entry(payload, _KEY, file) != key:
+            kept += whole
+    entry = _field(_KEY, key.encode()) + _field(_VALUE, value.encode())
+    return bytes(kept + _field(_METADATA, entry))
+
+
+def _entry(entry: bytes, wanted: int, file: Path) -> str:
+    """The key or the value of a metadata entry."""
+    found = [payload for number, _, payload in _fields(entry, file) if number == wanted]
+    return found[-1].decode(errors="replace") if found else ""
+
+
+def _fields(content: bytes, file: Path) -> Iterator[tuple[int, bytes, bytes]]:
+    """(number, the whole field, its payload) of each field of a message."""
+    position = 0
+    try:
+        while position < len(content):
+            start = position
+            tag, position = _varint(content, position)
+            begin, position = _payload(content, position, tag & 7)
+            if position > len(content):
+                raise IndexError
+            yield tag >> 3, content[start:position], content[begin:position]
+    except (IndexError, ValueError):
+        raise ModelFileError(f"{file}: not an ONNX file, or cut off") from None
+
+
+def _payload(content: bytes, position: int, kind: int) -> tuple[int, int]:
+    """Where the payload of a field begins and ends."""
+    if kind == _VARINT:
+        return position, _varint(content, position)[1]
+    if kind == _LENGTH:
+        length, begin = _varint(content, position)
+        return begin, begin + length
+    sizes: dict[int, int] = {_EIGHT_BYTES: 8, _FOUR_BYTES: 4}
+    if kind not in sizes:
+        raise ValueError(kind)
+    return position, position + sizes[kind]
+
+
+def _varint(content: bytes, position: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = content[position]
+        value |= (byte & 0x7F) << shift
+        position, shift = position + 1, shift + 7
+        if byte < 0x80:
+            return value, position
+
+
+def _field(number: int, payload: bytes) -> bytes:
+    return _encoded(number << 3 | _LENGTH) + _encoded(len(payload)) + payload
+
+
+def _encoded(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)

@@ -1,0 +1,135 @@
+"""What a model file says of itself: the same record in ONNX (`metadata_props`) and in safetensors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from dimpoint.errors import ConfigError, ModelFileError
+from dimpoint.model.intensity import IntensityRule
+
+METADATA_KEY = "dimpoint"
+FORMAT_VERSION = 3  # 2: magnify_below, replace_hot_pixels; 3: native_share
+
+
+class DecodeRule(BaseModel):
+    """How a response or probability map becomes detections; see `dimpoint.inference.decode`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["peaks", "published", "components"] = Field(
+        "peaks",
+        description="`peaks`: ours for response maps; `published`: SPIRE's rule; `components`: for masks",
+    )
+    threshold: float = Field(0.35, ge=0, le=1, description="a detection's response lies above this")
+    min_distance: float = Field(
+        2.0, gt=0, description="`peaks`: least distance of two detections, map pixels"
+    )
+    score_sigma: float | None = Field(
+        None, gt=0, description="`peaks`: score by a Gaussian mean of the response; none: by its height"
+    )
+    response_sigma: float = Field(
+        1.25, gt=0, description="`peaks`: of the response that scores 1 by `score_sigma`, map pixels"
+    )
+    max_targets: int | None = Field(None, ge=1, description="most detections of a frame; none: no cap")
+    max_height_gap: float | None = Field(
+        None, description="`published`: a peak differs by at most this part of the larger from each kept peak"
+    )
+
+    def at(self, threshold: float) -> DecodeRule:
+        """The same rule with another threshold; raises ConfigError unless that lies in 0..1."""
+        try:
+            return DecodeRule.model_validate({**self.model_dump(), "threshold": threshold})
+        except ValidationError:
+            raise ConfigError(f"threshold must lie in 0..1, got {threshold}") from None
+
+
+class ModelMeta(BaseModel):
+    """The record that every model file carries.
+
+    The network sees padded frames in unit range (`intensity`), magnified as `scale_of` says, repeated to
+    `channels` and standardised by `mean` and `std` (both inside the ONNX graph). Its output is a map at
+    1/`stride` of that input: logits for which a sigmoid is still due (`activation` = sigmoid) or responses.
+    With a `native_share` a magnified frame is also seen as it is, and the two responses are averaged.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    format_version: int = FORMAT_VERSION
+    package_version: str = ""
+    name: str
+    network: str
+    options: dict[str, Any] = Field(default_factory=dict, description="the network's constructor arguments")
+    kind: Literal["response", "probability"] = "response"
+    activation: Literal["none", "sigmoid"] = "none"
+    channels: int = Field(1, ge=1)
+    mean: list[float] = Field(default_factory=lambda: [0.0])
+    std: list[float] = Field(default_factory=lambda: [1.0])
+    intensity: IntensityRule = Field(default_factory=lambda: IntensityRule(kind="dtype"))
+    stride: int = Field(4, ge=1)
+    multiple: int = Field(32, ge=1, description="the padded height and width are multiples of this")
+    padding: Literal["mirror", "mean"] = Field(
+        "mirror", description="right and below: the frame's mirror image, or `mean` (0 once standardised)"
+    )
+    receptive_radius: int = Field(64, ge=0, description="tiles overlap by at least this, input pixels")
+    input_scale: Literal[1, 2] = 1
+    magnify_below: int | None = Field(
+        None, ge=1, description="`input_scale` is for frames of fewer pixels than this; none: for all"
+    )
+    replace_hot_pixels: bool = Field(False, description="in magnified frames")
+    native_share: float = Field(
+        0.0, ge=0, lt=1, description="weight of a magnified frame's response as it is, beside the magnified"
+    )
+    decode: DecodeRule = Field(default_factory=lambda: DecodeRule())
+    parameters: int | None = Field(None, ge=0, description="trained numbers in the network")
+    training_data: list[str] = Field(default_factory=list)
+    recipe: dict[str, Any] = Field(default_factory=dict)
+    scores: dict[str, Any] = Field(default_factory=dict)
+    licence: str = "Apache-2.0"
+    date: str = ""
+
+    def scale_of(self, shape: Sequence[int]) -> int:
+        """How many times the network sees a frame of (height, width) magnified."""
+        return scale_of(shape, self.input_scale, self.magnify_below)
+
+    def scales_of(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """At which magnifications it sees that frame: its own, and 1 beside that with a `native_share`."""
+        scale = self.scale_of(shape)
+        return (scale, 1) if scale > 1 and self.native_share else (scale,)
+
+    def to_json(self) -> str:
+        return self.model_dump_json()
+
+
+def scale_of(shape: Sequence[int], scale: int, below: int | None) -> int:
+    """`scale`, or 1 for a frame (height, width) of `below` pixels or more."""
+    return scale if below is None or shape[0] * shape[1] < below else 1
+
+
+def parse_meta(text: str | None, file: str) -> ModelMeta:
+    """Read the record of model file `file`; raises ModelFileError if there is none or it is newer."""
+    if not text:
+        raise ModelFileError(f"{file}: not a dimpoint model (no '{METADATA_KEY}' metadata)")
+    version = _format_version(text)
+    if version is not None and version > FORMAT_VERSION:
+        raise ModelFileError(
+            f"{file}: model format {version} is newer than this dimpoint reads ({FORMAT_VERSION}); "
+            "upgrade with: pip install -U dimpoint"
+        )
+    try:
+        return ModelMeta.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ModelFileError(f"{file}: damaged model metadata at '{where}': {first['msg']}") from None
+
+
+def _format_version(text: str) -> int | None:
+    try:
+        version = json.loads(text).get("format_version")
+    except (ValueError, AttributeError):
+        return None
+    return version if isinstance(version, int) else None

@@ -1,0 +1,1 @@
+"""Pretraining of a foundation encoder on unlabelled frames."""

@@ -1,0 +1,204 @@
+"""Pretraining of a small foundation encoder on unlabelled frames, where no published one can be had.
+
+Masked autoencoding (`mae`) of the training frames alone. The result is a Hugging Face folder that any user
+of transformers can load. While the run lasts everything lies in OUT.pretraining; OUT appears whole, at the
+end.
+
+A pretrained encoder as a Hugging Face folder: weights, statistics, record and card, whole or not.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from dimpoint.atomic import write_text
+from dimpoint.errors import ConfigError, DataError, DimpointError
+from dimpoint.fdep.encoder import quiet
+from dimpoint.pretraining.crops import Crops
+from dimpoint.pretraining.record import PretrainRun, PretrainSettings, pretrain_settings
+
+
+def publish(run: PretrainRun, out: Path, story: dict[str, Any]) -> None:
+    """Write the folder `out`, which must not exist, from a finished run.
+
+    story: how the run was started, as its run.json holds it. Raises DimpointError where the system refuses.
+    """
+    record = _record(run, story)
+    temporary = None
+    try:
+        temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+        with quiet():
+            run.model.encoder.save_pretrained(temporary)
+        _write_json(temporary / "preprocessor_config.json", _statistics(run))
+        _write_json(temporary / "pretraining.json", record)
+        (temporary / "README.md").write_text(_card(run, out.name, record), encoding="utf-8")
+        temporary.chmod(0o755)
+        for file in temporary.iterdir():
+            file.chmod(0o644)
+        temporary.rename(out)
+    except OSError as error:
+        raise DimpointError(f"{out}: cannot be written: {error.strerror or error}") from None
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _record(run: PretrainRun, story: dict[str, Any]) -> dict[str, Any]:
+    names = ("dimpoint", "torch", "transformers")
+    kept = {name: value for name, value in story.items() if name != "roots"}  # a machine's paths
+    return kept | {
+        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "frames": run.crops.counts,
+        "crops_seen": run.step * run.settings.batch,
+        "seconds": round(run.seconds, 1),
+        "loss": round(run.recent_loss, 4),
+        "versions": {name: version(name) for name in names},
+    }
+
+
+def _statistics(run: PretrainRun) -> dict[str, Any]:
+    """What `FoundationEncoder` and other users of the folder standardise frames with."""
+    return {
+        "image_processor_type": "BitImageProcessor",
+        "do_resize": False,
+        "do_center_crop": False,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": [run.crops.mean] * 3,
+        "image_std": [run.crops.std] * 3,
+    }
+
+
+def _card(run: PretrainRun, name: str, record: dict[str, Any]) -> str:
+    chosen = run.settings
+    parameters = sum(value.numel() for value in run.model.encoder.parameters())
+    data = "\n".join(
+        f"  - {part}: {count} frames, sha256 {record['data'][part]}"
+        for part, count in record["frames"].items()
+    )
+    return f"""# {name}
+
+A small vision transformer that learned infrared frames without labels: a foundation encoder for
+`dimpoint train fdep-... --foundation`.
+
+- **Architecture**: `Dinov2Model` of transformers, {parameters:,} parameters: patch {chosen.patch},
+  {chosen.layers} layers, {chosen.heads} heads, {chosen.hidden} channels. None of DINOv2's published weights
+  is in it.
+- **Learned from** (the train split where a data set has one; sha256 over the decoded frames):
+{data}
+- **How**: masked autoencoding (He et al., arXiv 2111.06377), 75 % of the patches dropped, standardised
+  patches, on crops of {chosen.size}x{chosen.size} pixels, flipped, turned by quarters, with random contrast
+  and offset; {record["steps"]:,} steps of {chosen.batch} crops, AdamW, highest rate {chosen.lr:g}, cosine
+  schedule, seed {chosen.seed}; {record["seconds"] / 60:.1f} minutes on `{run.device.type}`. Mean loss of the
+  last steps: {record["loss"]:.3f}.
+- **Input**: one channel in network range by the intensity rule `{chosen.intensity.kind}`, repeated to
+  three, less {run.crops.mean:.4f}, over {run.crops.std:.4f} (preprocessor_config.json).
+- **Record**: pretraining.json. Finished {record["finished"]}.
+- **Licence**: yours to state; the frames it learned from may bind you.
+"""
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+_SAVE_EVERY = 60.0  # seconds
+_SAY_EVERY = 15.0
+
+
+def pretrain(
+    roots: Sequence[Path], out: Path, settings: PretrainSettings, say: Callable[[str], None] = print
+) -> Path:
+    """Pretrain on the training frames of the data sets `roots`, and leave the folder `out`.
+
+    Raises ConfigError if `out` is there or an unfinished run of it, and the first error of the data.
+    """
+    work = _work_folder(out)
+    if out.exists():
+        raise ConfigError(f"{out}: is there already; choose another --out")
+    if (work / "run.json").exists():
+        raise ConfigError(f"{work}: holds an unfinished run; go on with: dimpoint pretrain --resume {out}")
+    run = PretrainRun(settings, _read(roots, settings, say))
+    story = {
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "roots": [str(root.resolve()) for root in roots],
+        "data": run.crops.hashes,
+        "settings": settings.model_dump(mode="json"),
+        "steps": run.planned_steps(),
+    }
+    write_text(work / "run.json", json.dumps(story, indent=1))
+    return _train(run, out, story, say)
+
+
+def resume(out: Path, say: Callable[[str], None] = print) -> Path:
+    """Go on with the unfinished run of `out`; it ends as an uninterrupted one does.
+
+    Raises ConfigError if there is none or its files are damaged, and DataError if its data changed.
+    """
+    work = _work_folder(out)
+    try:
+        story = json.loads((work / "run.json").read_text(encoding="utf-8"))
+        settings = pretrain_settings(**story["settings"])
+        roots, recorded = [Path(root) for root in story["roots"]], story["data"]
+        int(story["steps"])
+    except FileNotFoundError:
+        raise ConfigError(f"{out}: no unfinished pretraining (no {work / 'run.json'})") from None
+    except (ValueError, KeyError, TypeError):
+        raise ConfigError(f"{work / 'run.json'}: damaged; delete {work} and start anew") from None
+    run = PretrainRun(settings, _read(roots, settings, say))
+    if run.crops.hashes != recorded:
+        raise DataError(f"{out}: the data changed since the pretraining began; start anew with another --out")
+    if (work / "checkpoint.pt").is_file():
+        run.load(work / "checkpoint.pt")
+        say(f"going on after step {run.step}")
+    return _train(run, out, story, say)
+
+
+def _work_folder(out: Path) -> Path:
+    return out.with_name(f"{out.name}.pretraining")
+
+
+def _read(roots: Sequence[Path], settings: PretrainSettings, say: Callable[[str], None]) -> Crops:
+    say("reading the frames")
+    crops = Crops(roots, settings.intensity, settings.size, settings.seed)
+    named = ", ".join(f"{name} ({count})" for name, count in crops.counts.items())
+    say(f"{len(crops)} training frames of {named}; mean {crops.mean:.3f}, deviation {crops.std:.3f}")
+    return crops
+
+
+def _train(run: PretrainRun, out: Path, story: dict[str, Any], say: Callable[[str], None]) -> Path:
+    """Go to the last step, saving on the way, and publish."""
+    work, total = _work_folder(out), story["steps"]
+    say(f"{total} steps of {run.settings.batch} crops")
+    saved = said = time.monotonic()
+    while run.step < total:
+        run.advance(total)
+        now = time.monotonic()
+        if now - said >= _SAY_EVERY or run.step == total:
+            said = now
+            say(_progress(run, total))
+        if now - saved >= _SAVE_EVERY or run.step == total:
+            saved = now
+            run.save(work / "checkpoint.pt")
+    publish(run, out, story)
+    shutil.rmtree(work)
+    say(f"a foundation encoder: {out}")
+    return out
+
+
+def _progress(run: PretrainRun, total: int) -> str:
+    left = (total - run.step) * run.seconds / run.step
+    speed = run.step * run.settings.batch / run.seconds
+    return (
+        f"step {run.step}/{total}  loss {run.recent_loss:.4f}  {speed:.0f} crops/s  "
+        f"{int(left) // 60}:{int(left) % 60:02d} left"
+    )

@@ -1,0 +1,1 @@
+"""Synthetic infrared scenes and targets."""

@@ -1,0 +1,236 @@
+"""Planting targets on a background: where they go, and how bright they are.
+
+The local signal-to-clutter ratio (SCR) is (peak - mean) / std. The peak is the brightest pixel of the
+target's mask; mean and std are those of the background in a window of `SCR_WINDOW` pixels a side around
+the target, without the pixels that this or another target reaches.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from dimpoint.errors import ConfigError, FrameError
+from dimpoint.model.intensity import check_frame
+from dimpoint.synthetic.sensor import draw_log
+from dimpoint.synthetic.spots import FloatArray, Shape, Stamp, TargetConfig, draw_shape, render
+
+SCR_WINDOW = 25
+_REACHED = 0.01  # part of its peak above which a target spoils a pixel for background statistics
+_REACH_OF_OTHERS = 8  # radius in which a frame's own targets, of unknown size, spoil pixels
+_FEW = 16  # fewer pixels than this are no statistic
+_PLACES = 20  # places tried for a target before the best of them is taken
+
+
+@dataclass(frozen=True)
+class Planted:
+    """Targets added to a frame: points (N, 2) float32 x, y; scr (N,) float32; mask (H, W) bool."""
+
+    points: FloatArray
+    scr: FloatArray
+    mask: npt.NDArray[np.bool_]
+
+
+def plant(
+    canvas: FloatArray,
+    rng: np.random.Generator,
+    count: int,
+    config: TargetConfig,
+    *,
+    least_std: float,
+    ceiling: float = math.inf,
+    avoid: npt.NDArray[np.floating] | None = None,
+) -> Planted:
+    """Add up to `count` targets to `canvas` in place; fewer where there is no more room.
+
+    canvas: (H, W) float32, noise included. least_std: a smaller local std counts as this, so that targets
+    on a flat background can be seen. ceiling: the sensor saturates here. avoid: (N, 2) x, y from which new
+    targets keep `config.separation`. The SCR returned is the one reached: as asked, lower where the target
+    saturates, higher where the clutter under the target would have swallowed it.
+    """
+    garden = _Garden(canvas, config, least_std, ceiling, avoid)
+    points: list[tuple[float, float]] = []
+    scr: list[float] = []
+    for _ in range(count):
+        fit = garden.find_place(rng, draw_shape(rng, config), draw_log(rng, config.scr))
+        if fit is None:
+            break
+        points.append(fit.point)
+        scr.append(garden.add(fit))
+    return Planted(np.array(points, np.float32).reshape(-1, 2), np.array(scr, np.float32), garden.mask)
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """A stamp at one place: the local statistics there and the amplitude that gives the asked SCR."""
+
+    point: tuple[float, float]
+    stamp: Stamp
+    mean: float
+    std: float
+    amplitude: float
+    clear: float  # amplitude of a target that owes at least half of its contrast to itself
+
+
+class _Garden:
+    """A frame that is being planted: where there is room, and what stands already."""
+
+    def __init__(
+        self,
+        canvas: FloatArray,
+        config: TargetConfig,
+        least_std: float,
+        ceiling: float,
+        avoid: npt.NDArray[np.floating] | None,
+    ) -> None:
+        self.canvas = canvas
+        self.config = config
+        self.least_std = least_std
+        self.ceiling = ceiling
+        self.mask = np.zeros(canvas.shape, np.bool_)
+        self.free: npt.NDArray[np.uint8] = np.zeros(canvas.shape, np.uint8)  # 1 where a centre may lie
+        height, width = canvas.shape
+        # Half a pixel more, as a centre may lie anywhere in its pixel; in a small frame the margin shrinks.
+        margin = math.ceil(config.margin + 0.5) if config.margin else 0
+        top, left = (min(margin, (length - 1) // 2) for length in (height, width))
+        self.free[top : height - top, left : width - left] = 1
+        self.reached: npt.NDArray[np.uint8] = np.zeros(canvas.shape, np.uint8)  # 1 where a target shines
+        for x, y in np.zeros((0, 2)) if avoid is None else avoid:
+            self._close(float(x), float(y))
+            cv2.circle(self.reached, (round(float(x)), round(float(y))), _REACH_OF_OTHERS, 1, cv2.FILLED)
+
+    def _close(self, x: float, y: float) -> None:
+        radius = math.ceil(self.config.separation + 1.5)  # both centres may lie anywhere in their pixels
+        cv2.circle(self.free, (round(x), round(y)), radius, 0, cv2.FILLED)
+
+    def find_place(self, rng: np.random.Generator, shape: Shape, scr: float) -> _Fit | None:
+        """The first free place where the target stands out by itself, or the best of some, or None."""
+        places = np.flatnonzero(self.free)
+        if not len(places):
+            return None
+        best: _Fit | None = None
+        for place in rng.choice(places, min(_PLACES, len(places)), replace=False):
+            row, column = divmod(int(place), self.free.shape[1])
+            point = _jitter(rng, column, self.free.shape[1]), _jitter(rng, row, self.free.shape[0])
+            fit = self._fit(point, render(shape, point, self.canvas.shape), scr)
+            if fit is None:
+                continue
+            if best is None or fit.amplitude / fit.clear > best.amplitude / best.clear:
+                best = fit
+            if fit.amplitude >= fit.clear:
+                break
+        return best
+
+    def _fit(self, point: tuple[float, float], stamp: Stamp, scr: float) -> _Fit | None:
+        """Statistics and amplitude at one place, or None.
+
+        None where the ceiling leaves no room for a target, and where the pixel grid would cut its mask so
+        that the mask's centroid is more than half a pixel from the centre.
+        """
+        mean, std = local_statistics(self.canvas, self.reached, point, stamp)
+        std = max(std, self.least_std)
+        peak = min(mean + scr * std, self.ceiling)
+        if not peak - mean >= min(scr, 2.0) * std:  # false for not a number, too
+            return None
+        inside = stamp.values >= self.config.mask_level
+        if _is_whole(stamp, self.canvas.shape) and _off_centre(stamp, inside, point) > 0.5:
+            return None
+        under = self.canvas[stamp.rows, stamp.columns][inside]
+        # The largest amplitude with which no pixel of the mask exceeds the peak: one of them reaches it.
+        amplitude = float(((peak - under) / stamp.values[inside]).min())
+        return _Fit(point, stamp, mean, std, amplitude, (peak - mean) / 2)
+
+    def add(self, fit: _Fit) -> float:
+        """Add the target to the frame and to the mask; returns the SCR that it reaches."""
+        stamp, area = fit.stamp, (fit.stamp.rows, fit.stamp.columns)
+        inside = stamp.values >= self.config.mask_level
+        under = self.canvas[area]
+        lit = under + np.float32(max(fit.amplitude, fit.clear)) * stamp.values
+        self.canvas[area] = np.minimum(lit, np.maximum(under, np.float32(self.ceiling)))
+        self.mask[area] |= inside
+        self.reached[area] |= stamp.values > _REACHED
+        self._close(*fit.point)
+        return (float(self.canvas[area][inside].max()) - fit.mean) / fit.std
+
+
+def _is_whole(stamp: Stamp, size: tuple[int, ...]) -> bool:
+    """Whether the frame's border cuts nothing off."""
+    parts = zip((stamp.rows, stamp.columns), size, strict=True)
+    return all(part.start > 0 and part.stop < length for part, length in parts)
+
+
+def _off_centre(stamp: Stamp, inside: npt.NDArray[np.bool_], point: tuple[float, float]) -> float:
+    """Distance of a mask's centroid from the true centre, pixels."""
+    rows, columns = np.nonzero(inside)
+    x, y = columns.mean() + stamp.columns.start, rows.mean() + stamp.rows.start
+    return math.dist((x, y), point)
+
+
+def _jitter(rng: np.random.Generator, pixel: int, length: int) -> float:
+    """A position inside the pixel, kept inside the frame's outermost pixel centres; exact in float32."""
+    return float(np.float32(min(max(pixel + rng.uniform(-0.5, 0.5), 0.0), length - 1.0)))
+
+
+def local_statistics(
+    canvas: FloatArray, reached: npt.NDArray[np.uint8], point: tuple[float, float], stamp: Stamp
+) -> tuple[float, float]:
+    """Mean and std of the window around a point, without what the stamp there or other targets reach.
+
+    In a frame too small for that, the brightness at the point and 0.
+    """
+    half = SCR_WINDOW // 2
+    rows = _around(point[1], half, canvas.shape[0])
+    columns = _around(point[0], half, canvas.shape[1])
+    window = canvas[rows, columns]
+    keep = reached[rows, columns] == 0
+    down, across = _overlap(rows, stamp.rows), _overlap(columns, stamp.columns)
+    keep[down[0], across[0]] &= stamp.values[down[1], across[1]] <= _REACHED
+    outside = window[keep]
+    if outside.size < _FEW:
+        return float(canvas[round(point[1]), round(point[0])]), 0.0
+    return float(outside.mean()), float(outside.std())
+
+
+def _around(middle: float, half: int, length: int) -> slice:
+    return slice(max(0, round(middle) - half), min(length, round(middle) + half + 1))
+
+
+def _overlap(a: slice, b: slice) -> tuple[slice, slice]:
+    """The common part of two index ranges, counted from the start of each."""
+    start, stop = max(a.start, b.start), min(a.stop, b.stop)
+    return slice(start - a.start, stop - a.start), slice(start - b.start, stop - b.start)
+
+
+DIM_TARGETS = TargetConfig(scr=(3.0, 12.0))
+
+
+def paste_targets(
+    frame: npt.NDArray[np.float32],
+    rng: np.random.Generator,
+    count: int,
+    config: TargetConfig = DIM_TARGETS,
+    *,
+    avoid: npt.NDArray[np.floating] | None = None,
+    least_std: float = 1 / 255,
+    saturation: float = math.inf,
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """A copy of `frame` with up to `count` targets more; fewer where they would not fit or not be seen.
+
+    frame: (H, W) float32, on any scale. avoid: (N, 2) x, y of its own targets, from which new ones keep
+    `config.separation`. least_std: local clutter counts as at least this, on the frame's scale; the default,
+    one count of 255, suits a unit range. saturation: no target is brighter, on the frame's scale.
+    Returns the new frame and the new targets' true centres, (M, 2) float32 x, y, without `avoid`.
+    Raises FrameError if `frame` is no float32 frame and ConfigError if `least_std` is not above 0.
+    """
+    check_frame(frame)
+    if frame.dtype != np.float32:
+        raise FrameError(f"targets are pasted onto float32 frames, got {frame.dtype}")
+    if not least_std > 0:
+        raise ConfigError(f"least_std must be above 0, got {least_std}")
+    out = frame.copy()
+    planted = plant(out, rng, count, config, least_std=least_std, ceiling=saturation, avoid=avoid)
+    return out, planted.points

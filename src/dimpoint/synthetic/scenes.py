@@ -1,0 +1,171 @@
+"""Synthetic infrared scenes with point-like targets: one scene, many, or a data set on disk.
+
+A scene is clutter (`clutter`), seen by a camera (`sensor`), with targets (`spots`) planted on it
+(`planting`). The same seed gives the same scenes, and the n-th scene does not depend on how many there are.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from dimpoint.atomic import write_text
+from dimpoint.datasets.coco import PointImage, write_points
+from dimpoint.errors import ConfigError, DataError
+from dimpoint.synthetic.clutter import BACKGROUNDS, Background, CloudConfig, GroundConfig, SeaConfig
+from dimpoint.synthetic.planting import plant
+from dimpoint.synthetic.sensor import Bits, Count, RangeModel, SensorConfig, add_bad_pixels, digitise, expose
+from dimpoint.synthetic.spots import TargetConfig
+
+
+class SceneConfig(RangeModel):
+    """What scenes look like; every part states its ranges and units."""
+
+    height: int = Field(256, ge=1, description="pixels")
+    width: int = Field(256, ge=1, description="pixels")
+    bits: Bits = Field(8, description="8: uint8; 16: uint16 holding the counts of a 14-bit camera")
+    background: Literal["cloud", "sea", "ground", "mixed"] = Field(
+        "mixed", description="mixed: any of the three, per scene"
+    )
+    count: Count = Field((1, 3), description="fewest and most targets of a frame that has any")
+    empty_share: float = Field(0.1, ge=0, le=1, description="part of the frames that have no target")
+    cloud: CloudConfig = CloudConfig()
+    sea: SeaConfig = SeaConfig()
+    ground: GroundConfig = GroundConfig()
+    targets: TargetConfig = TargetConfig()
+    sensor: SensorConfig = SensorConfig()
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One frame with its truth.
+
+    frame: (H, W) uint8 or uint16. mask: (H, W) bool. points: (N, 2) float32 x, y, the true centres.
+    scr: (N,) float32, the local signal-to-clutter ratio reached (see `planting`). background: its kind.
+    """
+
+    frame: npt.NDArray[Any]
+    mask: npt.NDArray[np.bool_]
+    points: npt.NDArray[np.float32]
+    scr: npt.NDArray[np.float32]
+    background: Background
+
+
+def make_scene(config: SceneConfig, rng: np.random.Generator) -> Scene:
+    """A random scene. Raises ConfigError where the targets asked for do not fit into the frame."""
+    kinds: list[Background] = list(BACKGROUNDS) if config.background == "mixed" else [config.background]
+    kind = kinds[int(rng.integers(len(kinds)))]
+    clutter = BACKGROUNDS[kind]((config.height, config.width), rng, getattr(config, kind))
+    counts = expose(clutter, rng, config.sensor, config.bits)
+    empty = rng.random() < config.empty_share
+    count = 0 if empty else int(rng.integers(config.count[0], config.count[1] + 1))
+    planted = plant(counts.values, rng, count, config.targets, least_std=1.0, ceiling=counts.top)
+    if len(planted.points) < count:
+        raise ConfigError(
+            f"{count} targets with a separation of {config.targets.separation:g} pixels do not fit into a "
+            f"frame of {config.height}x{config.width}, only {len(planted.points)} do: "
+            "ask for fewer targets, a larger frame or a smaller separation"
+        )
+    add_bad_pixels(counts, rng, config.sensor, planted.points)
+    return Scene(digitise(counts, config.bits), planted.mask, planted.points, planted.scr, kind)
+
+
+def make_scenes(config: SceneConfig, frames: int, seed: int) -> Iterator[Scene]:
+    """`frames` scenes; the n-th depends on the seed and on n only."""
+    for index in range(frames):
+        yield make_scene(config, np.random.default_rng([seed, index]))
+
+
+def write_dataset(
+    out: Path | str,
+    config: SceneConfig,
+    frames: int,
+    seed: int = 0,
+    test_fraction: float = 0.2,
+    progress: Callable[[int], None] | None = None,
+) -> None:
+    """Write a data set of `frames` scenes into the folder `out`; the same arguments give the same bytes.
+
+    Leaves NAME/images and NAME/masks (PNG), NAME/img_idx/train_NAME.txt and test_NAME.txt (the last
+    `test_fraction` of the frames), NAME/points.json (COCO keypoints, the true sub-pixel centres) and
+    NAME/scenes.json (seed, configuration, and each frame's background and SCR), where NAME is the name of
+    `out`. The folder appears complete or not at all. progress is called with the number of frames done.
+    Raises ConfigError for a setting that is wrong and DataError if `out` is not empty or not writable.
+    """
+    out = Path(out).absolute()
+    if frames < 1 or seed < 0 or not 0 <= test_fraction <= 1:
+        raise ConfigError(
+            "frames must be at least 1, seed at least 0 and test_fraction within 0..1, "
+            f"got {frames}, {seed} and {test_fraction}"
+        )
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(f"{out}: already there and not an empty folder; name a new one")
+    try:
+        with _folder_in_progress(out) as folder:
+            _write_scenes(folder, out.name, config, frames, seed, test_fraction, progress)
+    except OSError as error:
+        raise DataError(f"{out}: the data set cannot be written ({error.strerror or error})") from None
+
+
+@contextmanager
+def _folder_in_progress(out: Path) -> Iterator[Path]:
+    """A folder beside `out` that takes its place in the end, or vanishes if something goes wrong."""
+    folder = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir()
+    try:
+        yield folder
+        if out.exists():
+            out.rmdir()
+        folder.rename(out)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _write_scenes(
+    folder: Path,
+    name: str,
+    config: SceneConfig,
+    frames: int,
+    seed: int,
+    test_fraction: float,
+    progress: Callable[[int], None] | None,
+) -> None:
+    (folder / "images").mkdir()
+    (folder / "masks").mkdir()
+    images: list[PointImage] = []
+    records: list[dict[str, Any]] = []
+    for number, scene in enumerate(make_scenes(config, frames, seed), 1):
+        file = f"{number:06d}.png"
+        _write_png(folder / "images" / file, scene.frame)
+        _write_png(folder / "masks" / file, scene.mask.astype(np.uint8) * 255)
+        images.append(PointImage(file, config.width, config.height, scene.points))
+        scr = [round(float(value), 3) for value in scene.scr]
+        records.append({"file": file, "background": scene.background, "scr": scr})
+        if progress is not None:
+            progress(number)
+    write_points(folder / "points.json", images)
+    record = {"seed": seed, "config": config.model_dump(mode="json"), "frames": records}
+    write_text(folder / "scenes.json", json.dumps(record, indent=1) + "\n")
+    stems = [Path(image.file_name).stem for image in images]
+    cut = frames - round(frames * test_fraction)
+    for split, part in (("train", stems[:cut]), ("test", stems[cut:])):
+        if part:
+            write_text(folder / "img_idx" / f"{split}_{name}.txt", "\n".join(part) + "\n")
+
+
+def _write_png(path: Path, pixels: npt.NDArray[Any]) -> None:
+    _, content = cv2.imencode(".png", pixels)
+    path.write_bytes(content.tobytes())

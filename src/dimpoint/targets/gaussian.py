@@ -1,0 +1,139 @@
+"""Where responses go on the map: map geometry, and square patches pasted at points.
+
+Map pixel j of a stride-s map is input pixel s * j, so the map of an (H, W) frame is
+(ceil(H / s), ceil(W / s)).
+
+Gaussian targets: our sub-pixel ones, and SPIRE's plain variant (arXiv 2604.05363) as published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dimpoint.errors import DataError
+
+FloatMap = npt.NDArray[np.float32]
+_FAR = 1e9  # map pixels; whatever lies beyond has no window on any map and must not overflow an integer
+
+
+def map_shape(shape: tuple[int, int], stride: int) -> tuple[int, int]:
+    """Height and width of the stride-`stride` map of an (H, W) input."""
+    return -(-shape[0] // stride), -(-shape[1] // stride)
+
+
+def check_points(points: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """(N, 2) points as float64; raises DataError for another shape, NaN or infinity."""
+    array = np.asarray(points, np.float64)
+    if array.size == 0:
+        return np.zeros((0, 2))
+    if array.ndim != 2 or array.shape[1] != 2:
+        raise DataError(f"points are (N, 2) x, y, got shape {array.shape}")
+    if not np.isfinite(array).all():
+        raise DataError("points must be finite, got NaN or infinity")
+    return array
+
+
+def map_centres(points: npt.NDArray[Any], stride: int) -> npt.NDArray[np.float64]:
+    """(N, 2) points in input pixels -> positions in map pixels."""
+    return np.clip(check_points(points) / stride, -_FAR, _FAR)
+
+
+def nearest_pixels(centres: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """(N, 2) positions -> the nearest pixels, halves to the right and down."""
+    return np.floor(centres + 0.5).astype(np.int64)
+
+
+def windows(
+    pixels: npt.NDArray[np.int64], radius: int, shape: tuple[int, ...]
+) -> Iterator[tuple[int, tuple[slice, slice], tuple[slice, slice]]]:
+    """The square of 2 * radius + 1 around each pixel, cut at the borders of a map of `shape`.
+
+    Yields the pixel's number, the square's place on the map, and the part of the uncut square that this
+    is. Squares wholly outside the map are left out.
+    """
+    height, width = shape
+    for index, (x, y) in enumerate(pixels.tolist()):
+        left, top = x - radius, y - radius
+        right, bottom = min(x + radius + 1, width), min(y + radius + 1, height)
+        column, row = max(left, 0), max(top, 0)
+        if row < bottom and column < right:
+            place = slice(row, bottom), slice(column, right)
+            part = slice(row - top, bottom - top), slice(column - left, right - left)
+            yield index, place, part
+
+
+def paste_highest(patches: FloatMap, pixels: npt.NDArray[np.int64], shape: tuple[int, int]) -> FloatMap:
+    """A map of `shape` with (N, 2r+1, 2r+1) patches centred on N pixels; the highest holds."""
+    pasted = np.zeros(shape, np.float32)
+    for index, place, part in windows(pixels, patches.shape[1] // 2, shape):
+        np.maximum(pasted[place], patches[index][part], out=pasted[place])
+    return pasted
+
+
+def paste_average(patches: FloatMap, pixels: npt.NDArray[np.int64], shape: tuple[int, int]) -> FloatMap:
+    """A map of `shape` with (N, 2r+1, 2r+1) patches centred on N pixels; their squares' mean holds."""
+    pasted = np.zeros(shape, np.float32)
+    squares = np.zeros(shape, np.float32)
+    for index, place, part in windows(pixels, patches.shape[1] // 2, shape):
+        pasted[place] += patches[index][part]
+        squares[place] += 1
+    pasted /= np.maximum(squares, np.float32(1))
+    return pasted
+
+
+def gaussian_map(
+    points: npt.NDArray[np.floating[Any]],
+    shape: tuple[int, int],
+    *,
+    stride: int = 4,
+    sigma: float = 2.0,
+    radius: int = 6,
+) -> FloatMap:
+    """A Gaussian of height 1 at each point's sub-pixel centre; where several meet, the highest holds.
+
+    points: (N, 2) x, y in input pixels, also outside the frame: what reaches into it counts.
+    shape: height and width of the input. sigma and radius: map pixels; each Gaussian fills a square of
+    2 * radius + 1. Returns (ceil(H / stride), ceil(W / stride)) float32. Raises DataError for points of
+    another shape or not finite.
+    """
+    centres = map_centres(points, stride)
+    nearest = nearest_pixels(centres)
+    patches = gaussian_patches(centres - nearest, sigma, radius)
+    return paste_highest(patches, nearest, map_shape(shape, stride))
+
+
+def published_gaussian_map(
+    points: npt.NDArray[np.floating[Any]],
+    shape: tuple[int, int],
+    *,
+    stride: int = 4,
+    sigma: float = 2.0,
+    radius: int = 6,
+) -> FloatMap:
+    """SPIRE's plain Gaussian target with the quirks of its public code; arguments as `gaussian_map`.
+
+    Centres go to the nearest map pixel, overlapping squares are averaged, and points with x = 0 or y = 0
+    are dropped.
+    """
+    nearest = nearest_pixels(map_centres(drop_at_zero(points), stride))
+    patches = gaussian_patches(np.zeros(nearest.shape), sigma, radius)
+    return paste_average(patches, nearest, map_shape(shape, stride))
+
+
+def gaussian_patches(offsets: npt.NDArray[np.float64], sigma: float, radius: int) -> FloatMap:
+    """(N, 2) offsets x, y from the middle -> (N, 2 * radius + 1, 2 * radius + 1) Gaussians of height 1."""
+    distances = np.arange(-radius, radius + 1) - offsets[..., None]
+    profiles = np.exp(distances**2 / (-2 * sigma**2)).astype(np.float32)
+    patches: FloatMap = profiles[:, 1, :, None] * profiles[:, 0, None, :]
+    return patches
+
+
+def drop_at_zero(points: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
+    """The points that SPIRE's public code keeps: it takes a zero coordinate for a missing point."""
+    checked = check_points(points)
+    kept: npt.NDArray[np.float64] = checked[(checked != 0).all(axis=1)]
+    return kept
