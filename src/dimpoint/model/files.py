@@ -10,7 +10,7 @@ from dimpoint.errors import ModelFileError
 from dimpoint.model.record import ModelMeta
 
 DEFAULT = "spire-lite"
-WEIGHTS = Path(__file__).parent / "weights"
+WEIGHTS = Path(__file__).parents[1] / "weights"
 
 
 @dataclass(frozen=True)
