@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 from pathlib import Path
 
@@ -203,18 +202,23 @@ class TestLabels:
             open_dataset(both)
 
 
-def test_a_mask_of_another_size_is_resized_and_reported_once(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_mask_of_another_size_is_resized_and_noted_every_time(tmp_path: Path) -> None:
     make(tmp_path, 1, train=0)
     save(tmp_path / "masks" / "a.png", mask((1, 2)).repeat(2, 0).repeat(2, 1))
-    (sample,) = open_dataset(tmp_path)
-    with caplog.at_level(logging.WARNING, "dimpoint"):
-        assert sample.read_points().tolist() == [[1, 2]]
-        assert sample.read_mask().shape == SIZE
-    assert [record.getMessage() for record in caplog.records] == [
-        f"{tmp_path / 'masks' / 'a.png'}: mask of 32x24 resized to its frame's 16x12"
-    ]
+    data = open_dataset(tmp_path)
+    (sample,) = data
+    note = f"{tmp_path / 'masks' / 'a.png'}: mask of 32x24 resized to its frame's 16x12"
+    assert sample.read_points().tolist() == [[1, 2]]
+    for _ in range(2):  # nothing remembers that it was told before
+        resized, notes = sample.read_mask_with_notes()
+        assert (resized.shape, notes) == (SIZE, [note])
+        assert data.notes() == [note]
+
+
+def test_a_mask_of_the_frames_size_has_no_note(tmp_path: Path) -> None:
+    data = open_dataset(make(tmp_path, 2, train=0))
+    assert data.notes() == [] == data.samples[0].read_mask_with_notes()[1]
+    assert open_dataset(make(tmp_path / "bare", 2, train=0, masks=False)).notes() == []
 
 
 def test_a_mask_of_another_shape_names_both_sizes(tmp_path: Path) -> None:

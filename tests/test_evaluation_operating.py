@@ -331,3 +331,57 @@ def test_a_run_whose_data_have_changed(trained: Path) -> None:
     (trained / "run.json").write_text("{}")
     with pytest.raises(DataError, match="not a run's record"):
         held_out_frames(trained)
+
+
+def _record(run_folder: Path, root: Path, *names: str) -> None:
+    """Make the run's record list these frames as held out, as training does."""
+    from dimpoint.datasets.dataset import hash_frames, open_dataset
+
+    samples = [sample for sample in open_dataset(root) if sample.name in names]
+    entries = [
+        {"name": sample.name, "sha256": digest}
+        for sample, digest in zip(samples, hash_frames(samples), strict=True)
+    ]
+    record = json.loads((run_folder / "run.json").read_text()) | {"held_out": {"TWELVE": entries}}
+    (run_folder / "run.json").write_text(json.dumps(record))
+
+
+class TestHeldOutByNameAndHash:
+    """`trained` has twelve frames; two of each scene have the same pixels."""
+
+    @pytest.fixture
+    def root(self, trained: Path) -> Path:
+        return Path(json.loads((trained / "run.json").read_text())["sources"]["roots"][0])
+
+    def test_the_recorded_frames_are_taken_whatever_the_recipe_says(self, trained: Path, root: Path) -> None:
+        _record(trained, root, "03", "07")
+        (trained / "recipe.yaml").unlink()
+        assert [frame.name for frame in held_out_frames(trained)] == ["03", "07"]
+
+    def test_frames_that_came_later_change_nothing(self, trained: Path, root: Path) -> None:
+        _record(trained, root, "03")
+        save(root / "images" / "99.png", frame(99))
+        assert [frame.name for frame in held_out_frames(trained)] == ["03"]
+
+    def test_a_renamed_frame_is_found_by_its_pixels(self, trained: Path, root: Path) -> None:
+        save(root / "images" / "13.png", frame(13))
+        _record(trained, root, "13")
+        (root / "images" / "13.png").rename(root / "images" / "renamed.png")
+        assert [frame.name for frame in held_out_frames(trained)] == ["renamed"]
+
+    def test_changed_and_lost_frames_are_refused(self, trained: Path, root: Path) -> None:
+        save(root / "images" / "13.png", frame(13))
+        _record(trained, root, "13")
+        save(root / "images" / "13.png", frame(14))
+        with pytest.raises(DataError, match="'13' has other pixels now"):
+            held_out_frames(trained)
+        (root / "images" / "13.png").unlink()
+        with pytest.raises(DataError, match="'13' is not there any more"):
+            held_out_frames(trained)
+
+    @pytest.mark.parametrize("held", [{}, [], {"TWELVE": ["03"]}, {"TWELVE": [{"name": "03"}]}])
+    def test_a_damaged_record(self, trained: Path, held: object) -> None:
+        record = json.loads((trained / "run.json").read_text()) | {"held_out": held}
+        (trained / "run.json").write_text(json.dumps(record))
+        with pytest.raises(DataError, match="not a run's record"):
+            held_out_frames(trained)

@@ -6,7 +6,6 @@ Hashes of what frames and labels hold, not of how their files are packed.
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,9 +22,6 @@ from dimpoint.datasets.masks import centroids, fit_mask, read_mask_file
 from dimpoint.errors import DataError
 
 Labels = Literal["auto", "masks", "points"]
-
-_log = logging.getLogger("dimpoint")
-_resized: set[Path] = set()  # masks whose resizing has been reported
 
 
 @dataclass(frozen=True)
@@ -44,23 +40,32 @@ class Sample:
         return read_image(self.frame_path)
 
     def read_mask(self) -> npt.NDArray[np.bool_]:
-        """The mask, (H, W) bool, at the frame's size.
+        """The mask, (H, W) bool, at the frame's size; see `read_mask_with_notes`."""
+        return self.read_mask_with_notes()[0]
+
+    def read_mask_with_notes(
+        self, size: tuple[int, int] | None = None
+    ) -> tuple[npt.NDArray[np.bool_], list[str]]:
+        """The mask, (H, W) bool, at the frame's size, and what a reader of results on it must know.
 
         A mask of another size but the same shape (aspect ratios within 2 %) is resized by nearest
-        neighbour, and logged once. Raises DataError if there is no mask or its shape is another one.
+        neighbour; a note says so. size: the frame's (height, width) where it is known, which saves opening
+        the frame. Raises DataError if there is no mask or its shape is another one.
         """
         if self.mask_path is None:
             raise DataError(f"{self.frame_path}: this frame has no mask")
         mask = read_mask_file(self.mask_path)
-        size = frame_size(self.frame_path)
-        fitted = fit_mask(mask, size, self.mask_path)
-        if mask.shape != size and self.mask_path not in _resized:
-            _resized.add(self.mask_path)
-            _log.warning(
-                "%s: mask of %dx%d resized to its frame's %dx%d",
-                *(self.mask_path, mask.shape[1], mask.shape[0], size[1], size[0]),
-            )
-        return fitted
+        wanted = frame_size(self.frame_path) if size is None else size
+        fitted = fit_mask(mask, wanted, self.mask_path)
+        note = _resized(self.mask_path, (mask.shape[0], mask.shape[1]), wanted)
+        return fitted, [] if note is None else [note]
+
+    def notes(self) -> list[str]:
+        """The notes of `read_mask_with_notes`, from the headers of the files where those tell the sizes."""
+        if self.mask_path is None or self.points is not None:
+            return []
+        note = _resized(self.mask_path, frame_size(self.mask_path), frame_size(self.frame_path))
+        return [] if note is None else [note]
 
     def read_points(self) -> npt.NDArray[np.float32]:
         """The targets' positions, (N, 2) float32 x, y: the COCO points, or else the mask's centroids.
@@ -88,6 +93,10 @@ class DataSet:
 
     def __iter__(self) -> Iterator[Sample]:
         return iter(self.samples)
+
+    def notes(self) -> list[str]:
+        """What a reader of results on these samples must know, such as masks that are resized on reading."""
+        return [note for sample in self.samples for note in sample.notes()]
 
     def fingerprint(self) -> str:
         """sha256 (hex) over the names, decoded frames and labels, whatever their order or file format.
@@ -165,6 +174,13 @@ def frame_size(path: Path) -> tuple[int, int]:
         return int.from_bytes(header[20:24]), int.from_bytes(header[16:20])
     height, width = read_image(path).shape
     return height, width
+
+
+def _resized(mask: Path, found: tuple[int, int], wanted: tuple[int, int]) -> str | None:
+    """The note on a mask of another size (height, width) than its frame, or None."""
+    if found == wanted:
+        return None
+    return f"{mask}: mask of {found[1]}x{found[0]} resized to its frame's {wanted[1]}x{wanted[0]}"
 
 
 def _root_of(point_file: Path) -> Path:

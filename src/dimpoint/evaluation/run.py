@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -137,18 +135,18 @@ def evaluate(
     results: dict[str, list[FrameResult]] = {}
     maps: dict[str, Evaluator] = {}
     seen = _Duplicates()
-    with _warnings() as notes:
-        for frame in frames:
-            evaluator = None
-            if not as_points:
-                assert predictor.threshold is not None
-                evaluator = maps.setdefault(frame.data_set, Evaluator((predictor.threshold,), chosen))
-            pixels = frame.read_pixels()
-            seen.add(frame, pixels)
-            results.setdefault(frame.data_set, []).append(
-                _frame_result(predictor, frame, pixels, chosen[0], evaluator)
-            )
-            progress()
+    notes: list[str] = []
+    for frame in frames:
+        evaluator = None
+        if not as_points:
+            assert predictor.threshold is not None
+            evaluator = maps.setdefault(frame.data_set, Evaluator((predictor.threshold,), chosen))
+        pixels = frame.read_pixels()
+        seen.add(frame, pixels)
+        result, said = _frame_result(predictor, frame, pixels, chosen[0], evaluator)
+        results.setdefault(frame.data_set, []).append(result)
+        notes += said
+        progress()
     sets = tuple(_set_result(name, part, maps.get(name), predictor) for name, part in results.items())
     return Result(predictor, chosen, sets, _pooled(sets, maps, chosen, predictor), (*notes, *seen.notes()))
 
@@ -159,19 +157,23 @@ def _frame_result(
     pixels: npt.NDArray[Any] | None,
     protocol: str,
     evaluator: Evaluator | None,
-) -> FrameResult:
+) -> tuple[FrameResult, list[str]]:
+    """The frame under the first protocol, and the notes on its label."""
     predicted = predictor.predict(frame, pixels)
+    size = None if pixels is None else (pixels.shape[0], pixels.shape[1])
+    label = frame.read_mask(size) if evaluator is not None or frame.points is None else None
+    mask, notes = (None, []) if label is None else label
     if evaluator is not None:
-        assert frame.sample is not None
+        assert mask is not None
         assert predictor.threshold is not None
         assert not isinstance(predicted, PredictedPoints)
-        mask = frame.sample.read_mask()
         evaluator.update(predicted, mask, frame.key, pixels, frame.data_set)
-        return _of_map(frame, predicted, mask, predictor.threshold, protocol, pixels)
+        return _of_map(frame, predicted, mask, predictor.threshold, protocol, pixels), notes
     if not isinstance(predicted, PredictedPoints):
         assert predictor.threshold is not None
         predicted = points_of_map(predicted, predictor.threshold)
-    return _of_points(frame, predicted, predictor.threshold, pixels)
+    objects = None if mask is None else Components.of(mask)
+    return _of_points(frame, predicted, objects, predictor.threshold, pixels), notes
 
 
 def points_of_map(prob: Map, threshold: float) -> PredictedPoints:
@@ -215,10 +217,10 @@ def _of_map(
 def _of_points(
     frame: TruthFrame,
     predicted: PredictedPoints,
+    objects: Components | None,
     threshold: float | None,
     pixels: npt.NDArray[Any] | None,
 ) -> FrameResult:
-    objects = frame.components() if frame.points is None else None
     truth = frame.true_points(objects)
     shape = objects.shape if objects is not None else pixels.shape if pixels is not None else frame.shape()
     kept = np.ones(len(predicted.scores), np.bool_) if threshold is None else predicted.scores > threshold
@@ -289,20 +291,3 @@ class _Duplicates:
         one, other = self._pairs[0]
         count = len(self._pairs)
         return [f"{count} frames have the pixels of another one and count again: {other.key} is {one.key}"]
-
-
-@contextmanager
-def _warnings() -> Iterator[list[str]]:
-    """Gather what the package logs, such as resized masks, instead of printing it between progress bars."""
-    messages: list[str] = []
-
-    class Gather(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            messages.append(record.getMessage())
-
-    logger, handler = logging.getLogger("dimpoint"), Gather(logging.WARNING)
-    logger.addHandler(handler)
-    try:
-        yield messages
-    finally:
-        logger.removeHandler(handler)

@@ -15,7 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from dimpoint.datasets.coco import read_points
-from dimpoint.datasets.dataset import DataSet, Sample, frame_size, open_dataset, training_split
+from dimpoint.datasets.dataset import (
+    DataSet,
+    Sample,
+    frame_size,
+    hash_frames,
+    open_dataset,
+    training_split,
+)
 from dimpoint.datasets.splits import hold_out_scenes, thumbnail
 from dimpoint.errors import DataError
 from dimpoint.metrics.components import Components
@@ -57,11 +64,11 @@ class TruthFrame:
         """(height, width)."""
         return self.size if self.size is not None else frame_size(self.path)
 
-    def components(self) -> Components | None:
-        """The true objects of the mask, or None without one; raises DataError for a wrong mask."""
+    def read_mask(self, size: tuple[int, int] | None) -> tuple[npt.NDArray[np.bool_], list[str]] | None:
+        """The mask and the notes on it, or None without one; see `Sample.read_mask_with_notes`."""
         if self.sample is None or self.sample.mask_path is None:
             return None
-        return Components.of(self.sample.read_mask())
+        return self.sample.read_mask_with_notes(size)
 
     def true_points(self, components: Components | None) -> Points:
         """(T, 2) float64 x, y: the labelled points, or else the centroids of the mask's objects.
@@ -144,26 +151,56 @@ HELD_OUT = "held-out"
 
 
 def held_out_frames(run: Path) -> list[TruthFrame]:
-    """The validation frames of a run's folder, of all its data sets; of a refit those without targets.
+    """The frames that a training run held out, of all its data sets.
 
-    They are chosen by the run's seed, as in training. Raises DataError if the folder is no run, or if its
-    data are not where they were or not as many.
+    The run's record, `run.json`, has each frame's name and the hash of its pixels; a frame that was renamed
+    since is found by its hash. Raises DataError if the folder is no run, or if a frame is not in the data
+    any more or has other pixels.
     """
-    from dimpoint.training.recipe import load_recipe
-
     file = run / "run.json"
     if not file.is_file():
         raise DataError(f"{HELD_OUT}: {run} is no training run's folder (no run.json)")
     try:
         record = json.loads(file.read_text("utf-8"))
-        roots, split = record["sources"]["roots"], record["sources"]["split"]
-        counts = [entry["frames"] for entry in record["data"].values()]
+        roots, held = record["sources"]["roots"], record.get("held_out")
+        if held is None:
+            return _held_out_by_seed(run, record)
+        entries = [[(entry["name"], entry["sha256"]) for entry in held[name]] for name in record["data"]]
+        parts = list(zip(roots, entries, strict=True))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{file}: not a run's record ({error!r})") from None
+    return [frame for root, wanted in parts for frame in _by_name_and_hash(open_dataset(root), wanted, file)]
+
+
+def _by_name_and_hash(part: DataSet, wanted: Sequence[tuple[str, str]], file: Path) -> list[TruthFrame]:
+    by_name = {sample.name: sample for sample in part}
+    kept = [by_name[name] for name, _ in wanted if name in by_name]
+    hashes = dict(zip((sample.name for sample in kept), hash_frames(kept), strict=True))
+    elsewhere: dict[str, Sample] | None = None
+    found = []
+    for name, sha256 in wanted:
+        if hashes.get(name) != sha256:
+            if elsewhere is None:
+                elsewhere = dict(zip(hash_frames(part), part, strict=True))
+            if sha256 not in elsewhere:
+                what = "has other pixels now" if name in hashes else "is not there any more"
+                raise DataError(f"{file}: held-out frame '{name}' {what} in {part.root}")
+        found.append(by_name[name] if hashes.get(name) == sha256 else (elsewhere or {})[sha256])
+    return frames_of(found, part.name)
+
+
+def _held_out_by_seed(run: Path, record: dict[str, Any]) -> list[TruthFrame]:
+    """The held-out frames of a run whose record does not list them: chosen by its seed, as in training."""
+    from dimpoint.training.recipe import load_recipe
+
+    roots, split = record["sources"]["roots"], record["sources"]["split"]
+    counts = [entry["frames"] for entry in record["data"].values()]
     recipe = load_recipe(str(run / "recipe.yaml"))
     sets = [open_dataset(root, split or training_split(root)) for root in roots]
     if [len(part) for part in sets] != counts:
-        raise DataError(f"{file}: its data sets had {counts} frames, now {[len(part) for part in sets]}")
+        raise DataError(
+            f"{run / 'run.json'}: its data sets had {counts} frames, now {[len(part) for part in sets]}"
+        )
     return [frame for part in sets for frame in _held(part, recipe)]
 
 

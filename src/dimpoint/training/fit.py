@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader
 
 import dimpoint
 from dimpoint.atomic import write_text
-from dimpoint.datasets.dataset import DataSet, Labels, open_dataset, training_split
+from dimpoint.datasets.dataset import DataSet, Labels, hash_array, open_dataset, training_split
 from dimpoint.errors import ConfigError, DataError, MissingExtraError
 from dimpoint.inference.torch_backend import computes_bfloat16
 from dimpoint.model.checkpoint import load_model, save_model, traits
@@ -125,11 +125,15 @@ def train(
         say(note)
     if labels != "auto":
         sets = sources.open(labels)
+    for note in (note for part in sets for note in part.notes()):
+        say(note)
     network = _start_network(recipe, init)
     meta = describe_model(network, recipe, sets)
     teacher = _teacher(recipe, network, out)
     _prepare_folder(out, recipe, meta, sources, sets, resume, teacher)
     frames, validation = load_frames(sets, recipe)
+    if not resume and not is_helper():
+        _record_held_out(out, validation)
     names = ", ".join(part.name for part in sets)
     say(f"{len(frames)} training and {len(validation)} validation frames from {names}")
     if teacher is not None:
@@ -310,6 +314,17 @@ def _precision(machine: Machine) -> str:
     if machine.accelerator != "cpu" and torch.cuda.is_available():
         return "bf16-mixed" if computes_bfloat16("cuda") else "16-mixed"
     return "bf16-mixed" if computes_bfloat16("cpu") else "32-true"
+
+
+def _record_held_out(out: Path, validation: Sequence[LabelledFrame]) -> None:
+    """Add to run.json the name and content hash of each held-out frame, by data set."""
+    record = out / "run.json"
+    content = json.loads(record.read_text(encoding="utf-8"))
+    held: dict[str, list[dict[str, str]]] = {name: [] for name in content["data"]}
+    for frame in validation:
+        entry = {"name": frame.sample.name, "sha256": hash_array(frame.counts())}
+        held.setdefault(frame.group, []).append(entry)
+    write_text(record, json.dumps(content | {"held_out": held}, indent=1))
 
 
 def is_helper() -> bool:
