@@ -85,7 +85,7 @@ def test_only_small_frames_are_magnified(tmp_path: Path) -> None:
     assert always(small).scores[0] != pytest.approx(never(small).scores[0], abs=1e-3)
     together = list(detector.detect_many([small, large, small], batch=3))
     for found, frame in zip(together, (small, large, small), strict=True):
-        np.testing.assert_allclose(found.xy, detector(frame).xy, atol=1e-5)
+        np.testing.assert_allclose(found.xy, detector(frame).xy, atol=1e-4)
 
 
 def test_magnified_frames_are_also_seen_as_they_are(tmp_path: Path) -> None:
@@ -212,7 +212,7 @@ def test_tiled_responses_and_points_are_those_of_the_whole_frame(
     whole = Detector(path, threads=1, threshold=0.1)
     tiled = Detector(path, threads=1, threshold=0.1, memory_mb=SMALLEST_BUDGET)
     limits = whole.meta.intensity.limits(frame)
-    np.testing.assert_allclose(tiled._response(frame, limits), whole._response(frame, limits), atol=1e-5)
+    np.testing.assert_allclose(tiled._response(frame, limits), whole._response(frame, limits), atol=1e-4)
     np.testing.assert_allclose(tiled(frame).xy, whole(frame).xy, atol=1e-3)
     assert len(whole(frame)) > 10
 
@@ -300,8 +300,8 @@ def test_batches_find_what_single_frames_do(native: float, tmp_path: Path) -> No
     shapes = [(40, 40), (37, 38), (40, 40), (80, 80), (73, 77), (40, 40)]
     frames = [spots(shape, [(11.3, 14.8), (25.2, 30.6)]) for shape in shapes]
     for found, frame in zip(detector.detect_many(frames, batch=3), frames, strict=True):
-        np.testing.assert_allclose(found.xy, detector(frame).xy, atol=1e-5)
-        np.testing.assert_allclose(found.scores, detector(frame).scores, atol=1e-5)
+        np.testing.assert_allclose(found.xy, detector(frame).xy, atol=1e-4)
+        np.testing.assert_allclose(found.scores, detector(frame).scores, atol=1e-4)
         assert len(found) == 2
 
 

@@ -99,7 +99,7 @@ class TestOnnx:
         frames = np.random.default_rng(0).random((shape[0], 1, *shape[1:]), np.float32)
         with torch.inference_mode():
             expected = tiny(standardise(torch.from_numpy(frames), tiny.mean, tiny.std)).sigmoid()
-        np.testing.assert_allclose(OnnxBackend(exported).run(frames), expected.numpy(), rtol=0, atol=1e-5)
+        np.testing.assert_allclose(OnnxBackend(exported).run(frames), expected.numpy(), rtol=0, atol=1e-4)
 
     def test_record_needs_no_activation_any_more(self, tiny: Network, exported: Path) -> None:
         meta = OnnxBackend(exported).meta
@@ -307,7 +307,7 @@ class TestCommand:
         frames = torch.rand(1, 1, 32, 48)
         with torch.inference_mode():
             expected = lite(frames).sigmoid().numpy()
-        np.testing.assert_allclose(backend.run(frames.numpy()), expected, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(backend.run(frames.numpy()), expected, rtol=0, atol=1e-4)
 
     def test_run_folder(self, lite: Network, lite_meta: ModelMeta, tmp_path: Path) -> None:
         save_model(tmp_path / "model.safetensors", lite, lite_meta)

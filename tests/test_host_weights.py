@@ -57,7 +57,7 @@ def test_probabilities(weights: Path, name: str, seed: int) -> None:
     expected = np.load(weights / "golden.npz")[f"{FILES[name].partition('_')[0]}_seed{seed}"]
     with torch.inference_mode():
         got = network(torch.from_numpy(noise(seed))).sigmoid()
-    np.testing.assert_allclose(got.numpy(), expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(got.numpy(), expected, rtol=0, atol=1e-4)
 
 
 def test_onnx_probabilities(acm: Path, weights: Path) -> None:
@@ -65,7 +65,7 @@ def test_onnx_probabilities(acm: Path, weights: Path) -> None:
     backend, standardised = OnnxBackend(acm), noise(0)
     counts = (standardised[0, 0] * STD + MEAN) / 255
     got = backend.run(counts[None, None])
-    np.testing.assert_allclose(got, np.load(weights / "golden.npz")["ACM_seed0"], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(got, np.load(weights / "golden.npz")["ACM_seed0"], rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize(("name", "parameters"), [("acm", 397_823), ("alcnet", 426_961)])
@@ -77,7 +77,7 @@ def test_record(weights: Path, name: str, parameters: int) -> None:
     assert "authors" in meta.licence
     counts = np.arange(256, dtype=np.uint8)[None]
     seen = (meta.intensity.apply(counts) - meta.mean[0]) / meta.std[0]
-    np.testing.assert_allclose(seen, (counts - MEAN) / STD, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(seen, (counts - MEAN) / STD, rtol=0, atol=1e-4)
 
 
 def test_only_what_alcnet_never_reads_is_left_out(weights: Path) -> None:

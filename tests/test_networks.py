@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -83,9 +84,10 @@ class TestEveryNetwork:
         assert meta.multiple % meta.stride == 0
 
     def test_frames_of_a_batch_do_not_mix(self, network: Network) -> None:
-        x = frames(network, 2, 1, 2)
+        """In float64: which kernels a processor takes for a batch changes float32 results by up to 1e-4."""
+        exact, x = copy.deepcopy(network).double(), frames(network, 2, 1, 2).double()
         with torch.inference_mode():
-            torch.testing.assert_close(network(x)[1:], network(x[1:]), rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(exact(x)[1:], exact(x[1:]), rtol=0, atol=1e-8)
 
     def test_has_a_row(self, name: str, network: Network, rows: dict[str, NetworkRow]) -> None:
         row = rows[name]
