@@ -78,7 +78,7 @@ def test_the_best_threshold_is_marked_as_hindsight(data: Path, model: Path) -> N
 def test_a_run_folder_means_its_model(data: Path, tmp_path: Path) -> None:
     make_model(tmp_path / "run" / "model.onnx")
     assert record("--model", tmp_path / "run", "--data", data)["evaluated"] == "blob"
-    with pytest.raises(DimpointError, match=r"no model.onnx in this folder.*dimpoint export"):
+    with pytest.raises(DimpointError, match=r"no model in this folder.*a training run's folder"):
         run("--model", data, "--data", data)
 
 

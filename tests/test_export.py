@@ -358,8 +358,8 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("source", "out", "error", "message"),
         [
-            (".", "model.onnx", ModelFileError, "no training run"),
-            ("nothing.safetensors", "model.onnx", ModelFileError, "No such file"),
+            (".", "model.onnx", ModelFileError, "no model in this folder"),
+            ("nothing.safetensors", "model.onnx", ModelFileError, "no such model file"),
             ("nothing.safetensors", "model.pth", ConfigError, r"write a \.onnx or a \.safetensors"),
             ("nothing.safetensors", "model", ConfigError, r"write a \.onnx or a \.safetensors"),
         ],
@@ -385,3 +385,36 @@ class TestCommand:
         result = self.invoke(tmp_path, "--out", "model.onnx")
         assert isinstance(result.exception, MissingExtraError)
         assert "pip install 'dimpoint[train]'" in str(result.exception)
+
+
+class TestWeightsRun:
+    """Safetensors weights run wherever a model is asked for, with torch; a shipped name can be exported."""
+
+    def test_weights_detect_what_the_onnx_file_detects(
+        self, lite: Network, lite_meta: ModelMeta, tmp_path: Path
+    ) -> None:
+        save_model(tmp_path / "weights" / "model.safetensors", lite, lite_meta)
+        export_onnx(lite, lite_meta, tmp_path / "graph" / "model.onnx")
+        frame = np.random.default_rng(0).integers(0, 255, (64, 96), np.uint8)
+        one, other = (
+            dimpoint.load(tmp_path / folder, threshold=0.0, threads=1)(frame)
+            for folder in ("weights", "graph")
+        )
+        assert len(one) == len(other) > 0
+        np.testing.assert_allclose(one.scores, other.scores, atol=1e-4)
+
+    def test_without_torch_the_error_says_what_to_do(
+        self, lite: Network, lite_meta: ModelMeta, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from dimpoint.inference import backend
+
+        save_model(tmp_path / "model.safetensors", lite, lite_meta)
+        monkeypatch.setattr(backend, "find_spec", lambda name: None)
+        with pytest.raises(ModelFileError, match=r"PyTorch, which is not installed.*dimpoint export"):
+            dimpoint.load(tmp_path / "model.safetensors")
+
+    def test_a_shipped_name_is_exported(self, tmp_path: Path) -> None:
+        out = tmp_path / "copy.safetensors"
+        result = CliRunner().invoke(build_app(), ["export", "spire-lite", "--out", str(out)])
+        assert result.exit_code == 0, result.output
+        assert load_model(out)[1].name == "spire-lite"

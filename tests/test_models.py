@@ -71,14 +71,62 @@ def test_a_shipped_name_goes_before_a_file_of_that_name(
     ("name", "message"),
     [
         ("spire-light", "did you mean 'spire-lite'"),  # nearly a name
+        ("SPIRE-Lite", "did you mean 'spire-lite'"),  # letter case
         ("xyz", "shipped are dense, spire-lite"),  # nothing like it
-        ("missing.onnx", "no such model file"),  # meant as a file
-        ("runs/a", "no such model file"),
+        ("missing.onnx", "no such model file or folder"),  # meant as a file
+        ("runs/a", "no such model file or folder; there is no folder runs"),
     ],
 )
 def test_unknown_models_are_told_with_the_nearest_names(shipped: Path, name: str, message: str) -> None:
     with pytest.raises(ModelFileError, match=message):
         models.resolve_model(name)
+
+
+def _fill(folder: Path, *names: str) -> Path:
+    folder.mkdir(parents=True)
+    for name in names:
+        (folder / name).write_text("{}")
+    return folder
+
+
+RUNS = [
+    # files in a folder, what runs, what is exported or trained further
+    (("model.onnx", "model.safetensors", "run.json"), "model.onnx", "model.safetensors"),
+    (("model.onnx",), "model.onnx", "no training run (no run.json), but it holds model.onnx"),
+    (("model.safetensors",), "model.safetensors", "model.safetensors"),
+    (("run.json",), "no model.onnx or model.safetensors yet; finish it with: dimpoint train --resume", "."),
+    (("a.onnx", "b.onnx"), "holds a.onnx, b.onnx: name one", "holds a.onnx, b.onnx: name one"),
+    (("a.txt",), "none of model.onnx, model.safetensors, run.json", "none of model.onnx"),
+    ((), "no model in this folder", "no model in this folder"),
+]
+
+
+@pytest.mark.parametrize(
+    ("files", "runs", "weights"), RUNS, ids=["+".join(row[0]) or "empty" for row in RUNS]
+)
+def test_what_a_folder_stands_for(
+    shipped: Path, tmp_path: Path, files: tuple[str, ...], runs: str, weights: str
+) -> None:
+    folder = _fill(tmp_path / "run", *files)
+    for resolve, expected in ((models.resolve_model, runs), (models.resolve_weights, weights)):
+        if expected == "." or (folder / expected).is_file():
+            assert resolve(str(folder)) == folder / expected
+        else:
+            with pytest.raises(ModelFileError) as refused:
+                resolve(str(folder))
+            assert expected in str(refused.value)
+
+
+def test_weights_of_names_and_files(shipped: Path, tmp_path: Path) -> None:
+    own = write_model(tmp_path / "own.onnx")
+    assert models.resolve_weights("dense") == shipped / "dense.safetensors"
+    with pytest.raises(ModelFileError, match=r"give the \.safetensors that belongs to it"):
+        models.resolve_weights(own)
+    (tmp_path / "own.safetensors").write_bytes(b"")
+    with pytest.raises(ModelFileError, match=r"give .*own\.safetensors"):
+        models.resolve_weights(own)
+    with pytest.raises(ModelFileError, match=r"did you mean .*own\.onnx"):
+        models.resolve_model(tmp_path / "OWN.onnx")
 
 
 @pytest.mark.usefixtures("none_shipped")
@@ -149,8 +197,8 @@ NO_MODELS: list[tuple[str, Callable[[Path], Any], str]] = [
     ("model.pkl", lambda p: p.write_bytes(pickle.dumps(Bomb(p.parent / "bombed"))), "never opened"),
     ("model.onnx", lambda p: p.write_bytes(pickle.dumps(Bomb(p.parent / "bombed"))), "never opened"),
     ("model.pth", _zip, "never opened"),
-    ("w.safetensors", lambda p: p.write_bytes(b"\x02" + bytes(7) + b"{}"), "dimpoint export"),
-    ("run", lambda p: p.mkdir(), "dimpoint export"),
+    ("w.safetensors", lambda p: p.write_bytes(b"\x02" + bytes(7) + b"{}"), "no 'dimpoint' metadata"),
+    ("run", lambda p: p.mkdir(), "no model in this folder"),
     ("plain.onnx", lambda p: write_model(p, metadata=""), "no 'dimpoint' metadata"),
     ("bad.onnx", lambda p: write_model(p, metadata='{"name": 3}'), "metadata at 'name'"),
     ("new.onnx", lambda p: write_model(p, metadata='{"format_version": 99}'), "pip install -U dimpoint"),

@@ -41,7 +41,7 @@ def load(
     threads: int | None = None,
     memory_mb: int = 1024,
 ) -> Detector:
-    """A `Detector` of the shipped default model, of a shipped model by name, or of an ONNX model file.
+    """A `Detector` of the shipped default model, a shipped model's name, a model file or a training run.
 
     The options are those of `Detector`. Raises ModelFileError if there is no such model.
     """

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def compare(
-    first: str = typer.Argument(metavar="A", help="A model (name, ONNX file, run), or predictions on disk."),
+    first: str = typer.Argument(metavar="A", help="A model (name, file or run) or predictions on disk."),
     second: str = typer.Argument(metavar="B", help="Another one."),
     data: list[Path] = typer.Option(..., "--data", metavar="DIR", help="A data set; may be repeated."),
     split: str | None = typer.Option(None, metavar="NAME", help="Such as test.", show_default="all frames"),

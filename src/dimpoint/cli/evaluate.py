@@ -32,7 +32,7 @@ def evaluate(
     model: str | None = typer.Option(
         None,
         metavar="MODEL",
-        help="Name, ONNX file or training run's folder.",
+        help="Name, .onnx or .safetensors file, or a training run's folder.",
         show_default="the shipped one",
     ),
     predictions: Path | None = typer.Option(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from dimpoint.errors import ConfigError, MissingExtraError, ModelFileError
+from dimpoint.errors import ConfigError, MissingExtraError
 
 if TYPE_CHECKING:
     from dimpoint.model.files import ShippedModel
@@ -74,21 +74,25 @@ def _scores(scores: dict[str, Any], prefix: str = "") -> list[str]:
 
 
 def export(
-    source: Path = typer.Argument(..., help="A training run's folder, or a .safetensors model."),
+    source: str = typer.Argument(
+        ..., metavar="MODEL", help="A shipped model's name, a training run's folder or a .safetensors file."
+    ),
     out: Path = typer.Option(..., "--out", help="The file to write: .onnx to detect with, .safetensors."),
     half: bool = typer.Option(False, "--half", help="Weights as float16: half the size, .safetensors only."),
     threshold: float | None = typer.Option(
         None, "--threshold", help="Least score of a detection, instead of the run's own, whose scores go."
     ),
 ) -> None:
-    """Make one model file of a training run: weights, normalisation, threshold and licence."""
+    """Write a model as one file: weights, normalisation, threshold and licence."""
     _check_suffix(out)
     if half and out.suffix != ".safetensors":
         raise ConfigError(f"--half: {out} would hold float32; write a .safetensors first, and export that")
     _require_training_packages("export")
     from dimpoint.model.checkpoint import load_model
+    from dimpoint.model.files import resolve_weights
 
-    network, meta = load_model(_run_model(source) if source.is_dir() else source)
+    weights = resolve_weights(source)
+    network, meta = load_model(_run_model(weights) if weights.is_dir() else weights)
     if threshold is not None:
         meta = meta.model_copy(update={"decode": meta.decode.at(threshold), "scores": {}})
     _write(network, meta, out, half=half)
@@ -124,15 +128,11 @@ def _require_training_packages(command: str) -> None:
 
 
 def _run_model(run: Path) -> Path:
-    """The weights of a run, made of its best checkpoint first where training was stopped before its end."""
-    model = run / "model.safetensors"
-    if not model.is_file():
-        if not (run / "run.json").is_file():
-            raise ModelFileError(f"{run}: no training run (neither run.json nor model.safetensors in it)")
-        from dimpoint.training.fit import finish
+    """The weights of a run that was stopped before its end, made of its best checkpoint."""
+    from dimpoint.training.fit import finish
 
-        finish(run, say=typer.echo)
-    return model
+    finish(run, say=typer.echo)
+    return run / "model.safetensors"
 
 
 def _write(network: Network, meta: ModelMeta, out: Path, *, half: bool = False) -> None:

@@ -9,10 +9,12 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from dimpoint.errors import DataError, ModelFileError
+from dimpoint.errors import DataError
 from dimpoint.evaluation.truth import TruthFrame
+from dimpoint.inference.backend import open_backend
 from dimpoint.inference.detector import Detector
 from dimpoint.metrics.components import Map
+from dimpoint.model.files import resolve_model
 from dimpoint.model.record import ModelMeta
 
 Floats = npt.NDArray[np.float64]
@@ -51,15 +53,14 @@ class Predictor(Protocol):
 
 
 class ModelPredictor:
-    """A model: a shipped model's name, an ONNX file, a training run's folder (its model.onnx), or None for
-    the shipped default. threshold: instead of its own."""
+    """A model, named as `dimpoint.model.files.resolve_model` has it. threshold: instead of its own."""
 
     def __init__(
         self, model: str | Path | None, threshold: float | None = None, threads: int | None = None
     ) -> None:
-        path = model_file(model)
-        own = Detector(path, threshold=threshold, threads=threads)
-        self.path = path
+        self.path = resolve_model(model)
+        backend = open_backend(self.path, threads)
+        own = Detector(backend, threshold=threshold)
         self.meta: ModelMeta | None = own.meta
         self.name = own.meta.name
         self.kind: Kind = "maps" if own.meta.kind == "probability" else "points"
@@ -68,7 +69,7 @@ class ModelPredictor:
         lowest = min(FLOOR, own.rule.threshold)
         self.floor: float | None = lowest
         # Of two detections the lower never hides the higher, so a lower threshold only adds detections.
-        self._detector = Detector(path, threshold=lowest, threads=threads)
+        self._detector = Detector(backend, threshold=lowest)
 
     def predict(self, frame: TruthFrame, pixels: npt.NDArray[Any] | None) -> Prediction:
         if pixels is None:
@@ -77,21 +78,3 @@ class ModelPredictor:
             return self._detector.probability_map(pixels)
         found = self._detector(pixels)
         return PredictedPoints(found.xy.astype(np.float64), found.scores.astype(np.float64))
-
-
-def model_file(model: str | Path | None) -> Path:
-    """The ONNX file that is meant; a training run's folder means its `model.onnx`. Raises ModelFileError."""
-    from dimpoint.model.files import default_model, resolve_model
-
-    if model is None:
-        return default_model()
-    path = resolve_model(model)
-    if not path.is_dir():
-        return path
-    exported = path / "model.onnx"
-    if not exported.is_file():
-        raise ModelFileError(
-            f"{path}: no model.onnx in this folder; a finished training run has one, of another make it "
-            f"with: dimpoint export {path} --out {exported}"
-        )
-    return exported

@@ -84,7 +84,7 @@ def open_either(name: str, data: Data, threshold: float | None = None, threads: 
 
 
 def _is_run(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in ("model.onnx", "run.json"))
+    return any((folder / name).is_file() for name in ("model.onnx", "model.safetensors", "run.json"))
 
 
 def same_frames(first: Subject, second: Subject) -> tuple[list[TruthFrame], list[str]]:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dimpoint.errors import ConfigError, ModelFileError
-from dimpoint.inference.backend import Backend
+from dimpoint.inference.backend import Backend, open_backend
 from dimpoint.inference.decode import Peaks, decode
 from dimpoint.inference.detections import Detections
 from dimpoint.inference.tiling import Span, Tile, plan_tiles
@@ -221,12 +221,7 @@ class Detector:
 
 
 def _backend(model: str | Path | Backend | None, threads: int | None) -> Backend:
-    if model is None or isinstance(model, str | Path):
-        from dimpoint.inference.onnx_backend import OnnxBackend
-        from dimpoint.model.files import default_model, resolve_model
-
-        return OnnxBackend(default_model() if model is None else resolve_model(model), threads=threads)
-    return model
+    return open_backend(model, threads) if model is None or isinstance(model, str | Path) else model
 
 
 def _float32(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

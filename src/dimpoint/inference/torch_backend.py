@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from dimpoint.model.checkpoint import load_model
 from dimpoint.model.record import ModelMeta
 from dimpoint.networks.base import standardise
 
@@ -18,6 +20,17 @@ def computes_bfloat16(device: str) -> bool:
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported())
     return bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+
+
+def open_weights(path: Path, threads: int | None = None) -> TorchBackend:
+    """A safetensors model file, run on the processor. threads: of all torch work; None leaves it as it is.
+
+    Raises ModelFileError as `load_model` does.
+    """
+    network, meta = load_model(path)
+    if threads:
+        torch.set_num_threads(threads)
+    return TorchBackend(network, meta)
 
 
 class TorchBackend:
