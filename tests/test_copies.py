@@ -139,7 +139,9 @@ def _views(tmp_path: Path, group: str, **changes: float) -> TrainingViews:
     def labelled(group: str, frame: np.ndarray, points: np.ndarray) -> LabelledFrame:
         sample = Sample(group, tmp_path / f"{group}.png", None, points)
         counts = (frame * 255).astype(np.uint8)
-        return LabelledFrame(sample, group, points, recipe.intensity.limits(counts), counts)
+        return LabelledFrame(
+            sample, group, points, recipe.intensity.limits(counts), counts, None, (0.0, 510.0)
+        )
 
     full = labelled("full", _frame((40.0, 50.0)), np.array([[40.0, 50.0]], np.float32))
     return TrainingViews([full, labelled("empty", _frame(), NOTHING)], recipe)
@@ -155,6 +157,19 @@ def test_views_hold_copies_beside_the_frames_own_targets(tmp_path: Path) -> None
     without = _light(_views(tmp_path, "full", copy_probability=0.0))
     assert np.mean(with_copies) > 1.4 * np.mean(without)
     assert with_copies == _light(_views(tmp_path, "full"))
+
+
+def test_views_are_also_seen_as_a_deep_sensor_encodes_them(tmp_path: Path) -> None:
+    """With the share `encoding`, and then with the frame's limits as a deep one; without it, never."""
+    still = {"copy_probability": 0.0, "contrast": 0, "offset": 0, "noise": 0}
+    bright = {
+        share: [float(views[number][0].max()) > 0.6 for number in range(40)]
+        for share in (0.0, 0.5, 1.0)
+        for views in [_views(tmp_path, "full", encoding=share, **still)]
+    }
+    assert all(bright[0.0])
+    assert not any(bright[1.0])
+    assert 10 < sum(bright[0.5]) < 30
 
 
 def test_target_free_frames_stay_without(tmp_path: Path) -> None:

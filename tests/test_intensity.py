@@ -260,3 +260,95 @@ def test_dtype_ignores_low_and_high():
 )
 def test_a_rule_travels_through_json(rule):
     assert IntensityRule.model_validate(json.loads(rule.model_dump_json())) == rule
+
+
+DISPLAY = IntensityRule(kind="display", low=1, high=99)
+
+
+def scene(*, noise: float = 0.0) -> np.ndarray:
+    """An 8-bit scene of a slope with a spot, as float64 counts."""
+    y, x = np.mgrid[:96, :128]
+    slope = 60 + 0.5 * x + 0.3 * y + 70 * np.exp(-((x - 40) ** 2 + (y - 50) ** 2) / 4)
+    return np.round(slope + noise * np.random.default_rng(0).standard_normal(slope.shape))
+
+
+class TestDisplay:
+    """8-bit frames are taken as they are; of deeper ones the encoding's own gain and offset drop out."""
+
+    @pytest.mark.parametrize(
+        ("gain", "offset", "dtype"),
+        [
+            (4, 0, np.uint16),
+            (24, 3000, np.uint16),
+            (200, 14000, np.uint16),
+            (7.3, 100, np.uint16),  # rounded to integers
+            (1 / 255, 0, np.float32),
+            (0.04, 273.15, np.float32),
+            (1, -273.15, np.float32),
+        ],
+    )
+    def test_an_8_bit_frame_in_a_deeper_type_keeps_its_contrast(self, gain, offset, dtype):
+        counts = scene(noise=1)
+        deep = counts * gain + offset
+        deep = np.round(deep) if dtype == np.uint16 else deep
+        low, high = DISPLAY.limits(deep.astype(dtype))
+        assert (high - low) / gain == pytest.approx(255, rel=2e-3)
+        assert low <= offset + gain * counts.min()
+        assert high >= offset + gain * counts.max()
+
+    def test_8_bit_counts_in_a_wider_type_are_8_bit_counts(self):
+        assert DISPLAY.limits(scene().astype(np.uint16)) == (0, 255)
+
+    @FAST
+    @given(gain=st.integers(1, 40), offset=st.integers(0, 20000), seed=st.integers(0, 9))
+    def test_gain_and_offset_of_a_raw_frame_drop_out(self, gain, offset, seed):
+        """A raw frame has more levels than 8 bits; times a gain, its mapped frame is the same."""
+        raw = np.round(scene() * 5 + np.random.default_rng(seed).normal(0, 9, (96, 128))).astype(np.uint16)
+        mapped = DISPLAY.apply(raw)
+        again = DISPLAY.apply((raw * gain + offset).astype(np.uint16))
+        np.testing.assert_allclose(again, mapped, atol=2e-4)
+        as_float = (raw.astype(np.float64) * gain + offset).astype(np.float32)
+        np.testing.assert_allclose(DISPLAY.apply(as_float), mapped, atol=2e-2)
+
+    def test_a_raw_frame_lies_where_8_bit_frames_lie(self):
+        raw = np.random.default_rng(0).normal(7000, 300, (200, 200)).astype(np.uint16)
+        low, middle, high = np.percentile(DISPLAY.apply(raw), (1, 50, 99))
+        assert 0.1 < low < middle < high < 0.8
+        assert middle == pytest.approx(0.43, abs=0.02)
+
+    def test_a_lone_pixel_does_not_move_the_range(self):
+        raw = np.random.default_rng(0).normal(7000, 300, (200, 200)).astype(np.uint16)
+        limits = DISPLAY.limits(raw)
+        raw[20, 30], raw[60, 70] = 0, 65535
+        assert DISPLAY.limits(raw) == pytest.approx(limits, rel=1e-3)
+
+    @pytest.mark.parametrize(
+        "frame",
+        [
+            np.full((8, 8), 3000, np.uint16),
+            np.zeros((8, 8), np.float32),
+            np.full((8, 8), -1e30, np.float32),
+            np.array([[7]], np.uint16),
+            np.array([[700, 800]], np.uint16),
+            np.pad(np.full((1, 1), 9.0, np.float32), 9),  # one pixel on a constant frame
+        ],
+        ids=["constant", "zero", "huge", "one-pixel", "two-pixels", "one-spot"],
+    )
+    def test_frames_with_next_to_no_counts_stay_finite(self, frame):
+        mapped = DISPLAY.apply(frame)
+        assert np.isfinite(mapped).all()
+        assert np.abs(mapped).max() < 4
+
+    def test_pixels_outside_the_mask_do_not_count(self):
+        raw = np.random.default_rng(0).normal(7000, 300, (80, 90)).astype(np.uint16)
+        bordered = np.pad(raw, 30)
+        for rule in (DISPLAY, PERCENTILE):
+            assert rule.limits(bordered, bordered > 0) == rule.limits(raw)
+
+    def test_deep_limits_are_those_of_the_same_frame_by_a_deep_sensor(self):
+        counts = scene(noise=1).astype(np.uint8)
+        assert DISPLAY.limits(counts) == (0, 255)
+        low, high = DISPLAY.deep_limits(counts)
+        other = DISPLAY.deep_limits(counts.astype(np.uint16) * 24 + 3000)
+        assert other == pytest.approx((low * 24 + 3000, high * 24 + 3000), rel=1e-6)
+        assert PERCENTILE.deep_limits(counts) == PERCENTILE.limits(counts)

@@ -14,11 +14,10 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from dimpoint.errors import FrameError
+from dimpoint.model.display import ROWS_AT_ONCE, Mask, display_limits
 
 FRAME_DTYPES = (np.uint8, np.uint16, np.float32)
 _TINY = float(np.finfo(np.float32).tiny)  # a smaller span has no inverse in float32
-_DISPLAY = (0.15, 0.7)  # mean 1st and 99th percentiles of NUAA-SIRST, NUDT-SIRST, IRSTD-1K, SIRST-v2
-_ROWS_AT_ONCE = 512  # bounds the memory of a histogram over a 10,000 x 10,000 frame
 
 
 class IntensityRule(BaseModel):
@@ -30,6 +29,9 @@ class IntensityRule(BaseModel):
       `min_span` counts are spread over that range, so that a flat frame's noise is not blown up without
       bound. That holds for integers; float frames have no natural count, so there the frame's least and
       largest value take over where the percentiles are equal, and a constant frame becomes 0.5.
+    - `display`: 8-bit frames as `dtype`. Deeper frames get the gain and offset that a camera's 8-bit output
+      would have (`dimpoint.model.display`), from the percentiles `low` and `high` and the range, so that the
+      encoding's own gain and offset drop out.
     """
 
     # Infinity is refused because JSON, in which the rule travels, cannot hold it.
@@ -49,17 +51,42 @@ class IntensityRule(BaseModel):
             raise ValueError(f"percentiles lie in 0..100, got {self.low} and {self.high}")
         return self
 
-    def limits(self, frame: npt.NDArray[Any]) -> tuple[float, float]:
-        """The two counts that become 0 and 1 for this frame, (H, W) uint8, uint16 or float32."""
+    def limits(self, frame: npt.NDArray[Any], valid: Mask | None = None) -> tuple[float, float]:
+        """The two counts that become 0 and 1 for this frame, (H, W) uint8, uint16 or float32.
+
+        valid: (H, W) bool, the pixels that are measurements; the others do not count. None: all are.
+        """
         check_frame(frame)
         if self.kind == "range":
             return self.low, self.high
         if self.kind == "dtype" or (self.kind == "display" and frame.dtype == np.uint8):
             return 0.0, 1.0 if frame.dtype == np.float32 else float(np.iinfo(frame.dtype).max)
-        low, high = percentiles(frame, (self.low, self.high))
+        if self.kind == "display":
+            return self._display(frame, valid, recover=True)
+        low, high = percentiles(frame, (self.low, self.high), valid)
         if frame.dtype == np.float32:
-            return (low, high) if high - low >= _TINY else _limits_of_flat(frame)
+            return (low, high) if high - low >= _TINY else _limits_of_flat(frame, valid)
         return _widened(low, high, self.min_span)
+
+    def deep_limits(self, frame: npt.NDArray[Any], valid: Mask | None = None) -> tuple[float, float]:
+        """`limits` of the same frame if a deep sensor had taken it: `display` does not see that it is 8-bit.
+
+        For training: the network then sees 8-bit frames as it will see deep ones.
+        """
+        return (
+            self._display(frame, valid, recover=False)
+            if self.kind == "display"
+            else self.limits(frame, valid)
+        )
+
+    def _display(self, frame: npt.NDArray[Any], valid: Mask | None, *, recover: bool) -> tuple[float, float]:
+        integers = frame.dtype != np.float32
+        if recover and integers and int(frame.max()) <= 255:
+            return 0.0, 255.0  # 8-bit counts in a wider type
+        low, high = percentiles(frame, (self.low, self.high), valid)
+        least = self.min_span if integers else 0.0
+        zero, one = display_limits(frame, (low, high), valid, min_span=least, recover=recover)
+        return (zero, one) if one - zero >= _TINY else _widened(zero, one, max(1.0, abs(zero)))
 
     def apply(
         self, frame: npt.NDArray[Any], limits: tuple[float, float] | None = None
@@ -91,26 +118,31 @@ def check_frame(frame: npt.NDArray[Any]) -> None:
         raise FrameError("the frame holds NaN or infinite counts; fill them with finite ones first")
 
 
-def percentiles(frame: npt.NDArray[Any], percents: tuple[float, ...]) -> tuple[float, ...]:
-    """Percentiles (0..100) of a frame's counts.
+def percentiles(
+    frame: npt.NDArray[Any], percents: tuple[float, ...], valid: Mask | None = None
+) -> tuple[float, ...]:
+    """Percentiles (0..100) of a frame's counts, of the pixels of the mask `valid` if given.
 
     Integers: the count at the rank, rounded down (numpy's method "lower"), by histogram. float32: numpy's
     default, which interpolates between counts.
     """
     if frame.dtype == np.float32:
-        return tuple(float(v) for v in np.percentile(frame, percents))
+        return tuple(float(v) for v in np.percentile(frame if valid is None else frame[valid], percents))
     levels = int(np.iinfo(frame.dtype).max) + 1
     histogram = np.zeros(levels, np.int64)
-    for top in range(0, frame.shape[0], _ROWS_AT_ONCE):
-        histogram += np.bincount(frame[top : top + _ROWS_AT_ONCE].ravel(), minlength=levels)
+    for top in range(0, frame.shape[0], ROWS_AT_ONCE):
+        rows = slice(top, top + ROWS_AT_ONCE)
+        counts = frame[rows].ravel() if valid is None else frame[rows][valid[rows]]
+        histogram += np.bincount(counts, minlength=levels)
     cumulative = np.cumsum(histogram)
-    ranks = np.asarray(percents) / 100 * (frame.size - 1)
+    ranks = np.asarray(percents) / 100 * (cumulative[-1] - 1)
     return tuple(float(v) for v in np.searchsorted(cumulative, ranks, side="right"))
 
 
-def _limits_of_flat(frame: npt.NDArray[Any]) -> tuple[float, float]:
+def _limits_of_flat(frame: npt.NDArray[Any], valid: Mask | None) -> tuple[float, float]:
     """Limits of a float32 frame whose percentiles are equal: a rare outlier must not become huge."""
-    low, high = float(frame.min()), float(frame.max())
+    counts = frame if valid is None else frame[valid]
+    low, high = float(counts.min()), float(counts.max())
     return (low, high) if high - low >= _TINY else _widened(low, high, max(1.0, abs(low)))
 
 

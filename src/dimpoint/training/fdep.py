@@ -65,9 +65,10 @@ class Teacher:
             return
         turns = turns_of(recipe.augmentation) if self.cache.orientations else ORIENTATIONS[:1]
         for number, frame in enumerate(frames, start=1):
-            pixels = recipe.intensity.apply(frame.counts(), frame.limits)
-            for turn in turns:
-                self.cache.get(oriented(pixels, turn))
+            for limits in sorted({frame.limits, frame.deep or frame.limits}):
+                pixels = recipe.intensity.apply(frame.counts(), limits)
+                for turn in turns:
+                    self.cache.get(oriented(pixels, turn))
             if number % 100 == 0 or number == len(frames):
                 say(f"features of the foundation model: {number} of {len(frames)} frames")
 

@@ -36,6 +36,7 @@ _CACHE_BYTES = 4 << 30  # frames beyond this are read again each time they are d
 class LabelledFrame:
     """A sample with its labels and intensity limits; the counts too, while the memory lasts.
 
+    deep: the limits of the same frame as a deep sensor would have encoded it (`IntensityRule.deep_limits`).
     mask: (H, W) bool where the target is the mask itself, else None.
     """
 
@@ -45,6 +46,7 @@ class LabelledFrame:
     limits: tuple[float, float]
     kept: npt.NDArray[Any] | None = field(repr=False)
     mask: npt.NDArray[np.bool_] | None = field(repr=False, default=None)
+    deep: tuple[float, float] | None = None
 
     def counts(self) -> npt.NDArray[Any]:
         """(H, W) uint8, uint16 or float32."""
@@ -71,7 +73,8 @@ def load_frames(sets: Sequence[DataSet], recipe: Recipe) -> tuple[list[LabelledF
             limits = recipe.intensity.limits(counts)
             mask = sample.read_mask() if recipe.target.kind == "mask" else None
             points = sample.read_points() if mask is None else centroids(mask)
-            frames[sample] = LabelledFrame(sample, part.name, points, limits, kept, mask)
+            deep = recipe.intensity.deep_limits(counts) if recipe.augmentation.encoding else None
+            frames[sample] = LabelledFrame(sample, part.name, points, limits, kept, mask, deep)
             thumbnails.append(thumbnail(counts))
         _, held = hold_out_scenes(part.samples, thumbnails, recipe.validation, recipe.seed)
         kept_out = {sample for sample in held if not (recipe.refit and len(frames[sample].points))}
@@ -118,7 +121,10 @@ class TrainingViews(Dataset[tuple[Any, ...]]):
         drawn = int(np.searchsorted(self._cumulative, rng.random(), side="right"))
         number = min(drawn, len(self.frames) - 1)
         frame = self.frames[number]
-        pixels = self.recipe.intensity.apply(frame.counts(), frame.limits)
+        share, limits = self.recipe.augmentation.encoding, frame.limits
+        if share and frame.deep is not None and rng.random() < share:
+            limits = frame.deep
+        pixels = self.recipe.intensity.apply(frame.counts(), limits)
         if self.recipe.replace_hot_pixels and self.recipe.scale_of(pixels.shape) > 1:
             pixels = replace_hot_pixels(pixels)
         points, bright = frame.points, self._bright.get(number)

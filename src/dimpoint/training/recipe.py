@@ -67,6 +67,13 @@ class Augmentation(_Section):
     noise: float = Field(0.04, ge=0, description="Gaussian noise of a random sigma up to this")
     noise_probability: float = Field(0.3, ge=0, le=1)
     hot_pixels: float = Field(0.0, ge=0, le=1, description="probability of a few lone hot pixels, no targets")
+    encoding: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="probability that an 8-bit frame is seen with the gain and offset that the intensity rule "
+        "`display` gives to the same frame in 16 bits or float32",
+    )
     paste_probability: float = Field(0.0, ge=0, le=1, description="paste synthetic targets into the view")
     paste_targets: int = Field(3, ge=1, description="paste 1 to this many")
     copy_probability: float = Field(

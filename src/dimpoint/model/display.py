@@ -1,0 +1,155 @@
+"""The display gain of a deep frame: which of its counts become 0 and 1, as a camera's 8-bit output has them.
+
+The shipped models were trained on 8-bit frames, whose gain and offset a camera chose. Deeper frames (uint16,
+float32) get such a gain here. Every quantity is a difference of counts or lies between two counts, so that a
+gain and an offset of the encoding drop out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Mask = npt.NDArray[np.bool_]
+ROWS_AT_ONCE = 512  # bounds the memory over a 10,000 x 10,000 frame
+
+# Means over the training parts of NUAA-SIRST, NUDT-SIRST and IRSTD-1K (8-bit counts over 255).
+_MIDDLE = 0.43  # where the middle of the 1st and 99th percentiles lies
+_SPAN = 0.45  # distance of these percentiles
+_RANGE = 0.70  # distance of the least and largest count
+
+_LEAST_SHARE = 0.1  # of the range, that the percentiles are taken to be apart at least
+_LEVELS = 256  # of an 8-bit frame
+_FEW_LEVELS = 8  # fewer levels do not show their step
+_LEAST_RANGE = 0.1  # of an 8-bit frame's counts, over 255
+_LEAST_STEP = 2.0  # integer counts; a step of 1 is also what every raw frame has
+_SAMPLE = 4096  # pixels that are looked at before all are
+
+
+def display_limits(
+    frame: npt.NDArray[Any],
+    percentiles: tuple[float, float],
+    valid: Mask | None = None,
+    *,
+    min_span: float = 0.0,
+    recover: bool = True,
+) -> tuple[float, float]:
+    """The counts that become 0 and 1.
+
+    frame: (H, W) uint16 or float32, or uint8 taken as if it were deep. percentiles: its 1st and 99th, counts.
+    valid: (H, W), pixels that are measurements; None: all. min_span: the percentiles count as at least this far apart.
+
+    Where the counts show that they are an 8-bit frame's, times a gain (`recover`; see `step_of_8_bit`), that
+    gain is used. Otherwise the distance of the limits is the geometric mean of what the range and the
+    percentiles ask for, which is how 8-bit frames' gains are spread. A constant frame gets limits around it.
+    """
+    low, high = extremes(frame, valid)
+    span = max(percentiles[1] - percentiles[0], _LEAST_SHARE * (high - low))
+    distance = max(float(np.sqrt((high - low) / _RANGE * span / _SPAN)), min_span / _SPAN)
+    middle = (percentiles[0] + percentiles[1]) / 2
+    step = step_of_8_bit(frame, percentiles, valid) if recover else None
+    if step is None:
+        zero = middle - _MIDDLE * distance
+        return zero, zero + distance
+    distance = 255 * step
+    return _zero_within(middle - _MIDDLE * distance, distance, *_range(frame, valid))
+
+
+def _zero_within(zero: float, distance: float, low: float, high: float) -> tuple[float, float]:
+    """Moved so that all counts lie between the limits, as those of an 8-bit frame do."""
+    zero = min(max(zero, high - distance), low)
+    return zero, zero + distance
+
+
+def extremes(frame: npt.NDArray[Any], valid: Mask | None = None) -> tuple[float, float]:
+    """The least and largest count that two neighbouring valid pixels reach, so that lone pixels do not count.
+
+    Of a frame without such neighbours, its least and largest count.
+    """
+    lows, highs = [], []
+    for part, mask in _strips(frame, valid):
+        for axis in (0, 1):
+            one, other = _neighbours(part, axis)
+            if mask is not None:
+                both = np.logical_and(*_neighbours(mask, axis))
+                one, other = one[both], other[both]
+            if one.size:
+                lows.append(np.maximum(one, other).min())
+                highs.append(np.minimum(one, other).max())
+    low, high = (min(lows), max(highs)) if lows else (0, 0)
+    if low >= high:  # nothing but lone pixels, or a constant frame
+        return _range(frame, valid)
+    return float(low), float(high)
+
+
+def step_of_8_bit(
+    frame: npt.NDArray[Any], percentiles: tuple[float, float], valid: Mask | None = None
+) -> float | None:
+    """The counts that one step of an 8-bit frame takes in this deeper one; None if the frame is not of that kind.
+
+    It is if its levels lie a common step apart, no more than 256 of them, and spread as wide as an 8-bit
+    frame's do. Integers must be at least two counts apart: a raw sensor's are one apart.
+    """
+    flat = frame if valid is None else frame[valid]
+    sample = flat.ravel()[:: max(1, flat.size // _SAMPLE)]
+    if len(np.unique(sample)) > _LEVELS:
+        return None
+    levels = _levels(flat)
+    if levels is None or len(levels) < _FEW_LEVELS:
+        return None
+    step = _step(levels, integers=frame.dtype != np.float32)
+    if step is None:
+        return None
+    steps = (levels[-1] - levels[0]) / step
+    return step if _LEAST_RANGE * 255 <= steps <= 255.5 else None
+
+
+def _step(levels: npt.NDArray[np.float64], *, integers: bool) -> float | None:
+    """The common step of sorted levels, refined over all of them, or None.
+
+    Levels may be off by rounding: half a count, or what float32 cannot hold.
+    """
+    gaps = np.diff(levels)
+    step = float(gaps.min())
+    if integers:
+        divisor = float(np.gcd.reduce(gaps.astype(np.int64)))
+        if divisor >= _LEAST_STEP:
+            return divisor
+        if step < 2 * _LEAST_STEP - 1:  # half a count of rounding would fit any levels
+            return None
+    step = float(gaps[gaps < 1.5 * step].mean())
+    for _ in range(2):
+        numbers = np.concatenate([[0.0], np.cumsum(np.round(gaps / step))])
+        step, first = (float(value) for value in np.polyfit(numbers, levels, 1))
+    off = float(np.abs(levels - first - step * numbers).max())
+    rounding = 0.75 if integers else 4 * float(np.spacing(np.float32(np.abs(levels).max())))
+    return step if off <= min(rounding, step / 5) else None
+
+
+def _levels(counts: npt.NDArray[Any]) -> npt.NDArray[np.float64] | None:
+    """The different counts, sorted; None if there are more than 256."""
+    found = np.zeros(0, counts.dtype)
+    for part, _ in _strips(np.atleast_2d(counts) if counts.ndim == 2 else counts.reshape(1, -1), None):
+        found = np.union1d(found, part)
+        if len(found) > _LEVELS:
+            return None
+    return found.astype(np.float64)
+
+
+def _range(frame: npt.NDArray[Any], valid: Mask | None) -> tuple[float, float]:
+    counts = frame if valid is None else frame[valid]
+    return float(counts.min()), float(counts.max())
+
+
+def _strips(frame: npt.NDArray[Any], valid: Mask | None) -> Iterator[tuple[npt.NDArray[Any], Mask | None]]:
+    """Rows of a frame and its mask, each strip with the first row of the next."""
+    for top in range(0, frame.shape[0], ROWS_AT_ONCE):
+        rows = slice(top, top + ROWS_AT_ONCE + 1)
+        yield frame[rows], None if valid is None else valid[rows]
+
+
+def _neighbours(array: npt.NDArray[Any], axis: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    return (array[:-1], array[1:]) if axis == 0 else (array[:, :-1], array[:, 1:])
