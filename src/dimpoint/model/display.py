@@ -40,7 +40,8 @@ def display_limits(
     """The counts that become 0 and 1.
 
     frame: (H, W) uint16 or float32, or uint8 taken as if it were deep. percentiles: its 1st and 99th, counts.
-    valid: (H, W), pixels that are measurements; None: all. min_span: the percentiles count as at least this far apart.
+    valid: (H, W), pixels that are measurements; None: all. min_span: counts that the percentiles are taken to
+    be apart at least.
 
     Where the counts show that they are an 8-bit frame's, times a gain (`recover`; see `step_of_8_bit`), that
     gain is used. Otherwise the distance of the limits is the geometric mean of what the range and the
@@ -88,7 +89,7 @@ def extremes(frame: npt.NDArray[Any], valid: Mask | None = None) -> tuple[float,
 def step_of_8_bit(
     frame: npt.NDArray[Any], percentiles: tuple[float, float], valid: Mask | None = None
 ) -> float | None:
-    """The counts that one step of an 8-bit frame takes in this deeper one; None if the frame is not of that kind.
+    """The gain of an 8-bit frame that is stored in a deeper type; None if it is no such frame.
 
     It is if its levels lie a common step apart, no more than 256 of them, and spread as wide as an 8-bit
     frame's do. Integers must be at least two counts apart: a raw sensor's are one apart.

@@ -71,8 +71,8 @@ class Augmentation(_Section):
         0.0,
         ge=0,
         le=1,
-        description="probability that an 8-bit frame is seen with the gain and offset that the intensity rule "
-        "`display` gives to the same frame in 16 bits or float32",
+        description="probability that an 8-bit frame is seen with the gain and offset that the intensity "
+        "rule `display` gives to the same frame in 16 bits or float32",
     )
     paste_probability: float = Field(0.0, ge=0, le=1, description="paste synthetic targets into the view")
     paste_targets: int = Field(3, ge=1, description="paste 1 to this many")
