@@ -1,14 +1,14 @@
-"""Paths, folders and globs -> the files that hold frames.
-
-Which files hold frames.
-"""
+"""The one walk over files: paths, folders and patterns -> the files that hold frames, and what was passed over."""
 
 from __future__ import annotations
 
-import glob
+import fnmatch
 import os
 import re
-from collections.abc import Iterator
+import stat
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,38 +25,145 @@ SUPPORTED_FORMATS = f"{SUPPORTED_IMAGES}; video: {', '.join(suffix[1:] for suffi
 
 MAX_PIXELS = 2**30  # what OpenCV reads as well; a header that claims more is damaged or hostile
 
+OTHER_KIND = "files of other kinds"
+HIDDEN = "hidden or thumbnail files and folders"
+SUB_FOLDER = "sub-folders"
+EXCLUDED = "folders of results"
+LINK_AGAIN = "links to folders that were seen already"
+BROKEN_LINK = "broken links"
+UNREADABLE = "folders without permission"
 
+_JUNK_FOLDERS = {"__macosx", "thumbnails", "thumbs", "_thumbs", "__pycache__", "lost+found"}
+_JUNK_STARTS = (".", "@", "#", "$")  # hidden; Synology's @eaDir; recycle bins
+_MAGIC = re.compile(r"[*?[]")
 _NUMBER = re.compile(r"([0-9]+)")
 
 
 @dataclass(frozen=True)
 class FoundFiles:
-    """What a path, folder or glob holds: files of a known frame format, and files passed over."""
+    """Files that hold frames, in natural order, and what was passed over: (path, reason)."""
 
     files: list[Path]
-    skipped: list[Path]
+    passed: list[tuple[Path, str]]
+
+    @property
+    def skipped(self) -> list[Path]:
+        """The paths that were passed over."""
+        return [path for path, _ in self.passed]
+
+    def summary(self) -> str | None:
+        """One line of counts of what was passed over, or None: "3 files of other kinds (.fits 1, .txt 2)"."""
+        return summary_of(self.passed)
 
 
-def find_files(source: str | os.PathLike[str], *, recursive: bool = False) -> FoundFiles:
-    """The frame files of a path, folder or glob such as "night/*.png", in natural order.
+def summary_of(passed: Sequence[tuple[Path, str]]) -> str | None:
+    """What was passed over as one line of counts by reason, or None if nothing was."""
+    parts = []
+    for reason, count in Counter(reason for _, reason in passed).items():
+        text = f"{count} {reason}"
+        if reason == OTHER_KIND:
+            kinds = Counter(path.suffix.lower() or "no suffix" for path, why in passed if why == OTHER_KIND)
+            text += f" ({', '.join(f'{kind} {number}' for kind, number in kinds.most_common(5))})"
+        elif reason == SUB_FOLDER:
+            text += " (--recursive enters them)"
+        parts.append(text)
+    return ", ".join(parts) or None
 
-    A file that is named itself is taken whatever its suffix is. In a folder, and in what a glob
-    matches, files count by their suffix (`FRAME_SUFFIXES`) and hidden ones do not; sub-folders are
-    entered if `recursive`. img2 sorts before img10.
+
+def find_files(
+    source: str | os.PathLike[str],
+    *,
+    recursive: bool = False,
+    suffixes: Sequence[str] = FRAME_SUFFIXES,
+    exclude: Iterable[Path] = (),
+) -> FoundFiles:
+    """The frame files of a path, folder or pattern such as "night/*.png", in natural order.
+
+    A file that is named itself is taken whatever its suffix is. In a folder, and in what a pattern matches,
+    files count by their suffix; hidden and thumbnail folders, sub-folders (unless `recursive`), folders in
+    `exclude` and files of other kinds are passed over, and told of in `FoundFiles.passed`. Links to folders
+    are followed; each folder is entered once, so that loops end. A part of a pattern that is the name of a
+    folder or file as it stands, such as `run[1]`, means that folder. img2 sorts before img10.
 
     Raises FrameError if there is no such path, no match, or no frame in the folder.
     """
     text = os.fspath(source)
+    outside = {identity for path in exclude if (identity := _identity(path)) is not None}
     if os.path.isdir(text):  # noqa: PTH112  (Path.is_dir raises without permission, and takes "" for ".")
-        return _sorted_out(_walk(Path(text), recursive), f"the folder {text}")
+        return _demand_files(walk(Path(text), recursive, suffixes, outside), f"the folder {text}")
     if os.path.lexists(text):
         return FoundFiles([Path(text)], [])
-    if not re.search(r"[*?[]", text):
+    if not _MAGIC.search(text):
         raise FrameError(f"{text}: no such file or folder")
-    matches = [Path(match) for match in glob.glob(text, recursive=True)]  # noqa: PTH207  (absolute patterns)
+    matches = sorted(set(_matches(text)), key=natural_key)
     if not matches:
-        raise FrameError(f"{text}: nothing matches this pattern")
-    return _sorted_out(matches, f"the pattern {text}")
+        hint = "; [ and ] stand for a choice of characters; for the bracket itself write [[]" * ("[" in text)
+        raise FrameError(f"{text}: nothing matches this pattern{hint}")
+    passed: list[tuple[Path, str]] = []
+    files = [path for path in matches if _sorted(path, suffixes, passed)]
+    return _demand_files(FoundFiles(files, passed), f"the pattern {text}")
+
+
+def walk(
+    folder: Path,
+    recursive: bool,
+    suffixes: Sequence[str] = FRAME_SUFFIXES,
+    exclude: Iterable[tuple[int, int]] = (),
+) -> FoundFiles:
+    """The files below `folder` that have one of `suffixes`, and what was passed over; see `find_files`.
+
+    exclude: (device, inode) of folders that are left out. Raises FrameError if `folder` cannot be read.
+    """
+    files: list[Path] = []
+    passed: list[tuple[Path, str]] = []
+    seen = set(exclude)
+    linked: list[Path] = []
+    pending = [folder]
+    while pending or linked:  # folders before links to them, so that files keep their own paths
+        here = pending.pop() if pending else linked.pop(0)
+        identity = _identity(here)
+        if identity in seen and here != folder:
+            passed.append((here, LINK_AGAIN if here.is_symlink() else EXCLUDED))
+            continue
+        if identity is not None:
+            seen.add(identity)
+        try:
+            entries = sorted(os.scandir(here), key=lambda entry: entry.name)
+        except OSError as error:
+            if here == folder:
+                raise FrameError(f"{here}: the folder cannot be read: {error.strerror}") from None
+            passed.append((here, UNREADABLE))
+            continue
+        for entry in entries:
+            path = here / entry.name
+            if not _is_folder(entry):
+                if _sorted(path, suffixes, passed):
+                    files.append(path)
+            elif is_junk(entry.name):
+                passed.append((path, HIDDEN))
+            elif not recursive:
+                passed.append((path, SUB_FOLDER))
+            else:
+                (linked if entry.is_symlink() else pending).append(path)
+    return FoundFiles(sorted(files, key=natural_key), sorted(passed, key=lambda entry: natural_key(entry[0])))
+
+
+def is_junk(name: str) -> bool:
+    """Whether a folder's name says that it is hidden, holds thumbnails, or is an archive's leftover."""
+    return name.startswith(_JUNK_STARTS) or name.casefold() in _JUNK_FOLDERS
+
+
+def plain_name(text: str) -> str:
+    """The name in Unicode's composed form (NFC): two spellings of one name become one."""
+    return unicodedata.normalize("NFC", text)
+
+
+def is_regular(path: Path) -> bool:
+    """Whether a path is a file, or a link to one: not a folder, pipe, socket or device."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 def natural_key(path: Path) -> list[tuple[list[str | int], str]]:
@@ -65,26 +172,95 @@ def natural_key(path: Path) -> list[tuple[list[str | int], str]]:
 
 
 def _split_numbers(text: str) -> list[str | int]:
-    # Text and numbers alternate in what split gives, so that like is compared with like.
-    return [int(part) if place % 2 else part for place, part in enumerate(_NUMBER.split(text.casefold()))]
+    # Text and numbers alternate in what split gives, so that like is compared with like. A number of very
+    # many digits stays text: to convert it takes time that grows with the square of its length.
+    parts = _NUMBER.split(text.casefold())
+    return [int(part[:100]) if place % 2 else part for place, part in enumerate(parts)]
 
 
-def _walk(folder: Path, recursive: bool) -> Iterator[Path]:
-    """The files of a folder that are not hidden."""
+def _sorted(path: Path, suffixes: Sequence[str], passed: list[tuple[Path, str]]) -> bool:
+    """Whether a path is a frame file; if not, the reason is added to `passed`.
 
-    def refuse(error: OSError) -> None:
-        raise FrameError(f"{error.filename}: the folder cannot be read: {error.strerror}") from error
+    A broken link with a frame's suffix counts as a file: a frame is missing there, which reading reports.
+    """
+    if path.name.startswith("."):
+        passed.append((path, HIDDEN))
+    elif path.suffix.lower() in suffixes and not path.is_dir():
+        return True
+    elif path.is_symlink() and not path.exists():
+        passed.append((path, BROKEN_LINK))
+    else:
+        passed.append((path, SUB_FOLDER if path.is_dir() else OTHER_KIND))
+    return False
 
-    for root, folders, names in os.walk(folder, onerror=refuse):
-        folders[:] = [name for name in folders if recursive and not name.startswith(".")]
-        yield from (Path(root, name) for name in names if not name.startswith("."))
 
-
-def _sorted_out(paths: Iterator[Path] | list[Path], origin: str) -> FoundFiles:
-    every = sorted((path for path in paths if not path.is_dir()), key=natural_key)
-    files = [path for path in every if path.suffix.lower() in FRAME_SUFFIXES]
-    skipped = [path for path in every if path.suffix.lower() not in FRAME_SUFFIXES]
-    if not files:
-        others = f" among its {len(skipped)} other files" if skipped else ""
+def _demand_files(found: FoundFiles, origin: str) -> FoundFiles:
+    if not found.files:
+        others = f"; passed over: {found.summary()}" if found.passed else ""
         raise FrameError(f"no frames in {origin}{others}; what is read: {SUPPORTED_FORMATS}")
-    return FoundFiles(files, skipped)
+    return found
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _matches(pattern: str) -> Iterator[Path]:
+    """The paths that fit a pattern of *, ?, [] and **; hidden ones only where a part begins with a dot."""
+    path = Path(pattern)
+    parts = path.parts
+    start = Path(path.anchor) if path.anchor else Path()
+    yield from _expand(start, parts[1:] if path.anchor else parts)
+
+
+def _expand(folder: Path, parts: Sequence[str]) -> Iterator[Path]:
+    if not parts:
+        yield folder
+        return
+    part, rest = parts[0], parts[1:]
+    literal = folder / part
+    if part == "**":
+        for inner in _folders(folder):
+            yield from _expand(inner, rest or ("*",))
+    elif not _MAGIC.search(part) or os.path.lexists(literal):
+        if os.path.lexists(literal):
+            yield from _expand(literal, rest)
+    else:
+        for name in _names(folder):
+            if fnmatch.fnmatchcase(name, part) and (part.startswith(".") or not is_junk(name)):
+                yield from _expand(folder / name, rest)
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))  # noqa: PTH208  (names alone)
+    except OSError:
+        return []
+
+
+def _folders(folder: Path) -> Iterator[Path]:
+    """A folder and all below it, each once however many links lead to it."""
+    seen: set[tuple[int, int] | None] = {None}
+    pending = [folder]
+    while pending:
+        here = pending.pop(0)
+        identity = _identity(here)
+        if identity in seen or not here.is_dir():
+            continue
+        seen.add(identity)
+        yield here
+        inner = [here / name for name in _names(here) if not is_junk(name)]
+        folders = [path for path in inner if path.is_dir()]
+        pending = [path for path in folders if not path.is_symlink()] + pending
+        pending += [path for path in folders if path.is_symlink()]

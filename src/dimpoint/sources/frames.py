@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,16 +13,15 @@ import numpy.typing as npt
 
 from dimpoint.errors import DimpointError, FrameError
 from dimpoint.sources.arrays import Pixels, as_frame
-from dimpoint.sources.files import VIDEO_SUFFIXES, find_files
+from dimpoint.sources.files import UNREADABLE, VIDEO_SUFFIXES, FoundFiles, find_files
 from dimpoint.sources.images import is_tiff, read_image
 from dimpoint.sources.tiff import count_pages, read_pages
 from dimpoint.sources.video import count_video_frames, read_video
 
-_log = logging.getLogger(__name__)
-
 Source: TypeAlias = str | os.PathLike[str] | npt.NDArray[Any]
 Sources: TypeAlias = Source | Sequence[Source]
 OnError: TypeAlias = Callable[[str, DimpointError], None]
+OnPassed: TypeAlias = Callable[[str, FoundFiles], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,13 +47,18 @@ class _Item:
 
 
 def frames_from(
-    sources: Sources, *, recursive: bool = False, on_error: OnError | None = None
+    sources: Sources,
+    *,
+    recursive: bool = False,
+    exclude: Sequence[Path] = (),
+    on_error: OnError | None = None,
+    on_passed: OnPassed | None = None,
 ) -> Iterator[Frame]:
     """The frames of files, folders, globs, videos and arrays, in order, one in memory at a time.
 
     sources: one source or a sequence of them. A path, folder or glob gives the files of `find_files`
-    (`recursive` enters sub-folders; what is passed over is logged), a multi-page TIFF or a video all its
-    frames. A 2-D array is one frame. A 3-D array is a stack (N, H, W), unless its last axis is 4 or less:
+    (`recursive` enters sub-folders, `exclude` leaves folders out), a multi-page TIFF or a video all its
+    frames. on_passed: called with a source and its `FoundFiles` where files were passed over. A 2-D array is one frame. A 3-D array is a stack (N, H, W), unless its last axis is 4 or less:
     then it is one picture, see `as_frame`. A .npy file holds one frame, never a stack.
 
     on_error: called with the file's name and the error for what cannot be read, which is then passed
@@ -64,16 +67,16 @@ def frames_from(
     Raises FrameError, which names the file and what would be right; MissingExtraError for video
     without PyAV.
     """
-    return _read(list(_items(sources, recursive, on_error)), on_error)
+    return _read(list(_items(sources, recursive, exclude, on_error, on_passed)), on_error)
 
 
-def count_frames(sources: Sources, *, recursive: bool = False) -> int | None:
+def count_frames(sources: Sources, *, recursive: bool = False, exclude: Sequence[Path] = ()) -> int | None:
     """How many frames `frames_from` will give, from headers alone; None if a video does not say.
 
     For a progress bar: a damaged file may count although it cannot be read; what is missing does not.
     """
     total = 0
-    for item in _items(sources, recursive, _ignore):
+    for item in _items(sources, recursive, exclude, _ignore, None):
         count = _count(item.content)
         if count is None:
             return None
@@ -81,7 +84,13 @@ def count_frames(sources: Sources, *, recursive: bool = False) -> int | None:
     return total
 
 
-def _items(sources: Sources, recursive: bool, on_error: OnError | None) -> Iterator[_Item]:
+def _items(
+    sources: Sources,
+    recursive: bool,
+    exclude: Sequence[Path],
+    on_error: OnError | None,
+    on_passed: OnPassed | None,
+) -> Iterator[_Item]:
     """Files and arrays in order, by name."""
     if isinstance(sources, str | os.PathLike | np.ndarray):
         named: list[tuple[str, Source]] = [("array", sources)]
@@ -93,7 +102,10 @@ def _items(sources: Sources, recursive: bool, on_error: OnError | None) -> Itera
         if isinstance(source, np.ndarray):
             yield _Item(name, source)
         elif isinstance(source, str | os.PathLike):
-            yield from _file_items(source, recursive, on_error)
+            found = _found(source, recursive, exclude, on_error)
+            if found.passed and on_passed is not None:
+                on_passed(os.fspath(source), found)
+            yield from (_Item(str(path), path) for path in found.files)
         else:
             raise FrameError(_not_a_source(source))
 
@@ -105,18 +117,24 @@ def _not_a_source(source: object) -> str:
     )
 
 
-def _file_items(source: str | os.PathLike[str], recursive: bool, on_error: OnError | None) -> Iterator[_Item]:
+def _found(
+    source: str | os.PathLike[str], recursive: bool, exclude: Sequence[Path], on_error: OnError | None
+) -> FoundFiles:
+    """The files of a source; what cannot be entered is reported, or raised without `on_error`."""
     try:
-        found = find_files(source, recursive=recursive)
+        found = find_files(source, recursive=recursive, exclude=exclude)
+        closed = [path for path, reason in found.passed if reason == UNREADABLE]
     except FrameError as error:
         if on_error is None:
             raise
         on_error(os.fspath(source), error)
-        return
-    if found.skipped:
-        names = ", ".join(path.name for path in found.skipped[:5])
-        _log.info("%s: skipped %d files that are no frames: %s", source, len(found.skipped), names)
-    yield from (_Item(str(path), path) for path in found.files)
+        return FoundFiles([], [])
+    for path in closed:
+        refused = FrameError(f"{path}: no permission to read this folder")
+        if on_error is None:
+            raise refused
+        on_error(str(path), refused)
+    return found
 
 
 def _ignore(_name: str, _error: DimpointError) -> None:
