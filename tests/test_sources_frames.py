@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import subprocess
 import sys
@@ -58,11 +57,13 @@ class TestFolders:
         values = [int(frame.pixels[0, 0]) for frame in frames_from(folder, recursive=True)]
         assert values == [1, 2, 10, 3]
 
-    def test_what_is_no_frame_is_passed_over_and_told(self, folder, caplog):
-        assert find_files(folder).skipped == [folder / "labels.json", folder / "notes.txt"]
-        with caplog.at_level(logging.INFO, "dimpoint"):
-            frames_from(folder)
-        assert "skipped 2 files that are no frames: labels.json, notes.txt" in caplog.text
+    def test_what_is_no_frame_is_passed_over_and_told(self, folder):
+        told = {}
+        frames_from(folder, on_passed=lambda source, found: told.update({source: found.summary()}))
+        assert told == {
+            str(folder): "2 hidden or thumbnail files and folders, 2 files of other kinds (.json 1, .txt 1), "
+            "1 sub-folders (--recursive enters them)"
+        }
 
     def test_a_sub_folder_named_like_a_frame_is_no_frame(self, tmp_path):
         write(tmp_path / "a.png")
@@ -95,7 +96,7 @@ class TestGlobs:
     def test_folders_and_other_files_are_passed_over(self, folder):
         found = find_files(f"{folder}/*")
         assert [path.name for path in found.files] == ["img1.png", "img2.png", "img10.png"]
-        assert [path.name for path in found.skipped] == ["labels.json", "notes.txt"]
+        assert [path.name for path in found.skipped] == ["labels.json", "night", "notes.txt"]
 
     def test_a_file_may_hold_the_signs_of_a_pattern(self, tmp_path):
         path = write(tmp_path / "day[1]*.png")
@@ -199,7 +200,7 @@ class TestErrors:
             ("", "no such file or folder"),
             ("gone*.png", r"gone\*.png: nothing matches this pattern"),
             ("empty", "no frames in the folder empty; what is read: PNG, JPEG, BMP, TIFF"),
-            ("texts", "no frames in the folder texts among its 2 other files; what is read"),
+            ("texts", "no frames in the folder texts; passed over: 2 files of other kinds .*; what is read"),
             ("nested", "no frames in the folder nested"),
             ("*", r"no frames in the pattern \*"),
         ],

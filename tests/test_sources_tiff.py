@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import struct
 import tracemalloc
 from pathlib import Path
@@ -68,8 +69,24 @@ def test_other_floats_become_float32(tmp_path, dtype):
     np.testing.assert_array_equal(frame, FLOAT.astype(dtype).astype(np.float32))
 
 
+@pytest.fixture
+def without_imagecodecs(monkeypatch):
+    """A plain install: tifffile has its own few decoders only."""
+    monkeypatch.setattr(tifffile.tifffile, "imagecodecs", importlib.import_module("tifffile._imagecodecs"))
+    monkeypatch.setattr(tifffile.TIFF.DECOMPRESSORS, "_codecs", {1: lambda data: data})
+    monkeypatch.setattr(tifffile.TIFF.UNPREDICTORS, "_codecs", {1: lambda data: data})
+
+
+@pytest.mark.parametrize("codecs", [True, False], ids=["imagecodecs", "plain"])
 class TestCompressions:
-    """LZW, JPEG and CCITT are read without imagecodecs; OpenCV writes LZW unless told otherwise."""
+    """LZW, JPEG and CCITT are read without imagecodecs too; OpenCV writes LZW unless told otherwise."""
+
+    @pytest.fixture(autouse=True)
+    def _codecs(self, codecs, request):
+        if codecs:
+            pytest.importorskip("imagecodecs")
+        else:
+            request.getfixturevalue("without_imagecodecs")
 
     @pytest.mark.parametrize("picture", [GREY8, GREY16, FLOAT], ids=["uint8", "uint16", "float32"])
     def test_lzw_with_predictor(self, tmp_path, picture):
@@ -105,14 +122,16 @@ class TestCompressions:
         for (_, frame), divisor in zip(read_pages(tmp_path / "x.tif"), (1, 2, 3), strict=True):
             np.testing.assert_array_equal(frame, GREY16 // divisor)
 
-    def test_transparent_colours_that_opencv_would_darken_are_refused(self, tmp_path):
+
+class TestPlainInstall:
+    def test_transparent_colours_that_opencv_would_darken_are_refused(self, tmp_path, without_imagecodecs):
         """OpenCV gives 8-bit colours multiplied by their alpha."""
         picture = np.concatenate([COLOUR8, OPAQUE // 2], axis=2)
         Image.fromarray(picture).save(tmp_path / "x.tif", compression="tiff_lzw")
         with pytest.raises(FrameError, match=r"alpha.*imagecodecs"):
             read_image(tmp_path / "x.tif")
 
-    def test_a_codec_that_nothing_here_has(self, tmp_path):
+    def test_a_codec_that_nothing_here_has(self, tmp_path, without_imagecodecs):
         path = write_tiff(tmp_path / "x.tif", b"abcd", t259=50001)  # WebP
         with pytest.raises(FrameError, match=r"WEBP.*install imagecodecs, or save it uncompressed"):
             read_image(path)
@@ -163,7 +182,7 @@ class TestColourKinds:
         tifffile.imwrite(tmp_path / "x.tif", GREY16, extratags=[(274, "H", 1, 6, True)])
         np.testing.assert_array_equal(read_image(tmp_path / "x.tif"), GREY16)
 
-    def test_orientation_that_opencv_would_apply_is_refused(self, tmp_path):
+    def test_orientation_that_opencv_would_apply_is_refused(self, tmp_path, without_imagecodecs):
         Image.fromarray(GREY8).save(tmp_path / "x.tif", compression="tiff_lzw", tiffinfo={274: 6})
         with pytest.raises(FrameError, match=r"orientation.*LZW"):
             read_image(tmp_path / "x.tif")

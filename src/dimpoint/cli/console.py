@@ -14,6 +14,8 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from dimpoint.sources import FoundFiles
+
 _WIDEST = 240  # columns
 
 
@@ -58,3 +60,10 @@ def write_json(record: dict[str, object], target: str) -> None:
         typer.echo(text)
     else:
         write_text(Path(target), text + "\n")
+
+
+def print_passed(source: str, found: FoundFiles, verbose: bool) -> None:
+    """Print to standard error what a source holds beside frames: counts, and with `verbose` names."""
+    typer.echo(f"{source}: passed over: {found.summary()}", err=True)
+    for path, reason in found.passed if verbose else []:
+        typer.echo(f"  {path}: {reason}", err=True)

@@ -60,8 +60,14 @@ def detect(
     overlay: bool = typer.Option(False, help="Write each frame as a picture with its targets circled."),
     threads: int | None = typer.Option(None, help="Threads of the processor; left out: all cores."),
     recursive: bool = typer.Option(False, help="Enter sub-folders."),
+    verbose: bool = typer.Option(False, help="Name every file and folder that is passed over."),
 ) -> None:
-    """Find the targets of every frame; exit code 1 if some files could not be read."""
+    """Find the targets of every frame; exit code 1 if some files could not be read.
+
+    Files of other kinds, hidden folders and sub-folders are passed over: a line of counts says so, and the
+    exit code stays 0.
+    """
+    from dimpoint.cli.console import print_passed
     from dimpoint.errors import FrameError
     from dimpoint.inference.detections import DetectionsWriter
     from dimpoint.inference.detector import Detector
@@ -70,8 +76,14 @@ def detect(
     chosen = _parse_formats(formats)
     detector = Detector(model, threshold=threshold, threads=threads)
     tally = _Tally()
-    frames = frames_from(sources, recursive=recursive, on_error=tally.set_aside)
-    total = count_frames(sources, recursive=recursive)
+    frames = frames_from(
+        sources,
+        recursive=recursive,
+        exclude=[out],
+        on_error=tally.set_aside,
+        on_passed=lambda source, found: print_passed(source, found, verbose),
+    )
+    total = count_frames(sources, recursive=recursive, exclude=[out])
     results = out / "detections.json"
     try:
         with DetectionsWriter(results, detector.meta.name) as writer:

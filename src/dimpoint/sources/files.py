@@ -1,4 +1,4 @@
-"""The one walk over files: paths, folders and patterns -> the files that hold frames, and what was passed over."""
+"""The one walk over files: paths, folders and patterns -> frame files, and what was passed over."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def find_files(
     *,
     recursive: bool = False,
     suffixes: Sequence[str] = FRAME_SUFFIXES,
-    exclude: Iterable[Path] = (),
+    exclude: Sequence[Path] = (),
 ) -> FoundFiles:
     """The frame files of a path, folder or pattern such as "night/*.png", in natural order.
 
@@ -100,7 +100,12 @@ def find_files(
         hint = "; [ and ] stand for a choice of characters; for the bracket itself write [[]" * ("[" in text)
         raise FrameError(f"{text}: nothing matches this pattern{hint}")
     passed: list[tuple[Path, str]] = []
-    files = [path for path in matches if _sorted(path, suffixes, passed)]
+    results = [os.path.realpath(path) for path in exclude]
+    for path in matches:
+        if any(Path(os.path.realpath(path)).is_relative_to(folder) for folder in results):
+            passed.append((path, EXCLUDED))
+    inside = {path for path, _ in passed}
+    files = [path for path in matches if path not in inside and _sorted(path, suffixes, passed)]
     return _demand_files(FoundFiles(files, passed), f"the pattern {text}")
 
 

@@ -58,7 +58,8 @@ def frames_from(
 
     sources: one source or a sequence of them. A path, folder or glob gives the files of `find_files`
     (`recursive` enters sub-folders, `exclude` leaves folders out), a multi-page TIFF or a video all its
-    frames. on_passed: called with a source and its `FoundFiles` where files were passed over. A 2-D array is one frame. A 3-D array is a stack (N, H, W), unless its last axis is 4 or less:
+    frames. on_passed: called with a source and its `FoundFiles` where files were passed over.
+    A 2-D array is one frame. A 3-D array is a stack (N, H, W), unless its last axis is 4 or less:
     then it is one picture, see `as_frame`. A .npy file holds one frame, never a stack.
 
     on_error: called with the file's name and the error for what cannot be read, which is then passed

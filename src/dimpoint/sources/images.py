@@ -17,7 +17,7 @@ import numpy as np
 
 from dimpoint.errors import FrameError
 from dimpoint.sources.arrays import Pixels, as_frame, grey_of_bgr
-from dimpoint.sources.files import SUPPORTED_IMAGES, VIDEO_SUFFIXES
+from dimpoint.sources.files import SUPPORTED_IMAGES, VIDEO_SUFFIXES, is_regular
 from dimpoint.sources.tiff import TIFF_SIGNATURES, read_pages
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -101,8 +101,10 @@ def read_image(path: str | os.PathLike[str]) -> Pixels:
 
 
 def file_head(path: Path) -> bytes:
-    """The first bytes of a file; FrameError if there is no file or it may not be read."""
+    """The first bytes of a file; FrameError if it is not there, may not be read, or is a pipe or device."""
     try:
+        if path.exists() and not path.is_dir() and not is_regular(path):  # opening a pipe waits for a writer
+            raise FrameError(f"{path}: a pipe, socket or device, where a file is expected")
         with path.open("rb") as file:
             return file.read(16)
     except OSError as error:
@@ -115,6 +117,8 @@ def is_tiff(path: Path) -> bool:
 
 
 def _unreadable(path: Path, error: OSError) -> FrameError:
+    if isinstance(error, FileNotFoundError) and path.is_symlink():
+        return FrameError(f"{path}: a link to {path.readlink()}, which is not there")
     if isinstance(error, FileNotFoundError):
         return FrameError(f"{path}: no such file")
     if isinstance(error, IsADirectoryError) or path.is_dir():

@@ -40,7 +40,7 @@ def read_video(path: Path) -> Iterator[Pixels]:
     av = _import_av()
     number = 0
     try:
-        with av.open(str(path)) as container:
+        with av.open(_url(path), options=_OPTIONS) as container:
             stream = _video_stream(container, path)
             time = None
             for frame in _whole_frames(container, stream):
@@ -60,7 +60,7 @@ def count_video_frames(path: Path) -> int | None:
     except DimpointError:
         return None
     try:
-        with av.open(str(path)) as container:
+        with av.open(_url(path), options=_OPTIONS) as container:
             return _video_stream(container, path).frames or None
     except (av.error.FFmpegError, FrameError):
         return None
@@ -68,6 +68,14 @@ def count_video_frames(path: Path) -> int | None:
 
 class _DamageError(Exception):
     """A frame or packet that FFmpeg marks as damaged, or a file that ends too early."""
+
+
+_OPTIONS = {"protocol_whitelist": "file"}  # a play list in a file must not fetch anything
+
+
+def _url(path: Path) -> str:
+    """The path as FFmpeg takes it: a colon in a name does not make it a protocol's name."""
+    return f"file:{path}"
 
 
 def _import_av() -> ModuleType:
