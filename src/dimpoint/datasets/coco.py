@@ -3,6 +3,8 @@
 Native, and written: one annotation per target with `num_keypoints: 1` and `keypoints: [x, y, v]`. Read as
 well: all points of an image in one annotation, K triples and `num_keypoints: K`. v = 0 means not labelled,
 the point is ignored; (0, 0) with v > 0 is the centre of the top-left pixel.
+
+Ignore regions are COCO's crowd annotations: `iscrowd: 1` and a `bbox`. Whether they hold targets is unknown.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ import numpy.typing as npt
 from dimpoint.atomic import write_text
 from dimpoint.errors import DataError
 
+NO_REGIONS: npt.NDArray[np.float32] = np.zeros((0, 4), np.float32)
+
 _LARGEST = 1e9  # far beyond any frame; not a number and infinity are refused by it too
 _TYPES: dict[str, tuple[type, str]] = {
     "id": (int, "an integer"),
@@ -27,17 +31,22 @@ _TYPES: dict[str, tuple[type, str]] = {
     "height": (int, "an integer"),
     "file_name": (str, "a string"),
     "keypoints": (list, "a list of numbers"),
+    "bbox": (list, "a list of numbers"),
 }
 
 
 @dataclass(frozen=True)
 class PointImage:
-    """The labels of one image. points: (N, 2) float32 x, y; N = 0 says that it has no target."""
+    """The labels of one image. points: (N, 2) float32 x, y; N = 0 says that it has no target.
+
+    ignore: (M, 4) float32 left, top, right, bottom, in the coordinates of points: regions without labels.
+    """
 
     file_name: str
     width: int
     height: int
     points: npt.NDArray[np.float32] = field(compare=False)
+    ignore: npt.NDArray[np.float32] = field(compare=False, default_factory=NO_REGIONS.copy)
 
 
 class Problem(NamedTuple):
@@ -75,15 +84,27 @@ def parse_points(path: Path) -> tuple[list[PointImage], list[Problem]]:
             return [], [_broken(f"key '{key}' is missing or is not a list")]
     images, problems = _parse_images(content["images"])
     points: dict[int, list[tuple[float, float]]] = {key: [] for key in images}
+    regions: dict[int, list[tuple[float, ...]]] = {key: [] for key in images}
     for index, annotation in enumerate(content["annotations"]):
-        found = _add(annotation, images, points)
+        if isinstance(annotation, dict) and annotation.get("iscrowd") == 1:
+            found = _add_region(annotation, regions)
+        else:
+            found = _add(annotation, images, points)
         where = _where("annotation", annotation, index)
         problems += [Problem(kind, f"{where}: {message}") for kind, message in found]
-    return [replace(image, points=_as_array(points[key])) for key, image in images.items()], problems
+    labelled = [
+        replace(
+            image,
+            points=_as_array(points[key]),
+            ignore=np.asarray(regions[key], np.float32).reshape(-1, 4),
+        )
+        for key, image in images.items()
+    ]
+    return labelled, problems
 
 
 def write_points(path: Path, images: Sequence[PointImage]) -> None:
-    """Write a COCO keypoints file, one annotation per target, category `target`.
+    """Write a COCO keypoints file, one annotation per target or ignore region, category `target`.
 
     A point has no extent: `bbox` is [x, y, 0, 0] and `area` 0, which keeps COCO readers that expect these
     keys working. Same input, same bytes; the file appears complete or not at all. Raises DimpointError if
@@ -93,6 +114,11 @@ def write_points(path: Path, images: Sequence[PointImage]) -> None:
         (image_id, [float(str(value)) for value in point])  # the shortest decimals that keep the float32
         for image_id, image in enumerate(images, 1)
         for point in image.points
+    ]
+    regions = [
+        (image_id, [float(str(value)) for value in region])
+        for image_id, image in enumerate(images, 1)
+        for region in image.ignore
     ]
     content = {
         "images": [
@@ -111,6 +137,19 @@ def write_points(path: Path, images: Sequence[PointImage]) -> None:
                 "iscrowd": 0,
             }
             for number, (image_id, (x, y)) in enumerate(annotations, 1)
+        ]
+        + [
+            {
+                "id": number,
+                "image_id": image_id,
+                "category_id": 1,
+                "num_keypoints": 0,
+                "keypoints": [0, 0, 0],
+                "bbox": [left, top, right - left, bottom - top],
+                "area": (right - left) * (bottom - top),
+                "iscrowd": 1,
+            }
+            for number, (image_id, (left, top, right, bottom)) in enumerate(regions, len(annotations) + 1)
         ],
         "categories": [{"id": 1, "name": "target", "keypoints": ["centre"], "skeleton": []}],
     }
@@ -173,6 +212,21 @@ def _add(
         for x, y in labelled
         if (x, y) not in inside
     ]
+
+
+def _add_region(annotation: dict[str, Any], regions: dict[int, list[tuple[float, ...]]]) -> list[Problem]:
+    """Add an ignore region to those of its image; returns what is wrong with it."""
+    problem = _type_problem(annotation, ("image_id", "bbox"))
+    if problem is not None:
+        return [_broken(problem)]
+    if annotation["image_id"] not in regions:
+        return [_broken(f"image_id {annotation['image_id']} is unknown; no image has that id")]
+    box = annotation["bbox"]
+    if len(box) != 4 or not all(_is_number(value) for value in box) or min(box[2:]) < 0:
+        return [_broken(f"bbox must be x, y, width, height in pixels, none of the sizes below 0; got {box}")]
+    x, y, width, height = map(float, box)
+    regions[annotation["image_id"]].append((x, y, x + width, y + height))
+    return []
 
 
 def is_inside(x: float, y: float, width: int, height: int) -> bool:

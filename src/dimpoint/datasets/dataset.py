@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from dimpoint.datasets.coco import read_points
+from dimpoint.datasets.coco import NO_REGIONS, PointImage, read_points
 from dimpoint.datasets.layout import Layout, find_layout
 from dimpoint.datasets.masks import centroids, fit_mask, read_mask_file
 from dimpoint.errors import DataError
@@ -26,12 +26,16 @@ Labels = Literal["auto", "masks", "points"]
 
 @dataclass(frozen=True)
 class Sample:
-    """One frame and its labels. points: (N, 2) float32 x, y from a COCO file, or None without one."""
+    """One frame and its labels. points: (N, 2) float32 x, y from a COCO file, or None without one.
+
+    ignore: (M, 4) float32 left, top, right, bottom: regions in which it is not known what is a target.
+    """
 
     name: str
     frame_path: Path
     mask_path: Path | None
     points: npt.NDArray[np.float32] | None = field(compare=False)
+    ignore: npt.NDArray[np.float32] = field(compare=False, default_factory=NO_REGIONS.copy)
 
     def read_frame(self) -> npt.NDArray[Any]:
         """The frame, (H, W) uint8, uint16 or float32. Raises FrameError if it cannot be read."""
@@ -130,7 +134,8 @@ def open_dataset(root: Path | str, split: str | None = None, labels: Labels = "a
             name=name,
             frame_path=layout.frame(name),
             mask_path=None if labels == "points" else layout.mask(name),
-            points=points.get(name),
+            points=points[name].points if name in points else None,
+            ignore=points[name].ignore if name in points else NO_REGIONS,
         )
         for name in names
     )
@@ -145,6 +150,14 @@ def training_split(root: Path | str) -> str | None:
         return None
     stems = [file.stem for file in find_layout(path).splits]
     return "train" if any(stem.startswith("train_") for stem in stems) else None
+
+
+def validation_part(dataset: DataSet) -> DataSet | None:
+    """The split `validation` of the folder that a data set was opened from, or None without one."""
+    splits = find_layout(dataset.root).splits
+    if not any(file.stem == "validation" or file.stem.startswith("validation_") for file in splits):
+        return None
+    return open_dataset(dataset.root, "validation")
 
 
 def split_names(layout: Layout, split: str) -> list[str]:
@@ -188,8 +201,8 @@ def _root_of(point_file: Path) -> Path:
     return folder.parent if folder.name == "annotations" else folder
 
 
-def _points_by_name(layout: Layout, point_files: Iterable[Path]) -> dict[str, npt.NDArray[np.float32]]:
-    points: dict[str, npt.NDArray[np.float32]] = {}
+def _points_by_name(layout: Layout, point_files: Iterable[Path]) -> dict[str, PointImage]:
+    points: dict[str, PointImage] = {}
     source: dict[str, Path] = {}
     for file in point_files:
         for image in read_points(file):
@@ -198,7 +211,7 @@ def _points_by_name(layout: Layout, point_files: Iterable[Path]) -> dict[str, np
                 raise DataError(f"{file}: image '{image.file_name}' is not in {layout.frame_folder}")
             if name in source:
                 raise DataError(f"{file}: image '{image.file_name}' is labelled in {source[name]} already")
-            points[name], source[name] = image.points, file
+            points[name], source[name] = image, file
     return points
 
 
@@ -238,5 +251,6 @@ def hash_labels(samples: Iterable[Sample]) -> list[str]:
 
 def _hash_label(sample: Sample) -> str:
     if sample.points is not None:
-        return hash_array(sample.points)
+        regions = hash_array(sample.ignore) if len(sample.ignore) else ""
+        return hash_array(sample.points) + regions
     return hash_array(sample.read_mask()) if sample.mask_path is not None else ""

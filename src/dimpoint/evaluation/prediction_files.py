@@ -232,7 +232,8 @@ def _coco_points(file: Path, annotations: Iterable[Any]) -> dict[str, PredictedP
         score = annotation.get("score", 1.0)
         if isinstance(score, bool) or not isinstance(score, int | float) or not np.isfinite(score):
             raise DataError(f"{file}: annotation number {number + 1}: score {score!r} is no finite number")
-        labelled = sum(v > 0 for v in annotation["keypoints"][2::3])
+        crowd = annotation.get("iscrowd") == 1
+        labelled = 0 if crowd else sum(v > 0 for v in annotation["keypoints"][2::3])
         scores.setdefault(annotation["image_id"], []).extend([float(score)] * labelled)
     pairs = [
         (each.file_name, _as_points(each.points, scores.get(ids[each.file_name], []))) for each in images

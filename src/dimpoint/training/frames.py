@@ -18,15 +18,16 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dimpoint.datasets.check import POINT_TOLERANCE
-from dimpoint.datasets.dataset import DataSet, Labels, Sample
+from dimpoint.datasets.dataset import DataSet, Labels, Sample, validation_part
 from dimpoint.datasets.masks import centroids
 from dimpoint.datasets.splits import hold_out_scenes, thumbnail
-from dimpoint.errors import DataError
+from dimpoint.errors import ConfigError, DataError
 from dimpoint.metrics.points import match_points
 from dimpoint.model.hot_pixels import replace_hot_pixels
 from dimpoint.targets import make_target
 from dimpoint.training.copies import TargetCut, cut_targets, set_targets
 from dimpoint.training.recipe import Recipe
+from dimpoint.training.regions import ignored_pixels, without_ignored
 from dimpoint.training.views import TrainingView, training_view
 
 _CACHE_BYTES = 4 << 30  # frames beyond this are read again each time they are drawn
@@ -56,31 +57,44 @@ class LabelledFrame:
 def load_frames(sets: Sequence[DataSet], recipe: Recipe) -> tuple[list[LabelledFrame], list[LabelledFrame]]:
     """Read training and validation frames with their points; each set gives its own part of both.
 
-    Frames of one scene (`dimpoint.datasets.splits`) stay on one side; in a refit only those without targets
-    stay out of training. Raises the first error of a file, and ConfigError if nothing would be left on a
-    side.
+    A set with a split `validation` holds out that. Of others frames of one scene
+    (`dimpoint.datasets.splits`) stay on one side. In a refit only frames without targets stay out of
+    training. Raises the first error of a file, and ConfigError if nothing would be left on a side.
     """
     train: list[LabelledFrame] = []
     validation: list[LabelledFrame] = []
     left = _CACHE_BYTES
     for part in sets:
+        own = validation_part(part)
         frames: dict[Sample, LabelledFrame] = {}
         thumbnails = []
-        for sample in part:
+        for sample in [*part, *(own or ())]:
+            if sample in frames:
+                continue
             counts = sample.read_frame()
             left -= counts.nbytes
-            kept = counts if left >= 0 else None
-            limits = recipe.intensity.limits(counts)
-            mask = sample.read_mask() if recipe.target.kind == "mask" else None
-            points = sample.read_points() if mask is None else centroids(mask)
-            deep = recipe.intensity.deep_limits(counts) if recipe.augmentation.encoding else None
-            frames[sample] = LabelledFrame(sample, part.name, points, limits, kept, mask, deep)
+            frames[sample] = _labelled(sample, counts, part.name, recipe, keep=left >= 0)
             thumbnails.append(thumbnail(counts))
-        _, held = hold_out_scenes(part.samples, thumbnails, recipe.validation, recipe.seed)
+        if own is None:
+            _, held = hold_out_scenes(part.samples, thumbnails, recipe.validation, recipe.seed)
+        else:
+            held = list(own)
         kept_out = {sample for sample in held if not (recipe.refit and len(frames[sample].points))}
-        train += [frames[sample] for sample in part.samples if sample not in kept_out]
+        train += [frame for sample, frame in frames.items() if sample not in kept_out]
         validation += [frames[sample] for sample in held if sample in kept_out]
+    if not train:
+        raise ConfigError("every frame is in a split 'validation': nothing is left to train on")
     return train, validation
+
+
+def _labelled(
+    sample: Sample, counts: npt.NDArray[Any], group: str, recipe: Recipe, *, keep: bool
+) -> LabelledFrame:
+    mask = sample.read_mask() if recipe.target.kind == "mask" else None
+    points = sample.read_points() if mask is None else centroids(mask)
+    limits = recipe.intensity.limits(counts)
+    deep = recipe.intensity.deep_limits(counts) if recipe.augmentation.encoding else None
+    return LabelledFrame(sample, group, points, limits, counts if keep else None, mask, deep)
 
 
 Array = npt.NDArray[np.float32]
@@ -110,6 +124,7 @@ class TrainingViews(Dataset[tuple[Any, ...]]):
             for number, frame in enumerate(frames)
             if recipe.view.near_bright and not len(frame.points)
         }
+        self.hard: dict[int, Array] = {}  # by number of the frame: false objects (`dimpoint.training.mining`)
         self._cuts = _cuts_by_group(frames, recipe) if recipe.augmentation.copy_probability else {}
 
     def __len__(self) -> int:
@@ -130,8 +145,10 @@ class TrainingViews(Dataset[tuple[Any, ...]]):
         points, bright = frame.points, self._bright.get(number)
         if self._cuts and len(points) and rng.random() < self.recipe.augmentation.copy_probability:
             pixels, points = self._with_copies(pixels, frame, rng)
-        view = training_view(pixels, points, self.recipe, rng, frame.mask, bright)
+        ignored = ignored_pixels(frame.sample.ignore, pixels.shape)
+        view = training_view(pixels, points, self.recipe, rng, frame.mask, bright, ignored)
         target = make_target(view.pixels, view.points, self.recipe.target, view.mask)
+        target = without_ignored(target, view.ignored, self.recipe.target.stride)
         both = torch.from_numpy(view.pixels)[None], torch.from_numpy(target)[None]
         return both if self.beside is None else (*both, self.beside(pixels, view))
 

@@ -29,6 +29,7 @@ from dimpoint.training.losses import (
     soft_iou_loss,
 )
 from dimpoint.training.recipe import LossChoice, LossKind, Recipe
+from dimpoint.training.regions import leave_out_ignored
 from dimpoint.training.validation import monitored, scores_for, validation_threshold
 
 LOSSES: Mapping[LossKind, Callable[[LossChoice, Tensor, Tensor], Tensor]] = {
@@ -92,13 +93,13 @@ class DetectionModule(lightning.LightningModule):
         return standardise(frames, self.meta.mean, self.meta.std)
 
     def loss(self, outputs: Sequence[Tensor], targets: Tensor) -> Tensor:
-        """The recipe's loss of all outputs, finest first."""
+        """The recipe's loss of all outputs, finest first; ignored pixels of the targets add nothing."""
         choice = self.recipe.loss
         whole = [output.float() for output in outputs]
-        parts = [
-            deep_supervision(partial(LOSSES[kind], choice), whole, targets, choice.deep)
-            for kind in choice.kinds
-        ]
+        parts = []
+        for kind in choice.kinds:
+            known, truth = leave_out_ignored(whole, targets, logits=kind != "mse")
+            parts.append(deep_supervision(partial(LOSSES[kind], choice), known, truth, choice.deep))
         return choice.weight * torch.stack(parts).sum()
 
     def on_train_epoch_start(self) -> None:

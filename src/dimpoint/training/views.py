@@ -27,13 +27,15 @@ class TrainingView:
     """What the network sees, and its labels.
 
     pixels: (size, size) float32. points: (N, 2) x, y in its pixels. mask: (size, size) bool, or None where
-    none was given. affine: (2, 3), frame pixels -> view pixels.
+    none was given. affine: (2, 3), frame pixels -> view pixels. ignored: (size, size) bool, where it is not
+    known what is a target, or None where that is known everywhere.
     """
 
     pixels: Array
     points: Array
     mask: npt.NDArray[np.bool_] | None
     affine: Affine
+    ignored: npt.NDArray[np.bool_] | None = None
 
 
 def training_view(
@@ -43,12 +45,13 @@ def training_view(
     rng: np.random.Generator,
     mask: npt.NDArray[np.bool_] | None = None,
     bright: Array | None = None,
+    ignored: npt.NDArray[np.bool_] | None = None,
 ) -> TrainingView:
     """A random view of a frame.
 
     frame: (H, W) float32 after the intensity rule. points: (N, 2) x, y. mask: (H, W), resampled by nearest
     neighbour. The view is the same with and without a mask. bright: (M, 2) x, y, spots of a frame without
-    targets around which `view.near_bright` of its crops are cut.
+    targets around which `view.near_bright` of its crops are cut. ignored: (H, W), resampled as the mask is.
     """
     view, change = recipe.view, recipe.augmentation
     linear = random_linear(change, rng)
@@ -75,7 +78,8 @@ def training_view(
         seen, pasted = paste_targets(seen, rng, count, avoid=moved, saturation=1.0)
         moved = np.concatenate([moved, pasted])
     warped_mask = None if mask is None else _warp_mask(mask, affine, view)
-    return TrainingView(_change_counts(seen, change, rng), moved, warped_mask, affine)
+    warped_ignored = None if ignored is None else _warp_mask(ignored, affine, view)
+    return TrainingView(_change_counts(seen, change, rng), moved, warped_mask, affine, warped_ignored)
 
 
 def _warp_mask(mask: npt.NDArray[np.bool_], affine: Affine, view: View) -> npt.NDArray[np.bool_]:

@@ -1,0 +1,144 @@
+"""Boxes around targets, as trackers are labelled with them: their files, and points from the spots inside.
+
+A box of a few pixels is often loose: the target is a spot of some pixels off its middle. The spot is the
+brightest connected region of the box above its surroundings; its centroid is the point. What else lies in
+the box stays unlabelled: an ignore region.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from dimpoint.errors import DataError
+
+Boxes = npt.NDArray[np.float64]
+
+_COLUMNS = ("x", "y", "width", "height")
+_SURROUNDINGS = 8  # pixels around a box in which noise is measured
+_LEAST_NOISE = 2.5  # of the spot's peak over the noise of single pixels, after smoothing
+_LEAST_PEAK = 0.012  # of the data type's range (float32: of the frame's own), for surroundings without noise
+_PART_OF_PEAK = 0.5  # a spot's pixels are above this part of its peak
+_SMOOTH = 0.7  # sigma, pixels: a single noisy pixel is no spot
+_SPREAD = 4.0  # sigma, pixels: what is wider than this is background
+
+
+@dataclass(frozen=True, eq=False)
+class BoxLabels:
+    """The labels that boxes of one frame give.
+
+    points: (N, 2) float32 x, y, the spots. ignore: (M, 4) float32 left, top, right, bottom, every box that
+    meets the frame. without_spot: boxes that hold no spot or are larger than asked for. outside: boxes that
+    do not meet the frame.
+    """
+
+    points: npt.NDArray[np.float32]
+    ignore: npt.NDArray[np.float32]
+    without_spot: int
+    outside: int
+
+
+def read_boxes(path: Path, key: str = "frame") -> dict[str, Boxes]:
+    """The boxes of a CSV file by the value of its column `key`: (N, 4) left, top, right, bottom in pixels.
+
+    The other columns are `x`, `y`, `width` and `height`; x and y are the left upper corner. Raises DataError
+    naming file, line and column for a missing column, and for a value that is no finite number or a
+    negative size.
+    """
+    found: dict[str, list[list[float]]] = {}
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = csv.DictReader(file)
+            missing = [name for name in (key, *_COLUMNS) if name not in (rows.fieldnames or ())]
+            if missing:
+                raise DataError(f"{path}: no column '{missing[0]}'; expected {key}, {', '.join(_COLUMNS)}")
+            for row in rows:
+                x, y, width, height = (_number(row[name], path, rows.line_num, name) for name in _COLUMNS)
+                if width < 0 or height < 0:
+                    raise DataError(f"{path}, line {rows.line_num}: a box of {width:g}x{height:g}")
+                found.setdefault(str(row[key]), []).append([x, y, x + width, y + height])
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: not a readable CSV file ({error})") from None
+    return {name: np.array(boxes) for name, boxes in found.items()}
+
+
+def label_boxes(frame: npt.NDArray[Any], boxes: npt.NDArray[Any], largest: float = 25.0) -> BoxLabels:
+    """Points and ignore regions of one frame's boxes.
+
+    frame: (H, W). boxes: (N, 4) left, top, right, bottom. largest: a box with a longer side, pixels, is an
+    ignore region alone. What boxes share of the frame's outside is cut off.
+    """
+    height, width = frame.shape
+    inside = np.asarray(boxes, np.float64).reshape(-1, 4).clip(0, [width - 1, height - 1] * 2)
+    meets = (np.asarray(boxes).reshape(-1, 4)[:, :2] <= (width - 1, height - 1)).all(axis=1) & (
+        np.asarray(boxes).reshape(-1, 4)[:, 2:] >= 0
+    ).all(axis=1)
+    small = (inside[:, 2:] - inside[:, :2]).max(axis=1, initial=0) <= largest
+    spots = [spot_in_box(frame, box) for box in inside[meets & small]]
+    points = np.array([spot for spot in spots if spot is not None], np.float32).reshape(-1, 2)
+    kept = inside[meets].astype(np.float32)
+    return BoxLabels(points, kept, int(meets.sum()) - len(points), int((~meets).sum()))
+
+
+def spot_in_box(frame: npt.NDArray[Any], box: npt.NDArray[Any]) -> tuple[float, float] | None:
+    """The centroid x, y of the spot that stands out most in a box (left, top, right, bottom), or None.
+
+    No spot: nothing stands out from the noise around the box, or what does reaches out of the box.
+    """
+    left, top = (math.floor(value) for value in box[:2])
+    right, bottom = (math.ceil(value) + 1 for value in box[2:])
+    rows = slice(max(top - _SURROUNDINGS, 0), bottom + _SURROUNDINGS)
+    columns = slice(max(left - _SURROUNDINGS, 0), right + _SURROUNDINGS)
+    window = frame[rows, columns].astype(np.float32)
+    row, column = max(top, 0) - rows.start, max(left, 0) - columns.start
+    inside = np.zeros(window.shape, np.uint8)
+    inside[row : bottom - rows.start, column : right - columns.start] = 1
+    if min(window.shape) < 2 or not inside.any():
+        return None
+    near = cv2.dilate(inside, np.ones((3, 3), np.uint8)).astype(np.bool_)
+    smooth = _blurred(window, _SMOOTH)
+    stands_out = smooth - _blurred(window, _SPREAD)
+    peak_at = int(np.where(inside > 0, stands_out, -np.inf).argmax())
+    contrast = smooth - np.float32(np.median(window[near]))
+    peak = float(contrast.ravel()[peak_at])
+    noise = 1.4826 * float(np.median(np.abs(np.diff(window, axis=1)))) / math.sqrt(2)
+    if min(peak, 2 * float(stands_out.ravel()[peak_at])) < max(
+        _LEAST_NOISE * noise, _LEAST_PEAK * _range(frame)
+    ):
+        return None
+    _, labels = cv2.connectedComponents((contrast > _PART_OF_PEAK * peak).astype(np.uint8), connectivity=8)
+    own = np.asarray(labels) == np.asarray(labels).ravel()[peak_at]
+    if (own & ~near).any():
+        return None
+    down, across = np.nonzero(own)
+    weights = contrast[down, across]
+    x, y = np.average(across, weights=weights), np.average(down, weights=weights)
+    return float(x) + columns.start, float(y) + rows.start
+
+
+def _blurred(pixels: npt.NDArray[np.float32], sigma: float) -> npt.NDArray[np.float32]:
+    return np.asarray(cv2.GaussianBlur(pixels, (0, 0), sigma), np.float32)
+
+
+def _range(frame: npt.NDArray[Any]) -> float:
+    if np.issubdtype(frame.dtype, np.integer) and frame.dtype == np.uint8:
+        return 255.0
+    low, high = np.percentile(frame, (1, 99))
+    return float(high - low)
+
+
+def _number(text: str | None, path: Path, line: int, column: str) -> float:
+    try:
+        value = float(text or "")
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise DataError(f"{path}, line {line}: {column} must be a number of pixels, got {text!r}")
+    return value
