@@ -221,3 +221,34 @@ def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DimpointError, match="cannot be written"):
         write_points(tmp_path / "file" / "points.json", [])
+
+
+CROWD = {"id": 9, "image_id": 7, "iscrowd": 1, "bbox": [2, 3, 4, 5]}
+
+
+def test_ignore_regions_are_crowd_annotations(tmp_path: Path) -> None:
+    content = coco((1, 1, 2))
+    content["annotations"].append(dict(CROWD))
+    (read,) = read_points(write_json(tmp_path / "points.json", content))
+    assert read.points.tolist() == [[1, 1]]
+    assert read.ignore.tolist() == [[2, 3, 6, 8]]
+    write_points(tmp_path / "again.json", [read])
+    (again,) = read_points(tmp_path / "again.json")
+    assert (again.points.tolist(), again.ignore.tolist()) == ([[1, 1]], [[2, 3, 6, 8]])
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"bbox": None}, "key 'bbox' must be a list"),
+        ({"bbox": [1, 2, 3]}, "bbox must be x, y, width, height"),
+        ({"bbox": [1, 2, 3, "4"]}, "bbox must be x, y, width, height"),
+        ({"bbox": [1, 2, -3, 4]}, "none of the sizes below 0"),
+        ({"image_id": 8}, "image_id 8 is unknown"),
+    ],
+)
+def test_wrong_ignore_regions_are_refused(tmp_path: Path, change: dict[str, Any], says: str) -> None:
+    content = coco()
+    content["annotations"] = [{**CROWD, **change}]
+    with pytest.raises(DataError, match=f"annotation id 9: .*{says}"):
+        read_points(write_json(tmp_path / "points.json", content))

@@ -44,6 +44,7 @@ from dimpoint.training.frames import (
     load_frames,
     training_loader,
 )
+from dimpoint.training.mining import Mining
 from dimpoint.training.module import DetectionModule
 from dimpoint.training.progress import Bar, Report, RunLog
 from dimpoint.training.recipe import Recipe, load_recipe
@@ -139,7 +140,12 @@ def train(
     if teacher is not None:
         teacher.prepare(frames, recipe, say)
     views = TrainingViews(frames, recipe, teacher.look if teacher and teacher.cache else None)
-    trainer = _trainer(recipe, out, machine, say)
+    more: list[Callback] = []
+    if recipe.view.near_false:
+        if machine.workers:
+            raise ConfigError("view.near_false: false objects are mined in the training process; --workers 0")
+        more.append(Mining(views, recipe.view.mine_every, recipe.seed, say))
+    trainer = _trainer(recipe, out, machine, say, more)
     loader = training_loader(views, machine.workers, trainer.global_rank, trainer.world_size)
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     module = _module(network, recipe, meta, validation, len(loader) * recipe.epochs, teacher)
@@ -256,8 +262,10 @@ def describe_model(network: Network, recipe: Recipe, sets: Sequence[DataSet]) ->
     )
 
 
-def _trainer(recipe: Recipe, out: Path, machine: Machine, say: Callable[[str], None]) -> lightning.Trainer:
-    callbacks: list[Callback] = [Report(say, monitored(recipe), chooses=not recipe.refit)]
+def _trainer(
+    recipe: Recipe, out: Path, machine: Machine, say: Callable[[str], None], more: Sequence[Callback] = ()
+) -> lightning.Trainer:
+    callbacks: list[Callback] = [Report(say, monitored(recipe), chooses=not recipe.refit), *more]
     if not recipe.refit:
         callbacks.append(_keep(out, recipe, "best", monitor=f"val/{monitored(recipe)}", mode="max"))
     callbacks.append(_keep(out, recipe, "last"))

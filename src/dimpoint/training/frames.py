@@ -146,7 +146,11 @@ class TrainingViews(Dataset[tuple[Any, ...]]):
         if self._cuts and len(points) and rng.random() < self.recipe.augmentation.copy_probability:
             pixels, points = self._with_copies(pixels, frame, rng)
         ignored = ignored_pixels(frame.sample.ignore, pixels.shape)
-        view = training_view(pixels, points, self.recipe, rng, frame.mask, bright, ignored)
+        hard, share = self.hard.get(number), self.recipe.view.near_false
+        if hard is not None and len(hard) and rng.random() < share:
+            view = training_view(pixels, points, self.recipe, rng, frame.mask, hard, ignored, near_bright=1)
+        else:
+            view = training_view(pixels, points, self.recipe, rng, frame.mask, bright, ignored)
         target = make_target(view.pixels, view.points, self.recipe.target, view.mask)
         target = without_ignored(target, view.ignored, self.recipe.target.stride)
         both = torch.from_numpy(view.pixels)[None], torch.from_numpy(target)[None]

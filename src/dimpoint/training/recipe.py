@@ -51,6 +51,14 @@ class View(_Section):
         le=1,
         description="`crop`: share of a target-free frame's crops that hold one of its bright spots",
     )
+    near_false: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="`crop`: share of the crops that hold a false object of the network in training, in "
+        "frames without targets and outside the ignore regions of frames that have some",
+    )
+    mine_every: int = Field(4, ge=1, description="epochs after which false objects are looked for anew")
 
 
 class Augmentation(_Section):

@@ -149,8 +149,7 @@ def outside_truth(
     here = xy[:, None]
     inside = np.asarray(((here >= ignore[:, :2]) & (here <= ignore[:, 2:])).all(axis=2))
     near = np.asarray(np.hypot(*np.moveaxis(here - points, 2, 0)) <= RADIUS)
-    spared: npt.NDArray[np.bool_] = inside.any(axis=1) & ~near.any(axis=1)
-    return spared
+    return np.asarray(inside.any(axis=1) & ~near.any(axis=1), np.bool_)
 
 
 def describe(values: dict[str, float]) -> str:

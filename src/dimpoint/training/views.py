@@ -46,19 +46,22 @@ def training_view(
     mask: npt.NDArray[np.bool_] | None = None,
     bright: Array | None = None,
     ignored: npt.NDArray[np.bool_] | None = None,
+    near_bright: float | None = None,
 ) -> TrainingView:
     """A random view of a frame.
 
     frame: (H, W) float32 after the intensity rule. points: (N, 2) x, y. mask: (H, W), resampled by nearest
     neighbour. The view is the same with and without a mask. bright: (M, 2) x, y, spots of a frame without
     targets around which `view.near_bright` of its crops are cut. ignored: (H, W), resampled as the mask is.
+    near_bright: instead of the recipe's.
     """
     view, change = recipe.view, recipe.augmentation
     linear = random_linear(change, rng)
     if view.kind == "letterbox":
         affine = _letterbox(frame.shape, linear, view.size)
     else:
-        near, share = (points, view.near_target) if bright is None else (bright, view.near_bright)
+        of_bright = view.near_bright if near_bright is None else near_bright
+        near, share = (points, view.near_target) if bright is None else (bright, of_bright)
         scale = recipe.scale_of(frame.shape)
         if scale > 1 and recipe.native_share and rng.random() < recipe.native_share:
             scale = 1
