@@ -17,6 +17,7 @@ import numpy.typing as npt
 from dimpoint.datasets.coco import PointImage, is_inside, parse_points
 from dimpoint.datasets.dataset import THREADS, hash_array
 from dimpoint.datasets.layout import Layout, find_layout
+from dimpoint.datasets.lists import SplitFile
 from dimpoint.datasets.masks import centroids, clean_mask, fit_mask, is_binary, read_mask_image
 from dimpoint.errors import DimpointError
 
@@ -196,7 +197,7 @@ class Report:
             "root": str(self.layout.root),
             "frames": len(self.frames),
             "masks": len(self.layout.masks),
-            "splits": {split.stem: len(split.entries) for split in self.layout.splits},
+            "splits": {split.name: len(split.entries) for split in self.layout.splits},
             "errors": self.errors,
             "findings": [
                 {
@@ -233,7 +234,7 @@ def check_dataset(root: Path | str, progress: Callable[[int, int], None] | None 
 
 
 def split_groups(layout: Layout) -> dict[str, list[str]]:
-    """The frames of `train`, `test`, …: of all split files whose stem begins so, up to a `_`.
+    """The frames of `train`, `test`, …: of all split lists for that purpose.
 
     Without split files, all frames are one group. `test` comes first and `train` last, so that a frame
     in both counts as the test set's.
@@ -242,14 +243,15 @@ def split_groups(layout: Layout) -> dict[str, list[str]]:
         return {"frames": list(layout.frames)}
     groups: dict[str, dict[str, None]] = {}
     for split in layout.splits:
-        found = (layout.name_of(entry) for _, entry in split.entries)
-        groups.setdefault(group_of(split.stem), {}).update((name, None) for name in found if name is not None)
+        found = (layout.listed(entry) for _, entry in split.entries)
+        groups.setdefault(group_of(split), {}).update((name, None) for name in found if name is not None)
     order = sorted(groups, key=lambda group: (group == "train", group != "test", group))
     return {group: list(groups[group]) for group in order}
 
 
-def group_of(stem: str) -> str:
-    return stem.split("_")[0]
+def group_of(split: SplitFile) -> str:
+    """`train`, `val` or `test` by what the list is for, else its name up to a `_`."""
+    return split.purpose or split.stem.split("_")[0]
 
 
 def find_overlaps(groups: dict[str, list[str]], digests: dict[str, str | None]) -> list[Overlap]:
@@ -306,7 +308,7 @@ def _wrong_split_lines(layout: Layout) -> Iterable[Finding]:
     for split in layout.splits:
         seen: set[str] = set()
         for line, entry in split.entries:
-            name = layout.name_of(entry)
+            name = layout.listed(entry)
             if name is None:
                 yield Finding("split-without-frame", "error", split.path, f"line {line}: no frame '{entry}'")
             elif name in seen:

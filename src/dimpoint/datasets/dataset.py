@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from dimpoint.datasets.coco import NO_REGIONS, PointImage, read_points
 from dimpoint.datasets.layout import Layout, find_layout
+from dimpoint.datasets.lists import ALL, describe
 from dimpoint.datasets.masks import centroids, fit_mask, read_mask_file
 from dimpoint.errors import DataError
 
@@ -85,12 +86,17 @@ class Sample:
 
 @dataclass(frozen=True)
 class DataSet:
-    """The samples of one folder, or of one split of it, in the split's order (all frames: by name)."""
+    """The samples of one folder, or of one split of it, in the split's order (all frames: by name).
+
+    taken: one line that says which frames these are, and by which lists.
+    """
 
     name: str
     root: Path
     split: str | None
     samples: tuple[Sample, ...]
+    taken: str = ""
+    layout_notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -100,7 +106,7 @@ class DataSet:
 
     def notes(self) -> list[str]:
         """What a reader of results on these samples must know, such as masks that are resized on reading."""
-        return [note for sample in self.samples for note in sample.notes()]
+        return [*self.layout_notes, *(note for sample in self.samples for note in sample.notes())]
 
     def fingerprint(self) -> str:
         """sha256 (hex) over the names, decoded frames and labels, whatever their order or file format.
@@ -115,9 +121,9 @@ class DataSet:
 def open_dataset(root: Path | str, split: str | None = None, labels: Labels = "auto") -> DataSet:
     """Open a data set: a folder laid out as `dimpoint.datasets.layout` says, or a COCO keypoints .json.
 
-    split: a split file's stem, or `train` or `test` for all `train_*.txt` or `test_*.txt` together;
-    None takes all frames (of a .json: all its images). labels: `auto` takes what is there, `masks` leaves
-    COCO files aside and `points` leaves masks aside, and either demands that label for every frame.
+    split: what a split list is for (`train`, `val`, `test`: all lists for it together), or its stem or path;
+    None or `all` takes all frames (of a .json: all its images). labels: `auto` takes what is there, `masks`
+    leaves COCO files aside and `points` leaves masks aside, and either demands that label for every frame.
     Raises DataError naming the file and line, id or key that is wrong.
     """
     path = Path(root)
@@ -125,8 +131,9 @@ def open_dataset(root: Path | str, split: str | None = None, labels: Labels = "a
     layout = find_layout(_root_of(path) if opened_file else path)
     point_files = (path,) if opened_file else layout.point_files
     points = {} if labels == "masks" else _points_by_name(layout, point_files)
-    if split is not None:
-        names = split_names(layout, split)
+    wanted = None if split == ALL and not any(one.stem == ALL for one in layout.splits) else split
+    if wanted is not None:
+        names = split_names(layout, wanted)
     else:
         names = list(points) if opened_file and labels != "masks" else list(layout.frames)
     samples = tuple(
@@ -140,16 +147,38 @@ def open_dataset(root: Path | str, split: str | None = None, labels: Labels = "a
         for name in names
     )
     _demand_labels(samples, labels, layout.root)
-    return DataSet(layout.root.resolve().name, layout.root, split, samples)
+    title = layout.root.resolve().name
+    taken = f"{title}: {_taken(layout, wanted, len(names))}"
+    return DataSet(title, layout.root, split, samples, taken, _notes(layout))
+
+
+def _taken(layout: Layout, split: str | None, count: int) -> str:
+    if split is not None:
+        return f"{count} frames of split '{split}': {describe(layout.chosen_splits(split))}"
+    others = (
+        f"; split lists here: {describe(layout.splits)}" if layout.splits else ", there are no split lists"
+    )
+    return f"all {count} frames{others}"
+
+
+def _notes(layout: Layout) -> tuple[str, ...]:
+    passed = layout.passed_over()
+    return (*layout.notes, f"{layout.root}: passed over: {passed}") if passed else layout.notes
 
 
 def training_split(root: Path | str) -> str | None:
-    """The split that a run without a chosen one trains on: `train`, or None (all frames) without one."""
+    """The split that a run without a chosen one trains on: `train`, or None (all frames) without any list.
+
+    Raises DataError if there are split lists and none of them is for training.
+    """
     path = Path(root)
     if not path.is_dir():
         return None
-    stems = [file.stem for file in find_layout(path).splits]
-    return "train" if any(stem.startswith("train_") for stem in stems) else None
+    layout = find_layout(path)
+    if not layout.splits:
+        return None
+    layout.chosen_splits("train")
+    return "train"
 
 
 def validation_part(dataset: DataSet) -> DataSet | None:
@@ -165,7 +194,7 @@ def split_names(layout: Layout, split: str) -> list[str]:
     names: dict[str, None] = {}
     for file in layout.chosen_splits(split):
         for line, entry in file.entries:
-            name = layout.name_of(entry)
+            name = layout.listed(entry)
             if name is None:
                 raise DataError(f"{file.path}, line {line}: no frame '{entry}' in {layout.frame_folder}")
             names[name] = None

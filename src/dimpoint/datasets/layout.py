@@ -1,47 +1,46 @@
 """Where a data set keeps its frames, masks, splits and point files.
 
-    NAME/images/*.png          frames (.png .jpg .jpeg .bmp .tif .tiff .npy), in sub-folders too
+    NAME/images/*.png          frames, in sub-folders too
     NAME/masks/*.png           masks, found by the frame's stem
-    NAME/img_idx/train_X.txt   splits, one stem per line
+    NAME/img_idx/train_X.txt   split lists (`dimpoint.datasets.lists` has the other layouts that are read)
     NAME/points.json           COCO keypoints; else every NAME/annotations/*.json
 
 Without an `images` folder the frames are the pictures in NAME itself. A frame's name is its path below
-the frame folder without the suffix, `000001` or `sequence-3/0001`.
+the frame folder without the suffix, `000001` or `sequence-3/0001`, in Unicode's composed form.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from dimpoint.errors import DataError
+from dimpoint.datasets.lists import SplitFile, choose_lists, columns, find_lists
+from dimpoint.errors import DataError, FrameError
+from dimpoint.sources.files import IMAGE_SUFFIXES, SUB_FOLDER, FoundFiles, plain_name, summary_of, walk
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".npy")
-
-
-@dataclass(frozen=True)
-class SplitFile:
-    """One `img_idx/*.txt`: its stem, and (line number, frame name) of every line that is not blank."""
-
-    path: Path
-    entries: tuple[tuple[int, str], ...]
-
-    @property
-    def stem(self) -> str:
-        return self.path.stem
+_FRAME_FOLDERS = ("images", "image", "imgs", "img", "frames", "jpegimages")
+_MASK_FOLDERS = ("masks", "mask", "gt", "ground_truth", "groundtruth", "segmentationclass", "labels", "label")
+_OTHER_SUFFIXES = (*IMAGE_SUFFIXES, ".pgm", ".ppm", ".webp", ".gif", ".jp2", ".raw", ".fits")
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The files of one data set. Several files under one name are kept, for the caller to refuse."""
+    """The files of one data set. Several files under one name are kept, for the caller to refuse.
+
+    passed: what lies among frames and masks and is neither, with the reason. notes: what was understood
+    that is not the layout above, one sentence each.
+    """
 
     root: Path
     frame_folder: Path
     frames: dict[str, tuple[Path, ...]]
+    mask_folder: Path
     masks: dict[str, tuple[Path, ...]]
     splits: tuple[SplitFile, ...]
     point_files: tuple[Path, ...]
+    passed: tuple[tuple[Path, str], ...] = ()
+    notes: tuple[str, ...] = ()
 
     def frame(self, name: str) -> Path:
         return _only(self.frames[name], "frame")
@@ -50,68 +49,186 @@ class Layout:
         return _only(self.masks[name], "mask") if name in self.masks else None
 
     def name_of(self, file_name: str) -> str | None:
-        """The frame that a COCO `file_name` or a line of a split means, or None if there is none.
+        """The frame that a COCO `file_name` means, or None if there is none.
 
-        It is the path below the frame folder, with or without a leading `images/`. A suffix may be left
-        out, as splits do; where it is given it must be the file's.
+        It is the path below the frame folder; folders above it (`images/`, an absolute path that has the
+        frame folder in it) are left aside. The suffix may be left out or be that of another picture format.
         """
-        path = PurePosixPath(file_name.strip().replace("\\", "/"))
-        below = PurePosixPath(*path.parts[1:]) if path.parts[:1] == ("images",) else path
-        for candidate in (path, below):
-            if str(candidate) in self.frames:
-                return str(candidate)
-            stem = str(candidate).removesuffix(candidate.suffix)
-            if any(file.suffix == candidate.suffix for file in self.frames.get(stem, ())):
-                return stem
-        return None
+        return _name_of(file_name, self.frames, self.frame_folder.name)
+
+    def listed(self, text: str) -> str | None:
+        """The frame that a line of a split list means: all of the line, or its first column."""
+        return _listed(text, self.frames, self.frame_folder.name)
 
     def chosen_splits(self, split: str) -> list[SplitFile]:
-        """The file of that stem, or else every `SPLIT_*.txt`; raises DataError listing what there is."""
-        exact = [file for file in self.splits if file.stem == split]
-        chosen = exact or [file for file in self.splits if file.stem.startswith(f"{split}_")]
-        if not chosen:
-            stems = ", ".join(file.stem for file in self.splits) or f"none (no {self.root / 'img_idx'}/*.txt)"
-            raise DataError(f"{self.root}: no split '{split}'; splits here: {stems}")
-        return chosen
+        """The lists that `split` means; raises DataError that shows what there is."""
+        return choose_lists(self.splits, split, self.root)
+
+    def passed_over(self) -> str | None:
+        """One line of counts of what was passed over, or None."""
+        return summary_of(self.passed)
 
 
 def find_layout(root: Path) -> Layout:
     """List the files of the data set in folder `root`; raises DataError if it holds no frames."""
     if not root.is_dir():
         raise DataError(f"{root}: no such folder")
-    images = root / "images"
-    nested = images.is_dir()
-    folder = images if nested else root
-    frames = images_by_name(folder, nested=nested)
+    notes: list[str] = []
+    images = _sub_folder(root, _FRAME_FOLDERS)
+    folder = root if images is None else images
+    found = _pictures(folder, nested=images is not None)
+    frames = by_name(folder, found)
     if not frames:
-        raise DataError(f"{folder}: no frames here; expected images ({' '.join(IMAGE_SUFFIXES)})")
+        raise DataError(_no_frames(root, folder))
+    mask_folder = _sub_folder(root, _MASK_FOLDERS) or root / "masks"
+    found_masks = _pictures(mask_folder, nested=True) if mask_folder.is_dir() else FoundFiles([], [])
+    masks, said = _paired(by_name(mask_folder, found_masks), frames)
+    notes += said
+    for here, usual in ((folder, "images"), (mask_folder, "masks")):
+        if here != root and here.name != usual and here.is_dir():
+            notes.append(f"{root}: {usual} are taken from the folder '{here.name}'")
     return Layout(
         root=root,
         frame_folder=folder,
         frames=frames,
-        masks=images_by_name(root / "masks", nested=True),
-        splits=tuple(read_split(path) for path in sorted(root.glob("img_idx/*.txt"))),
+        mask_folder=mask_folder,
+        masks=masks,
+        splits=find_lists(
+            root, frames, (folder, mask_folder), lambda text: _listed(text, frames, folder.name)
+        ),
         point_files=_point_files(root),
+        passed=(*_besides(found, root), *found_masks.passed),
+        notes=tuple(notes),
     )
 
 
 def images_by_name(folder: Path, *, nested: bool) -> dict[str, tuple[Path, ...]]:
     """The image files below `folder` by name (relative path without suffix), names in sorted order."""
-    found: dict[str, tuple[Path, ...]] = {}
-    for path in sorted(folder.rglob("*") if nested else folder.glob("*")):
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file():
-            name = path.relative_to(folder).with_suffix("").as_posix()
-            found[name] = (*found.get(name, ()), path)
-    return dict(sorted(found.items()))
+    return by_name(folder, _pictures(folder, nested=nested)) if folder.is_dir() else {}
 
 
-def read_split(path: Path) -> SplitFile:
-    """Read a split file; blank lines are skipped. Raises DataError if it is no UTF-8 text."""
+def by_name(folder: Path, found: FoundFiles) -> dict[str, tuple[Path, ...]]:
+    """Files by name, which is the relative path without suffix, composed (NFC)."""
+    named: dict[str, tuple[Path, ...]] = {}
+    for path in sorted(found.files):
+        name = plain_name(path.relative_to(folder).with_suffix("").as_posix())
+        named[name] = (*named.get(name, ()), path)
+    return dict(sorted(named.items()))
+
+
+def _pictures(folder: Path, *, nested: bool) -> FoundFiles:
     try:
-        lines = path.read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not a readable text file of frame names ({error})") from None
-    return SplitFile(path, tuple((n, line.strip()) for n, line in enumerate(lines, 1) if line.strip()))
+        return walk(folder, nested, IMAGE_SUFFIXES)
+    except FrameError as error:
+        raise DataError(str(error)) from None
+
+
+def _besides(found: FoundFiles, root: Path) -> Iterator[tuple[Path, str]]:
+    """What was passed over, but for the data set's own folders and text and label files."""
+    for path, reason in found.passed:
+        own = path.parent == root and (reason == SUB_FOLDER or path.suffix.lower() in (".txt", ".json"))
+        if not own:
+            yield path, reason
+
+
+def _sub_folder(root: Path, names: Sequence[str]) -> Path | None:
+    """The first of the folders `names` that holds pictures, whatever its case; None without one."""
+    inner = sorted(path for path in root.iterdir() if path.is_dir())
+    for name in names:
+        for path in sorted(inner, key=lambda path: path.name != name):
+            if path.name.casefold() == name and (
+                name in ("images", "masks") or _pictures(path, nested=True).files
+            ):
+                return path
+    return None
+
+
+def _no_frames(root: Path, folder: Path) -> str:
+    inner = sorted(path for path in root.iterdir() if path.is_dir() and path != folder)
+    sets = [path.name for path in inner if _sub_folder(path, _FRAME_FOLDERS) is not None]
+    remedy = f"; data sets lie in its folders {', '.join(sets[:5])}: name one of them" if sets else ""
+    passed = _pictures(folder, nested=folder != root).summary()
+    beside = f"; passed over: {passed}" if passed else ""
+    return f"{folder}: no frames here; expected images ({' '.join(IMAGE_SUFFIXES)}){beside}{remedy}"
+
+
+def _paired(
+    masks: dict[str, tuple[Path, ...]], frames: dict[str, tuple[Path, ...]]
+) -> tuple[dict[str, tuple[Path, ...]], list[str]]:
+    """Masks under their frames' names, where those differ by letter case or one ending only; and notes."""
+    if not masks or any(name in frames for name in masks):
+        renamed, note = _by_case(masks, frames)
+        return (renamed, [note]) if note else (masks, [])
+    for rename in (_by_case, _by_ending):
+        renamed, note = rename(masks, frames)
+        if note:
+            return renamed, [note]
+    return masks, []
+
+
+def _by_case(
+    masks: dict[str, tuple[Path, ...]], frames: dict[str, tuple[Path, ...]]
+) -> tuple[dict[str, tuple[Path, ...]], str | None]:
+    folded: dict[str, list[str]] = {}
+    for name in frames:
+        folded.setdefault(name.casefold(), []).append(name)
+    renamed: dict[str, tuple[Path, ...]] = {}
+    changed = []
+    for name, paths in masks.items():
+        same = folded.get(name.casefold(), [])
+        meant = same[0] if name not in frames and len(same) == 1 and same[0] not in masks else name
+        if meant != name:
+            changed.append(name)
+        renamed[meant] = (*renamed.get(meant, ()), *paths)
+    if not changed:
+        return masks, None
+    return (
+        renamed,
+        f"{len(changed)} masks differ from their frames' names in letter case (first '{changed[0]}')",
+    )
+
+
+def _by_ending(
+    masks: dict[str, tuple[Path, ...]], frames: dict[str, tuple[Path, ...]]
+) -> tuple[dict[str, tuple[Path, ...]], str | None]:
+    """All masks are named like frames with one ending, such as `_pixels0`."""
+    first = next(iter(masks))
+    longest = max((name for name in frames if first.startswith(name)), key=len, default="")
+    ending = first.removeprefix(longest)
+    if not longest or not all(name.removesuffix(ending) in frames for name in masks):
+        return masks, None
+    renamed = {name.removesuffix(ending): paths for name, paths in masks.items()}
+    if len(renamed) < len(masks):
+        return masks, None
+    return renamed, f"masks are named like their frames with '{ending}' at the end"
+
+
+def _name_of(file_name: str, frames: dict[str, tuple[Path, ...]], folder: str) -> str | None:
+    path = PurePosixPath(plain_name(file_name.strip()).replace("\\", "/"))
+    places = [
+        place for place, part in enumerate(path.parts) if part.casefold() in (folder.casefold(), "images")
+    ]
+    below = [PurePosixPath(*path.parts[place + 1 :]) for place in reversed(places)]
+    absolute = path.is_absolute() or (path.parts[:1] != () and path.parts[0].endswith(":"))
+    alone = [PurePosixPath(path.name)] if absolute else []
+    for candidate in (path, *below, *alone):
+        if not candidate.name or ".." in candidate.parts:
+            continue
+        if str(candidate) in frames:
+            return str(candidate)
+        stem = str(candidate).removesuffix(candidate.suffix)
+        files = frames.get(stem, ())
+        if any(file.suffix == candidate.suffix for file in files):
+            return stem
+        if len(files) == 1 and candidate.suffix.lower() in _OTHER_SUFFIXES:
+            return stem
+    return None
+
+
+def _listed(text: str, frames: dict[str, tuple[Path, ...]], folder: str) -> str | None:
+    return next(
+        (name for part in columns(text) if (name := _name_of(part, frames, folder)) is not None), None
+    )
 
 
 def _point_files(root: Path) -> tuple[Path, ...]:

@@ -14,7 +14,7 @@ import numpy as np
 from dimpoint.atomic import write_text
 from dimpoint.datasets.check import Frame, Overlap, Report, group_of
 from dimpoint.datasets.coco import PointImage, is_inside, write_points
-from dimpoint.datasets.layout import SplitFile
+from dimpoint.datasets.lists import SplitFile
 from dimpoint.datasets.masks import clean_mask, fit_mask, read_mask_image
 from dimpoint.errors import DataError
 
@@ -115,7 +115,7 @@ def _copy_frames(report: Report, usable: dict[str, Frame], folder: Path) -> list
         _copy(source, folder / "images" / source.relative_to(report.layout.frame_folder))
         if frame.mask == "keep":
             mask = report.layout.masks[name][0]
-            _copy(mask, folder / "masks" / mask.relative_to(report.layout.root / "masks"))
+            _copy(mask, folder / "masks" / mask.relative_to(report.layout.mask_folder))
         elif frame.mask == "rewrite":
             changes.append(_rewrite_mask(report, frame, folder))
     return changes
@@ -141,10 +141,15 @@ def _write_splits(report: Report, usable: dict[str, Frame], folder: Path) -> lis
         kept, removed = _clean_split(report, split, usable, overlaps)
         changes += removed
         if kept:
-            write_text(folder / "img_idx" / split.path.name, "".join(f"{name}\n" for name in kept))
+            write_text(folder / _list_file(split), "".join(f"{name}\n" for name in kept))
         else:
-            changes.append(Change(f"img_idx/{split.path.name}", "left out", "no usable frame is left in it"))
+            changes.append(Change(_list_file(split), "left out", "no usable frame is left in it"))
     return changes
+
+
+def _list_file(split: SplitFile) -> str:
+    """Where the copy has a split list."""
+    return f"img_idx/{split.name}.txt"
 
 
 def _clean_split(
@@ -156,8 +161,8 @@ def _clean_split(
     kept: dict[str, None] = {}
     changes = []
     for line, entry in split.entries:
-        name = report.layout.name_of(entry)
-        overlap = overlaps.get((group_of(split.stem), name)) if name is not None else None
+        name = report.layout.listed(entry)
+        overlap = overlaps.get((group_of(split), name)) if name is not None else None
         if name is None:
             reason = "no such frame"
         elif name not in usable:
@@ -169,7 +174,7 @@ def _clean_split(
         else:
             kept[name] = None
             continue
-        changes.append(Change(f"img_idx/{split.path.name}", f"line {line} removed: {entry}", reason))
+        changes.append(Change(_list_file(split), f"line {line} removed: {entry}", reason))
     return list(kept), changes
 
 

@@ -1,0 +1,219 @@
+"""Split lists: which text files of a data set they are, what they are for, and which frames they name.
+
+Understood are the layouts in use: `img_idx/train_NAME.txt`, `train.txt` and `test.txt` in the folder itself,
+`trainval.txt`, `50_50/train.txt`, `splits/*.txt`, `ImageSets/Main/*.txt`, and frames in `images/train` and
+`images/test`. A line is a frame's name with or without suffix or folders; a second column (a mask, a flag) is
+left aside. Text may be UTF-8, UTF-16 or UTF-32 with or without a byte order mark.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dimpoint import limits
+from dimpoint.errors import DataError
+from dimpoint.sources.files import is_junk
+
+ALL = "all"  # the split that takes every frame
+_PURPOSES = {
+    "train": ("train", "training", "trainset", "trainval", "trn"),
+    "val": ("val", "valid", "validation", "valset", "dev"),
+    "test": ("test", "testing", "testset", "eval", "tst"),
+}
+_WORDS = {
+    word: (purpose, rank > 0) for purpose, words in _PURPOSES.items() for rank, word in enumerate(words)
+}
+_LIST_FOLDERS = re.compile(r"(img_?)?idx|splits?|imagesets?|lists?|index|sets|\d+[_-]\d+")
+_NO_LISTS = {"labels", "annotations", "labelme", "xml"}  # text files there are labels
+_SUFFIXES = (".txt", ".lst")
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_PROBED = 50  # lines that are tried before a file is taken for no list
+
+
+@dataclass(frozen=True)
+class SplitFile:
+    """One list: its file (or folder of frames), and (line number, text) of every line that is not blank.
+
+    name: the path below the data set without suffix, `img_idx/train_x`.
+    """
+
+    path: Path
+    name: str
+    entries: tuple[tuple[int, str], ...]
+
+    @property
+    def stem(self) -> str:
+        return self.name.rsplit("/", 1)[-1]
+
+    @property
+    def purpose(self) -> str | None:
+        """`train`, `val` or `test`, from the file's name; None if it says none."""
+        return purpose_of(self.stem)[0]
+
+
+def purpose_of(stem: str) -> tuple[str | None, bool]:
+    """What a list of this name is for, and whether the name is a synonym (`training`, `trainval`).
+
+    The first word of the name decides, or else the last one: `Train_x`, `train-x`, `NUAA_train`.
+    """
+    words = re.split(r"[^a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", stem).casefold())
+    for word in (words[0], words[-1]):
+        if word in _WORDS:
+            return _WORDS[word]
+    return None, False
+
+
+def find_lists(
+    root: Path, frames: Iterable[str], not_here: Sequence[Path], name_of: Callable[[str], str | None]
+) -> tuple[SplitFile, ...]:
+    """The split lists of the data set in `root`.
+
+    frames: the names of its frames. not_here: folders that hold frames and masks. name_of: the frame that a
+    line means. A text file outside a folder of lists counts if it has the name of a purpose (`train`) and,
+    unless that is all of its name, names a frame. Raises DataError for a list that is no text.
+    """
+    names = tuple(frames)
+    found = []
+    for path, sure in _candidates(root, set(names), not_here):
+        listed = _read(root, path)
+        probed = (name_of(text) is not None for _, text in listed.entries[:_PROBED])
+        if sure or any(probed):
+            found.append(listed)
+    return tuple(found) or _folders_as_lists(names, not_here)
+
+
+def choose_lists(lists: Sequence[SplitFile], split: str, root: Path) -> list[SplitFile]:
+    """The lists that `split` means: by path (`50_50/train`), by stem, by purpose, or by how stems begin.
+
+    Raises DataError that shows the lists there are if none fits, or if lists in several folders fit and
+    differ.
+    """
+    wanted = split.removesuffix(".txt")
+    folded = wanted.casefold()
+    purpose = _WORDS.get(folded, (None, False))[0]
+    for fits in (
+        [one for one in lists if wanted in (one.name, one.stem) or one.name.endswith(f"/{wanted}")],
+        [one for one in lists if folded in (one.name.casefold(), one.stem.casefold())],
+        [one for one in lists if purpose is not None and purpose_of(one.stem) == (purpose, False)],
+        [one for one in lists if purpose is not None and one.purpose == purpose],
+        [one for one in lists if re.match(rf"{re.escape(folded)}[_.\- ]", one.stem.casefold())],
+    ):
+        if fits:
+            return _one_folder(fits, split, root)
+    remedy = f"; name one of them with --split, or take every frame with --split {ALL}" if lists else ""
+    raise DataError(f"{root}: no split '{split}'; splits here: {_shown(lists, root)}{remedy}")
+
+
+def describe(lists: Sequence[SplitFile]) -> str:
+    """Lists with their numbers of lines: "train_x (8 names), test_x (4 names)"."""
+    shown = ", ".join(f"{one.name} ({len(one.entries)} names)" for one in lists[:8])
+    return shown + (f" and {len(lists) - 8} more" if len(lists) > 8 else "")
+
+
+def columns(text: str) -> Iterator[str]:
+    """What a line of a list may name: all of it, or its first column."""
+    yield text
+    for separator in (r"\t", r"[,;]", r"\s"):
+        parts = re.split(rf"{separator}+", text, maxsplit=1)
+        if len(parts) > 1:
+            yield parts[0].strip().strip('"')
+
+
+def _one_folder(fits: list[SplitFile], split: str, root: Path) -> list[SplitFile]:
+    folders: dict[Path, list[SplitFile]] = {}
+    for one in fits:
+        folders.setdefault(one.path.parent, []).append(one)
+    contents = {frozenset(text for one in part for _, text in one.entries) for part in folders.values()}
+    if len(contents) > 1:
+        raise DataError(
+            f"{root}: split '{split}' is there {len(folders)} times and differs: {describe(fits)}; "
+            f"name one of them, for example --split {fits[0].name}"
+        )
+    return next(iter(folders.values()))
+
+
+def _shown(lists: Sequence[SplitFile], root: Path) -> str:
+    return describe(lists) if lists else f"none (no {root / 'img_idx'}/*.txt)"
+
+
+def _candidates(root: Path, frames: set[str], not_here: Sequence[Path]) -> Iterator[tuple[Path, bool]]:
+    """Files that may be lists, and whether they are lists whatever they hold."""
+    for path in _sorted(root):
+        if path.is_dir():
+            if is_junk(path.name) or path in not_here or path.name.casefold() in _NO_LISTS:
+                continue
+            sure = _LIST_FOLDERS.fullmatch(path.name.casefold()) is not None
+            yield from ((file, sure) for file in _texts(path, deep=sure) if sure or _is_named(file))
+        elif path.suffix.lower() in _SUFFIXES and path.stem not in frames and _is_named(path):
+            yield path, path.stem.casefold() in _WORDS
+
+
+def _is_named(path: Path) -> bool:
+    return purpose_of(path.stem)[0] is not None
+
+
+def _texts(folder: Path, deep: bool) -> Iterator[Path]:
+    for path in _sorted(folder):
+        if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".") and path.is_file():
+            yield path
+        elif deep and path.is_dir() and not path.is_symlink() and not is_junk(path.name):
+            yield from _texts(path, deep)
+
+
+def _sorted(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
+
+
+def _folders_as_lists(names: Sequence[str], not_here: Sequence[Path]) -> tuple[SplitFile, ...]:
+    """Frames in `images/train` and `images/test` are splits, too."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        first, _, rest = name.partition("/")
+        if rest and first.casefold() in _WORDS:
+            groups.setdefault(first, []).append(name)
+    folder = not_here[0] if not_here else Path()
+    return tuple(
+        SplitFile(folder / first, first, tuple(enumerate(inside, 1))) for first, inside in groups.items()
+    )
+
+
+def _read(root: Path, path: Path) -> SplitFile:
+    name = path.relative_to(root).with_suffix("").as_posix()
+    return SplitFile(path, name.removeprefix("img_idx/"), read_lines(path))
+
+
+def read_lines(path: Path) -> tuple[tuple[int, str], ...]:
+    """(line number, text) of every line that is not blank. Raises DataError if the file is no text.
+
+    Names in another encoding than UTF-8 come as Python gives such file names (surrogate escapes).
+    """
+    try:
+        data = limits.read_bytes(path, "label_bytes", DataError)
+        text = data.decode(_encoding(data), "surrogateescape")
+    except (OSError, UnicodeError) as error:
+        raise DataError(f"{path}: not a readable text file of frame names ({error})") from None
+    if "\0" in text:
+        raise DataError(f"{path}: not a readable text file of frame names (it holds zero bytes)")
+    lines = text.removeprefix("\ufeff").splitlines()
+    return tuple((n, line.strip()) for n, line in enumerate(lines, 1) if line.strip())
+
+
+def _encoding(data: bytes) -> str:
+    for mark, encoding in _MARKS:
+        if data.startswith(mark):
+            return encoding
+    if data[1:2] == b"\0" and data[:1] != b"\0":
+        return "utf-16-le"
+    return "utf-16-be" if data[:1] == b"\0" and data[1:2] not in (b"", b"\0") else "utf-8"
