@@ -88,7 +88,9 @@ class TestSplits:
         assert names(open_dataset(root, "train")) == ["e"]
 
     def test_a_split_that_is_not_there_lists_those_that_are(self, root: Path) -> None:
-        with pytest.raises(DataError, match=r"no split 'test'; splits here: train_X-a \(2 names\), train_X-b"):
+        with pytest.raises(
+            DataError, match=r"no split 'test'; splits here: train_X-a \(2 names\), train_X-b"
+        ):
             open_dataset(root, "test")
         shutil.rmtree(root / "img_idx")
         with pytest.raises(DataError, match="no split 'test'; splits here: none"):

@@ -28,8 +28,9 @@ class Data:
     split: str | None = None
     allow_missing: bool = False
 
-    def frames(self) -> list[TruthFrame]:
-        return open_truth(self.roots, self.split)
+    def frames(self, notes: list[str] | None = None) -> list[TruthFrame]:
+        """The frames; which ones were taken is added to `notes`."""
+        return open_truth(self.roots, self.split, notes)
 
     def others(self) -> list[TruthFrame]:
         """Frames of the same data sets that are not in the split."""
@@ -47,7 +48,8 @@ def open_model(
     model: str | Path | None, data: Data, threshold: float | None = None, threads: int | None = None
 ) -> Subject:
     """A model on data; see `ModelPredictor`."""
-    return Subject(ModelPredictor(model, threshold, threads), data.frames())
+    notes: list[str] = []
+    return Subject(ModelPredictor(model, threshold, threads), data.frames(notes), tuple(notes))
 
 
 def open_predictions(path: Path, data: Data, threshold: float | None = None) -> Subject:
@@ -55,9 +57,9 @@ def open_predictions(path: Path, data: Data, threshold: float | None = None) -> 
 
     Raises DataError if frames have no prediction or predictions no frame, unless that is allowed.
     """
-    frames = data.frames()
+    notes: list[str] = []
+    frames = data.frames(notes)
     predictor = FilePredictor(path, frames, data.others(), threshold)
-    notes = []
     fault = predictor.pairing.fault()
     if fault is not None and not data.allow_missing:
         raise DataError(f"{path} against {data}: {fault}; --allow-missing scores the frames that have one")

@@ -82,13 +82,19 @@ class TruthFrame:
         return components.centroids
 
 
-def open_truth(roots: Sequence[Path], split: str | None = None) -> list[TruthFrame]:
+def open_truth(
+    roots: Sequence[Path], split: str | None = None, notes: list[str] | None = None
+) -> list[TruthFrame]:
     """The labelled frames of data sets: folders, or COCO keypoints files with or without their frames.
 
-    split: as `dimpoint.datasets.dataset.open_dataset` takes it. Raises DataError for what is no data set.
+    split: as `dimpoint.datasets.dataset.open_dataset` takes it. notes: which frames were taken, and what was
+    understood of the layout, is added to it. Raises DataError for what is no data set.
     """
     names = _names(roots)
-    frames = [frame for root, name in zip(roots, names, strict=True) for frame in _open(root, name, split)]
+    said: list[str] = [] if notes is None else notes
+    frames = [
+        frame for root, name in zip(roots, names, strict=True) for frame in _open(root, name, split, said)
+    ]
     if not frames:
         raise DataError("no data set is named; give at least one with --data DIR")
     return frames
@@ -108,10 +114,12 @@ def frames_of(samples: Sequence[Sample], data_set: str) -> list[TruthFrame]:
     ]
 
 
-def _open(root: Path, name: str, split: str | None) -> list[TruthFrame]:
+def _open(root: Path, name: str, split: str | None, notes: list[str]) -> list[TruthFrame]:
     if root.suffix.lower() == ".json" and root.is_file() and not _has_frames(root):
         return _from_points(root, name, split)
-    return frames_of(open_dataset(root, split).samples, name)
+    part = open_dataset(root, split)
+    notes += [part.taken, *part.layout_notes]
+    return frames_of(part.samples, name)
 
 
 def _has_frames(point_file: Path) -> bool:

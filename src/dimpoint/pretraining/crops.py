@@ -43,6 +43,7 @@ class Crops:
         """size: side of the crops. Raises DataError or FrameError for data that cannot be read."""
         self.intensity, self.size, self.seed = intensity, size, seed
         self.hashes: dict[str, str] = {}
+        self.taken: list[str] = []  # which frames of each set, and what was understood of its layout
         self.counts: dict[str, int] = {}
         self._frames: list[_Frame] = []
         self._left = _MEMORY_BYTES
@@ -70,6 +71,7 @@ class Crops:
     def _load(self, root: Path) -> list[tuple[float, float]]:
         """Read a set's frames; the mean and mean square of each."""
         part = open_dataset(root, training_split(root))
+        self.taken += [part.taken, *part.layout_notes]
         if part.name in self.hashes:
             raise DataError(f"{root}: there is another data set of the name '{part.name}'")
         digest = hashlib.sha256()

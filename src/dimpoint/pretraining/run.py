@@ -170,6 +170,8 @@ def _work_folder(out: Path) -> Path:
 def _read(roots: Sequence[Path], settings: PretrainSettings, say: Callable[[str], None]) -> Crops:
     say("reading the frames")
     crops = Crops(roots, settings.intensity, settings.size, settings.seed)
+    for line in crops.taken:
+        say(line)
     named = ", ".join(f"{name} ({count})" for name, count in crops.counts.items())
     say(f"{len(crops)} training frames of {named}; mean {crops.mean:.3f}, deviation {crops.std:.3f}")
     return crops

@@ -122,6 +122,8 @@ def train(
         torch.set_num_threads(machine.threads)
     say("reading and hashing the data")
     labels, sets = labels_of(recipe), sources.open()
+    for part in sets:
+        say(part.taken)
     for note in disagreements(sets, labels):
         say(note)
     if labels != "auto":
