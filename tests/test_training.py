@@ -229,7 +229,7 @@ def test_resuming_on_changed_data_is_refused(run: Path, scenes: Path, tmp_path: 
     (changed / "masks" / "f00.png").write_bytes((changed / "masks" / "f01.png").read_bytes())
     (changed / "images" / "f00.png").write_bytes((changed / "images" / "f01.png").read_bytes())
     with pytest.raises(DataError, match="SPOTS"):
-        fit(small(), Sources([changed]), run, machine=CPU, resume=True)
+        fit(small("epochs=5"), Sources([changed]), run, machine=CPU, resume=True)
 
 
 def test_resuming_nothing(scenes: Path, tmp_path: Path) -> None:

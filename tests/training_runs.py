@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from dimpoint.training import progress
+from dimpoint.training import checkpoints, progress
 from dimpoint.training.fit import Machine
 
-CPU = Machine(accelerator="cpu", devices=1, precision="32-true")
+CPU = Machine(accelerator="cpu", devices=1, precision="32-true", threads=1)
 
 
 def logged(out: Path, column: str) -> list[float]:
@@ -22,6 +22,20 @@ def logged(out: Path, column: str) -> list[float]:
 
 class KilledError(Exception):
     """Stands for what ends a run at once."""
+
+
+def kill_at_step(step: int, monkeypatch: pytest.MonkeyPatch, run: Callable[[], object]) -> None:
+    """Start a training that dies before this step, counted from 0; it must. Every step is kept."""
+
+    def die(self: object, trainer: object, *_: object) -> None:
+        if trainer.global_step == step:  # type: ignore[attr-defined]
+            raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "SECONDS_BETWEEN", 0.0)
+        patch.setattr(progress.Report, "on_train_batch_start", die, raising=False)
+        with pytest.raises(KilledError):
+            run()
 
 
 def kill_at(epoch: int, monkeypatch: pytest.MonkeyPatch, run: Callable[[], object]) -> None:

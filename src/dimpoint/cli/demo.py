@@ -167,5 +167,7 @@ def _report(out: Path, seconds: float) -> None:
 def _stopped(out: Path) -> str:
     run = out / "run"
     if (run / "run.json").is_file() and not (run / "model.onnx").is_file():
-        return f"stopped; kept up to the last validation: dimpoint train --resume {run}"
+        from dimpoint.training.run_folder import RunFolder
+
+        return RunFolder(run).stopped()
     return f"stopped; what is finished stays in {out}"

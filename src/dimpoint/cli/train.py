@@ -48,20 +48,18 @@ def train(
 ) -> None:
     """Train a detector from points or masks; the end gives model.onnx and model.safetensors."""
     require_torch("training")
-    import json
-
     from dimpoint.model.files import resolve_weights
     from dimpoint.training.fit import Machine, Sources, fit, is_helper
     from dimpoint.training.recipe import load_recipe
+    from dimpoint.training.run_folder import RunFolder
 
     if resume is not None:
         if recipe or data or out or changes or split or init or foundation:
             raise ConfigError("--resume takes recipe and data from the run; give nothing else with it")
-        if not (resume / "run.json").is_file():
-            raise ConfigError(f"{resume}: no run to resume (no run.json)")
-        recorded = json.loads((resume / "run.json").read_text(encoding="utf-8"))["sources"]
+        folder = RunFolder(resume)
+        recorded = folder.read_record()["sources"]
         data, split, out = [Path(root) for root in recorded["roots"]], recorded["split"], resume
-        chosen = load_recipe(str(resume / "recipe.yaml"))
+        chosen = folder.read_recipe()
     else:
         if not recipe or not data or out is None:
             raise ConfigError(
@@ -85,7 +83,7 @@ def train(
         )
     except (KeyboardInterrupt, SystemExit):
         if not is_helper():
-            typer.echo(f"stopped; kept up to the last validation: dimpoint train --resume {out}", err=True)
+            typer.echo(RunFolder(out).stopped(), err=True)
         raise typer.Exit(130) from None
 
 

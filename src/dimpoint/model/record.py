@@ -12,7 +12,7 @@ from dimpoint.errors import ConfigError, ModelFileError
 from dimpoint.model.intensity import IntensityRule
 
 METADATA_KEY = "dimpoint"
-FORMAT_VERSION = 3  # 2: magnify_below, replace_hot_pixels; 3: native_share
+FORMAT_VERSION = 4  # 2: magnify_below, replace_hot_pixels; 3: native_share; 4: parent
 
 
 class DecodeRule(BaseModel):
@@ -61,6 +61,7 @@ class ModelMeta(BaseModel):
     format_version: int = FORMAT_VERSION
     package_version: str = ""
     name: str
+    parent: str | None = Field(None, description="the model whose weights the training started from")
     network: str
     options: dict[str, Any] = Field(default_factory=dict, description="the network's constructor arguments")
     kind: Literal["response", "probability"] = "response"

@@ -1,35 +1,27 @@
-"""A run: a folder that holds the recipe, the data's hashes, checkpoints, logs and the trained model."""
+"""Training: from a recipe and data to the models in a run's folder."""
 
 from __future__ import annotations
 
 import datetime
-import json
+import hashlib
 import logging
 import math
-import platform
-import sys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lightning
 import torch
-import yaml
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, WeightAveraging
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_only
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 import dimpoint
-from dimpoint.atomic import write_text
-from dimpoint.datasets.dataset import DataSet, Labels, hash_array, open_dataset, training_split
-from dimpoint.errors import ConfigError, DataError, MissingExtraError
-from dimpoint.inference.torch_backend import computes_bfloat16
+from dimpoint.datasets.dataset import DataSet, Labels, open_dataset, training_split
+from dimpoint.errors import ConfigError, MissingExtraError
 from dimpoint.model.checkpoint import load_model, save_model, traits
 from dimpoint.model.export import export_onnx
 from dimpoint.model.record import ModelMeta
@@ -46,25 +38,17 @@ from dimpoint.training.frames import (
 )
 from dimpoint.training.mining import Mining
 from dimpoint.training.module import DetectionModule
-from dimpoint.training.progress import Bar, Report, RunLog
-from dimpoint.training.recipe import Recipe, load_recipe
-from dimpoint.training.validation import describe, monitored
+from dimpoint.training.recipe import Recipe
+from dimpoint.training.run_folder import Position, RunFolder, names_and_hashes, read_start, record_of
+from dimpoint.training.trainer import Machine as Machine
+from dimpoint.training.trainer import make_trainer
+from dimpoint.training.validation import describe
 
 if TYPE_CHECKING:
     from dimpoint.training.fdep import Teacher
 
-_VERSIONS = ("dimpoint", "torch", "lightning", "numpy", "opencv-python-headless")
 
-
-@dataclass(frozen=True)
-class Machine:
-    """How a run uses the machine; none of it changes what is trained, but for rounding."""
-
-    accelerator: str = "auto"
-    devices: int | str = "auto"
-    precision: str = "auto"
-    threads: int | None = None
-    workers: int = 0
+ANY_MACHINE = Machine()
 
 
 @dataclass(frozen=True)
@@ -84,19 +68,24 @@ def fit(
     sources: Sources,
     out: Path,
     *,
-    machine: Machine = Machine(),
+    machine: Machine = ANY_MACHINE,
     resume: bool = False,
     init: Path | None = None,
     say: Callable[[str], None] = print,
 ) -> Path:
     """Train (see `train`), and return the path of the trained `model.onnx` in the run folder `out`.
 
-    On several devices every further process runs this same call; the first one alone says and writes.
+    A run that is resumed after its end is left as it is. On several devices every further process runs this
+    same call; the first one alone says and writes.
     """
+    folder = RunFolder(out)
     if is_helper():
         say = _silent
+    elif resume and folder.onnx.is_file() and folder.finished(recipe, folder.newest()):
+        say(f"{out}: this run is finished, after {recipe.epochs} epochs: {folder.onnx}")
+        return folder.onnx
     train(recipe, sources, out, machine=machine, resume=resume, init=init, say=say)
-    return out / "model.onnx" if is_helper() else finish(out, say)
+    return folder.onnx if is_helper() else finish(out, say)
 
 
 def train(
@@ -104,41 +93,44 @@ def train(
     sources: Sources,
     out: Path,
     *,
-    machine: Machine = Machine(),
+    machine: Machine = ANY_MACHINE,
     resume: bool = False,
     init: Path | None = None,
     say: Callable[[str], None] = print,
 ) -> None:
     """Train into the run folder `out`: checkpoints and logs.
 
-    With `resume` the run goes on after its last validation and ends as an uninterrupted one does. With
+    With `resume` the run goes on after its newest checkpoint and ends as an uninterrupted one does. With
     `init`, a .safetensors model of the same network, it starts from that model's weights (fine-tuning).
     Raises ConfigError or DataError for a wrong recipe, data that changed, or an `out` that is in use.
     """
+    folder = RunFolder(out)
+    if not resume and not is_helper():
+        folder.refuse_work()
+    record = folder.read_record() if resume else {}
     lightning.seed_everything(recipe.seed, verbose=False)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="lightning")
     if machine.threads:
         torch.set_num_threads(machine.threads)
     say("reading and hashing the data")
-    labels, sets = labels_of(recipe), sources.open()
-    for part in sets:
-        say(part.taken)
-    for note in disagreements(sets, labels):
-        say(note)
-    if labels != "auto":
-        sets = sources.open(labels)
-    for note in (note for part in sets for note in part.notes()):
-        say(note)
-    network = _start_network(recipe, init)
-    meta = describe_model(network, recipe, sets)
+    sets = _open_sets(recipe, sources, say)
+    newest = folder.newest() if resume else None
+    network = _new_network(recipe)
+    parent = record.get("init") if resume else _load_parent(network, recipe, init)
+    if resume and newest is None:
+        _load_start(network, recipe, folder, parent, say)
+    meta = describe_model(network, recipe, sets, folder.name, parent["name"] if parent else None)
     teacher = _teacher(recipe, network, out)
-    _prepare_folder(out, recipe, meta, sources, sets, resume, teacher)
     frames, validation = load_frames(sets, recipe)
-    if not resume and not is_helper():
-        _record_held_out(out, validation)
     names = ", ".join(part.name for part in sets)
     say(f"{len(frames)} training and {len(validation)} validation frames from {names}")
+    if not is_helper():
+        hashes = {part.name: part.fingerprint() for part in sets}
+        if resume:
+            folder.check_data(hashes)
+            if teacher is not None:
+                teacher.check(record.get("foundation", {}), out)
     if teacher is not None:
         teacher.prepare(frames, recipe, say)
     views = TrainingViews(frames, recipe, teacher.look if teacher and teacher.cache else None)
@@ -147,37 +139,60 @@ def train(
         if machine.workers:
             raise ConfigError("view.near_false: false objects are mined in the training process; --workers 0")
         more.append(Mining(views, recipe.view.mine_every, recipe.seed, say))
-    trainer = _trainer(recipe, out, machine, say, more)
-    loader = training_loader(views, machine.workers, trainer.global_rank, trainer.world_size)
+    if newest is not None:
+        for note in newest.notes():
+            say(note)
+        say(f"going on from {newest.file}: {newest.position} of {recipe.epochs} are done")
+        if folder.finished(recipe, newest):
+            return
+    position = Position() if newest is None else newest.position
+    if not resume and not is_helper():
+        record = record_of(recipe, sources.roots, sources.split, sets, hashes)
+        record["held_out"] = names_and_hashes(validation, sets)
+        record["model"] = meta.model_dump(mode="json")
+        record |= {"init": parent} if parent else {}
+        record |= {"foundation": teacher.record()} if teacher is not None else {}
+        folder.write_record(recipe, record)
+        folder.write_start(network.state_dict())
+    trainer = make_trainer(recipe, folder, machine, say, position, more)
+    loader = training_loader(
+        views,
+        machine.workers,
+        trainer.global_rank,
+        trainer.world_size,
+        (position.epochs, position.batches),
+    )
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     module = _module(network, recipe, meta, validation, len(loader) * recipe.epochs, teacher)
-    last = out / "checkpoints" / "last.ckpt"
     numbers: Any = range(len(validation))  # a sequence is data set enough for a loader
     trainer.fit(
         module,
         loader,
-        DataLoader(numbers, batch_size=None) if validation else None,
-        ckpt_path=str(last) if resume and last.is_file() else None,
+        DataLoader(numbers, batch_size=None, generator=torch.Generator()) if validation else None,
+        ckpt_path=None if newest is None else str(newest.file),
         weights_only=True,
     )
 
 
 def finish(out: Path, say: Callable[[str], None] = print) -> Path:
     """Write `model.safetensors` and `model.onnx` of a run from its best checkpoint, of a refit its last."""
-    recipe = load_recipe(str(out / "recipe.yaml"))
-    file = out / "checkpoints" / ("last.ckpt" if recipe.refit else "best.ckpt")
-    if not file.is_file():
+    folder = RunFolder(out)
+    record = folder.read_record()
+    recipe = folder.read_recipe()
+    chosen = folder.chosen(last=recipe.refit)
+    if chosen is None:
         raise ConfigError(f"{out}: no checkpoint yet; go on with: dimpoint train --resume {out}")
-    checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+    for note in chosen.notes():
+        say(note)
     network = create(recipe.network.name, **recipe.network.options)
-    state = checkpoint["state_dict"]
+    state = chosen.content["state_dict"]
     own = {key.removeprefix("network."): state[key] for key in state if key.startswith("network.")}
     network.load_state_dict(own)
     network.eval()
-    run = json.loads((out / "run.json").read_text(encoding="utf-8"))
-    found = checkpoint["validation"]
-    meta = ModelMeta.model_validate(run["model"])
-    threshold = meta.decode.threshold if recipe.refit else _just_below(found["threshold"])
+    found = chosen.content["validation"]
+    meta = ModelMeta.model_validate(record["model"])
+    fixed = recipe.refit or "threshold" not in found
+    threshold = meta.decode.threshold if fixed else _just_below(found["threshold"])
     meta = meta.model_copy(
         update={
             "decode": meta.decode.at(threshold),
@@ -185,10 +200,10 @@ def finish(out: Path, say: Callable[[str], None] = print) -> Path:
             "date": datetime.date.today().isoformat(),
         }
     )
-    save_model(out / "model.safetensors", network, meta)
-    export_onnx(network, meta, out / "model.onnx")
-    say(f"{describe(found)}: {out / 'model.onnx'}")
-    return out / "model.onnx"
+    save_model(folder.safetensors, network, meta)
+    export_onnx(network, meta, folder.onnx)
+    say(f"{describe(found, refit=recipe.refit)}: {folder.onnx}")
+    return folder.onnx
 
 
 def _just_below(score: float) -> float:
@@ -221,33 +236,89 @@ def _module(
     return FdepModule(network, recipe, meta, validation, steps, teacher=teacher)
 
 
-def _start_network(recipe: Recipe, init: Path | None) -> Network:
-    """The recipe's network with fresh weights, or with those of the model file `init`."""
+def _open_sets(recipe: Recipe, sources: Sources, say: Callable[[str], None]) -> list[DataSet]:
+    """The data sets with the labels that count; what a reader of results must know is said."""
+    labels, sets = labels_of(recipe), sources.open()
+    for part in sets:
+        say(part.taken)
+    for note in disagreements(sets, labels):
+        say(note)
+    if labels != "auto":
+        sets = sources.open(labels)
+    for note in (note for part in sets for note in part.notes()):
+        say(note)
+    return sets
+
+
+def _new_network(recipe: Recipe) -> Network:
+    """The recipe's network with the weights that it starts from without `--init`."""
     network = create(recipe.network.name, **recipe.network.options)
     if recipe.network.prior is not None:
         if not isinstance(network, HostNetwork):
             raise ConfigError(f"network.prior: '{recipe.network.name}' is no encoder-decoder host")
         network.start_from(recipe.network.prior)
-    if init is not None:
-        known, meta = load_model(init)
-        if (meta.network, meta.options) != (recipe.network.name, recipe.network.options):
-            raise ConfigError(
-                f"{init}: holds {meta.network} with options {meta.options}, but the recipe trains "
-                f"{recipe.network.name} with {recipe.network.options}"
-            )
-        network.load_state_dict(known.state_dict())
     return network
 
 
-def describe_model(network: Network, recipe: Recipe, sets: Sequence[DataSet]) -> ModelMeta:
-    """The record that the run's model files will carry."""
+def _load_parent(network: Network, recipe: Recipe, init: Path | None) -> dict[str, Any] | None:
+    """Load the weights of the model file `init`; what the run's record says of it."""
+    if init is None:
+        return None
+    known, meta = load_model(init)
+    if (meta.network, meta.options) != (recipe.network.name, recipe.network.options):
+        raise ConfigError(
+            f"{init}: holds {meta.network} with options {meta.options}, but the recipe trains "
+            f"{recipe.network.name} with {recipe.network.options}"
+        )
+    network.load_state_dict(known.state_dict())
+    return {"name": meta.name, "file": str(init.resolve()), "sha256": _sha256(init)}
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _load_start(
+    network: Network,
+    recipe: Recipe,
+    folder: RunFolder,
+    parent: dict[str, Any] | None,
+    say: Callable[[str], None],
+) -> None:
+    """Load the weights that a run without a checkpoint began from: kept, of its parent, or from its seed."""
+    weights = read_start(folder)
+    if weights is not None:
+        network.load_state_dict(weights)
+        say(f"no step was kept: starting again from {folder.start}")
+    elif parent is not None:
+        file = Path(parent["file"])
+        if not file.is_file() or _sha256(file) != parent["sha256"]:
+            raise ConfigError(
+                f"{folder.path}: began from {file}, which is not there or changed, and {folder.start} is "
+                "damaged; start a new run"
+            )
+        _load_parent(network, recipe, file)
+        say(f"no step was kept: starting again from {file}")
+    else:
+        say("no step was kept: starting again from the seed's weights")
+
+
+def describe_model(
+    network: Network,
+    recipe: Recipe,
+    sets: Sequence[DataSet],
+    name: str | None = None,
+    parent: str | None = None,
+) -> ModelMeta:
+    """The record that the run's model files will carry. name: of the run; none: the recipe's."""
     if network.stride != recipe.target.stride:
         raise ConfigError(
             f"target.stride is {recipe.target.stride}, but {recipe.network.name} gives a map at stride "
             f"{network.stride}: set target.stride={network.stride}"
         )
     return ModelMeta(
-        name=recipe.name,
+        name=name or recipe.name,
+        parent=parent,
         package_version=dimpoint.__version__,
         network=recipe.network.name,
         options=recipe.network.options,
@@ -264,79 +335,6 @@ def describe_model(network: Network, recipe: Recipe, sets: Sequence[DataSet]) ->
     )
 
 
-def _trainer(
-    recipe: Recipe, out: Path, machine: Machine, say: Callable[[str], None], more: Sequence[Callback] = ()
-) -> lightning.Trainer:
-    callbacks: list[Callback] = [Report(say, monitored(recipe), chooses=not recipe.refit), *more]
-    if not recipe.refit:
-        callbacks.append(_keep(out, recipe, "best", monitor=f"val/{monitored(recipe)}", mode="max"))
-    callbacks.append(_keep(out, recipe, "last"))
-    if recipe.ema is not None:
-        callbacks.append(WeightAveraging(avg_fn=_average(recipe.ema)))
-    if sys.stderr.isatty():
-        callbacks.append(Bar(monitored(recipe)))
-    return lightning.Trainer(
-        accelerator=machine.accelerator,
-        devices=machine.devices,
-        precision=_precision(machine),  # type: ignore[arg-type]
-        max_epochs=recipe.epochs,
-        check_val_every_n_epoch=recipe.validate_every,
-        gradient_clip_val=recipe.optimizer.clip,
-        callbacks=callbacks,
-        logger=[
-            RunLog(out),
-            TensorBoardLogger(out, name="", version="tensorboard"),
-        ],
-        num_sanity_val_steps=0,
-        enable_progress_bar=False,  # Bar is ours
-        use_distributed_sampler=False,
-        enable_model_summary=False,
-        log_every_n_steps=20,
-    )
-
-
-def _average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
-    """An exponential moving average that forgets the first weights soon: its decay rises from 0.1."""
-
-    def average(averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
-        now = min(decay, (1 + float(count)) / (10 + float(count)))
-        return now * averaged + (1 - now) * current
-
-    return average
-
-
-def _keep(out: Path, recipe: Recipe, name: str, **choice: Any) -> ModelCheckpoint:
-    """Write checkpoints/NAME.ckpt after each validation; with a `monitor`, only if it is the best so far."""
-    return ModelCheckpoint(
-        out / "checkpoints",
-        filename=name,
-        every_n_epochs=recipe.validate_every,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-        **choice,
-    )
-
-
-def _precision(machine: Machine) -> str:
-    """`auto`: bfloat16 where the hardware computes in it, else float32."""
-    if machine.precision != "auto":
-        return machine.precision
-    if machine.accelerator != "cpu" and torch.cuda.is_available():
-        return "bf16-mixed" if computes_bfloat16("cuda") else "16-mixed"
-    return "bf16-mixed" if computes_bfloat16("cpu") else "32-true"
-
-
-def _record_held_out(out: Path, validation: Sequence[LabelledFrame]) -> None:
-    """Add to run.json the name and content hash of each held-out frame, by data set."""
-    record = out / "run.json"
-    content = json.loads(record.read_text(encoding="utf-8"))
-    held: dict[str, list[dict[str, str]]] = {name: [] for name in content["data"]}
-    for frame in validation:
-        entry = {"name": frame.sample.name, "sha256": hash_array(frame.counts())}
-        held.setdefault(frame.group, []).append(entry)
-    write_text(record, json.dumps(content | {"held_out": held}, indent=1))
-
-
 def is_helper() -> bool:
     """Whether this process is a further one of a run on several devices."""
     return getattr(rank_zero_only, "rank", 0) > 0
@@ -344,48 +342,3 @@ def is_helper() -> bool:
 
 def _silent(_: str) -> None:
     return
-
-
-def _prepare_folder(
-    out: Path,
-    recipe: Recipe,
-    meta: ModelMeta,
-    sources: Sources,
-    sets: Sequence[DataSet],
-    resume: bool,
-    teacher: Teacher | None,
-) -> None:
-    """Write recipe.yaml and run.json, or check that they still hold."""
-    if is_helper():
-        return
-    hashes = {part.name: part.fingerprint() for part in sets}
-    record = out / "run.json"
-    if resume:
-        if not record.is_file():
-            raise ConfigError(f"{out}: no run to resume (no run.json)")
-        story = json.loads(record.read_text(encoding="utf-8"))
-        known = story["data"]
-        changed = [name for name, value in hashes.items() if known.get(name, {}).get("sha256") != value]
-        if changed or len(known) != len(hashes):
-            raise DataError(f"{out}: the data changed since the run began: {', '.join(changed or known)}")
-        if teacher is not None:
-            teacher.check(story.get("foundation", {}), out)
-        return
-    if record.exists():
-        raise ConfigError(f"{out}: holds a run already; go on with --resume, or choose another --out")
-    (out / "checkpoints").mkdir(parents=True, exist_ok=True)
-    content = {
-        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "seed": recipe.seed,
-        "versions": {name: version(name) for name in _VERSIONS} | {"python": platform.python_version()},
-        "sources": {"roots": [str(root) for root in sources.roots], "split": sources.split},
-        "data": {
-            part.name: {"root": str(part.root), "frames": len(part), "sha256": hashes[part.name]}
-            for part in sets
-        },
-        "model": meta.model_dump(mode="json"),
-    }
-    if teacher is not None:
-        content["foundation"] = teacher.record()
-    write_text(out / "recipe.yaml", yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
-    write_text(record, json.dumps(content, indent=1))

@@ -179,11 +179,14 @@ def _cuts_by_group(frames: Sequence[LabelledFrame], recipe: Recipe) -> dict[str,
 
 
 class CountingSampler(Sampler[int]):
-    """Numbers of views: epoch e of n views is e * n .. (e + 1) * n - 1, dealt out to the processes."""
+    """Numbers of views: epoch e of n views is e * n .. (e + 1) * n - 1, dealt out to the processes.
 
-    def __init__(self, per_epoch: int, rank: int = 0, world: int = 1) -> None:
+    A resumed run starts in epoch `epoch`, after the first `seen` of this process' numbers.
+    """
+
+    def __init__(self, per_epoch: int, rank: int = 0, world: int = 1, epoch: int = 0, seen: int = 0) -> None:
         self.per_epoch, self.rank, self.world = per_epoch, rank, world
-        self.epoch = 0
+        self.epoch, self._seen = epoch, {epoch: seen}
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the trainer before each epoch."""
@@ -191,22 +194,27 @@ class CountingSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         first = self.epoch * self.per_epoch
-        return iter(range(first + self.rank, first + self.per_epoch, self.world))
+        seen = self._seen.get(self.epoch, 0) * self.world
+        return iter(range(first + seen + self.rank, first + self.per_epoch, self.world))
 
     def __len__(self) -> int:
         return self.per_epoch // self.world
 
 
 def training_loader(
-    views: TrainingViews, workers: int, rank: int = 0, world: int = 1
+    views: TrainingViews, workers: int, rank: int = 0, world: int = 1, start: tuple[int, int] = (0, 0)
 ) -> DataLoader[tuple[Any, ...]]:
-    """Batches of views and targets, (N, 1, size, size) and (N, 1, h, w), and what is beside them."""
+    """Batches of views and targets, (N, 1, size, size) and (N, 1, h, w), and what is beside them.
+
+    start: epoch and batch that a resumed run goes on with.
+    """
     recipe = views.recipe
     steps = recipe.steps_per_epoch or max(1, len(views) // recipe.batch)
     return DataLoader(
         views,
         batch_size=recipe.batch,
-        sampler=CountingSampler(steps * recipe.batch * world, rank, world),
+        sampler=CountingSampler(steps * recipe.batch * world, rank, world, start[0], start[1] * recipe.batch),
+        generator=torch.Generator(),  # the network's random numbers do not depend on the loader
         num_workers=workers,
         persistent_workers=workers > 0,
         drop_last=True,

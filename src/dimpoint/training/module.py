@@ -43,6 +43,9 @@ LOSSES: Mapping[LossKind, Callable[[LossChoice, Tensor, Tensor], Tensor]] = {
 }
 
 
+_NEVER = 1 << 40  # epochs
+
+
 def outputs_of(network: Network, inputs: Tensor) -> Sequence[Tensor]:
     """All outputs of a network in training, finest first; most have one."""
     if isinstance(network, HostNetwork):
@@ -53,7 +56,7 @@ def outputs_of(network: Network, inputs: Tensor) -> Sequence[Tensor]:
 class DetectionModule(lightning.LightningModule):
     """Trains a network on views and targets, validates it as it will be used: frames in, targets out.
 
-    Logs `train/loss`, `train/frames_per_s`, and for the validation frames the values of
+    Gives `train/loss_step`, `train/frames_per_s`, and for the validation frames the values of
     `dimpoint.training.validation` as `val/...`.
     """
 
@@ -74,6 +77,9 @@ class DetectionModule(lightning.LightningModule):
         self._detector: Detector | None = None
         self._scores = scores_for(recipe)
         self._clock = time.perf_counter()
+        self._loss_sum: Tensor | float = 0.0  # of the running epoch
+        self._loss_count = 0
+        self._random: Tensor | None = None
 
     def training_step(self, batch: tuple[Any, ...], batch_index: int) -> Tensor:
         frames, targets, *more = batch
@@ -81,8 +87,9 @@ class DetectionModule(lightning.LightningModule):
         now = time.perf_counter()
         speed = len(frames) * self.trainer.world_size / max(now - self._clock, 1e-9)
         self._clock = now
-        self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=True)
-        self.log("train/frames_per_s", speed, prog_bar=True, on_step=True)
+        self._loss_sum, self._loss_count = self._loss_sum + loss.detach(), self._loss_count + 1
+        self.log("train/loss_step", loss, logger=False)
+        self.log("train/frames_per_s", speed, logger=False)
         return loss
 
     def step_loss(self, frames: Tensor, targets: Tensor) -> Tensor:
@@ -102,8 +109,13 @@ class DetectionModule(lightning.LightningModule):
             parts.append(deep_supervision(partial(LOSSES[kind], choice), known, truth, choice.deep))
         return choice.weight * torch.stack(parts).sum()
 
+    def mean_loss(self) -> float:
+        """Of the running epoch's steps so far."""
+        return float(self._loss_sum) / max(self._loss_count, 1)
+
     def on_train_epoch_start(self) -> None:
         self._clock = time.perf_counter()
+        self._loss_sum, self._loss_count = 0.0, 0
 
     def on_validation_epoch_start(self) -> None:
         self._scores = scores_for(self.recipe)
@@ -118,10 +130,30 @@ class DetectionModule(lightning.LightningModule):
         for name, value in self._scores.values().items():
             self.log(f"val/{name}", value, prog_bar=name == self._scores.monitor)
 
+    def on_train_epoch_end(self) -> None:
+        """Lower the rate of a `plateau` schedule; the trainer would do it after the checkpoint is written."""
+        value = self.trainer.callback_metrics.get(f"val/{monitored(self.recipe)}")
+        done, schedule = self.trainer.current_epoch + 1, self.recipe.schedule
+        if schedule.kind == "plateau" and value is not None and done % self.recipe.validate_every == 0:
+            schedulers = self.lr_schedulers()
+            assert isinstance(schedulers, list)
+            schedulers[1].step(float(value))  # type: ignore[arg-type]
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """The last validation's values go with the weights; `finish` reads the threshold from them."""
         values = {k: float(v) for k, v in self.trainer.callback_metrics.items() if k.startswith("val/")}
         checkpoint["validation"] = {key.removeprefix("val/"): value for key, value in values.items()}
+        checkpoint["epoch_loss"] = [float(self._loss_sum), self._loss_count]
+        checkpoint["random"] = torch.get_rng_state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._loss_sum, self._loss_count = checkpoint.get("epoch_loss", (0.0, 0))
+        self._random = checkpoint.get("random")
+
+    def on_train_batch_start(self, batch: Any, batch_index: int) -> None:
+        if self._random is not None:  # of the step before, in a resumed run: networks with dropout draw
+            torch.set_rng_state(self._random)
+            self._random = None
 
     def configure_optimizers(self) -> Any:
         choice = self.recipe.optimizer
@@ -143,14 +175,13 @@ class DetectionModule(lightning.LightningModule):
         plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
             optimizer, mode="max", factor=0.1, patience=schedule.patience
         )
-        every = self.recipe.validate_every
         return [
             {"scheduler": warm, "interval": "step"},
-            {
+            {  # stepped by `on_train_epoch_end`; the trainer keeps its state
                 "scheduler": plateau,
                 "interval": "epoch",
                 "monitor": f"val/{monitored(self.recipe)}",
-                "frequency": every,
+                "frequency": _NEVER,
             },
         ]
 

@@ -13,32 +13,70 @@ from typing import Any
 
 import lightning
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from dimpoint.atomic import replacing
+from dimpoint.training.checkpoints import ends_with_validation
+from dimpoint.training.module import DetectionModule
 from dimpoint.training.validation import LABELS
 
 _SECONDS_BETWEEN = 0.3  # updates of the bar
+_FIRST_LINE = 10.0  # seconds until the first line that says how long it takes
+_STEPS_BETWEEN = 20  # rows of the log
+_ROWS_BETWEEN = 50  # rows of the log until it is written
 
 
 class Report(Callback):
-    """One line after each validation, for terminals and log files alike."""
+    """One line after each validation, for terminals and log files alike, and the rows of the log.
 
-    def __init__(self, say: Callable[[str], None], monitor: str, chooses: bool) -> None:
+    every: epochs between validations. lines: seconds between lines in between, for output that is no
+    terminal; None: there is a bar.
+    """
+
+    def __init__(
+        self, say: Callable[[str], None], monitor: str, every: int, chooses: bool, lines: float | None = None
+    ) -> None:
         self.say = say
         self.monitor = monitor
+        self.every = every
         self.chooses = chooses  # whether a higher value is better, and its weights are kept
         self.best = 0.0
+        self._lines = lines
+        self._pace = Pace()
+        self._said = time.monotonic()
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self._pace = Pace(trainer.global_step)
+        self._said = time.monotonic() - max((self._lines or 0) - _FIRST_LINE, 0)
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        values = trainer.callback_metrics
+        if trainer.global_step % _STEPS_BETWEEN == 0:
+            names = ("train/loss_step", "train/frames_per_s")
+            row = {name: float(values[name]) for name in names} | {"epoch": float(trainer.current_epoch)}
+            _log(trainer, row)
+        if self._lines is not None and time.monotonic() - self._said >= self._lines:
+            self._said = time.monotonic()
+            total = int(trainer.estimated_stepping_batches)
+            self.say(
+                f"step {trainer.global_step}/{total}  loss {float(values['train/loss_step']):.4f}  "
+                f"{float(values['train/frames_per_s']):.0f} frames/s  "
+                f"{duration(self._pace.left(trainer.global_step, total))} left"
+            )
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        assert isinstance(pl_module, DetectionModule)
+        loss = pl_module.mean_loss()
+        _log(trainer, {"train/loss_epoch": loss, "epoch": float(trainer.current_epoch)})
         values = {key: float(value) for key, value in trainer.callback_metrics.items()}
-        if (trainer.current_epoch + 1) % trainer.check_val_every_n_epoch:  # type: ignore[operator]
+        done = trainer.current_epoch + 1
+        if not ends_with_validation(done, self.every, trainer.max_epochs):
             return
         line = (
-            f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  "
-            f"loss {values['train/loss_epoch']:.4f}  {values['train/frames_per_s']:.0f} frames/s"
+            f"epoch {done}/{trainer.max_epochs}  loss {loss:.4f}  {values['train/frames_per_s']:.0f} frames/s"
         )
         if f"val/{self.monitor}" in values:  # a refit may have nothing held out
             now = values[f"val/{self.monitor}"]
@@ -46,6 +84,10 @@ class Report(Callback):
             if self.chooses:
                 self.best = max(self.best, now)
                 line += f" (best {self.best:.4f})"
+        total = int(trainer.estimated_stepping_batches)
+        if trainer.global_step < total:
+            line += f"  {duration(self._pace.left(trainer.global_step, total))} left"
+        self._said = time.monotonic()
         self.say(line)
 
     def state_dict(self) -> dict[str, Any]:
@@ -53,6 +95,30 @@ class Report(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best = state_dict["best"]
+
+
+class Pace:
+    """How long the rest of a run takes, by what its steps and validations took since it was started."""
+
+    def __init__(self, step: int = 0) -> None:
+        self._first = step
+        self._began = time.monotonic()
+
+    def left(self, step: int, total: int) -> float:
+        """Seconds; after at least one step."""
+        return (time.monotonic() - self._began) / max(step - self._first, 1) * max(total - step, 0)
+
+
+def duration(seconds: float) -> str:
+    """For people: `40 s`, `12 min`, `3.4 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
+
+
+def _log(trainer: lightning.Trainer, row: dict[str, float]) -> None:
+    for logger in trainer.loggers:
+        logger.log_metrics(row, trainer.global_step - 1)
 
 
 class Bar(Callback):
@@ -113,22 +179,54 @@ class Bar(Callback):
         )
 
 
-class RunLog(CSVLogger):
-    """`csv/metrics.csv` in a run's folder. Lightning's own logger would begin a resumed run's file anew."""
+class RunLog(Logger):
+    """`csv/metrics.csv` in a run's folder, one row for each call, written whole or not at all.
 
-    def __init__(self, out: Path) -> None:
-        super().__init__(out, name="", version="csv")
-        file = out / "csv" / "metrics.csv"
-        self._before = _read(file) if file.is_file() else []
+    A resumed run goes on with the file: it keeps the rows of the steps before `start`, and writes the later
+    ones again.
+    """
+
+    def __init__(self, file: Path, start: int) -> None:
+        super().__init__()
+        self._file = file
+        self._rows = [row for row in _read(file) if row.get("step", 0) < start] if file.is_file() else []
+        self._new = 0
+
+    @property
+    def name(self) -> str:
+        return "csv"
+
+    @property
+    def version(self) -> str:
+        return "csv"
+
+    @rank_zero_only
+    def log_hyperparams(self, params: Any, *_: Any, **__: Any) -> None:
+        """The recipe is in recipe.yaml."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        """Add a row. The first one drops what the earlier process logged of the same steps and later ones."""
-        if self._before and step is not None:
-            self.experiment.metrics += [row for row in self._before if row["step"] < step]
-            self._before = []
+        """Add a row; all are on disk after `save`."""
+        self._rows.append({key: float(value) for key, value in metrics.items()} | {"step": step or 0})
+        self._new += 1
+        if self._new >= _ROWS_BETWEEN:
             self.save()
-        super().log_metrics(dict(metrics), step)
+
+    @rank_zero_only
+    def save(self) -> None:
+        if not self._new:
+            return
+        names = sorted({key for row in self._rows for key in row})
+        with replacing(self._file) as temporary, temporary.open("w", newline="", encoding="utf-8") as text:
+            writer = csv.DictWriter(text, names)
+            writer.writeheader()
+            writer.writerows(
+                row | {key: int(row[key]) for key in ("epoch", "step") if key in row} for row in self._rows
+            )
+        self._new = 0
+
+    def finalize(self, status: str) -> None:
+        self.save()
 
 
 def _read(file: Path) -> list[dict[str, float]]:

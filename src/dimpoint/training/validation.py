@@ -152,10 +152,10 @@ def outside_truth(
     return np.asarray(inside.any(axis=1) & ~near.any(axis=1), np.bool_)
 
 
-def describe(values: dict[str, float]) -> str:
+def describe(values: dict[str, float], *, refit: bool = False) -> str:
     """For people: `best validation F1 0.9120 at threshold 0.410`."""
     if not values:
-        return "refit, nothing held out"
+        return "refit, nothing held out" if refit else "not validated yet, the recipe's threshold"
     if "f1" not in values:
         return f"refit, {values['false_per_frame']:.2f} false objects for each held-out frame without targets"
     name = "iou" if "iou" in values else "f1"

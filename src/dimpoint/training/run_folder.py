@@ -1,0 +1,239 @@
+"""The folder of a training run: the names of its files, its record, and which checkpoint it goes on from.
+
+OUT/recipe.yaml               every setting
+OUT/run.json                  data with hashes, held-out frames, versions, what the run started from
+OUT/checkpoints/start.ckpt    the weights that it started from
+OUT/checkpoints/last.ckpt     the newest state; last.previous.ckpt is the one before
+OUT/checkpoints/best.ckpt     the best validated state
+OUT/csv/metrics.csv           the log
+OUT/model.onnx, OUT/model.safetensors
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from dimpoint.atomic import replacing, write_text
+from dimpoint.datasets.dataset import DataSet, hash_array
+from dimpoint.errors import ConfigError, DataError
+from dimpoint.training.frames import LabelledFrame
+from dimpoint.training.recipe import Recipe, load_recipe
+
+_VERSIONS = ("dimpoint", "torch", "lightning", "numpy", "opencv-python-headless")
+POSITION = "position"  # in a checkpoint: how far the run had come
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far a run has come: whole epochs, batches of the next epoch, and steps in all."""
+
+    epochs: int = 0
+    batches: int = 0
+    steps: int = 0
+
+    def __str__(self) -> str:
+        beyond = f" and {self.batches} steps of the next" if self.batches else ""
+        return f"{self.epochs} epochs{beyond}"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that was read whole. damaged: newer ones that could not be read."""
+
+    file: Path
+    content: dict[str, Any]
+    damaged: tuple[Path, ...] = ()
+
+    @property
+    def position(self) -> Position:
+        known = self.content.get(POSITION)
+        if known is not None:
+            return Position(**known)
+        return Position(int(self.content["epoch"]) + 1, 0, int(self.content["global_step"]))
+
+    def notes(self) -> list[str]:
+        """One line for each damaged file that was passed over."""
+        return [f"{file} is damaged and is passed over" for file in self.damaged]
+
+
+class RunFolder:
+    """The folder of one run; nothing is read or written before a method is called."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.record_file = path / "run.json"
+        self.recipe_file = path / "recipe.yaml"
+        self.checkpoints = path / "checkpoints"
+        self.start = self.checkpoints / "start.ckpt"
+        self.last = self.checkpoints / "last.ckpt"
+        self.previous = self.checkpoints / "last.previous.ckpt"
+        self.best = self.checkpoints / "best.ckpt"
+        self.log = path / "csv" / "metrics.csv"
+        self.onnx = path / "model.onnx"
+        self.safetensors = path / "model.safetensors"
+
+    @property
+    def name(self) -> str:
+        """What the run's model is called: the folder's name; of a folder `run`, that of the one around it."""
+        path = self.path.resolve()
+        return path.parent.name if path.name == "run" and path.parent.name else path.name
+
+    def holds_work(self) -> bool:
+        """Whether there is a run that has weights to lose. A start that failed has none."""
+        files = (self.start, self.last, self.previous, self.best, self.onnx, self.safetensors)
+        return self.record_file.is_file() and any(file.is_file() for file in files)
+
+    def refuse_work(self) -> None:
+        """Raise ConfigError if a new run would overwrite one."""
+        if self.holds_work():
+            raise ConfigError(
+                f"{self.path}: holds a run already; go on with: dimpoint train --resume {self.path}, "
+                "or choose another --out"
+            )
+
+    def read_record(self) -> dict[str, Any]:
+        """The content of run.json; raises ConfigError if there is no run or its record is damaged."""
+        if not self.record_file.is_file():
+            raise ConfigError(f"{self.path}: no run to resume (no run.json)")
+        try:
+            record = json.loads(self.record_file.read_text(encoding="utf-8"))
+            if not {"sources", "data", "model"} <= set(record):
+                raise ValueError
+        except (ValueError, TypeError):
+            raise ConfigError(f"{self.record_file}: damaged; start a new run with another --out") from None
+        return dict(record)
+
+    def read_recipe(self) -> Recipe:
+        return load_recipe(str(self.recipe_file))
+
+    def write_record(self, recipe: Recipe, record: Mapping[str, Any]) -> None:
+        """Write recipe.yaml and run.json of a run that begins."""
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        write_text(self.recipe_file, yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
+        write_text(self.record_file, json.dumps(record, indent=1))
+
+    def add_to_record(self, **entries: Any) -> None:
+        write_text(self.record_file, json.dumps(self.read_record() | entries, indent=1))
+
+    def check_data(self, hashes: Mapping[str, str]) -> None:
+        """Raise DataError if the data are not those that the run began with."""
+        known = self.read_record()["data"]
+        changed = [name for name, value in hashes.items() if known.get(name, {}).get("sha256") != value]
+        if changed or len(known) != len(hashes):
+            raise DataError(
+                f"{self.path}: the data changed since the run began: {', '.join(changed or known)}"
+            )
+
+    def write_start(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Keep the weights that the run starts from."""
+        with replacing(self.start) as temporary:
+            torch.save({"state_dict": dict(weights)}, temporary)
+
+    def newest(self) -> Checkpoint | None:
+        """The newest state that is whole: the last, the one before, or the best; None if there is none.
+
+        Raises ConfigError if there are some and all are damaged.
+        """
+        damaged: list[Path] = []
+        if (last := _read(self.last, damaged)) is not None:
+            return Checkpoint(self.last, last)
+        others = {file: content for file in (self.previous, self.best) if (content := _read(file, damaged))}
+        if others:
+            file = max(others, key=lambda each: int(others[each]["global_step"]))
+            return Checkpoint(file, others[file], tuple(damaged))
+        if damaged:
+            names = ", ".join(file.name for file in damaged)
+            raise ConfigError(f"{self.path}: every checkpoint is damaged ({names}); start a new run")
+        return None
+
+    def chosen(self, last: bool) -> Checkpoint | None:
+        """The state that the model is made of: the best; the newest with `last` or without a best."""
+        damaged: list[Path] = []
+        if not last and (best := _read(self.best, damaged)) is not None:
+            return Checkpoint(self.best, best)
+        newest = self.newest()
+        return newest and Checkpoint(newest.file, newest.content, (*damaged, *newest.damaged))
+
+    def finished(self, recipe: Recipe, newest: Checkpoint | None) -> bool:
+        """Whether every epoch was trained."""
+        return newest is not None and newest.position.epochs >= recipe.epochs
+
+    def stopped(self) -> str:
+        """What a stopped run has kept, and how to go on; for people."""
+        again = f"dimpoint train --resume {self.path}"
+        if not self.holds_work():
+            return "stopped before training began; nothing is kept, start again"
+        newest = self.newest()
+        if newest is None:
+            return f"stopped; no step is kept yet, the starting weights are: {again}"
+        if self.finished(self.read_recipe(), newest):
+            return f"stopped; training is complete, the model files are not written: {again}"
+        return f"stopped; kept up to {newest.position}: {again}"
+
+
+def _read(file: Path, damaged: list[Path]) -> dict[str, Any] | None:
+    """The content of a checkpoint; None if there is none or it is cut, which is added to `damaged`."""
+    if not file.is_file():
+        return None
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+        if {"state_dict", "epoch", "global_step"} <= set(content):
+            return dict(content)
+    except Exception:  # a cut or foreign file fails in many ways inside torch, zip and pickle
+        pass
+    damaged.append(file)
+    return None
+
+
+def read_start(folder: RunFolder) -> Mapping[str, torch.Tensor] | None:
+    """The weights that a run started from; None if they were not kept or cannot be read."""
+    if not folder.start.is_file():
+        return None
+    try:
+        weights: Mapping[str, torch.Tensor] = torch.load(folder.start, map_location="cpu", weights_only=True)[
+            "state_dict"
+        ]
+    except Exception:
+        return None
+    return weights
+
+
+def record_of(
+    recipe: Recipe,
+    roots: Sequence[Path],
+    split: str | None,
+    sets: Sequence[DataSet],
+    hashes: Mapping[str, str],
+) -> dict[str, Any]:
+    """What run.json says of recipe, versions and data."""
+    return {
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "seed": recipe.seed,
+        "versions": {name: version(name) for name in _VERSIONS} | {"python": platform.python_version()},
+        "sources": {"roots": [str(root) for root in roots], "split": split},
+        "data": {
+            part.name: {"root": str(part.root), "frames": len(part), "sha256": hashes[part.name]}
+            for part in sets
+        },
+    }
+
+
+def names_and_hashes(
+    frames: Sequence[LabelledFrame], sets: Sequence[DataSet]
+) -> dict[str, list[dict[str, str]]]:
+    """The name and content hash of each frame, by data set."""
+    listed: dict[str, list[dict[str, str]]] = {part.name: [] for part in sets}
+    for frame in frames:
+        entry = {"name": frame.sample.name, "sha256": hash_array(frame.counts())}
+        listed.setdefault(frame.group, []).append(entry)
+    return listed
