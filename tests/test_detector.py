@@ -97,10 +97,10 @@ def test_magnified_frames_are_also_seen_as_they_are(tmp_path: Path) -> None:
     }
     record = blob_meta(input_scale=2, magnify_below=5000, native_share=0.25)
     both = Detector(write_model(tmp_path / "both.onnx", record), threads=1)
-    response, magnified = (d._response(small, (0, 65535)) for d in (both, plain[2]))
+    response, magnified = (d._response(d._measured(small)) for d in (both, plain[2]))
     native = (response - 0.75 * magnified) / 0.25
     # Pixel i of the magnified map lies at i - 1/4 of the frame, j of the other at 2 j.
-    expected = plain[1]._response(small, (0, 65535))
+    expected = plain[1]._response(plain[1]._measured(small))
     for row, column in [(9, 21), (20, 32), (41, 40)]:
         y, x = (row - 0.25) / 2, (column - 0.25) / 2
         i, j = int(y), int(x)
@@ -108,7 +108,9 @@ def test_magnified_frames_are_also_seen_as_they_are(tmp_path: Path) -> None:
         between = np.array([1 - y + i, y - i]) @ around @ np.array([1 - x + j, x - j])
         assert native[row, column] == pytest.approx(between, abs=2e-2)  # OpenCV takes 1/32 pixel steps
     large = np.vstack([small, small])
-    np.testing.assert_array_equal(both._response(large, (0, 65535)), plain[1]._response(large, (0, 65535)))
+    np.testing.assert_array_equal(
+        both._response(both._measured(large)), plain[1]._response(plain[1]._measured(large))
+    )
 
 
 def test_result_names_frame_size_and_model(blob: Path) -> None:
@@ -211,8 +213,9 @@ def test_tiled_responses_and_points_are_those_of_the_whole_frame(
     frame = np.random.default_rng(1).integers(0, 65536, shape).astype(np.uint16)
     whole = Detector(path, threads=1, threshold=0.1)
     tiled = Detector(path, threads=1, threshold=0.1, memory_mb=SMALLEST_BUDGET)
-    limits = whole.meta.intensity.limits(frame)
-    np.testing.assert_allclose(tiled._response(frame, limits), whole._response(frame, limits), atol=1e-4)
+    np.testing.assert_allclose(
+        tiled._response(tiled._measured(frame)), whole._response(whole._measured(frame)), atol=1e-4
+    )
     np.testing.assert_allclose(tiled(frame).xy, whole(frame).xy, atol=1e-3)
     assert len(whole(frame)) > 10
 
@@ -222,7 +225,9 @@ def test_an_overlap_that_is_too_narrow_would_show(tmp_path: Path) -> None:
     path = write_model(tmp_path / "blind.onnx", blob_meta(receptive_radius=0))
     frame = np.random.default_rng(1).random((200, 200)).astype(np.float32)
     whole, tiled = Detector(path, threads=1), Detector(path, threads=1, memory_mb=SMALLEST_BUDGET)
-    assert np.abs(tiled._response(frame, (0, 1)) - whole._response(frame, (0, 1))).max() > 0.05
+    assert (
+        np.abs(tiled._response(tiled._measured(frame)) - whole._response(whole._measured(frame))).max() > 0.05
+    )
 
 
 def test_targets_on_seams_are_found_once(blob: Path) -> None:
@@ -375,8 +380,8 @@ def test_threshold_replaces_the_models_own(blob: Path) -> None:
         (np.zeros((5, 5, 7), np.uint8), "2-D"),  # no picture
         (np.zeros(5, np.uint8), "2-D"),
         (np.zeros((5, 5), np.int64), "int64"),
-        (np.full((5, 5), np.nan, np.float32), "NaN"),
-        (np.array([[0, np.inf]], np.float32), "infinite"),
+        (np.full((5, 5), np.nan, np.float32), "no pixel of 25 is finite"),
+        (np.array([[-np.inf, np.inf]], np.float32), "no pixel of 2 is finite"),
     ],
 )
 def test_what_is_no_frame_is_refused(array: npt.NDArray[Any], message: str) -> None:

@@ -168,16 +168,19 @@ class TestCutAndDamaged:
 
 
 class TestNpy:
-    def test_nan_and_infinity_are_counted(self, tmp_path):
-        array = np.ones((4, 5), np.float32)
-        array[0, :3] = np.nan
-        array[1, 0], array[2, 0] = np.inf, -np.inf
-        message = refusal_of(tmp_path, "x.npy", npy_bytes(array))
-        assert "3 pixels are NaN and 2 are infinite as float32, of 20; fill them" in message
+    @pytest.mark.parametrize(
+        "value", [np.nan, np.inf, -np.inf, 1e300], ids=str
+    )  # float32 cannot hold the last
+    def test_a_pixel_that_is_not_finite_takes_the_value_of_its_surroundings(self, tmp_path, value):
+        array = np.full((4, 5), 7.0)
+        array[1, 2] = value
+        (tmp_path / "x.npy").write_bytes(npy_bytes(array))
+        np.testing.assert_array_equal(read_image(tmp_path / "x.npy"), np.full((4, 5), 7.0, np.float32))
 
-    def test_what_float32_cannot_hold_counts_as_infinite(self, tmp_path):
-        message = refusal_of(tmp_path, "x.npy", npy_bytes(np.array([[1e300, 1.0]])))
-        assert "0 pixels are NaN and 1 are infinite as float32" in message
+    @pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
+    def test_without_a_finite_pixel_there_is_no_frame(self, tmp_path, value):
+        message = refusal_of(tmp_path, "x.npy", npy_bytes(np.full((4, 5), value)))
+        assert "no pixel of 20 is finite as float32" in message
 
     @pytest.mark.parametrize("shape", [(0, 0), (5, 0), (0, 5)])
     def test_no_pixels(self, tmp_path, shape):

@@ -314,5 +314,11 @@ class TestRefused:
         picture = FLOAT.copy()
         picture[3, 4:6] = np.nan
         tifffile.imwrite(tmp_path / "x.tif", picture)
-        with pytest.raises(FrameError, match="2 pixels are NaN and 0 are infinite"):
+        frame = read_image(tmp_path / "x.tif")
+        assert np.isfinite(frame).all()
+        np.testing.assert_array_equal(frame[~np.isnan(picture)], picture[~np.isnan(picture)])
+
+    def test_a_float_page_of_nan(self, tmp_path):
+        tifffile.imwrite(tmp_path / "x.tif", np.full_like(FLOAT, np.nan))
+        with pytest.raises(FrameError, match="no pixel of"):
             read_image(tmp_path / "x.tif")

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -152,12 +152,12 @@ def _detections(detector: Detector, frames: Iterable[Frame]) -> Iterator[tuple[F
     """Each frame with its targets; the detector takes several frames before it gives the first back."""
     taken: deque[Frame] = deque()
 
-    def pixels() -> Iterator[Any]:
+    def passed_on() -> Iterator[Frame]:
         for frame in frames:
             taken.append(frame)
-            yield frame.pixels
+            yield frame
 
-    for found in detector.detect_many(pixels()):
+    for found in detector.detect_many(passed_on()):
         frame = taken.popleft()
         yield frame, replace(found, file=frame.file)
 

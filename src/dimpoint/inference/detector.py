@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,16 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from dimpoint.errors import ConfigError, ModelFileError
+from dimpoint.errors import ConfigError, FrameError, ModelFileError
 from dimpoint.inference.backend import Backend, open_backend
 from dimpoint.inference.decode import Peaks, decode
 from dimpoint.inference.detections import Detections
 from dimpoint.inference.tiling import Span, Tile, plan_tiles
 from dimpoint.model.hot_pixels import replace_hot_pixels
 from dimpoint.model.record import ModelMeta
+from dimpoint.model.validity import Mask, filled, valid_pixels
 from dimpoint.sources.arrays import as_frame
+from dimpoint.sources.frames import Frame
 
 # Of a network at work. Point networks take up to 300; of the full-resolution hosts acm 220, mlclnet 1400.
 _BYTES_PER_PIXEL = {"response": 512, "probability": 2048}
@@ -29,7 +32,22 @@ _WIDEST_MARGIN = (
 
 _BORDERS = {"mirror": cv2.BORDER_REFLECT_101, "mean": cv2.BORDER_CONSTANT}
 
+_AROUND = np.ones((3, 3), np.uint8)
+
 _Limits = tuple[float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class _Measured:
+    """A frame, smooth values in place of its invalid pixels, the mask of the others, and its limits."""
+
+    pixels: npt.NDArray[Any]
+    valid: Mask | None
+    limits: _Limits
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.pixels.shape
 
 
 class Detector:
@@ -63,17 +81,22 @@ class Detector:
         self.rule = self.meta.decode if threshold is None else self.meta.decode.at(threshold)
         self._pixels = memory_mb * 2**20 // _BYTES_PER_PIXEL[self.meta.kind]
 
-    def __call__(self, frame: npt.NDArray[Any]) -> Detections:
+    def __call__(self, frame: npt.NDArray[Any], valid: Mask | None = None) -> Detections:
         """The targets of a frame, (H, W) uint8, uint16 or float32; `dimpoint.sources.arrays` says what else.
 
-        Raises FrameError for an array that is no frame: empty, of another shape or type, not finite.
-        """
-        frame = as_frame(frame, "frame")
-        limits = self.meta.intensity.limits(frame)
-        return self._detections(frame, self._response(frame, limits))
+        valid: (H, W) bool, False for pixels that are no measurement. Those are no targets, do not move the
+        range, and are seen as smooth continuations of their surroundings. NaN and infinite pixels, and what
+        `dimpoint.model.validity.valid_pixels` finds in deep frames, are treated alike.
 
-    def probability_map(self, frame: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        Raises FrameError for an array that is no frame: empty, of another shape or type, nowhere finite.
+        """
+        measured = self._measured(frame, valid)
+        return self._detections(measured, self._response(measured))
+
+    def probability_map(self, frame: npt.NDArray[Any], valid: Mask | None = None) -> npt.NDArray[np.float32]:
         """The probability of a target at every pixel of a frame, (H, W) -> (H, W) float32 in 0..1.
+
+        frame, valid: as of a call; the probability of an invalid pixel is 0.
 
         Raises FrameError as a call does, ConfigError for a model that gives points and no map of this size.
         """
@@ -82,51 +105,66 @@ class Detector:
                 f"model '{self.meta.name}' responds to points; only a segmentation network gives a "
                 "probability for every pixel"
             )
-        frame = as_frame(frame, "frame")
-        height, width = frame.shape
-        scale = self.meta.scale_of(frame.shape)
-        response = self._response(frame, self.meta.intensity.limits(frame))
-        on_frame = response[: height * scale, : width * scale].clip(0, 1)
-        if scale == 1:
-            return on_frame
-        return _float32(cv2.resize(on_frame, (width, height), interpolation=cv2.INTER_AREA))
+        measured = self._measured(frame, valid)
+        height, width = measured.shape
+        scale = self.meta.scale_of(measured.shape)
+        on_frame = self._response(measured)[: height * scale, : width * scale].clip(0, 1)
+        if scale > 1:
+            on_frame = _float32(cv2.resize(on_frame, (width, height), interpolation=cv2.INTER_AREA))
+        return on_frame if measured.valid is None else on_frame * measured.valid
 
-    def detect_many(self, frames: Iterable[npt.NDArray[Any]], batch: int = 1) -> Iterator[Detections]:
+    def detect_many(self, frames: Iterable[npt.NDArray[Any] | Frame], batch: int = 1) -> Iterator[Detections]:
         """The targets of each frame, in order; up to `batch` frames of one padded size run together.
 
+        frames: arrays, or what `dimpoint.sources.frames_from` gives, whose masks count then.
         On a processor one frame at a time is as fast as any batch, and its answer comes sooner.
         """
         if batch < 1:
             raise ConfigError(f"batch must be at least 1, got {batch}")
-        waiting: list[npt.NDArray[Any]] = []
-        for number, array in enumerate(frames):
-            frame = as_frame(array, f"frame number {number}")
-            scale, size = self._kind(frame.shape)
+        waiting: list[_Measured] = []
+        for number, item in enumerate(frames):
+            array, valid = (item.pixels, item.valid) if isinstance(item, Frame) else (item, None)
+            measured = self._measured(array, valid, f"frame number {number}")
+            scale, size = self._kind(measured.shape)
             most = min(batch, self._pixels // math.prod(size))
             if waiting and ((scale, size) != self._kind(waiting[0].shape) or len(waiting) >= most):
                 yield from self._together(waiting)
                 waiting = []
-            waiting.append(frame)
+            waiting.append(measured)
         if waiting:
             yield from self._together(waiting)
 
-    def _together(self, frames: list[npt.NDArray[Any]]) -> Iterator[Detections]:
+    def _measured(self, array: npt.NDArray[Any], valid: Mask | None = None, name: str = "frame") -> _Measured:
+        """A frame with what is known of its pixels, and its limits."""
+        frame = as_frame(array, name)
+        if valid is not None:
+            valid = np.asarray(valid, np.bool_)
+            if valid.shape != frame.shape:
+                raise FrameError(f"{name}: the mask has shape {valid.shape}, the frame {frame.shape}")
+            if not valid.any():
+                raise FrameError(f"{name}: no pixel is valid")
+        if frame.dtype == np.float32 and np.shape(array) == frame.shape:
+            finite = np.isfinite(array)
+            valid = finite if valid is None else valid & finite
+        valid = valid_pixels(frame, valid)
+        frame = filled(frame, valid)
+        return _Measured(frame, valid, self.meta.intensity.limits(frame, valid))
+
+    def _together(self, frames: list[_Measured]) -> Iterator[Detections]:
         if len(frames) == 1:
-            yield self(frames[0])
+            yield self._detections(frames[0], self._response(frames[0]))
             return
-        shape, intensity = frames[0].shape, self.meta.intensity
         responses = []
-        for scale in self.meta.scales_of(shape):
-            height, width = self._padded(shape, scale)
+        for scale in self.meta.scales_of(frames[0].shape):
+            height, width = self._padded(frames[0].shape, scale)
             whole = Tile(Span(0, height, 0, height), Span(0, width, 0, width))
-            inputs = [self._input(frame, intensity.limits(frame), whole, scale) for frame in frames]
-            responses.append(self._run(np.stack(inputs)))
+            responses.append(self._run(np.stack([self._input(frame, whole, scale) for frame in frames])))
         for frame, *both in zip(frames, *responses, strict=True):
             yield self._detections(frame, self._blended(both))
 
-    def _response(self, frame: npt.NDArray[Any], limits: _Limits) -> npt.NDArray[np.float32]:
+    def _response(self, frame: _Measured) -> npt.NDArray[np.float32]:
         """The map of the padded frame."""
-        return self._blended([self._tiled(frame, limits, s) for s in self.meta.scales_of(frame.shape)])
+        return self._blended([self._tiled(frame, scale) for scale in self.meta.scales_of(frame.shape)])
 
     def _blended(self, responses: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
         """The response at the frame's magnification, averaged with that of the frame as it is, if any."""
@@ -138,32 +176,30 @@ class Detector:
         lifted = _lifted(native, self.meta.input_scale, self.meta.stride, magnified.shape)
         return (1 - share) * magnified + share * lifted
 
-    def _tiled(self, frame: npt.NDArray[Any], limits: _Limits, scale: int) -> npt.NDArray[np.float32]:
+    def _tiled(self, frame: _Measured, scale: int) -> npt.NDArray[np.float32]:
         """The map of the padded, magnified frame, whole or put together from the cores of its tiles."""
         height, width = self._padded(frame.shape, scale)
         margin = min(self.meta.receptive_radius, _WIDEST_MARGIN)
         tiles = plan_tiles(height, width, pixels=self._pixels, margin=margin, multiple=self._unit)
         if len(tiles) == 1:
-            return self._run_one(self._input(frame, limits, tiles[0], scale))
+            return self._run_one(self._input(frame, tiles[0], scale))
         stride = self.meta.stride
         response = np.empty((height // stride, width // stride), np.float32)
         for tile in tiles:
-            part = self._run_one(self._input(frame, limits, tile, scale))
+            part = self._run_one(self._input(frame, tile, scale))
             response[_core(tile.rows, stride), _core(tile.columns, stride)] = part[
                 _core(tile.rows, stride, tile.rows.start), _core(tile.columns, stride, tile.columns.start)
             ]
         return response
 
-    def _input(
-        self, frame: npt.NDArray[Any], limits: _Limits, tile: Tile, scale: int
-    ) -> npt.NDArray[np.float32]:
+    def _input(self, frame: _Measured, tile: Tile, scale: int) -> npt.NDArray[np.float32]:
         """What the network sees of a tile, (1, height, width): counts mapped, magnified, padded.
 
         Only this part of the frame becomes float32.
         """
         rows = _source(tile.rows, scale, frame.shape[0])
         columns = _source(tile.columns, scale, frame.shape[1])
-        part = self.meta.intensity.apply(frame[rows, columns], limits)
+        part = self.meta.intensity.apply(frame.pixels[rows, columns], frame.limits)
         if self.meta.replace_hot_pixels and self.meta.scale_of(frame.shape) > 1:
             part = replace_hot_pixels(part)
         if scale > 1:
@@ -197,13 +233,14 @@ class Detector:
         responses = outputs[:, 0]
         return _sigmoid(responses) if self.meta.activation == "sigmoid" else responses
 
-    def _detections(self, frame: npt.NDArray[Any], response: npt.NDArray[np.float32]) -> Detections:
+    def _detections(self, frame: _Measured, response: npt.NDArray[np.float32]) -> Detections:
         """Decode the part of the map that lies on the frame, not on its padding."""
         height, width = frame.shape
         scale, stride = self.meta.scale_of(frame.shape), self.meta.stride
         on_frame = response[: -(-height * scale // stride), : -(-width * scale // stride)]
         peaks = decode(on_frame, self.rule)
-        return _in_frame(peaks, frame.shape, stride, scale, self.meta.name)
+        found = _in_frame(peaks, frame.shape, stride, scale, self.meta.name)
+        return found if frame.valid is None else _measurements(found, frame.valid)
 
     @property
     def _unit(self) -> int:
@@ -272,3 +309,12 @@ def _in_frame(peaks: Peaks, shape: tuple[int, ...], stride: int, scale: int, mod
     areas = None if peaks.areas is None else peaks.areas * np.float32((stride / scale) ** 2)
     scores = np.clip(peaks.scores, 0, 1)
     return Detections(xy.astype(np.float32), scores, areas, width=width, height=height, model=model)
+
+
+def _measurements(found: Detections, valid: Mask) -> Detections:
+    """Those that do not lie on an invalid pixel, nor beside one, where the frame ends for the network."""
+    inside = np.asarray(cv2.erode(valid.view(np.uint8), _AROUND)).view(np.bool_)
+    columns, rows = np.round(found.xy).astype(int).T
+    kept = inside[rows, columns]
+    areas = None if found.areas is None else found.areas[kept]
+    return replace(found, xy=found.xy[kept], scores=found.scores[kept], areas=areas)

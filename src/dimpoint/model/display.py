@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Mask = npt.NDArray[np.bool_]
+from dimpoint.model.validity import Mask
+
 ROWS_AT_ONCE = 512  # bounds the memory over a 10,000 x 10,000 frame
 
 # Means over the training parts of NUAA-SIRST, NUDT-SIRST and IRSTD-1K (8-bit counts over 255).
@@ -21,7 +22,9 @@ _MIDDLE = 0.43  # where the middle of the 1st and 99th percentiles lies
 _SPAN = 0.45  # distance of these percentiles
 _RANGE = 0.70  # distance of the least and largest count
 
-_LEAST_SHARE = 0.1  # of the range, that the percentiles are taken to be apart at least
+_WIDEST = (
+    25.0  # times the percentiles' distance, that the range counts for: a saturated spot is not the scene
+)
 _LEVELS = 256  # of an 8-bit frame
 _FEW_LEVELS = 8  # fewer levels do not show their step
 _LEAST_RANGE = 0.1  # of an 8-bit frame's counts, over 255
@@ -45,11 +48,14 @@ def display_limits(
 
     Where the counts show that they are an 8-bit frame's, times a gain (`recover`; see `step_of_8_bit`), that
     gain is used. Otherwise the distance of the limits is the geometric mean of what the range and the
-    percentiles ask for, which is how 8-bit frames' gains are spread. A constant frame gets limits around it.
+    percentiles ask for, which is how 8-bit frames' gains are spread. A constant frame gets equal limits.
     """
     low, high = extremes(frame, valid)
-    span = max(percentiles[1] - percentiles[0], _LEAST_SHARE * (high - low))
-    distance = max(float(np.sqrt((high - low) / _RANGE * span / _SPAN)), min_span / _SPAN)
+    span, reach = percentiles[1] - percentiles[0], high - low
+    distance = reach / _RANGE  # all that there is to go by where the percentiles are equal
+    if span > 0:
+        distance = float(np.sqrt(min(reach, _WIDEST * span) / _RANGE * span / _SPAN))
+    distance = max(distance, min_span / _SPAN)
     middle = (percentiles[0] + percentiles[1]) / 2
     step = step_of_8_bit(frame, percentiles, valid) if recover else None
     if step is None:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from dimpoint.errors import FrameError
 from dimpoint.model.intensity import FRAME_DTYPES
+from dimpoint.model.validity import filled
 
 Pixels = npt.NDArray[Any]
 
@@ -20,15 +21,15 @@ def as_frame(array: Pixels, name: str) -> Pixels:
     array: (H, W), or (H, W, 1), or (H, W, 3 or 4) with equal colour channels, because whether an array
     of colours holds RGB or BGR cannot be known; a fourth channel is alpha and is ignored.
     Returns (H, W) uint8, uint16 or float32 in native byte order: other floats are rounded to the
-    nearest float32, other types are refused. float32 values must be finite.
+    nearest float32, other types are refused. NaN and infinite pixels are no measurements: they get smooth
+    values from the nearest finite ones, of which there must be some.
     """
     dtype = frame_dtype(array.dtype, name)
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is counted below
         frame = np.ascontiguousarray(_one_channel(array, name), dtype)
     if frame.size == 0:
         raise FrameError(f"{name}: the frame is empty: shape {frame.shape}; at least 1 x 1 is right")
-    _check_finite(frame, name)
-    return frame
+    return _finite(frame, name)
 
 
 def frame_dtype(dtype: np.dtype[Any], name: str) -> np.dtype[Any]:
@@ -75,15 +76,13 @@ def _equal_channels(picture: Pixels) -> bool:
     return np.array_equal(first, picture[..., 1]) and np.array_equal(first, picture[..., 2])
 
 
-def _check_finite(frame: Pixels, name: str) -> None:
-    if frame.dtype != np.float32 or np.isfinite(frame).all():
-        return
-    nan = int(np.isnan(frame).sum())
-    infinite = int(np.isinf(frame).sum())
-    raise FrameError(
-        f"{name}: {nan} pixels are NaN and {infinite} are infinite as float32, of {frame.size}; "
-        "fill them with finite counts first, such as the median of the frame"
-    )
+def _finite(frame: Pixels, name: str) -> Pixels:
+    if frame.dtype != np.float32:
+        return frame
+    finite = np.isfinite(frame)
+    if not finite.any():
+        raise FrameError(f"{name}: no pixel of {frame.size} is finite as float32; there is nothing to see")
+    return filled(frame, finite)
 
 
 def _remedy(dtype: np.dtype[Any]) -> str:

@@ -32,12 +32,14 @@ class Frame:
     page of a TIFF, "array", "array[2]" or "array#000005" for arrays.
     pixels: (H, W) uint8, uint16 or float32. path: the file, None for an array.
     index: the number of the frame, page or stack layer from 0; None where there is only one.
+    valid: (H, W) bool, False for pixels that the file says are no measurement; None where it says nothing.
     """
 
     file: str
     pixels: Pixels
     path: Path | None = None
     index: int | None = None
+    valid: npt.NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
