@@ -14,7 +14,8 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from dimpoint.errors import FrameError
-from dimpoint.model.display import ROWS_AT_ONCE, Mask, display_limits
+from dimpoint.model.display import ROWS_AT_ONCE, display_limits
+from dimpoint.model.validity import Mask
 
 _DEEP = (-1.0, 2.0)  # range of deep frames by `display`: beyond it a network has seen nothing in training
 FRAME_DTYPES = (np.uint8, np.uint16, np.float32)

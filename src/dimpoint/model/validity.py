@@ -174,7 +174,10 @@ def _padding(same: Mask, distance: float, *, bright: bool) -> Mask:
 
 def _full_lines(same: Mask) -> Mask:
     """The pixels of rows and columns that are `same` from end to end."""
-    return same & (same.all(axis=1)[:, None] | same.all(axis=0)[None])
+    lines: Mask = np.zeros(same.shape, np.bool_)
+    lines[same.all(axis=1)] = True
+    lines[:, same.all(axis=0)] = True
+    return lines
 
 
 def _has_island(region: Mask) -> bool:
