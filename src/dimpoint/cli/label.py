@@ -1,0 +1,74 @@
+"""`dimpoint label`: click targets on a local page."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import typer
+
+from dimpoint.errors import DimpointError, MissingExtraError
+
+_LOCAL = ("127.0.0.1", "localhost", "[::1]")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command `dimpoint label`."""
+    app.command("label")(label)
+
+
+def label(
+    sources: list[Path] = typer.Argument(
+        None, metavar="SOURCE...", help="Images, folders, videos; may be left out for a project that exists."
+    ),
+    project: Path = typer.Option(..., "--project", metavar="DIR", help="The project's folder; made if new."),
+    model: str | None = typer.Option(
+        None, metavar="MODEL", help="The model that proposes targets.", show_default="the shipped default"
+    ),
+    recursive: bool = typer.Option(False, "--recursive", help="Enter sub-folders."),
+    port: int = typer.Option(0, metavar="N", min=0, max=65535, help="Port.", show_default="any free port"),
+    host: str = typer.Option("127.0.0.1", metavar="ADDRESS", help="Address to listen on."),
+    no_browser: bool = typer.Option(False, "--no-browser", help="Do not open the page in a browser."),
+) -> None:
+    """Label targets with one click each, on a page in the browser."""
+    for package in ("starlette", "uvicorn"):
+        if find_spec(package) is None:
+            raise MissingExtraError("labelling", package, "label")
+    import uvicorn
+
+    from dimpoint.labelling.project import Project
+    from dimpoint.labelling.server import build_app, new_token, open_socket
+
+    opened = Project(
+        project, sources or (), model=model, recursive=recursive, note=lambda text: typer.echo(text, err=True)
+    )
+    try:
+        listening = open_socket(host, port)
+        number = listening.getsockname()[1]
+        token = new_token()
+        hosts = tuple(f"{name}:{number}" for name in dict.fromkeys((*_LOCAL, host)))
+        shown = f"[{host}]" if ":" in host else host
+        address = f"http://{shown}:{number}/?token={token}"
+        typer.echo(address)
+        if host not in ("127.0.0.1", "localhost", "::1"):
+            typer.echo("note: everybody who reaches this address and knows the token can label", err=True)
+        server = uvicorn.Server(
+            uvicorn.Config(
+                build_app(opened, token, hosts), log_level="error", access_log=False, lifespan="off"
+            )
+        )
+        if not no_browser:
+            _open_browser(address)
+        try:
+            server.run(sockets=[listening])
+        except OSError as error:
+            raise DimpointError(f"{address}: the server stopped ({error.strerror})") from None
+    finally:
+        opened.close()
+
+
+def _open_browser(address: str) -> None:
+    import threading
+    import webbrowser
+
+    threading.Timer(0.5, webbrowser.open, [address]).start()

@@ -1,0 +1,1 @@
+"""Label frames with one click a target, on a local page: `dimpoint label`."""

@@ -1,0 +1,196 @@
+"""The frames of a labelling project: found in sources, read one at a time in any order."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dimpoint.errors import DataError, FrameError
+from dimpoint.labelling.store import SourceFrame
+from dimpoint.sources.files import VIDEO_SUFFIXES, find_files
+from dimpoint.sources.frames import count_frames, frames_from
+from dimpoint.sources.images import is_tiff, read_image
+from dimpoint.sources.tiff import count_pages
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+
+_KEPT_BYTES = 512 << 20  # decoded frames in memory
+_SCENE_FRAMES = 30  # so many frames of a video count as one scene
+
+
+def list_frames(
+    sources: Sequence[Path], *, recursive: bool = False, note: Callable[[str], None] = lambda _: None
+) -> list[SourceFrame]:
+    """Every frame of files, folders, patterns, videos and multi-page files, without decoding images.
+
+    Names are those of the files, made unique; a video's frames are NAME_000012. note: told what could not
+    be read. Raises FrameError where there is no frame at all.
+    """
+    frames: list[SourceFrame] = []
+    used: set[str] = set()
+    scene = 0
+    for source in sources:
+        for path in find_files(source, recursive=recursive).files:
+            scene += 1
+            try:
+                many = _count(path)
+            except FrameError as error:
+                note(str(error))
+                continue
+            status = path.stat()
+            stem = _unique(re.sub(r"[^\w.-]+", "_", path.stem).strip("._") or "frame", used)
+            known = (str(path.resolve()),)
+            if many is None:
+                frames.append(SourceFrame(stem, *known, None, status.st_size, status.st_mtime_ns, scene))
+                continue
+            for number in range(many):
+                name, part = f"{stem}_{number:06d}", scene + number // _SCENE_FRAMES
+                frames.append(SourceFrame(name, *known, number, status.st_size, status.st_mtime_ns, part))
+            scene += many // _SCENE_FRAMES
+    if not frames:
+        raise FrameError(f"no frame that can be read in {', '.join(map(str, sources))}")
+    return frames
+
+
+def _count(path: Path) -> int | None:
+    """The number of frames of a video or a multi-page file, None for a file of one frame."""
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        count = count_frames(path)
+        return count if count is not None else sum(1 for _ in frames_from(path))
+    if is_tiff(path):
+        pages = count_pages(path)
+        return pages if pages > 1 else None
+    return None
+
+
+def _unique(stem: str, used: set[str]) -> str:
+    name, number = stem, 2
+    while name.casefold() in used:
+        name, number = f"{stem}-{number}", number + 1
+    used.add(name.casefold())
+    return name
+
+
+class FrameReader:
+    """Reads frames by source and number, from several threads; the last ones stay in memory.
+
+    Videos are read by seeking to the key frame before the wanted one.
+    """
+
+    def __init__(self, kept_bytes: int = _KEPT_BYTES) -> None:
+        self._kept: OrderedDict[tuple[str, int | None], npt.NDArray[Any]] = OrderedDict()
+        self._left = kept_bytes
+        self._lock = threading.RLock()
+        self._videos: dict[str, _Video] = {}
+
+    def read(self, frame: SourceFrame, copy: Path | None = None) -> npt.NDArray[Any]:
+        """(H, W) uint8, uint16 or float32. copy: the project's own copy of the frame, read if it exists.
+
+        Raises FrameError where the file is gone, has changed since it was added, or cannot be read.
+        """
+        key = frame.source, frame.number
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        pixels = read_image(copy) if copy is not None and copy.is_file() else self._from_source(frame)
+        with self._lock:
+            self._kept[key] = pixels
+            self._left -= pixels.nbytes
+            while self._left < 0 and len(self._kept) > 1:
+                self._left += self._kept.popitem(last=False)[1].nbytes
+        return pixels
+
+    def _from_source(self, frame: SourceFrame) -> npt.NDArray[Any]:
+        path = Path(frame.source)
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise FrameError(f"{path}: the frame's file is gone ({error.strerror})") from None
+        if (status.st_size, status.st_mtime_ns) != (frame.size, frame.modified):
+            raise FrameError(f"{path}: the file has changed since it was added to the project")
+        if frame.number is None:
+            return read_image(path)
+        if path.suffix.lower() not in VIDEO_SUFFIXES:
+            for each in frames_from(path):
+                if each.index == frame.number:
+                    return each.pixels
+            raise FrameError(f"{path}: has no page {frame.number}")
+        with self._lock:
+            video = self._videos.setdefault(frame.source, _Video(path))
+            return video.read(frame.number)
+
+
+class _Video:
+    """Frames of one video by number."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._times: list[int] = []
+        self._container: InputContainer | None = None
+        self._next = -1
+
+    def read(self, number: int) -> npt.NDArray[Any]:
+        import av
+
+        from dimpoint.sources.video import _grey
+
+        if self._container is None:
+            self._open()
+        assert self._container is not None
+        if not 0 <= number < len(self._times):
+            raise FrameError(f"{self.path}: has no frame {number}, but {len(self._times)} frames")
+        stream = self._container.streams.video[0]
+        wanted = self._times[number]
+        try:
+            if number != self._next:
+                self._container.seek(wanted, stream=stream, backward=True)
+                self._decoded = self._container.decode(stream)
+            for frame in self._decoded:
+                if frame.pts is not None and frame.pts >= wanted:
+                    self._next = number + 1
+                    return np.ascontiguousarray(_grey(frame))
+        except av.error.FFmpegError as error:
+            raise FrameError(f"{self.path}: frame {number} cannot be read ({error.strerror})") from None
+        raise FrameError(f"{self.path}: frame {number} cannot be read; the video ends before it")
+
+    def _open(self) -> None:
+        import av
+
+        try:
+            with av.open(f"file:{self.path}", options={"protocol_whitelist": "file"}) as container:
+                packets = container.demux(container.streams.video[0])
+                times = {packet.pts for packet in packets if packet.pts is not None}
+            self._container = av.open(f"file:{self.path}", options={"protocol_whitelist": "file"})
+        except (av.error.FFmpegError, IndexError) as error:
+            raise FrameError(f"{self.path}: no video that can be read ({error})") from None
+        self._times = sorted(times)
+        self._decoded = self._container.decode(self._container.streams.video[0])
+        self._next = 0
+
+
+def copy_name(frame: SourceFrame, pixels: npt.NDArray[Any]) -> str:
+    """The file name of the project's copy of a frame: PNG for integers, NumPy for float32."""
+    return frame.name + (".npy" if pixels.dtype == np.float32 else ".png")
+
+
+def write_copy(path: Path, pixels: npt.NDArray[Any]) -> None:
+    """Write the project's copy of a frame, whole or not at all, with its counts unchanged."""
+    import cv2
+
+    from dimpoint.atomic import replacing
+
+    with replacing(path) as temporary:
+        if path.suffix == ".npy":
+            with temporary.open("wb") as file:
+                np.save(file, pixels)
+        elif not cv2.imwrite(str(temporary), pixels):
+            raise DataError(f"{path}: the frame cannot be written")

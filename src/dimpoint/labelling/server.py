@@ -1,0 +1,312 @@
+"""The local server behind `dimpoint label`: a page, and the project as JSON and raw counts.
+
+Everything below `/api/` needs the token of the printed address. Requests whose `Host` or `Origin` is not
+this server's are refused, so that no other page in the browser can reach it.
+"""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import threading
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from dimpoint.errors import DataError, DimpointError, FrameError, MissingExtraError
+from dimpoint.labelling.project import Project
+from dimpoint.labelling.snap import snap
+from dimpoint.labelling.store import ConflictError, Labels, Status
+from dimpoint.labelling.training_job import FEWEST_FRAMES, TrainingJob
+
+STATIC = Path(__file__).parent / "static"
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_HEADERS = {
+    "Content-Security-Policy": _POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+_LARGEST_BODY = 4 << 20  # bytes of a change; thousands of points are far below
+
+Next = Callable[[Request], Awaitable[Response]]
+
+
+def new_token() -> str:
+    """A random token for the printed address."""
+    return secrets.token_urlsafe(24)
+
+
+def build_app(project: Project, token: str, hosts: tuple[str, ...]) -> Starlette:
+    """The application. hosts: `name:port` values that requests may carry as their `Host`."""
+    pages = _Pages(project, TrainingJob(project.folder))
+    routes = [
+        Route("/api/project", pages.project_info),
+        Route("/api/frames", pages.rows),
+        Route("/api/frames/{frame:int}", pages.frame),
+        Route("/api/frames/{frame:int}", pages.save, methods=["PUT"]),
+        Route("/api/frames/{frame:int}/pixels", pages.pixels),
+        Route("/api/frames/{frame:int}/proposals", pages.proposals),
+        Route("/api/frames/{frame:int}/history", pages.history),
+        Route("/api/frames/{frame:int}/snap", pages.snap),
+        Route("/api/frames/{frame:int}/carry", pages.carry, methods=["POST"]),
+        Route("/api/next", pages.next),
+        Route("/api/training", pages.training),
+        Route("/api/training", pages.start_training, methods=["POST"]),
+        Route("/api/training", pages.stop_training, methods=["DELETE"]),
+        Route("/api/model", pages.use_model, methods=["POST"]),
+        Route("/api/export", pages.export),
+        Mount("/", StaticFiles(directory=STATIC, html=True)),
+    ]
+    handlers: dict[Any, Any] = {DimpointError: _refused}
+    return Starlette(
+        routes=routes, middleware=[Middleware(_Guard, token=token, hosts=hosts)], exception_handlers=handlers
+    )
+
+
+class _Guard(BaseHTTPMiddleware):
+    """Host, origin, token and size of each request; safety headers on each answer."""
+
+    def __init__(self, app: Any, token: str, hosts: tuple[str, ...]) -> None:
+        super().__init__(app)
+        self.token, self.hosts = token, hosts
+
+    async def dispatch(self, request: Request, call_next: Next) -> Response:
+        response = self._refusal(request) or await call_next(request)
+        response.headers.update(_HEADERS)
+        return response
+
+    def _refusal(self, request: Request) -> Response | None:
+        origin = request.headers.get("origin")
+        if request.headers.get("host") not in self.hosts:
+            return PlainTextResponse("this address is not served here", 403)
+        if origin is not None and origin.removeprefix("http://") not in self.hosts:
+            return PlainTextResponse("requests from other sites are refused", 403)
+        length = request.headers.get("content-length", "0")
+        if not length.isdigit() or int(length) > _LARGEST_BODY:
+            return PlainTextResponse("the request is too large", 413)
+        given = request.headers.get("x-token") or request.query_params.get("token", "")
+        inside = request.url.path.startswith("/api/")
+        if inside and not secrets.compare_digest(given.encode(), self.token.encode()):
+            return JSONResponse({"error": "open the address that dimpoint label printed"}, 401)
+        return None
+
+
+async def _refused(_request: Request, error: Exception) -> Response:
+    """A DimpointError as an answer."""
+    if isinstance(error, ConflictError):
+        return JSONResponse({"error": str(error), "current": asdict(error.current)}, 409)
+    if isinstance(error, MissingExtraError):
+        return JSONResponse({"error": str(error)}, 501)
+    status = 410 if isinstance(error, FrameError) else 400 if isinstance(error, DataError) else 500
+    return JSONResponse({"error": str(error)}, status)
+
+
+class _Pages:
+    """The answers under `/api/`."""
+
+    def __init__(self, project: Project, job: TrainingJob) -> None:
+        self.store_of, self.job = project, job
+        self._scanning = threading.Lock()
+
+    async def project_info(self, _request: Request) -> Response:
+        def work() -> dict[str, Any]:
+            project = self.store_of
+            return {
+                "name": project.folder.resolve().name,
+                "counts": project.store.count(),
+                "model": project.model_name,
+                "threshold": project.threshold,
+                "fewest": FEWEST_FRAMES,
+            }
+
+        return JSONResponse(await run_in_threadpool(work))
+
+    async def rows(self, request: Request) -> Response:
+        start, count = _number(request, "start", 0), min(_number(request, "count", 200), 1000)
+        rows = await run_in_threadpool(self.store_of.store.rows, start, count)
+        return JSONResponse([asdict(row) for row in rows])
+
+    async def frame(self, request: Request) -> Response:
+        key: int = request.path_params["frame"]
+
+        def work() -> dict[str, Any]:
+            store = self.store_of.store
+            source = store.source(key)
+            return {
+                "id": key,
+                "name": source.name,
+                "number": source.number,
+                "labels": asdict(store.labels(key)),
+                "previous": store.neighbour(key, -1),
+                "next": store.neighbour(key, 1),
+            }
+
+        return JSONResponse(await run_in_threadpool(work))
+
+    async def pixels(self, request: Request) -> Response:
+        key: int = request.path_params["frame"]
+        pixels = await run_in_threadpool(self.store_of.pixels, key)
+        little = np.ascontiguousarray(pixels).astype(pixels.dtype.newbyteorder("<"), copy=False)
+        height, width = pixels.shape
+        shape = {"X-Width": str(width), "X-Height": str(height), "X-Type": pixels.dtype.name}
+        return Response(little.tobytes(), media_type="application/octet-stream", headers=shape)
+
+    async def save(self, request: Request) -> Response:
+        labels = _labels(await _json(request))
+        stored = await run_in_threadpool(self.store_of.save, request.path_params["frame"], labels)
+        return JSONResponse(asdict(stored))
+
+    async def proposals(self, request: Request) -> Response:
+        found = await run_in_threadpool(self.store_of.proposals, request.path_params["frame"])
+        return JSONResponse([{"x": x, "y": y, "score": score} for x, y, score in found])
+
+    async def history(self, request: Request) -> Response:
+        states = await run_in_threadpool(self.store_of.store.history, request.path_params["frame"])
+        return JSONResponse([asdict(state) for state in states])
+
+    async def snap(self, request: Request) -> Response:
+        x, y = _decimal(request, "x"), _decimal(request, "y")
+        dark = request.query_params.get("dark") == "1"
+        pixels = await run_in_threadpool(self.store_of.pixels, request.path_params["frame"])
+        found = await run_in_threadpool(lambda: snap(pixels, x, y, dark=dark))
+        return JSONResponse(None if found is None else {"x": found[0], "y": found[1]})
+
+    async def carry(self, request: Request) -> Response:
+        from dimpoint.labelling.carry import carry
+
+        content = await _json(request)
+        try:
+            x, y, frames = float(content["x"]), float(content["y"]), int(content.get("frames", 30))
+            back, dark = bool(content.get("back")), bool(content.get("dark"))
+        except (KeyError, TypeError, ValueError):
+            raise DataError("carrying a point takes numbers x, y and frames") from None
+        key: int = request.path_params["frame"]
+        steps = await run_in_threadpool(
+            lambda: carry(self.store_of, key, (x, y), min(frames, 1000), back=back, dark=dark)
+        )
+        return JSONResponse([asdict(step) for step in steps])
+
+    async def next(self, request: Request) -> Response:
+        order = request.query_params.get("order", "sequence")
+        after = _number(request, "after", 0)
+
+        def work() -> int | None:
+            project = self.store_of
+            if order == "doubt":
+                with self._scanning:
+                    project.scan(8)
+                return project.store.most_doubtful(after or None)
+            status: Status | None = "unlabelled" if order == "unlabelled" else None
+            found = project.store.neighbour(after, 1, status)
+            return project.store.neighbour(0, 1, status) if found is None and status else found
+
+        return JSONResponse({"id": await run_in_threadpool(work)})
+
+    async def training(self, _request: Request) -> Response:
+        return JSONResponse(await run_in_threadpool(self.job.status))
+
+    async def start_training(self, request: Request) -> Response:
+        content = await _json(request)
+
+        def work() -> str:
+            minutes = float(content.get("minutes", 5))
+            targets = self.store_of.store.count()["targets"]
+            if targets < FEWEST_FRAMES:
+                raise DataError(f"training takes {FEWEST_FRAMES} frames with targets; {targets} are labelled")
+            self.store_of.export()
+            return self.job.start(minutes, str(content.get("init") or "spire-lite")).name
+
+        return JSONResponse({"run": await run_in_threadpool(work)})
+
+    async def stop_training(self, _request: Request) -> Response:
+        await run_in_threadpool(self.job.stop)
+        return JSONResponse(self.job.status())
+
+    async def use_model(self, request: Request) -> Response:
+        content = await _json(request)
+        if content.get("model") == "trained":
+            if self.job.model is None:
+                raise DataError("there is no trained model yet")
+            self.store_of.use_model(self.job.model)
+        else:
+            self.store_of.use_model(None)
+        return JSONResponse({"model": self.store_of.model_name, "threshold": self.store_of.threshold})
+
+    async def export(self, _request: Request) -> Response:
+        path = await run_in_threadpool(self.store_of.export)
+        name = f'attachment; filename="{path.name}"'
+        content = await run_in_threadpool(path.read_bytes)
+        return Response(content, media_type="application/json", headers={"Content-Disposition": name})
+
+
+async def _json(request: Request) -> dict[str, Any]:
+    try:
+        content = await request.json()
+    except (ValueError, RecursionError):
+        raise DataError("the request is not JSON") from None
+    if not isinstance(content, dict):
+        raise DataError("the request is not a JSON object")
+    return content
+
+
+def _labels(content: dict[str, Any]) -> Labels:
+    try:
+        return Labels(
+            version=int(content["version"]),
+            status=content.get("status", "unlabelled"),
+            points=tuple((float(x), float(y)) for x, y in content.get("points", ())),
+            regions=tuple(
+                (float(a), float(b), float(c), float(d)) for a, b, c, d in content.get("regions", ())
+            ),
+            rejected=tuple((float(x), float(y)) for x, y in content.get("rejected", ())),
+            author=str(content.get("author", ""))[:80],
+        )
+    except (KeyError, TypeError, ValueError):
+        raise DataError("labels take a version, and lists of points, regions and rejected points") from None
+
+
+def _number(request: Request, name: str, default: int) -> int:
+    text = request.query_params.get(name, str(default))
+    if not text.isdigit() or len(text) > 15:
+        raise DataError(f"{name}: a whole number, got {text[:40]!r}")
+    return int(text)
+
+
+def _decimal(request: Request, name: str) -> float:
+    try:
+        value = float(request.query_params.get(name, ""))
+    except ValueError:
+        value = float("nan")
+    if not np.isfinite(value):
+        raise DataError(f"{name}: a number is missing")
+    return value
+
+
+def open_socket(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes a free one. Raises DimpointError if the port is in use."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+    except OSError as error:
+        raise DimpointError(
+            f"--port {port}: cannot listen there ({error.strerror}); leave --port out"
+        ) from None
+    return listening

@@ -1,0 +1,59 @@
+// Requests to the server. The token comes with the printed address and stays in this tab.
+
+const given = new URLSearchParams(location.search).get("token");
+if (given) {
+  sessionStorage.setItem("token", given);
+  history.replaceState(null, "", location.pathname);
+}
+const token = sessionStorage.getItem("token") ?? "";
+
+export class ApiError extends Error {
+  constructor(status, content) {
+    super(content.error ?? `the server answered ${status}`);
+    this.status = status;
+    this.content = content;
+  }
+}
+
+async function request(method, path, body) {
+  const options = { method, headers: { "X-Token": token } };
+  if (body !== undefined) {
+    options.headers["Content-Type"] = "application/json";
+    options.body = JSON.stringify(body);
+  }
+  let response;
+  try {
+    response = await fetch(`/api/${path}`, options);
+  } catch {
+    throw new ApiError(0, { error: "The server does not answer. Nothing more is saved until it runs again." });
+  }
+  if (!response.ok) throw new ApiError(response.status, await response.json().catch(() => ({})));
+  return response;
+}
+
+export const get = async (path) => (await request("GET", path)).json();
+export const put = async (path, body) => (await request("PUT", path, body)).json();
+export const post = async (path, body) => (await request("POST", path, body ?? {})).json();
+export const remove = async (path) => (await request("DELETE", path)).json();
+
+const ARRAYS = { uint8: Uint8Array, uint16: Uint16Array, float32: Float32Array };
+
+export async function pixels(frame) {
+  const response = await request("GET", `frames/${frame}/pixels`);
+  const kind = response.headers.get("X-Type");
+  return {
+    kind,
+    width: Number(response.headers.get("X-Width")),
+    height: Number(response.headers.get("X-Height")),
+    counts: new ARRAYS[kind](await response.arrayBuffer()),
+  };
+}
+
+export async function download(path, name) {
+  const blob = await (await request("GET", path)).blob();
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  link.click();
+  URL.revokeObjectURL(link.href);
+}

@@ -1,0 +1,645 @@
+// The page: one frame at a time, its labels, and what keys and mouse do to them.
+
+import * as api from "./api.js";
+import { localContrast, percentile, render, sample } from "./image.js";
+import { Rows } from "./rows.js";
+import { Training } from "./training.js";
+import { View } from "./view.js";
+
+const element = (id) => document.getElementById(id);
+const NEAR = 9; // screen pixels within which a click takes hold of a point
+
+const state = {
+  info: null, frame: null, labels: null, image: null, shown: null, sorted: null, proposals: [],
+  undo: [], redo: [], selected: -1, low: 0, high: 1, region: false, loading: 0,
+};
+const ahead = new Map(); // pixels of neighbouring frames
+const view = new View(element("view"), element("loupe"));
+const rows = new Rows(element("rows"), element("rows-inner"), (id) => open(id));
+const training = new Training((model) => {
+  state.info = { ...state.info, ...model };
+  showModel();
+  loadProposals();
+});
+
+// ---- Frames
+
+async function load(id) {
+  if (!ahead.has(id)) {
+    ahead.set(id, Promise.all([api.get(`frames/${id}`), api.pixels(id)]));
+    if (ahead.size > 6) ahead.delete(ahead.keys().next().value);
+  }
+  return ahead.get(id);
+}
+
+async function open(id) {
+  if (!id) return;
+  await saved();
+  const ticket = (state.loading += 1);
+  let frame, image;
+  try {
+    [frame, image] = await load(id);
+    frame = await api.get(`frames/${id}`); // labels may have changed since the frame was read ahead
+  } catch (error) {
+    ahead.delete(id);
+    if (error.status === 410) await skipUnreadable(id, error);
+    else warn(error.message);
+    return;
+  }
+  if (ticket !== state.loading) return;
+  const kept = state.image && state.image.kind === image.kind && state.image.width === image.width && view.moved;
+  Object.assign(state, { frame, image, labels: frame.labels, undo: [], redo: [], selected: -1, proposals: [] });
+  element("banner").hidden = true;
+  element("strip").replaceChildren();
+  prepare(image);
+  if (!kept) view.fit();
+  view.cursor = null;
+  element("name").textContent = `${frame.name}  ·  ${image.width} × ${image.height}  ${image.kind}`;
+  rows.show(id);
+  refresh();
+  loadProposals();
+  for (const near of [frame.next, frame.previous]) if (near) load(near).catch(() => ahead.delete(near));
+}
+
+async function skipUnreadable(id, error) {
+  const frame = await api.get(`frames/${id}`).catch(() => null);
+  if (frame) Object.assign(state, { frame, labels: frame.labels, image: null });
+  warn(error.message, [["Next frame", () => open(frame?.next)]]);
+  rows.show(id);
+}
+
+async function next() {
+  const order = element("order").value;
+  const { id } = await api.get(`next?order=${order}&after=${state.frame?.id ?? 0}`);
+  if (id) await open(id);
+  else warn(order === "sequence" ? "This is the last frame." : "No frame without a label is left.");
+}
+
+async function loadProposals() {
+  const id = state.frame.id;
+  try {
+    const found = await api.get(`frames/${id}/proposals`);
+    if (state.frame.id === id) state.proposals = found;
+    refresh();
+  } catch (error) {
+    if (error.status !== 410) warn(error.message);
+  }
+}
+
+// ---- Display
+
+function prepare(image) {
+  state.shown = element("local").checked ? localContrast(image) : image;
+  state.sorted = sample(state.shown);
+  auto();
+}
+
+function auto() {
+  [state.low, state.high] = [percentile(state.sorted, 0.005), percentile(state.sorted, 0.998)];
+  if (state.high <= state.low) state.high = state.low + 1;
+  redraw();
+}
+
+function ends() {
+  return [state.sorted[0], Math.max(state.sorted.at(-1), state.sorted[0] + 1e-6)];
+}
+
+function redraw() {
+  if (!state.image) return;
+  const [least, most] = ends();
+  for (const [key, value] of [["low", state.low], ["high", state.high]]) {
+    element(key).value = (1000 * (value - least)) / (most - least);
+    element(`${key}-text`).textContent = Math.abs(value) >= 100 ? value.toFixed(0) : value.toPrecision(4);
+  }
+  const options = { low: state.low, high: state.high, invert: element("invert").checked, colour: element("colour").checked };
+  render(state.shown, view.picture, options);
+  histogram();
+  view.draw();
+}
+
+function histogram() {
+  const canvas = element("histogram"), context = canvas.getContext("2d");
+  const [least, most] = ends();
+  const bins = new Array(128).fill(0);
+  for (const value of state.sorted) bins[Math.min(127, Math.floor((127.99 * (value - least)) / (most - least)))] += 1;
+  const top = Math.log1p(Math.max(...bins));
+  context.clearRect(0, 0, 256, 60);
+  context.fillStyle = "rgb(77 163 255 / .2)";
+  const place = (value) => (256 * (value - least)) / (most - least);
+  context.fillRect(place(state.low), 0, place(state.high) - place(state.low), 60);
+  context.fillStyle = "#98a1ab";
+  bins.forEach((count, index) => context.fillRect(index * 2, 60, 2, -56 * (Math.log1p(count) / top)));
+}
+
+function slide() {
+  const [least, most] = ends();
+  const read = (key) => least + (element(key).value / 1000) * (most - least);
+  state.low = Math.min(read("low"), read("high"));
+  state.high = Math.max(read("high"), state.low + (most - least) / 1e4);
+  redraw();
+}
+
+function wider(factor) {
+  const middle = (state.low + state.high) / 2, half = ((state.high - state.low) / 2) * factor;
+  [state.low, state.high] = [middle - half, middle + half];
+  redraw();
+}
+
+// ---- Labels
+
+function change(parts, { remember = true } = {}) {
+  if (!state.image) return;
+  if (remember) {
+    state.undo.push(content(state.labels));
+    state.redo = [];
+  }
+  state.labels = { ...state.labels, ...parts };
+  if (state.labels.points.length) state.labels.status = "targets";
+  else if (state.labels.status === "targets") state.labels.status = "unlabelled";
+  refresh();
+  save();
+}
+
+const content = ({ points, regions, rejected, status }) => ({ points, regions, rejected, status });
+
+function step(from, to) {
+  if (!from.length) return;
+  to.push(content(state.labels));
+  state.selected = -1;
+  change(from.pop(), { remember: false });
+}
+
+let saving = Promise.resolve();
+let pending = null;
+
+// Changes go to the server one after another, the newest state of the frame each time.
+function save() {
+  element("saved").textContent = "saving …";
+  pending = { id: state.frame.id };
+  saving = saving.then(async () => {
+    if (!pending) return;
+    const { id } = pending;
+    pending = null;
+    const sent = { ...state.labels, author: element("author").value };
+    if (id !== state.frame.id) return;
+    try {
+      const stored = await api.put(`frames/${id}`, sent);
+      if (id === state.frame.id) state.labels.version = stored.version;
+      ahead.delete(id);
+      rows.update(id, stored);
+      element("saved").textContent = "saved";
+      count(sent, stored);
+    } catch (error) {
+      element("saved").textContent = "NOT saved";
+      if (error.status === 409) conflict(error);
+      else warn(`Not saved: ${error.message}`, [["Try again", save]]);
+    }
+  });
+}
+
+async function saved() {
+  await saving;
+}
+
+function conflict({ message, content: { current } }) {
+  const theirs = () => {
+    state.labels = current;
+    state.undo = [];
+    refresh();
+    element("saved").textContent = "saved";
+  };
+  const mine = () => {
+    state.labels.version = current.version;
+    save();
+  };
+  warn(`Conflict: ${message}.`, [["Load theirs", theirs], ["Keep mine", mine]]);
+}
+
+let counting = null;
+function count() {
+  clearTimeout(counting);
+  counting = setTimeout(async () => {
+    state.info = await api.get("project").catch(() => state.info);
+    showProgress();
+  }, 300);
+}
+
+async function addPoint({ x, y }) {
+  const inside = x >= -0.5 && y >= -0.5 && x <= state.image.width - 0.5 && y <= state.image.height - 0.5;
+  if (!inside) return;
+  const id = state.frame.id;
+  const point = [round(x), round(y)];
+  change({ points: [...state.labels.points, point] });
+  select(state.labels.points.length - 1);
+  if (!element("snap").checked) return;
+  const dark = element("invert").checked ? 1 : 0;
+  const found = await api.get(`frames/${id}/snap?x=${x}&y=${y}&dark=${dark}`).catch(() => null);
+  if (!found || id !== state.frame.id) return;
+  const index = state.labels.points.indexOf(point);
+  if (index >= 0) change({ points: state.labels.points.with(index, [round(found.x), round(found.y)]) }, { remember: false });
+}
+
+const round = (value) => Math.round(value * 100) / 100;
+
+function select(index) {
+  state.selected = index;
+  const point = state.labels.points[index];
+  if (point) view.cursor = { x: point[0], y: point[1] };
+  refresh();
+}
+
+function movePoint(dx, dy) {
+  const clamp = (value, size) => Math.min(Math.max(round(value), -0.5), size - 0.5);
+  const [x, y] = state.labels.points[state.selected];
+  const moved = [clamp(x + dx, state.image.width), clamp(y + dy, state.image.height)];
+  change({ points: state.labels.points.with(state.selected, moved) });
+  select(state.selected);
+}
+
+function removePoint(index = state.selected) {
+  if (index < 0) return;
+  const points = state.labels.points.filter((_, each) => each !== index);
+  state.selected = -1;
+  change({ points });
+}
+
+const distance = ([x, y], other) => Math.hypot(x - other.x, y - other.y);
+
+// Proposals above the slider that are not labelled or rejected already.
+function open_proposals() {
+  const least = Number(element("score").value);
+  const known = [...(state.labels?.points ?? []), ...(state.labels?.rejected ?? [])];
+  return state.proposals.filter((each) => each.score > least && !known.some((point) => distance(point, each) < 4));
+}
+
+function accept() {
+  const found = open_proposals();
+  if (found.length) change({ points: [...state.labels.points, ...found.map(({ x, y }) => [round(x), round(y)])] });
+}
+
+function reject() {
+  const found = open_proposals();
+  if (!found.length) return;
+  const at = view.cursor ?? found[0];
+  const nearest = found.reduce((a, b) => (distance([a.x, a.y], at) <= distance([b.x, b.y], at) ? a : b));
+  change({ rejected: [...state.labels.rejected, [round(nearest.x), round(nearest.y)]] });
+}
+
+async function carry() {
+  const point = state.labels.points[state.selected] ?? state.labels.points[0];
+  if (!point) return warn("Select a point to carry through the next frames.");
+  await saved();
+  const [x, y] = point;
+  const body = { x, y, frames: Number(element("carry-frames").value), dark: element("invert").checked };
+  const steps = await api.post(`frames/${state.frame.id}/carry`, body).catch((error) => warn(error.message) ?? []);
+  if (!steps?.length) return warn("The point could not be followed into the next frame.");
+  await strip(steps);
+}
+
+// Thumbnails of a carried point; a click takes it up to that frame.
+async function strip(steps) {
+  const from = state.frame.id;
+  const shown = steps.filter((_, index) => index % Math.ceil(steps.length / 10) === 0 || index === steps.length - 1);
+  const figures = [];
+  for (const each of shown) {
+    const image = await api.pixels(each.frame);
+    const full = document.createElement("canvas"), small = document.createElement("canvas");
+    render(image, full, { low: state.low, high: state.high, invert: element("invert").checked, colour: false });
+    small.width = small.height = 48;
+    const context = small.getContext("2d");
+    context.imageSmoothingEnabled = false;
+    context.drawImage(full, Math.round(each.x) - 12, Math.round(each.y) - 12, 25, 25, 0, 0, 48, 48);
+    context.strokeStyle = "#39d98a";
+    context.strokeRect(18, 18, 12, 12);
+    const figure = document.createElement("figure"), caption = document.createElement("figcaption");
+    caption.textContent = `+${steps.indexOf(each) + 1}`;
+    figure.title = `Accept up to this frame (match ${each.match.toFixed(2)})`;
+    figure.append(small, caption);
+    figure.addEventListener("click", () => acceptTrack(steps.slice(0, steps.indexOf(each) + 1)));
+    figures.push(figure);
+  }
+  if (state.frame.id === from) element("strip").replaceChildren(...figures);
+  warn(`Followed through ${steps.length} frames. Check the strip; click the last good picture, or:`, [
+    ["Accept all", () => acceptTrack(steps)],
+  ]);
+}
+
+async function acceptTrack(steps) {
+  let done = 0;
+  for (const { frame, x, y } of steps) {
+    const { labels } = await api.get(`frames/${frame}`);
+    if (labels.points.some((point) => distance(point, { x, y }) < 3)) continue;
+    const points = [...labels.points, [round(x), round(y)]];
+    const stored = await api.put(`frames/${frame}`, { ...labels, points, author: element("author").value });
+    ahead.delete(frame);
+    rows.update(frame, stored);
+    done += 1;
+  }
+  count();
+  element("strip").replaceChildren();
+  warn(`${done} frames labelled.`, [["Go to the last", () => open(steps.at(-1).frame)]]);
+}
+
+// ---- What the page says
+
+function warn(text, actions = []) {
+  const buttons = [...actions, ["Close", () => {}]].map(([label, act]) => {
+    const button = document.createElement("button");
+    button.textContent = label;
+    button.addEventListener("click", () => {
+      element("banner").hidden = true;
+      act();
+    });
+    return button;
+  });
+  const span = document.createElement("span");
+  span.textContent = text;
+  element("banner").replaceChildren(span, ...buttons);
+  element("banner").hidden = false;
+}
+
+function refresh() {
+  const { labels } = state;
+  if (!labels) return;
+  const found = open_proposals();
+  Object.assign(view.marks, {
+    points: labels.points.map(([x, y]) => ({ x, y })),
+    rejected: labels.rejected.map(([x, y]) => ({ x, y })),
+    regions: labels.regions,
+    proposals: found,
+    selected: state.selected,
+  });
+  const texts = {
+    unlabelled: "No answer yet.", targets: `${labels.points.length} target${labels.points.length === 1 ? "" : "s"}.`,
+    empty: "No target in this frame.", unsure: "Marked as unsure; not used for training.",
+  };
+  element("status").textContent = texts[labels.status] + (labels.author ? `  (${labels.author})` : "");
+  element("none").classList.toggle("on", labels.status === "empty");
+  element("unsure").classList.toggle("on", labels.status === "unsure");
+  element("region").classList.toggle("on", state.region);
+  element("undo").disabled = !state.undo.length;
+  element("redo").disabled = !state.redo.length;
+  element("proposal-count").textContent = found.length ? `(${found.length})` : "";
+  element("score-text").textContent = Number(element("score").value).toFixed(2);
+  element("points").replaceChildren(...labels.points.map(pointItem));
+  view.draw();
+}
+
+function pointItem([x, y], index) {
+  const item = document.createElement("li");
+  item.className = index === state.selected ? "selected" : "";
+  const text = document.createElement("span"), button = document.createElement("button");
+  text.textContent = `${x.toFixed(2)}, ${y.toFixed(2)}`;
+  button.textContent = "✕";
+  button.title = "Delete";
+  item.append(text, button);
+  item.addEventListener("click", () => select(index));
+  button.addEventListener("click", (event) => {
+    event.stopPropagation();
+    removePoint(index);
+  });
+  return item;
+}
+
+function showProgress() {
+  const { all, targets, empty, unsure } = state.info.counts;
+  element("project").textContent = state.info.name;
+  element("progress").textContent = `${targets + empty} of ${all} frames labelled${unsure ? `, ${unsure} unsure` : ""}`;
+}
+
+function showModel() {
+  element("model").textContent = `from ${state.info.model}`;
+  element("score").value = state.info.threshold;
+}
+
+// ---- Mouse
+
+const canvas = element("view");
+let hold = null;
+
+canvas.addEventListener("pointermove", (event) => {
+  if (!state.image) return;
+  const at = view.toFrame(event.offsetX, event.offsetY);
+  if (hold) drag(event, at);
+  else view.cursor = at;
+  const x = Math.round(at.x), y = Math.round(at.y);
+  const inside = x >= 0 && y >= 0 && x < state.image.width && y < state.image.height;
+  element("cursor").textContent = inside ? `x ${x}  y ${y}  count ${state.image.counts[y * state.image.width + x]}` : "";
+  view.draw();
+});
+
+canvas.addEventListener("pointerdown", (event) => {
+  if (!state.image) return;
+  canvas.focus();
+  canvas.setPointerCapture(event.pointerId);
+  const at = view.toFrame(event.offsetX, event.offsetY);
+  const base = { x: event.offsetX, y: event.offsetY, at, low: state.low, high: state.high };
+  if (event.button === 1 || event.shiftKey) hold = { ...base, kind: "pan" };
+  else if (event.button === 2) hold = { ...base, kind: "window" };
+  else if (state.region) hold = { ...base, kind: "region" };
+  else {
+    const index = state.labels.points.findIndex((point) => distance(point, at) * view.scale < NEAR);
+    hold = index >= 0 ? { ...base, kind: "point", before: content(state.labels), moved: false } : { ...base, kind: "click" };
+    if (index >= 0) select(index);
+  }
+  event.preventDefault();
+});
+
+function drag(event, at) {
+  const dx = event.offsetX - hold.x, dy = event.offsetY - hold.y;
+  if (hold.kind === "pan") {
+    view.pan(event.movementX, event.movementY);
+  } else if (hold.kind === "window") {
+    const span = hold.high - hold.low, level = (hold.high + hold.low) / 2 - (dy / 300) * span;
+    const half = (span / 2) * Math.exp(dx / 250);
+    [state.low, state.high] = [level - half, level + half];
+    redraw();
+  } else if (hold.kind === "region") {
+    const clampX = (x) => Math.min(Math.max(x, -0.5), state.image.width - 0.5);
+    const clampY = (y) => Math.min(Math.max(y, -0.5), state.image.height - 0.5);
+    const [a, b] = [hold.at, at];
+    view.marks.drag = [clampX(Math.min(a.x, b.x)), clampY(Math.min(a.y, b.y)), clampX(Math.max(a.x, b.x)), clampY(Math.max(a.y, b.y))];
+  } else if (hold.kind === "point" && Math.hypot(dx, dy) > 2) {
+    hold.moved = true;
+    view.marks.points[state.selected] = at;
+  }
+}
+
+canvas.addEventListener("pointerup", (event) => {
+  if (!hold) return;
+  const { kind, x, y, moved } = hold;
+  const at = view.toFrame(event.offsetX, event.offsetY);
+  hold = null;
+  if (kind === "click" && Math.hypot(event.offsetX - x, event.offsetY - y) < 4) addPoint(at);
+  else if (kind === "point" && moved) {
+    const [px, py] = state.labels.points[state.selected];
+    movePoint(at.x - px, at.y - py);
+  } else if (kind === "region" && view.marks.drag) {
+    const [left, top, right, bottom] = view.marks.drag.map(round);
+    view.marks.drag = null;
+    state.region = false;
+    if (right - left >= 1 && bottom - top >= 1) change({ regions: [...state.labels.regions, [left, top, right, bottom]] });
+    refresh();
+  }
+});
+
+canvas.addEventListener("contextmenu", (event) => event.preventDefault());
+canvas.addEventListener("wheel", (event) => {
+  event.preventDefault();
+  view.zoom(Math.exp(-event.deltaY / 400), event.offsetX, event.offsetY);
+}, { passive: false });
+
+// ---- Keyboard
+
+function moveCursor(dx, dy) {
+  const { width, height } = state.image;
+  const at = view.cursor ?? { x: width / 2, y: height / 2 };
+  const clamp = (value, size) => Math.min(Math.max(Math.round(10 * value) / 10, 0), size - 1);
+  view.cursor = { x: clamp(at.x + dx, width), y: clamp(at.y + dy, height) };
+  view.draw();
+}
+
+function arrow(dx, dy) {
+  return (event) => {
+    const size = event.shiftKey ? 0.1 : event.altKey ? 10 : 1;
+    if (state.selected >= 0) movePoint(dx * size, dy * size);
+    else moveCursor(dx * size, dy * size);
+  };
+}
+
+function selectNext() {
+  const { length } = state.labels.points;
+  select(length ? (state.selected + 1) % length : -1);
+}
+
+const toggle = (id) => () => {
+  element(id).checked = !element(id).checked;
+  element(id).dispatchEvent(new Event("change"));
+};
+
+async function flicker(key) {
+  const id = key === "," ? state.frame.previous : state.frame.next;
+  if (!id || !state.image) return;
+  const [, image] = await load(id);
+  if (image.width !== state.image.width) return;
+  const shown = element("local").checked ? localContrast(image) : image;
+  render(shown, view.picture, { low: state.low, high: state.high, invert: element("invert").checked, colour: element("colour").checked });
+  view.draw();
+}
+
+// key, what it does, the work; the table of the help is made from it
+const KEYS = [
+  ["n", "next frame, in the chosen order", next],
+  ["p", "previous frame", () => open(state.frame.previous)],
+  ["e", "no target in this frame", () => change({ points: [], status: "empty" })],
+  ["u", "unsure", () => change({ points: [], status: "unsure" })],
+  ["ArrowUp", "move the selected point, or the cross-hair, by 1 px; Shift 0.1 px, Alt 10 px", arrow(0, -1)],
+  ["ArrowDown", "", arrow(0, 1)],
+  ["ArrowLeft", "", arrow(-1, 0)],
+  ["ArrowRight", "", arrow(1, 0)],
+  ["Enter", "set a target at the cross-hair", () => addPoint(view.cursor ?? { x: state.image.width / 2, y: state.image.height / 2 })],
+  ["Tab", "select the next point", selectNext],
+  ["Escape", "select nothing", () => { state.region = false; select(-1); }],
+  ["Delete", "delete the selected point", () => removePoint()],
+  ["Backspace", "", () => removePoint()],
+  ["a", "accept all proposals", accept],
+  ["x", "reject the proposal next to the cross-hair", reject],
+  ["r", "draw an ignore region", () => { state.region = !state.region; refresh(); }],
+  ["c", "carry the selected point through the next frames", carry],
+  [",", "hold: see the previous frame", () => flicker(",")],
+  [".", "hold: see the next frame", () => flicker(".")],
+  ["s", "snap to blobs on or off", toggle("snap")],
+  ["i", "invert", toggle("invert")],
+  ["l", "local contrast", toggle("local")],
+  ["m", "false colours", toggle("colour")],
+  ["w", "window from the frame's percentiles", () => auto()],
+  ["[", "narrower window", () => wider(0.8)],
+  ["]", "wider window", () => wider(1.25)],
+  ["+", "zoom in", () => view.zoom(1.25)],
+  ["-", "zoom out", () => view.zoom(0.8)],
+  ["0", "whole frame", () => { view.fit(); view.draw(); }],
+  ["t", "train", () => training.open(state.info)],
+  ["?", "these keys", () => element("help").showModal()],
+];
+const ACTIONS = Object.fromEntries(KEYS.map(([key, , act]) => [key, act]));
+
+document.addEventListener("keydown", (event) => {
+  if (document.querySelector("dialog[open]") || event.target.matches("input:not([type=checkbox]):not([type=range]), select")) return;
+  if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "z") {
+    event.preventDefault();
+    if (event.shiftKey) step(state.redo, state.undo);
+    else step(state.undo, state.redo);
+    return;
+  }
+  if (event.ctrlKey || event.metaKey) return;
+  if (event.target.matches("button") && (event.key === "Enter" || event.key === "Tab" || event.key === " ")) return;
+  const act = ACTIONS[event.key] ?? ACTIONS[event.key.toLowerCase()];
+  if (!act || !state.frame) return;
+  event.preventDefault();
+  if (state.image || ["n", "p", "?"].includes(event.key)) act(event);
+});
+document.addEventListener("keyup", (event) => {
+  if (event.key === "," || event.key === ".") redraw();
+});
+
+// ---- Buttons
+
+const click = (id, act) => element(id).addEventListener("click", act);
+click("none", ACTIONS.e);
+click("unsure", ACTIONS.u);
+click("region", ACTIONS.r);
+click("undo", () => step(state.undo, state.redo));
+click("redo", () => step(state.redo, state.undo));
+click("accept", accept);
+click("reject", reject);
+click("auto", () => auto());
+click("full", () => {
+  [state.low, state.high] = ends();
+  redraw();
+});
+click("carry", carry);
+click("help-open", ACTIONS["?"]);
+click("train-open", ACTIONS.t);
+click("export", async () => {
+  await saved();
+  api.download("export", "points.json").catch((error) => warn(error.message));
+});
+for (const id of ["low", "high"]) element(id).addEventListener("input", slide);
+for (const id of ["invert", "colour"]) element(id).addEventListener("change", redraw);
+element("local").addEventListener("change", () => state.image && prepare(state.image));
+element("score").addEventListener("input", refresh);
+element("author").value = localStorage.getItem("author") ?? "";
+element("author").addEventListener("change", () => localStorage.setItem("author", element("author").value));
+
+const names = { ArrowUp: "arrows", Escape: "Esc", Delete: "Del" };
+for (const [key, text] of KEYS) {
+  if (!text) continue;
+  const row = element("keys").insertRow();
+  const kbd = document.createElement("kbd");
+  kbd.textContent = names[key] ?? key;
+  row.insertCell().append(kbd);
+  row.insertCell().textContent = text;
+}
+const row = element("keys").insertRow();
+row.insertCell().innerHTML = "<kbd>Ctrl+Z</kbd>";
+row.insertCell().textContent = "undo; with Shift redo";
+
+window.addEventListener("beforeunload", (event) => {
+  if (element("saved").textContent === "saving …") event.preventDefault();
+});
+
+async function start() {
+  try {
+    state.info = await api.get("project");
+  } catch (error) {
+    warn(error.message);
+    return;
+  }
+  showProgress();
+  showModel();
+  rows.setTotal(state.info.counts.all);
+  const { id } = await api.get("next?order=unlabelled");
+  await open(id ?? 1);
+}
+
+start();

@@ -1,0 +1,79 @@
+// The training panel: start, live loss, log, stop, and the model that comes out.
+
+import * as api from "./api.js";
+
+const element = (id) => document.getElementById(id);
+
+export class Training {
+  constructor(changed) {
+    this.changed = changed;
+    element("train-start").addEventListener("click", () => this.start());
+    element("train-stop").addEventListener("click", () => this.stop());
+    element("train-use").addEventListener("click", () => this.use());
+  }
+
+  open(info) {
+    const { targets, empty } = info.counts;
+    element("train-note").textContent =
+      `${targets} frames with targets and ${empty} without are labelled. Training starts from the shipped model ` +
+      `and needs at least ${info.fewest} frames with targets; a part of them is held out to judge the result.`;
+    element("train").showModal();
+    this.watch();
+  }
+
+  async start() {
+    await this.attempt(() => api.post("training", { minutes: Number(element("minutes").value) }));
+    this.watch();
+  }
+
+  async stop() {
+    await this.attempt(() => api.remove("training"));
+    this.watch();
+  }
+
+  async use() {
+    const model = await this.attempt(() => api.post("model", { model: "trained" }));
+    if (model) this.changed(model);
+  }
+
+  async attempt(work) {
+    try {
+      return await work();
+    } catch (error) {
+      element("train-log").textContent = error.message;
+      return null;
+    }
+  }
+
+  async watch() {
+    clearTimeout(this.timer);
+    const status = await api.get("training").catch(() => null);
+    if (!status) return;
+    const running = status.state === "running";
+    element("train-start").disabled = running;
+    element("train-stop").disabled = !running;
+    element("train-use").disabled = !status.model;
+    if (status.state !== "none") {
+      const left = Math.max(0, status.minutes - status.seconds / 60);
+      const head = running ? `Training, about ${left.toFixed(1)} min left` : `Training ${status.state}`;
+      element("train-log").textContent = [head, ...status.log].join("\n");
+      this.draw(status.loss);
+    }
+    if (running && element("train").open) this.timer = setTimeout(() => this.watch(), 1000);
+  }
+
+  draw(losses) {
+    const canvas = element("loss"), context = canvas.getContext("2d");
+    context.clearRect(0, 0, canvas.width, canvas.height);
+    if (losses.length < 2) return;
+    const high = Math.max(...losses), low = Math.min(...losses, 0);
+    context.strokeStyle = "#4da3ff";
+    context.lineWidth = 2;
+    context.beginPath();
+    losses.forEach((loss, index) => {
+      const x = 8 + (index / (losses.length - 1)) * (canvas.width - 16);
+      context.lineTo(x, canvas.height - 8 - ((loss - low) / (high - low || 1)) * (canvas.height - 16));
+    });
+    context.stroke();
+  }
+}

@@ -1,0 +1,162 @@
+// The canvas: zoom, pan, marks, and where the pointer is in the frame's pixels.
+
+export class View {
+  constructor(canvas, loupe) {
+    this.canvas = canvas;
+    this.loupe = loupe;
+    this.picture = document.createElement("canvas");
+    this.scale = 1;
+    this.left = 0;
+    this.top = 0;
+    this.cursor = null;
+    this.marks = { points: [], proposals: [], rejected: [], regions: [], selected: -1, drag: null };
+    new ResizeObserver(() => this.resize()).observe(canvas);
+  }
+
+  resize() {
+    const ratio = devicePixelRatio;
+    this.canvas.width = Math.round(this.canvas.clientWidth * ratio);
+    this.canvas.height = Math.round(this.canvas.clientHeight * ratio);
+    if (!this.moved) this.fit();
+    this.draw();
+  }
+
+  fit() {
+    const { clientWidth: width, clientHeight: height } = this.canvas;
+    this.scale = Math.min(width / this.picture.width, height / this.picture.height) * 0.98;
+    this.left = (width - this.picture.width * this.scale) / 2;
+    this.top = (height - this.picture.height * this.scale) / 2;
+    this.moved = false;
+  }
+
+  // Frame pixels; the centre of the top-left pixel is (0, 0).
+  toFrame(x, y) {
+    return { x: (x - this.left) / this.scale - 0.5, y: (y - this.top) / this.scale - 0.5 };
+  }
+
+  toScreen({ x, y }) {
+    return { x: (x + 0.5) * this.scale + this.left, y: (y + 0.5) * this.scale + this.top };
+  }
+
+  zoom(factor, x = this.canvas.clientWidth / 2, y = this.canvas.clientHeight / 2) {
+    const scale = Math.min(60, Math.max(0.05, this.scale * factor));
+    this.left = x - (x - this.left) * (scale / this.scale);
+    this.top = y - (y - this.top) * (scale / this.scale);
+    this.scale = scale;
+    this.moved = true;
+    this.draw();
+  }
+
+  pan(dx, dy) {
+    this.left += dx;
+    this.top += dy;
+    this.moved = true;
+    this.draw();
+  }
+
+  draw() {
+    if (this.due) return;
+    this.due = requestAnimationFrame(() => {
+      this.due = null;
+      this.paint();
+    });
+  }
+
+  paint() {
+    const context = this.canvas.getContext("2d");
+    const ratio = devicePixelRatio;
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    context.clearRect(0, 0, this.canvas.clientWidth, this.canvas.clientHeight);
+    context.imageSmoothingEnabled = this.scale < 1;
+    const { width, height } = this.picture;
+    context.drawImage(this.picture, this.left, this.top, width * this.scale, height * this.scale);
+    this.paintMarks(context);
+    this.paintLoupe();
+  }
+
+  paintMarks(context) {
+    const { points, proposals, rejected, regions, selected, drag } = this.marks;
+    context.lineWidth = 1.5;
+    for (const region of drag ? [...regions, drag] : regions) this.box(context, region);
+    for (const { x, y } of rejected) this.cross(context, { x, y }, "#8c96a0");
+    for (const { x, y, score } of proposals) {
+      const at = this.toScreen({ x, y });
+      context.strokeStyle = "#ffb02e";
+      context.setLineDash([4, 3]);
+      context.strokeRect(at.x - 10, at.y - 10, 20, 20);
+      context.setLineDash([]);
+      context.fillStyle = "#ffb02e";
+      context.font = "11px system-ui";
+      context.fillText(score.toFixed(2), at.x + 13, at.y + 4);
+    }
+    points.forEach((point, index) => {
+      const at = this.toScreen(point);
+      const chosen = index === selected;
+      context.strokeStyle = chosen ? "#4da3ff" : "#39d98a";
+      context.lineWidth = chosen ? 2 : 1.5;
+      context.beginPath();
+      context.arc(at.x, at.y, 11, 0, 7);
+      for (const [dx, dy] of [[1, 0], [-1, 0], [0, 1], [0, -1]]) {
+        context.moveTo(at.x + dx * 11, at.y + dy * 11);
+        context.lineTo(at.x + dx * 17, at.y + dy * 17);
+      }
+      context.stroke();
+    });
+    if (this.cursor) this.crosshair(context, this.toScreen(this.cursor));
+  }
+
+  box(context, [left, top, right, bottom]) {
+    const a = this.toScreen({ x: left, y: top });
+    const b = this.toScreen({ x: right, y: bottom });
+    context.fillStyle = "rgb(140 150 160 / .22)";
+    context.strokeStyle = "#98a1ab";
+    context.fillRect(a.x, a.y, b.x - a.x, b.y - a.y);
+    context.strokeRect(a.x, a.y, b.x - a.x, b.y - a.y);
+  }
+
+  cross(context, point, colour) {
+    const at = this.toScreen(point);
+    context.strokeStyle = colour;
+    context.beginPath();
+    for (const sign of [1, -1]) {
+      context.moveTo(at.x - 6, at.y - 6 * sign);
+      context.lineTo(at.x + 6, at.y + 6 * sign);
+    }
+    context.stroke();
+  }
+
+  crosshair(context, at) {
+    context.strokeStyle = "rgb(255 255 255 / .3)";
+    context.lineWidth = 1;
+    context.beginPath();
+    context.moveTo(0, at.y);
+    context.lineTo(at.x - 16, at.y);
+    context.moveTo(at.x + 16, at.y);
+    context.lineTo(this.canvas.clientWidth, at.y);
+    context.moveTo(at.x, 0);
+    context.lineTo(at.x, at.y - 16);
+    context.moveTo(at.x, at.y + 16);
+    context.lineTo(at.x, this.canvas.clientHeight);
+    context.stroke();
+  }
+
+  paintLoupe() {
+    const context = this.loupe.getContext("2d");
+    const { width } = this.loupe;
+    context.fillStyle = "#000";
+    context.fillRect(0, 0, width, width);
+    if (!this.cursor) return;
+    const pixels = 21, size = width / pixels;
+    const left = Math.round(this.cursor.x) - 10, top = Math.round(this.cursor.y) - 10;
+    context.imageSmoothingEnabled = false;
+    context.drawImage(this.picture, left, top, pixels, pixels, 0, 0, width, width);
+    context.strokeStyle = "#39d98a";
+    for (const { x, y } of this.marks.points) {
+      context.beginPath();
+      context.arc((x - left + 0.5) * size, (y - top + 0.5) * size, 5, 0, 7);
+      context.stroke();
+    }
+    context.strokeStyle = "rgb(255 255 255 / .7)";
+    context.strokeRect(10 * size, 10 * size, size, size);
+  }
+}

@@ -1,0 +1,111 @@
+"""`dimpoint train` on a project's labels, as a process of its own."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from dimpoint.errors import ConfigError, MissingExtraError
+
+FEWEST_FRAMES = 4  # with targets; fewer leave nothing to train or to validate on
+
+
+@dataclass
+class TrainingJob:
+    """A training run of a project, started, watched and stopped by the server."""
+
+    project: Path
+    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    run: Path | None = None
+    began: float = 0.0
+    minutes: float = 0.0
+
+    def start(self, minutes: float, init: str) -> Path:
+        """Start a run of about `minutes` from the weights `init`; returns its folder.
+
+        Raises MissingExtraError without the training packages, ConfigError if one is running.
+        """
+        if self.running:
+            raise ConfigError("a training is running already")
+        for package in ("torch", "lightning"):
+            if find_spec(package) is None:
+                raise MissingExtraError("training", package, "train")
+        number = 1 + max((int(p.name) for p in (self.project / "runs").glob("[0-9]*")), default=0)
+        self.run = self.project / "runs" / f"{number:03d}"
+        self.run.parent.mkdir(exist_ok=True)
+        self.began, self.minutes = time.time(), minutes
+        log = (self.run.parent / f"{self.run.name}.log").open("wb")
+        options = ["--data", str(self.project), "--out", str(self.run), "--init", init]
+        command = [sys.executable, "-m", "dimpoint", "train", "finetune", *options]
+        self.process = subprocess.Popen(
+            [*command, "--minutes", f"{minutes:g}"], stdout=log, stderr=subprocess.STDOUT
+        )
+        log.close()
+        return self.run
+
+    @property
+    def running(self) -> bool:
+        """Whether the process is at work."""
+        return self.process is not None and self.process.poll() is None
+
+    def stop(self) -> None:
+        """End the run as Ctrl-C does; its last checkpoint is kept."""
+        if self.process is not None and self.running:
+            self.process.terminate()
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+
+    @property
+    def model(self) -> Path | None:
+        """The trained model, once there is one."""
+        path = None if self.run is None else self.run / "model.onnx"
+        return path if path is not None and path.is_file() else None
+
+    def status(self) -> dict[str, Any]:
+        """State, losses so far, the last lines of the log, seconds gone and the comparison at the end."""
+        if self.run is None or self.process is None:
+            return {"state": "none"}
+        code = self.process.poll()
+        state = "running" if code is None else "done" if code == 0 else "failed"
+        log = self.run.parent / f"{self.run.name}.log"
+        text = log.read_text("utf-8", "replace") if log.is_file() else ""
+        lines = [line for line in re.split(r"[\r\n]+", text) if line.strip()]
+        return {
+            "state": state,
+            "run": self.run.name,
+            "seconds": round(time.time() - self.began, 1),
+            "minutes": self.minutes,
+            "loss": _losses(self.run),
+            "log": lines[-12:],
+            "model": self.model is not None,
+            "summary": _summary(self.run),
+        }
+
+
+def _losses(run: Path) -> list[float]:
+    path = run / "csv" / "metrics.csv"
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        rows = list(csv.DictReader(file))
+    values = [row.get("loss") or row.get("train_loss") or "" for row in rows]
+    return [float(value) for value in values if re.fullmatch(r"[-+.\deE]+", value)][-200:]
+
+
+def _summary(run: Path) -> dict[str, Any]:
+    path = run / "run.json"
+    try:
+        record = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {key: record[key] for key in ("scores", "comparison", "threshold") if key in record}
