@@ -108,7 +108,13 @@ class Project:
         """Write `points.json` from the store; returns its path."""
         with self._exporting:
             images = [
-                PointImage(f"{_copy_of(self.folder, source.name)}", width, height, _array(labels.points))
+                PointImage(
+                    _copy_of(self.folder, source.name),
+                    width,
+                    height,
+                    np.array(labels.points, np.float32).reshape(-1, 2),
+                    np.array(labels.regions, np.float32).reshape(-1, 4),
+                )
                 for source, labels, (height, width) in self.store.labelled()
             ]
             path = self.folder / "points.json"
@@ -189,10 +195,6 @@ def doubt(found: Sequence[tuple[float, float, float]], threshold: float) -> floa
     """
     scores = [score for _, _, score in found]
     return max((min(score / threshold, (1 - score) / (1 - threshold)) for score in scores), default=0.0)
-
-
-def _array(points: Sequence[tuple[float, float]]) -> npt.NDArray[np.float32]:
-    return np.array(points, np.float32).reshape(-1, 2)
 
 
 def _copy_of(folder: Path, name: str) -> str:

@@ -145,7 +145,10 @@ export class View {
     const { width } = this.loupe;
     context.fillStyle = "#000";
     context.fillRect(0, 0, width, width);
+    this.loupe.hidden = !this.cursor;
     if (!this.cursor) return;
+    const at = this.toScreen(this.cursor); // out of the way of what it shows
+    this.loupe.classList.toggle("left", at.x > this.canvas.clientWidth / 2 && at.y > this.canvas.clientHeight / 2);
     const pixels = 21, size = width / pixels;
     const left = Math.round(this.cursor.x) - 10, top = Math.round(this.cursor.y) - 10;
     context.imageSmoothingEnabled = false;

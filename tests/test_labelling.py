@@ -1,0 +1,335 @@
+"""`dimpoint label` without a browser: the store, snapping, reading frames, and the server's answers."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import httpx
+import numpy as np
+import pytest
+
+from dimpoint.datasets.dataset import open_dataset
+from dimpoint.errors import DataError, DimpointError, FrameError
+from dimpoint.labelling.carry import carry
+from dimpoint.labelling.frames import FrameReader, list_frames
+from dimpoint.labelling.project import Project, doubt
+from dimpoint.labelling.snap import snap
+from dimpoint.labelling.store import ConflictError, Labels, LabelStore, SourceFrame
+from label_server import SPOTS, Running, label_server, write_frames
+
+SIZE = (160, 200)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[LabelStore]:
+    store = LabelStore(tmp_path / "labels.db")
+    store.add_frames([SourceFrame(f"f{n}", f"/f{n}.png", None, 1, 1, scene=n // 2) for n in range(6)])
+    yield store
+    store.close()
+
+
+class TestStore:
+    def test_a_change_gets_a_version_and_stays_in_the_history(self, store: LabelStore) -> None:
+        first = store.save(1, Labels(0, points=((3.25, 4.5),), author="Ann"), SIZE)
+        second = store.save(1, Labels(first.version, "empty", author="Bob"), SIZE)
+        assert (first.version, first.status, second.version, second.status) == (1, "targets", 2, "empty")
+        assert store.labels(1) == second
+        assert [(each.author, each.points) for each in store.history(1)] == [
+            ("Ann", ((3.25, 4.5),)),
+            ("Bob", ()),
+        ]
+
+    def test_a_change_on_an_old_version_is_refused_and_nothing_is_lost(self, store: LabelStore) -> None:
+        stored = store.save(1, Labels(0, points=((1, 1),), author="Ann"), SIZE)
+        with pytest.raises(ConflictError, match="changed by Ann") as caught:
+            store.save(1, Labels(0, points=((2, 2),)), SIZE)
+        assert caught.value.current == stored == store.labels(1)
+
+    @pytest.mark.parametrize(
+        ("labels", "message"),
+        [
+            (Labels(points=((200.0, 5.0),)), "outside the frame of 200x160"),
+            (Labels(points=((float("nan"), 5.0),)), "outside the frame"),
+            (Labels(rejected=((5.0, -0.6),)), "outside the frame"),
+            (Labels(regions=((5.0, 5.0, 5.0, 9.0),)), "does not lie in the frame"),
+            (Labels(regions=((5.0, 5.0, 300.0, 9.0),)), "does not lie in the frame"),
+            (Labels(status="maybe"), "status: one of"),  # type: ignore[arg-type]
+        ],
+        ids=["right of it", "not a number", "above it", "empty region", "region outside", "unknown status"],
+    )
+    def test_wrong_labels_are_refused(self, store: LabelStore, labels: Labels, message: str) -> None:
+        with pytest.raises(DataError, match=message):
+            store.save(1, labels, SIZE)
+        assert store.labels(1).version == 0
+
+    def test_an_answer_survives_a_process_that_ends_at_once(self, tmp_path: Path) -> None:
+        code = (
+            "import os, sys; from pathlib import Path; from dimpoint.labelling.store import *\n"
+            "store = LabelStore(Path(sys.argv[1])); store.add_frames([SourceFrame('a', '/a', None, 1, 1)])\n"
+            "store.save(1, Labels(points=((1, 2),)), (9, 9)); os._exit(9)"
+        )
+        subprocess.run([sys.executable, "-c", code, str(tmp_path / "labels.db")], check=False)
+        store = LabelStore(tmp_path / "labels.db")
+        assert store.labels(1).points == ((1.0, 2.0),)
+        store.close()
+
+    def test_the_most_doubtful_frame_of_another_scene_comes_next(self, store: LabelStore) -> None:
+        for frame, value in ((1, 0.9), (2, 0.8), (3, 0.7), (5, 0.1)):
+            store.set_doubt(frame, value, "model")
+        assert store.most_doubtful() == 1
+        assert store.most_doubtful(after=1) == 3  # frame 2 is of the scene of frame 1
+        for frame in (3, 5):
+            store.save(frame, Labels(status="empty"), SIZE)
+        assert store.most_doubtful(after=1) == 1  # only that scene is left
+
+    @pytest.mark.parametrize("content", [b"no database at all" * 99, b"SQLite format 3\0" + bytes(5000)])
+    def test_a_damaged_store_is_refused_and_kept(self, tmp_path: Path, content: bytes) -> None:
+        path = tmp_path / "labels.db"
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=r"labels\.db: damaged"):
+            LabelStore(path)
+        assert (tmp_path / "labels.db.damaged").read_bytes() == content
+
+    def test_a_newer_store_is_refused(self, tmp_path: Path, store: LabelStore) -> None:
+        database = sqlite3.connect(tmp_path / "labels.db")
+        database.execute("PRAGMA user_version = 99")
+        database.close()
+        with pytest.raises(DataError, match="newer than this dimpoint"):
+            LabelStore(tmp_path / "labels.db")
+
+
+def blob(x: float, y: float, height: float, dtype: type = np.uint16) -> np.ndarray:
+    rows, columns = np.mgrid[:60, :80]
+    noise = np.random.default_rng(1).normal(0, 5, (60, 80))
+    frame = 3000 + noise + height * np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * 1.4**2))
+    return frame.astype(dtype)
+
+
+class TestSnap:
+    @pytest.mark.parametrize(
+        ("x", "y", "click"),
+        [(40.3, 30.7, (40, 31)), (40.3, 30.7, (43, 28)), (1.2, 1.4, (2, 2)), (78.6, 58.5, (77, 57))],
+        ids=["on it", "beside it", "top-left corner", "bottom-right corner"],
+    )
+    def test_the_centroid_of_the_blob(self, x: float, y: float, click: tuple[float, float]) -> None:
+        found = snap(blob(x, y, 800), *click)
+        assert found is not None
+        np.testing.assert_allclose(found, (x, y), atol=0.4)
+
+    def test_a_dark_blob_when_asked(self) -> None:
+        frame = blob(40.3, 30.7, -800)
+        found = snap(frame, 41, 31, dark=True)
+        np.testing.assert_allclose(found, (40.3, 30.7), atol=0.4)  # type: ignore[arg-type]
+
+    def test_flat_and_tiny_frames_have_no_blob(self) -> None:
+        assert snap(np.full((60, 80), 7, np.uint8), 40, 30) is None
+        assert snap(np.zeros((1, 1), np.float32), 0, 0) is None
+
+
+class TestFrames:
+    def test_files_of_one_name_get_names_of_their_own(self, tmp_path: Path) -> None:
+        for folder in ("a", "b"):
+            write_frames(tmp_path / folder, 1)
+        found = list_frames([tmp_path / "a", tmp_path / "b"])
+        assert [frame.name for frame in found] == ["0000", "0000-2"]
+
+    def test_a_source_without_a_frame_is_an_error(self, tmp_path: Path) -> None:
+        (tmp_path / "notes.txt").write_text("no frame")
+        with pytest.raises(FrameError):
+            list_frames([tmp_path])
+
+    def test_a_video_is_read_in_any_order(self, shared_data: Path) -> None:
+        from dimpoint.sources import frames_from
+
+        clip = shared_data / "IR-video" / "IR_DRONE_142.mp4"
+        listed, reader = list_frames([clip]), FrameReader(kept_bytes=1)
+        expected = {f.index: f.pixels for f in frames_from(clip) if f.index in (0, 7, 8, 120, 301)}
+        assert len(listed) == 302
+        for number in (120, 7, 8, 301, 0):
+            np.testing.assert_array_equal(reader.read(listed[number]), expected[number])
+
+    def test_a_file_that_changed_is_not_read_as_the_old_one(self, tmp_path: Path) -> None:
+        (frame,) = list_frames([write_frames(tmp_path / "a", 1)])
+        path = Path(frame.source)
+        path.write_bytes(path.read_bytes() + b" ")
+        with pytest.raises(FrameError, match="has changed"):
+            FrameReader().read(frame)
+        path.unlink()
+        with pytest.raises(FrameError, match="is gone"):
+            FrameReader().read(frame)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    project = Project(tmp_path / "project", [write_frames(tmp_path / "frames", 4)])
+    yield project
+    project.close()
+
+
+class TestProject:
+    def test_it_is_a_data_set_at_any_moment(self, project: Project) -> None:
+        project.save(1, Labels(points=((40.3, 30.6),), regions=((100, 100, 120, 130),)))
+        project.save(2, Labels(status="empty"))
+        project.save(3, Labels(status="unsure"))
+        project.export()
+        data = open_dataset(project.folder)
+        assert [(sample.name, len(sample.read_points())) for sample in data] == [("0000", 1), ("0001", 0)]
+        original = cv2.imread(project.store.source(1).source, cv2.IMREAD_UNCHANGED)
+        np.testing.assert_array_equal(data.samples[0].read_frame(), original)
+
+    def test_a_second_server_is_refused(self, project: Project) -> None:
+        with pytest.raises(DimpointError, match="another dimpoint label has this project open"):
+            Project(project.folder)
+
+    def test_labelled_frames_outlive_their_source(self, project: Project) -> None:
+        project.save(1, Labels(points=((40.3, 30.6),)))
+        Path(project.store.source(1).source).unlink()
+        project.reader = FrameReader()
+        assert project.pixels(1).shape == SIZE
+
+    def test_a_point_is_carried_along_its_track(self, project: Project) -> None:
+        steps = carry(project, 1, SPOTS[0], 10)
+        assert [step.frame for step in steps] == [2, 3, 4]
+        expected = [(SPOTS[0][0] + shift, SPOTS[0][1]) for shift in (1, 2, 3)]
+        np.testing.assert_allclose([(step.x, step.y) for step in steps], expected, atol=0.3)
+
+    def test_points_of_other_frames_are_named_on_import(self, project: Project, tmp_path: Path) -> None:
+        content = {
+            "images": [
+                {"id": 1, "file_name": "0002.png", "width": 200, "height": 160},
+                {"id": 2, "file_name": "other.png", "width": 200, "height": 160},
+            ],
+            "annotations": [{"id": 1, "image_id": 1, "num_keypoints": 1, "keypoints": [5, 6, 2]}],
+            "categories": [],
+        }
+        file = tmp_path / "points.json"
+        file.write_text(json.dumps(content))
+        assert project.import_points(file, "Ann") == (1, ["other.png"])
+        assert project.store.labels(3).points == ((5.0, 6.0),)
+
+    def test_the_floor_of_doubt_and_its_top(self) -> None:
+        assert doubt([], 0.6) == 0
+        assert doubt([(0, 0, 0.6), (5, 5, 0.99)], 0.6) == 1
+        assert doubt([(0, 0, 0.3)], 0.6) == pytest.approx(0.5)
+
+    def test_a_folder_that_cannot_be_written(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        with pytest.raises(DimpointError, match="cannot be opened for writing"):
+            Project(tmp_path / "file" / "project")
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    folder = tmp_path_factory.mktemp("label")
+    with label_server(folder / "project", write_frames(folder / "frames", 5)) as running:
+        yield running
+
+
+class TestServer:
+    @pytest.mark.parametrize(
+        "path", ["project", "frames", "frames/1", "frames/1/pixels", "export", "nothing"]
+    )
+    def test_nothing_is_told_without_the_token(self, running: Running, path: str) -> None:
+        url = f"{running.client.base_url}/api/{path}"
+        assert httpx.get(url).status_code == 401
+        assert httpx.get(url, headers={"X-Token": "wrong"}).status_code == 401
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {"Host": "evil.example"},
+            {"Host": "127.0.0.1:1"},
+            {"Origin": "http://evil.example"},
+            {"Origin": "null"},
+        ],
+    )
+    def test_other_hosts_and_origins_are_refused(self, running: Running, headers: dict[str, str]) -> None:
+        assert running.client.get("/api/project", headers=headers).status_code == 403
+        assert running.client.get("/", headers=headers).status_code == 403
+
+    def test_the_page_runs_only_its_own_files(self, running: Running) -> None:
+        page = running.client.get("/")
+        assert "default-src 'none'" in page.headers["content-security-policy"]
+        assert "<script>" not in page.text
+        assert "style=" not in page.text
+
+    @pytest.mark.parametrize(
+        "path", ["/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/..%2f..%2fetc/passwd"]
+    )
+    def test_no_other_file_can_be_read(self, running: Running, path: str) -> None:
+        assert running.client.get(path).status_code == 404
+
+    def test_counts_come_as_they_are(self, running: Running, tmp_path: Path) -> None:
+        answer = running.client.get("/api/frames/1/pixels")
+        size = int(answer.headers["x-height"]), int(answer.headers["x-width"])
+        assert (answer.headers["x-type"], size) == ("uint16", SIZE)
+        expected = cv2.imread(str(write_frames(tmp_path / "same", 1) / "0000.png"), cv2.IMREAD_UNCHANGED)
+        np.testing.assert_array_equal(np.frombuffer(answer.content, "<u2").reshape(size), expected)
+
+    def test_label_snap_and_conflict(self, running: Running) -> None:
+        client = running.client
+        found = client.get("/api/frames/2/snap?x=42&y=31").json()
+        assert found == pytest.approx({"x": 41.3, "y": 30.6}, abs=0.3)
+        body = {"version": 0, "status": "targets", "points": [[found["x"], found["y"]]], "author": "Ann"}
+        assert client.put("/api/frames/2", json=body).json()["version"] == 1
+        second = client.put("/api/frames/2", json=body)
+        assert second.status_code == 409
+        assert second.json()["current"]["author"] == "Ann"
+        assert client.get("/api/frames/2/history").json()[0]["points"] == body["points"]
+
+    def test_proposals_find_the_targets(self, running: Running) -> None:
+        found = running.client.get("/api/frames/1/proposals").json()
+        best = sorted((each["x"], each["y"]) for each in found if each["score"] > 0.6)
+        np.testing.assert_allclose(best, sorted(SPOTS), atol=0.7)
+
+    @pytest.mark.parametrize(
+        ("method", "path", "content", "status"),
+        [
+            ("GET", "frames/99", None, 400),
+            ("GET", "frames?start=-1", None, 400),
+            ("GET", "frames/1/snap?x=nan&y=1", None, 400),
+            ("PUT", "frames/1", b"no json", 400),
+            ("PUT", "frames/1", b"[1]", 400),
+            ("PUT", "frames/1", b'{"version": 0, "points": [[1]]}', 400),
+            ("PUT", "frames/1", b'{"version": 0, "points": [[1e9, 2]]}', 400),
+            ("PUT", "frames/1", b'{"version": 0, "points": [[NaN, 2]]}', 400),
+            ("PUT", "frames/1", b"x" * (5 << 20), 413),
+            ("POST", "training", b'{"minutes": 1}', 400),
+            ("POST", "model", b'{"model": "trained"}', 400),
+            ("DELETE", "frames/1", None, 405),
+        ],
+    )
+    def test_wrong_requests_get_a_reason(
+        self, running: Running, method: str, path: str, content: bytes | None, status: int
+    ) -> None:
+        answer = running.client.request(method, f"/api/{path}", content=content)
+        assert answer.status_code == status
+        if status == 400:
+            assert answer.json()["error"]
+        assert running.client.get("/api/frames/1").json()["labels"]["version"] == 0
+
+    def test_a_port_in_use_is_one_line(self, running: Running, tmp_path: Path) -> None:
+        port = str(running.client.base_url.port)
+        command = [sys.executable, "-c", "from dimpoint.cli import main; main()", "label"]
+        frames = write_frames(tmp_path / "frames", 1)
+        done = subprocess.run(
+            [*command, str(frames), "--project", str(tmp_path / "p"), "--port", port, "--no-browser"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"error: --port {port}: cannot listen there")
+
+    def test_a_project_of_many_frames_opens_fast(self, tmp_path: Path) -> None:
+        store = LabelStore(tmp_path / "labels.db")
+        store.add_frames([SourceFrame(f"{n:06d}", "/clip.mp4", n, 1, 1, n // 30) for n in range(20000)])
+        assert store.count()["all"] == 20000
+        assert [row.id for row in store.rows(19_990, 200)] == list(range(19_991, 20_001))
+        store.close()

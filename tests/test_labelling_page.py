@@ -1,0 +1,220 @@
+"""The page of `dimpoint label` in Chromium: mouse, keyboard, 16-bit windowing, conflicts, a killed server."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from label_server import SPOTS, Running, label_server, write_frames
+
+CHROMIUM = shutil.which("chromium")
+FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync")
+QUIET = ("--disable-background-networking", "--disable-component-update")
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        if os.environ.get("CI"):
+            pytest.fail("chromium is not installed")
+        pytest.skip("chromium is not installed")
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, *QUIET])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Running]:
+    with label_server(tmp_path / "project", write_frames(tmp_path / "frames", 4)) as running:
+        yield running
+
+
+def open_page(browser: Any, address: str) -> Any:
+    """A page on the first frame, with its proposals there; a message in the console fails the test."""
+    page = browser.new_page(viewport={"width": 1366, "height": 768})
+    page.set_default_timeout(20_000)
+    page.on("pageerror", lambda error: pytest.fail(f"error in the page: {error}"))
+    page.goto(address)
+    page.locator("#name", has_text="0000").wait_for()
+    page.locator("#proposal-count", has_text="3").wait_for()
+    return page
+
+
+def place(page: Any, x: float, y: float) -> tuple[float, float]:
+    """Where a frame pixel of the 200 x 160 frames is on the screen, whole frame shown."""
+    box = page.locator("#view").bounding_box()
+    scale = min(box["width"] / 200, box["height"] / 160) * 0.98
+    left, top = (box["width"] - 200 * scale) / 2, (box["height"] - 160 * scale) / 2
+    return box["x"] + left + (x + 0.5) * scale, box["y"] + top + (y + 0.5) * scale
+
+
+def saved(page: Any) -> None:
+    page.locator("#saved", has_text="saved").and_(page.get_by_text("saved", exact=True)).wait_for()
+
+
+def labels(running: Running, frame: int) -> dict[str, Any]:
+    answer: dict[str, Any] = running.client.get(f"/api/frames/{frame}").json()["labels"]
+    return answer
+
+
+def test_a_click_snaps_to_the_blob_and_undo_takes_it_back(browser: Any, running: Running) -> None:
+    page = open_page(browser, running.address)
+    page.mouse.click(*place(page, SPOTS[0][0] + 2, SPOTS[0][1] - 1))
+    page.locator("#status", has_text="1 target").wait_for()
+    saved(page)
+    page.wait_for_timeout(300)
+    saved(page)
+    np.testing.assert_allclose(labels(running, 1)["points"], [SPOTS[0]], atol=0.3)
+    page.keyboard.press("Control+z")
+    page.locator("#status", has_text="No answer yet").wait_for()
+    saved(page)
+    page.keyboard.press("Control+Shift+z")
+    page.locator("#status", has_text="1 target").wait_for()
+    page.close()
+
+
+def test_everything_by_keyboard_alone(browser: Any, running: Running) -> None:
+    """A target set and moved, a frame without targets, and the next frame; the keys are shown on `?`."""
+    page = open_page(browser, running.address)
+    page.keyboard.press("s")  # no snapping
+    page.keyboard.press("Enter")  # at the middle of the frame
+    page.locator("#status", has_text="1 target").wait_for()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Shift+ArrowDown")
+    saved(page)
+    np.testing.assert_allclose(labels(running, 1)["points"], [(101, 80.1)], atol=0.011)
+    page.keyboard.press("Delete")
+    page.locator("#status", has_text="No answer yet").wait_for()
+    page.keyboard.press("e")
+    page.keyboard.press("n")
+    page.locator("#name", has_text="0001").wait_for()
+    assert labels(running, 1)["status"] == "empty"
+    page.keyboard.press("?")
+    assert "no target in this frame" in page.locator("#keys").inner_text()
+    page.close()
+
+
+def test_proposals_are_accepted_and_rejected(browser: Any, running: Running) -> None:
+    page = open_page(browser, running.address)
+    page.mouse.move(*place(page, *SPOTS[2]))
+    page.keyboard.press("x")
+    page.locator("#proposal-count", has_text="2").wait_for()
+    page.keyboard.press("a")
+    page.locator("#status", has_text="2 targets").wait_for()
+    saved(page)
+    stored = labels(running, 1)
+    np.testing.assert_allclose(stored["rejected"], [SPOTS[2]], atol=0.7)
+    np.testing.assert_allclose(sorted(stored["points"]), sorted(SPOTS[:2]), atol=0.7)
+    page.close()
+
+
+def test_the_window_is_on_true_counts(browser: Any, running: Running) -> None:
+    """Noise of 20 counts in 65,536 fills the range of grey once the window is narrow."""
+    page = open_page(browser, running.address)
+
+    def spread() -> float:
+        import cv2
+
+        png = np.frombuffer(page.locator("#view").screenshot(), np.uint8)
+        grey = cv2.imdecode(png, cv2.IMREAD_GRAYSCALE)
+        return float(grey[300:400, 300:500].std())
+
+    page.click("#full")
+    wide = spread()
+    for _ in range(14):
+        page.keyboard.press("[")
+    page.keyboard.press("w")
+    assert spread() > 3 * wide
+    page.close()
+
+
+def test_two_pages_lose_nothing(browser: Any, running: Running) -> None:
+    first, second = (open_page(browser, running.address) for _ in range(2))
+    first.mouse.click(*place(first, *SPOTS[0]))
+    saved(first)
+    second.keyboard.press("u")
+    banner = second.locator("#banner", has_text="Conflict")
+    banner.wait_for()
+    assert labels(running, 1)["status"] == "targets"
+    second.get_by_role("button", name="Load theirs").click()
+    second.locator("#status", has_text="1 target").wait_for()
+    first.close()
+    second.close()
+
+
+def test_an_ignore_region_by_drag(browser: Any, running: Running) -> None:
+    page = open_page(browser, running.address)
+    page.keyboard.press("r")
+    page.mouse.move(*place(page, 100, 20))
+    page.mouse.down()
+    page.mouse.move(*place(page, 130, 50), steps=5)
+    page.mouse.up()
+    saved(page)
+    np.testing.assert_allclose(labels(running, 1)["regions"], [(100, 20, 130, 50)], atol=0.6)
+    page.close()
+
+
+def test_a_point_is_carried_through_the_frames(browser: Any, running: Running) -> None:
+    page = open_page(browser, running.address)
+    page.mouse.click(*place(page, *SPOTS[1]))
+    saved(page)
+    page.keyboard.press("c")
+    page.locator("#banner button", has_text="Accept all").click()
+    page.locator("#banner", has_text="3 frames labelled").wait_for()
+    points = [labels(running, frame)["points"][0] for frame in (2, 3, 4)]
+    np.testing.assert_allclose(points, [(SPOTS[1][0] + n, SPOTS[1][1]) for n in (1, 2, 3)], atol=0.3)
+    page.close()
+
+
+def test_clicks_survive_a_killed_server(browser: Any, tmp_path: Path) -> None:
+    project, frames = tmp_path / "project", write_frames(tmp_path / "frames", 4)
+    with label_server(project, frames) as running:
+        page = open_page(browser, running.address)
+        page.mouse.click(*place(page, *SPOTS[0]))
+        saved(page)
+        running.process.send_signal(signal.SIGKILL)
+        running.process.wait()
+        page.keyboard.press("e")
+        page.locator("#banner", has_text="The server does not answer").wait_for()
+        assert page.locator("#saved").inner_text() == "NOT saved"
+        page.close()
+    with label_server(project) as running:
+        page = browser.new_page()
+        page.goto(running.address)
+        page.locator("#progress", has_text="1 of 4 frames labelled").wait_for()
+        assert len(labels(running, 1)["points"]) == 1
+        page.close()
+
+
+def test_a_frame_that_vanished_is_said_and_passed(browser: Any, tmp_path: Path) -> None:
+    frames = write_frames(tmp_path / "frames", 3)
+    with label_server(tmp_path / "project", frames) as running:
+        (frames / "0002.png").unlink()
+        page = open_page(browser, running.address)
+        page.get_by_text("0002", exact=True).click()
+        page.locator("#banner", has_text="the frame's file is gone").wait_for()
+        page.close()
+
+
+def test_the_export_is_what_was_clicked(browser: Any, running: Running, tmp_path: Path) -> None:
+    page = open_page(browser, running.address)
+    page.keyboard.press("a")
+    saved(page)
+    with page.expect_download() as download:
+        page.click("#export")
+    content = json.loads(Path(download.value.path()).read_text())
+    points = sorted(each["keypoints"][:2] for each in content["annotations"])
+    np.testing.assert_allclose(points, sorted(SPOTS), atol=0.7)
+    page.close()
