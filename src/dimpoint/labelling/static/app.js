@@ -533,7 +533,7 @@ const KEYS = [
   ["p", "previous frame", () => open(state.frame.previous)],
   ["e", "no target in this frame", () => change({ points: [], status: "empty" })],
   ["u", "unsure", () => change({ points: [], status: "unsure" })],
-  ["ArrowUp", "move the selected point, or the cross-hair, by 1 px; Shift 0.1 px, Alt 10 px", arrow(0, -1)],
+  ["ArrowUp", "move the selected point or the cross-hair by 1 px; with Shift 0.1 px, with Alt 10 px", arrow(0, -1)],
   ["ArrowDown", "", arrow(0, 1)],
   ["ArrowLeft", "", arrow(-1, 0)],
   ["ArrowRight", "", arrow(1, 0)],

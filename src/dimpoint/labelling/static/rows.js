@@ -65,7 +65,7 @@ export class Rows {
     element.className = row.id === this.current ? "frame current" : "frame";
     element.style.top = `${index * HEIGHT}px`;
     const name = document.createElement("span");
-    name.textContent = row.name;
+    name.textContent = row.name.length > 20 ? `…${row.name.slice(-19)}` : row.name; // ends tell frames apart
     name.title = row.name;
     const tag = document.createElement("span");
     tag.className = `tag ${row.status}`;

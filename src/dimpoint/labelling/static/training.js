@@ -12,7 +12,8 @@ export class Training {
     element("train-use").addEventListener("click", () => this.use());
   }
 
-  open(info) {
+  async open(known) {
+    const info = await api.get("project").catch(() => known);
     const { targets, empty } = info.counts;
     element("train-note").textContent =
       `${targets} frames with targets and ${empty} without are labelled. Training starts from the shipped model ` +
