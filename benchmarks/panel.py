@@ -1,6 +1,7 @@
 """The panel: a model on frames that no training sees, figures with 95 % intervals, one JSON line for a part.
 
     python benchmarks/panel.py --data DATA [--model NAME_OR_FILE] [--save FILE]
+    python benchmarks/panel.py --load FILE --threshold 0.6
 
 DATA holds the folders that `benchmarks/parts.py` lists; a part that is not there is named and left out.
 
@@ -217,12 +218,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--load", type=Path, help="what --save wrote: report it anew, without a model")
     parser.add_argument("--model", help="shipped name or ONNX file; the default model if left out")
     parser.add_argument("--threshold", type=float, help="instead of the model's own")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--save", type=Path, help="a JSON file for all scores")
     options = parser.parse_args()
+    if options.load:
+        report(loaded(options.load), options.threshold, str(options.load))
+        return
     detector = Detector(options.model, threshold=LOWEST, threads=options.threads)
     own = detector.meta.decode.threshold if options.threshold is None else options.threshold
     outcomes: list[Outcome] = []
@@ -236,6 +241,13 @@ def main() -> None:
         rows = [[np.asarray(getattr(o, c)).tolist() for c in columns] for o in outcomes]
         options.save.write_text(json.dumps({"columns": columns, "frames": rows}), encoding="utf-8")
     report(outcomes, own, options.model or "default")
+
+
+def loaded(file: Path) -> list[Outcome]:
+    content = json.loads(file.read_text(encoding="utf-8"))
+    frames = [dict(zip(content["columns"], row, strict=True)) for row in content["frames"]]
+    arrays = ("hits", "errors", "false")
+    return [Outcome(**{**f, **{name: np.array(f[name], np.float64) for name in arrays}}) for f in frames]
 
 
 def report(outcomes: list[Outcome], own: float, model: str) -> None:

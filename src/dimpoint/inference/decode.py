@@ -6,7 +6,8 @@ Three rules (`DecodeRule.kind`), all of which take only what lies strictly above
 - `peaks`: ours, for response maps: every regional maximum, no relative-height rule and no cap, so that
   a dim target beside a bright one stays; positions from the shape of the response. The score is the
   peak's height or, with `score_sigma`, a Gaussian mean of the response around it: a network that is sure
-  of a target but not of its place answers low and wide, and only the mean gives it its due.
+  of a target but not of its place gives a low, broad response, and only the mean does it justice. A
+  `calibration` maps these scores to the part of such detections that are targets.
 - `components`: for probability maps: 8-connected components, at their plain centroid as in the field.
 """
 
@@ -51,11 +52,25 @@ class Peaks:
 
 def decode(response: npt.NDArray[np.float32], rule: DecodeRule) -> Peaks:
     """The peaks of a map, (h, w) float32, by `rule`; see the module for the rules."""
+    if rule.calibration is not None:
+        return _calibrated(response, rule, rule.calibration)
     if rule.kind == "components":
         return _components(response, rule)
     if rule.kind == "published":
         return _published(response, rule)
     return _peaks(response, rule)
+
+
+def _calibrated(
+    response: npt.NDArray[np.float32], rule: DecodeRule, knots: tuple[tuple[float, float], ...]
+) -> Peaks:
+    """The peaks by the rule without its calibration, at the threshold that this means; then the scores."""
+    before, after = np.array(knots).T
+    plain = rule.model_copy(update={"calibration": None})
+    found = decode(response, plain.at(float(np.interp(rule.threshold, after, before))))
+    scores = np.interp(found.scores, before, after).astype(np.float32)
+    kept = scores > rule.threshold  # the threshold may lie below the lowest knot, or on rounding
+    return Peaks(found.xy[kept], scores[kept])
 
 
 def _published(response: npt.NDArray[np.float32], rule: DecodeRule) -> Peaks:

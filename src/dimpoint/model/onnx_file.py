@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from dimpoint.atomic import replacing
 from dimpoint.errors import ModelFileError
 from dimpoint.model.record import METADATA_KEY, ModelMeta, parse_meta
 
@@ -71,6 +72,13 @@ def with_metadata(content: bytes, key: str, value: str, file: Path) -> bytes:
             kept += whole
     entry = _field(_KEY, key.encode()) + _field(_VALUE, value.encode())
     return bytes(kept + _field(_METADATA, entry))
+
+
+def stored_with(meta: ModelMeta, source: Path, out: Path) -> None:
+    """Write the model of ONNX file `source` with another record, whole or not at all."""
+    content = with_metadata(source.read_bytes(), METADATA_KEY, meta.to_json(), source)
+    with replacing(out) as temporary:
+        temporary.write_bytes(content)
 
 
 def _entry(entry: bytes, wanted: int, file: Path) -> str:

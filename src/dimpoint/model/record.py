@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from dimpoint.errors import ConfigError, ModelFileError
 from dimpoint.model.intensity import IntensityRule
 
 METADATA_KEY = "dimpoint"
-FORMAT_VERSION = 4  # 2: magnify_below, replace_hot_pixels; 3: native_share; 4: parent
+FORMAT_VERSION = 4  # 2: magnify_below, replace_hot_pixels; 3: native_share; 4: parent, decode.calibration
 
 
 class DecodeRule(BaseModel):
@@ -34,10 +35,25 @@ class DecodeRule(BaseModel):
     response_sigma: float = Field(
         1.25, gt=0, description="`peaks`: of the response that scores 1 by `score_sigma`, map pixels"
     )
+    calibration: tuple[tuple[float, float], ...] | None = Field(
+        None,
+        description="`peaks`: knots (score before, score after) of a piecewise linear, rising map of scores; "
+        "none: scores stay. `threshold` is on the scale after",
+    )
     max_targets: int | None = Field(None, ge=1, description="most detections of a frame; none: no cap")
     max_height_gap: float | None = Field(
         None, description="`published`: a peak differs by at most this part of the larger from each kept peak"
     )
+
+    @model_validator(mode="after")
+    def _rises(self) -> DecodeRule:
+        if self.calibration is not None:
+            before, after = zip(*self.calibration, strict=True) if self.calibration else ((), ())
+            if len(before) < 2 or not all(_is_rising(values) for values in (before, after)):
+                raise ValueError("calibration: needs two or more knots in 0..1 that rise in both scores")
+            if self.kind != "peaks":
+                raise ValueError("calibration: only for kind 'peaks'")
+        return self
 
     def at(self, threshold: float) -> DecodeRule:
         """The same rule with another threshold; raises ConfigError unless that lies in 0..1."""
@@ -45,6 +61,11 @@ class DecodeRule(BaseModel):
             return DecodeRule.model_validate({**self.model_dump(), "threshold": threshold})
         except ValidationError:
             raise ConfigError(f"threshold must lie in 0..1, got {threshold}") from None
+
+
+def _is_rising(values: Sequence[float]) -> bool:
+    inside = all(0 <= value <= 1 for value in values)  # false for not a number, too
+    return inside and all(a < b for a, b in itertools.pairwise(values))
 
 
 class ModelMeta(BaseModel):

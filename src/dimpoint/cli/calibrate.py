@@ -1,0 +1,69 @@
+"""`dimpoint calibrate`: a model with the threshold that keeps a false-alarm rate on a user's own footage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from dimpoint.errors import ConfigError
+
+_LOWEST = 0.01  # scores above this are looked at
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command `dimpoint calibrate`."""
+    app.command("calibrate")(calibrate)
+
+
+def calibrate(
+    model: str = typer.Argument(metavar="MODEL", help="A shipped model's name or an ONNX file."),
+    footage: list[str] = typer.Argument(
+        metavar="FOOTAGE...", help="Frames or videos of your sensor without any target."
+    ),
+    out: Path = typer.Option(..., "--out", metavar="FILE", help="The model to write, .onnx."),
+    per_hour: float | None = typer.Option(
+        None, "--false-alarms-per-hour", metavar="X", help="At most so many; needs --fps."
+    ),
+    per_frame: float | None = typer.Option(None, "--per-frame", metavar="X", help="At most so many a frame."),
+    fps: float | None = typer.Option(None, "--fps", help="Frames a second of your sensor."),
+    insist: bool = typer.Option(False, help="Go on although the footage looks as if it had targets in it."),
+    threads: int | None = typer.Option(None, help="Threads of the processor; left out: all cores."),
+    recursive: bool = typer.Option(False, help="Enter sub-folders."),
+) -> None:
+    """Set a model's threshold by a false-alarm rate on footage without targets, and write the model."""
+    from dimpoint.evaluation.calibration import threshold_for_rate
+    from dimpoint.inference.detector import Detector
+    from dimpoint.model.files import resolve_model
+    from dimpoint.model.onnx_file import read_meta, stored_with
+    from dimpoint.sources import frames_from
+
+    rate = _rate(per_hour, per_frame, fps)
+    if out.suffix != ".onnx":
+        raise ConfigError(f"--out {out}: write a .onnx file")
+    file = resolve_model(model)
+    meta = read_meta(file)
+    detector = Detector(file, threshold=_LOWEST, threads=threads)
+    scores = [detector(frame.pixels).scores for frame in frames_from(footage, recursive=recursive)]
+    found = threshold_for_rate(scores, rate, insist=insist)
+    changed = meta.model_copy(update={"decode": meta.decode.at(max(found.threshold, _LOWEST)), "scores": {}})
+    stored_with(changed, file, out)
+    hourly = f", {found.per_frame * fps * 3600:.3g} an hour" if fps else ""
+    typer.echo(
+        f"{out}: threshold {changed.decode.threshold:g} (before: {meta.decode.threshold:g}); "
+        f"{found.false} false alarms in {found.frames} frames, {found.per_frame:.3g} a frame{hourly}"
+    )
+
+
+def _rate(per_hour: float | None, per_frame: float | None, fps: float | None) -> float:
+    """False alarms a frame."""
+    if (per_hour is None) == (per_frame is None):
+        raise ConfigError("give either --false-alarms-per-hour or --per-frame")
+    if fps is not None and not 0 < fps < float("inf"):
+        raise ConfigError(f"--fps: frames a second, above 0; got {fps:g}")
+    if per_frame is not None:
+        return per_frame
+    assert per_hour is not None
+    if fps is None:
+        raise ConfigError("--false-alarms-per-hour: say with --fps how many frames a second there are")
+    return per_hour / 3600 / fps
