@@ -14,6 +14,8 @@ from typer.testing import CliRunner
 
 from data_sets import save
 from dimpoint.cli import build_app
+from dimpoint.datasets.coco import PointImage, write_points
+from dimpoint.datasets.dataset import open_dataset
 from dimpoint.errors import DimpointError
 from evaluation_sets import SIZE, all_points, detections, make_maps, make_model, make_set
 
@@ -324,3 +326,22 @@ def test_evaluation_loads_neither_torch_nor_figures(data: Path, model: Path) -> 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "protocol spire" in done.stdout
+
+
+def test_what_is_found_in_an_ignore_region_does_not_count(data: Path, model: Path) -> None:
+    """The false spot of `empty` lies in one, and so does a labelled target of `bright`."""
+    images = [
+        PointImage(f"{s.name}.png", SIZE[1], SIZE[0], s.read_points(), np.array(REGIONS[s.name], np.float32))
+        for s in open_dataset(data)
+    ]
+    write_points(data / "points.json", images)
+    spire = record("--model", model, "--data", data, "--split", "test")["pooled"]["protocols"]["spire"]
+    assert (spire["tp"], spire["fn"], spire["fp"]) == (3, 1, 0)
+
+
+REGIONS = {
+    "bright": [[15, 15, 25, 25]],
+    "dim": [[0, 0, 9, 9]],
+    "empty": [[5, 25, 15, 35]],
+    "lost": [[0, 0, 1, 1]],
+}

@@ -385,3 +385,15 @@ class TestHeldOutByNameAndHash:
         (trained / "run.json").write_text(json.dumps(record))
         with pytest.raises(DataError, match="not a run's record"):
             held_out_frames(trained)
+
+
+def test_reliability_counts_each_object_in_the_bin_of_its_score() -> None:
+    score, right, count = curve().reliability(bins=2)
+    assert score == pytest.approx([(0.2 + 0.3 + 0.4) / 3, (0.6 + 0.8 + 0.9) / 3])
+    assert right == pytest.approx([1 / 3, 2 / 3])
+    assert count.tolist() == [3, 3]
+
+
+def test_reliability_of_nothing_is_empty() -> None:
+    nothing = curve_of_points(sweep([ScoredFrame([], [], [(1, 1)])], pixels=10), floor=0.02)
+    assert [len(column) for column in nothing.reliability()] == [0, 0, 0]

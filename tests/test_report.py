@@ -106,7 +106,7 @@ def test_headline_numbers_with_protocol_and_threshold(text: str) -> None:
 
 def test_figures_and_rows_of_every_breakdown_are_there(text: str) -> None:
     page = Page(text)
-    for name in ("Free response", "Precision and recall"):
+    for name in ("Free response", "Precision and recall", "Reliability of the scores"):
         assert name in page.headings
     labels = [attributes.get("aria-label", "") for tag, attributes in page.tags if tag == "svg"]
     for part in ("target size", "local signal-to-clutter", "distance to the border", "targets in the frame"):

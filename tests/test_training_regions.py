@@ -13,13 +13,13 @@ from dimpoint.datasets.coco import PointImage, write_points
 from dimpoint.datasets.dataset import open_dataset
 from dimpoint.errors import ConfigError
 from dimpoint.inference.detector import Detector
+from dimpoint.metrics.points import spared
 from dimpoint.training.fit import Machine, Sources, fit
 from dimpoint.training.frames import LabelledFrame, TrainingViews, load_frames
 from dimpoint.training.mining import Mining, false_objects
 from dimpoint.training.module import LOSSES
 from dimpoint.training.recipe import LossChoice, Recipe, load_recipe
 from dimpoint.training.regions import IGNORED, ignored_pixels, leave_out_ignored, without_ignored
-from dimpoint.training.validation import outside_truth
 from spot_scenes import make_spots
 from training_runs import CPU
 
@@ -102,7 +102,7 @@ def test_views_carry_the_regions(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("xy", "points", "ignore", "spared"),
+    ("xy", "points", "ignore", "expected"),
     [
         ([], [], [], []),
         ([[5, 5]], [], [], [False]),  # no region
@@ -112,10 +112,10 @@ def test_views_carry_the_regions(tmp_path: Path) -> None:
     ],
 )
 def test_detections_in_regions_do_not_count(
-    xy: list[list[float]], points: list[list[float]], ignore: list[list[float]], spared: list[bool]
+    xy: list[list[float]], points: list[list[float]], ignore: list[list[float]], expected: list[bool]
 ) -> None:
     arrays = [np.array(v, np.float32).reshape(-1, n) for v, n in ((xy, 2), (points, 2), (ignore, 4))]
-    assert outside_truth(*arrays).tolist() == spared
+    assert spared(*arrays).tolist() == expected
 
 
 def test_a_split_validation_is_held_out_and_nothing_else(tmp_path: Path) -> None:

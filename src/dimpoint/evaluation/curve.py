@@ -62,6 +62,19 @@ class Curve:
         """False objects, or pixels of them, per pixel looked at."""
         return ratios(self.false_area, self.pixels)
 
+    def reliability(self, bins: int = 10) -> tuple[Floats, Floats, Ints]:
+        """Of equal bins of the score that hold objects: mean score, part that are targets, number of objects.
+
+        For scored points, whose objects stay the same at all thresholds.
+        """
+        right, wrong = np.diff(self.tp), np.diff(self.fp)
+        scores, count = self.high[1:], right + wrong
+        of = np.minimum((scores * bins).astype(np.int64), bins - 1)
+        sums = [np.bincount(of, weights=w, minlength=bins) for w in (scores * count, right, count)]
+        filled = sums[2] > 0
+        total, hits, number = (each[filled] for each in sums)
+        return total / number, hits / number, number.astype(np.int64)
+
     def choose(self, goal: Goal, value: float = 0.0) -> int:
         """The row that serves a goal; `threshold` then gives its threshold.
 

@@ -1,9 +1,6 @@
 """Operating points: a threshold that serves a goal on one set of frames, told with what it was chosen on.
 
-Write an operating point into an ONNX model file, without the onnx package.
-
-An ONNX file is one protobuf message. Its metadata are entries of field 14, each a key (field 1) and a value
-(field 2); only those entries are replaced, and every other byte stays (onnx.proto, `ModelProto`).
+`store_threshold` writes one into an ONNX model file.
 """
 
 from __future__ import annotations
@@ -13,15 +10,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dimpoint.atomic import replacing
-from dimpoint.errors import ConfigError, ModelFileError
+from dimpoint.errors import ConfigError
 from dimpoint.evaluation.curve import Goal
 from dimpoint.evaluation.run import counts_points, evaluate
 from dimpoint.evaluation.subject import Subject
 from dimpoint.evaluation.summary import without_nan
 from dimpoint.evaluation.truth import TruthFrame
-from dimpoint.model.onnx_file import read_meta, with_metadata
-from dimpoint.model.record import METADATA_KEY, ModelMeta
+from dimpoint.model.onnx_file import read_meta, stored_with
 
 
 @dataclass(frozen=True)
@@ -139,13 +134,4 @@ def store_threshold(model: Path, out: Path, point: OperatingPoint) -> None:
     meta = read_meta(model)
     rule = meta.decode.model_copy(update={"threshold": point.threshold})
     scores = {**meta.scores, "operating_point": point.to_record()}
-    changed = meta.model_copy(update={"decode": rule, "scores": scores})
-    content = with_metadata(model.read_bytes(), METADATA_KEY, changed.to_json(), model)
-    with replacing(out) as temporary:
-        temporary.write_bytes(content)
-        _check(temporary, changed, out)
-
-
-def _check(written: Path, expected: ModelMeta, out: Path) -> None:
-    if read_meta(written) != expected:
-        raise ModelFileError(f"{out}: not written: the metadata do not read back as they were written")
+    stored_with(meta.model_copy(update={"decode": rule, "scores": scores}), model, out)

@@ -17,7 +17,7 @@ from dimpoint.evaluation.truth import Points, TruthFrame
 from dimpoint.metrics.accumulate import Evaluation, Evaluator
 from dimpoint.metrics.breakdown import TargetTable, describe_points, describe_targets, with_match
 from dimpoint.metrics.components import Components, Map, above, check_pair
-from dimpoint.metrics.points import PointCounts, ScoredFrame, match_points, sweep
+from dimpoint.metrics.points import PointCounts, ScoredFrame, match_points, spared, sweep
 from dimpoint.metrics.protocols import PROTOCOLS, get_protocol
 
 ALL = "all"
@@ -222,6 +222,9 @@ def _of_points(
     pixels: npt.NDArray[Any] | None,
 ) -> FrameResult:
     truth = frame.true_points(objects)
+    if len(frame.ignore):
+        counted = ~spared(predicted.xy, truth, frame.ignore)
+        predicted = PredictedPoints(predicted.xy[counted], predicted.scores[counted])
     shape = objects.shape if objects is not None else pixels.shape if pixels is not None else frame.shape()
     kept = np.ones(len(predicted.scores), np.bool_) if threshold is None else predicted.scores > threshold
     xy, scores = predicted.xy[kept], predicted.scores[kept]

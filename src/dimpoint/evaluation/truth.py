@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from dimpoint.datasets.coco import read_points
+from dimpoint.datasets.coco import NO_REGIONS, read_points
 from dimpoint.datasets.dataset import (
     DataSet,
     Sample,
@@ -38,6 +38,7 @@ class TruthFrame:
     """A labelled frame. sample is None for an image that only a COCO file tells of: then there are no pixels.
 
     data_set: the name that results are listed under. path: of the frame, as precisely as it is known.
+    ignore: (M, 4) left, top, right, bottom: points found there do not count (`metrics.points.spared`).
     """
 
     data_set: str
@@ -46,6 +47,7 @@ class TruthFrame:
     sample: Sample | None = None
     points: Points | None = None
     size: tuple[int, int] | None = field(default=None, repr=False)
+    ignore: npt.NDArray[np.float32] = field(default_factory=NO_REGIONS.copy, repr=False)
 
     @property
     def key(self) -> str:
@@ -109,6 +111,7 @@ def frames_of(samples: Sequence[Sample], data_set: str) -> list[TruthFrame]:
             sample.frame_path,
             sample,
             None if sample.points is None else sample.points.astype(np.float64),
+            ignore=sample.ignore,
         )
         for sample in samples
     ]
@@ -141,6 +144,7 @@ def _from_points(file: Path, name: str, split: str | None) -> list[TruthFrame]:
             path=Path(image.file_name),
             points=image.points.astype(np.float64),
             size=(image.height, image.width),
+            ignore=image.ignore,
         )
         for image in read_points(file)
     ]

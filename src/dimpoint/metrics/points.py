@@ -126,6 +126,19 @@ def match_points(
     )
 
 
+def spared(pred_xy: npt.ArrayLike, truth_xy: npt.ArrayLike, ignore: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+    """Which predictions do not count: those in an ignore region that are within the radius of no true point.
+
+    pred_xy: (N, 2) x, y. truth_xy: (T, 2). ignore: (M, 4) left, top, right, bottom, border included.
+    """
+    here = np.asarray(pred_xy, np.float64).reshape(-1, 1, 2)
+    truth = np.asarray(truth_xy, np.float64).reshape(-1, 2)
+    regions = np.asarray(ignore, np.float64).reshape(-1, 4)
+    inside = np.asarray(((here >= regions[:, :2]) & (here <= regions[:, 2:])).all(axis=2))
+    near = np.asarray(np.hypot(*np.moveaxis(here - truth, 2, 0)) <= RADIUS)
+    return np.asarray(inside.any(axis=1) & ~near.any(axis=1), np.bool_)
+
+
 @dataclass(frozen=True, eq=False)
 class PointCounts(Counts):
     """What was counted over some frames; counts of parts add up with `+` (`PointCounts.total` for many).

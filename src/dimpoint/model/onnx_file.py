@@ -1,4 +1,8 @@
-"""ONNX model files without a runtime: what kind of file it is, and the record in its metadata."""
+"""ONNX model files without a runtime: what kind of file it is, and the record in its metadata.
+
+An ONNX file is one protobuf message. Its metadata are entries of field 14, each a key (field 1) and a value
+(field 2); only those entries are replaced, and every other byte stays (onnx.proto, `ModelProto`).
+"""
 
 from __future__ import annotations
 
@@ -75,10 +79,16 @@ def with_metadata(content: bytes, key: str, value: str, file: Path) -> bytes:
 
 
 def stored_with(meta: ModelMeta, source: Path, out: Path) -> None:
-    """Write the model of ONNX file `source` with another record, whole or not at all."""
+    """Write the model of ONNX file `source` with another record; out may be the source itself.
+
+    Raises ModelFileError for a record that cannot be read back, DimpointError where the file cannot be
+    written; `out` is then as it was.
+    """
     content = with_metadata(source.read_bytes(), METADATA_KEY, meta.to_json(), source)
     with replacing(out) as temporary:
         temporary.write_bytes(content)
+        if read_meta(temporary) != meta:
+            raise ModelFileError(f"{out}: not written: the metadata do not read back as they were written")
 
 
 def _entry(entry: bytes, wanted: int, file: Path) -> str:

@@ -83,6 +83,23 @@ def precision_recall(curves: Sequence[tuple[str, Curve]], threshold: float | Non
     return _svg(draw, "Precision over recall of objects")
 
 
+def reliability(curves: Sequence[tuple[str, Curve]]) -> str:
+    """How often a score is right, by tenths of the score; dots are as large as they are many objects."""
+
+    def draw(axes: Axes) -> None:
+        axes.plot([0, 1], [0, 1], color="#8a929c", linewidth=1, linestyle="--")
+        for (name, curve), colour in zip(curves, _colours(len(curves)), strict=True):
+            score, right, count = curve.reliability()
+            axes.plot(score, right, color=colour, label=name, linewidth=1.7)
+            axes.scatter(score, right, s=8 + 12 * np.log10(np.maximum(count, 1)), color=colour)
+        axes.set(xlabel="score", ylabel="part of the objects that are targets", xlim=(0, 1.02))
+        _finish(axes, 0)
+        if len(curves) > 1:
+            axes.legend(loc="upper left")
+
+    return _svg(draw, "Reliability of the scores")
+
+
 def pixel_curves(curves: Sequence[tuple[str, PixelCurve]]) -> str:
     """Precision over recall of pixels, all thresholds."""
 

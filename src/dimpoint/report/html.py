@@ -151,6 +151,10 @@ def _figures(result: Result) -> list[Figure]:
         Figure("Free response", figures.free_response(curves, threshold), under),
         Figure("Precision and recall", figures.precision_recall(curves, threshold), under),
     ]
+    scored = [(name, curve) for name, curve in curves if curve.protocol == "spire"]
+    if scored:
+        meaning = "By tenths of the score. On the dashed line a score of 0.7 is right seven times in ten."
+        drawn.append(Figure("Reliability of the scores", figures.reliability(scored), meaning))
     maps = [(part.name, part.maps.pixel_curve) for part in columns if part.maps is not None]
     if maps:
         every = "Every distinct score is a threshold."

@@ -17,9 +17,9 @@ from lightning.pytorch.callbacks import Callback
 
 from dimpoint.inference.detector import Detector
 from dimpoint.inference.torch_backend import TorchBackend
+from dimpoint.metrics.points import spared
 from dimpoint.training.frames import LabelledFrame, TrainingViews
 from dimpoint.training.module import DetectionModule
-from dimpoint.training.validation import outside_truth
 
 LEAST_SCORE = 0.3
 MOST_OF_A_FRAME = 20
@@ -31,8 +31,8 @@ def false_objects(detector: Detector, frame: LabelledFrame) -> npt.NDArray[np.fl
     """Where the detector sees targets in a frame that are none: at most 20 x, y, best first."""
     found = detector(frame.counts()).xy
     near = np.asarray(np.hypot(*np.moveaxis(found[:, None] - frame.points, 2, 0)) <= _CLEAR).any(axis=1)
-    spared = outside_truth(found, frame.points, frame.sample.ignore)
-    return found[~near & ~spared][:MOST_OF_A_FRAME]
+    ignored = spared(found, frame.points, frame.sample.ignore)
+    return found[~near & ~ignored][:MOST_OF_A_FRAME]
 
 
 class Mining(Callback):

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from dimpoint.inference.detector import Detector
 from dimpoint.metrics.components import Components, above
 from dimpoint.metrics.pixel import PixelCounts, count_mask_pixels
-from dimpoint.metrics.points import RADIUS, PointCounts, ScoredFrame, match_points, sweep
+from dimpoint.metrics.points import PointCounts, ScoredFrame, match_points, spared, sweep
 from dimpoint.training.frames import LabelledFrame
 from dimpoint.training.recipe import Recipe
 
@@ -60,7 +59,7 @@ class PointScores:
     def add(self, detector: Detector, frame: LabelledFrame) -> None:
         counts = frame.counts()
         found = detector(counts)
-        counted = ~outside_truth(found.xy, frame.points, frame.sample.ignore)
+        counted = ~spared(found.xy, frame.points, frame.sample.ignore)
         self._scored.append(ScoredFrame(found.xy[counted], found.scores[counted], frame.points))
         self._pixels += counts.size
 
@@ -135,21 +134,11 @@ class FalseObjects:
 
     def add(self, detector: Detector, frame: LabelledFrame) -> None:
         found = detector(frame.counts())
-        spared = outside_truth(found.xy, frame.points, frame.sample.ignore)
-        self._found.append(int((~spared).sum()))
+        left_out = spared(found.xy, frame.points, frame.sample.ignore)
+        self._found.append(int((~left_out).sum()))
 
     def values(self) -> dict[str, float]:
         return {"false_per_frame": float(np.mean(self._found)), "threshold": self._threshold}
-
-
-def outside_truth(
-    xy: npt.NDArray[np.float32], points: npt.NDArray[np.float32], ignore: npt.NDArray[np.float32]
-) -> npt.NDArray[np.bool_]:
-    """Which detections, (N, 2), lie in an ignore region, (M, 4), and near no point: they do not count."""
-    here = xy[:, None]
-    inside = np.asarray(((here >= ignore[:, :2]) & (here <= ignore[:, 2:])).all(axis=2))
-    near = np.asarray(np.hypot(*np.moveaxis(here - points, 2, 0)) <= RADIUS)
-    return np.asarray(inside.any(axis=1) & ~near.any(axis=1), np.bool_)
 
 
 def describe(values: dict[str, float], *, refit: bool = False) -> str:
