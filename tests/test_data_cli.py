@@ -50,7 +50,7 @@ def test_info_alone_is_exit_code_0(tmp_path: Path, dimpoint, capsys: pytest.Capt
 def test_check_of_a_wrong_set(bad: Path, dimpoint, capsys: pytest.CaptureFixture[str]) -> None:
     assert dimpoint("data", "check", bad) == 1
     out = capsys.readouterr().out
-    assert "1 wrong, 0 to know" in out
+    assert "1 wrong, 1 to know" in out
     assert "non-binary-mask" in out
 
 
@@ -72,7 +72,8 @@ def test_check_as_json(bad: Path, dimpoint, capsys: pytest.CaptureFixture[str]) 
     assert dimpoint("data", "check", bad, "--json") == 1
     report = json.loads(capsys.readouterr().out)
     assert report["errors"] == 1
-    (finding,) = report["findings"]
+    finding, about_the_set = report["findings"]
+    assert (about_the_set["kind"], about_the_set["severity"]) == ("mask-levels", "info")
     assert (finding["kind"], finding["severity"], finding["file"]) == (
         "non-binary-mask",
         "error",
@@ -140,7 +141,7 @@ def test_points_never_overwrite(tmp_path: Path, dimpoint, capsys: pytest.Capture
 
 def test_points_need_every_mask(bad: Path, dimpoint, capsys: pytest.CaptureFixture[str]) -> None:
     assert dimpoint("data", "points", bad) == 2
-    assert "mask values reach only 1" in capsys.readouterr().err
+    assert "--mask-values nonzero" in capsys.readouterr().err
     (bad / "masks/a.png").unlink()
     assert dimpoint("data", "points", bad) == 2
     assert "1 of 4 frames have no mask" in capsys.readouterr().err

@@ -143,7 +143,8 @@ def test_all_problems_are_found_and_the_right_points_kept(tmp_path: Path) -> Non
     content = coco((3, 4, 2), (40, 4, 2), (5, 6, 2))
     content["annotations"][2] |= {"num_keypoints": 2, "keypoints": [5, 6, 2, 5, -9, 2]}
     content["annotations"].append({"id": 1})
-    images, problems = parse_points(write_json(tmp_path / "points.json", content))
+    file = parse_points(write_json(tmp_path / "points.json", content))
+    images, problems = file.images, file.problems
     assert images[0].points.tolist() == [[3, 4], [5, 6]]
     assert [problem.kind for problem in problems] == ["point-outside", "point-outside", "point-file"]
     with pytest.raises(DataError, match=r"annotation id 101: .* \(and 2 more problems\)"):

@@ -13,6 +13,7 @@ from data_sets import SIZE, coco, frame, make, mask, save, split, write_json
 from dimpoint.datasets.check import check_dataset
 from dimpoint.datasets.coco import read_points
 from dimpoint.datasets.dataset import open_dataset
+from dimpoint.datasets.reading import Reading
 from dimpoint.datasets.repair import Repair, repair
 from dimpoint.errors import DataError
 from test_data_check import CASES
@@ -41,7 +42,23 @@ def test_a_clean_set_is_copied_byte_for_byte(tmp_path: Path) -> None:
     assert copied == files(root)
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if CASES[case][1][0] != "points-disagree"])
+UNDECIDED = {"soft mask", "faint mask"}  # several levels: the user must say which of them are targets
+PLAIN = [case for case in CASES if CASES[case][1][0] != "points-disagree" and case not in UNDECIDED]
+
+
+@pytest.mark.parametrize("case", sorted(UNDECIDED))
+def test_what_is_a_target_must_be_said_first(tmp_path: Path, case: str) -> None:
+    root, out = make(tmp_path / "set"), tmp_path / "copy"
+    CASES[case][0](root)
+    with pytest.raises(DataError, match=r"must be said before repair: .*--mask-values"):
+        repaired(root, out)
+    assert not out.exists()
+    marked = (read(root / "masks/a.png") > 0).sum()
+    repair(check_dataset(root, reading=Reading("nonzero")), out)
+    assert (read(out / "masks/a.png") == 255).sum() == marked  # nothing is lost
+
+
+@pytest.mark.parametrize("case", PLAIN)
 def test_whatever_is_wrong_the_copy_checks_clean_and_says_so(tmp_path: Path, case: str) -> None:
     root, out = make(tmp_path / "set"), tmp_path / "copy"
     CASES[case][0](root)

@@ -9,6 +9,7 @@ import typer
 
 from dimpoint.cli import synth
 from dimpoint.cli.console import table_console
+from dimpoint.cli.labels import ACCEPT_LABELS, CATEGORIES, INVERT_MASKS, MASK_VALUES, POINTS, reading_of
 
 if TYPE_CHECKING:
     from dimpoint.datasets.check import Report
@@ -30,6 +31,12 @@ def check(
     folder: Path = typer.Argument(metavar="DIR", help="The data set: images, masks, img_idx or points.json."),
     repair: Path | None = typer.Option(None, metavar="OUT", help="Write a clean copy to this new folder."),
     as_json: bool = typer.Option(False, "--json", help="Print the report as JSON."),
+    verbose: bool = typer.Option(False, help="Name every file and folder that is passed over."),
+    mask_values: str | None = MASK_VALUES,
+    invert_masks: bool = INVERT_MASKS,
+    point_rules: str | None = POINTS,
+    categories: str | None = CATEGORIES,
+    accept_labels: bool = ACCEPT_LABELS,
 ) -> None:
     """Report what is wrong with a data set; exit code 1 if something is (with --repair: if it stays so)."""
     import json
@@ -43,13 +50,19 @@ def check(
 
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("frames", total=None)
-        report = check_dataset(folder, lambda done, total: bar.update(task, completed=done, total=total))
+        report = check_dataset(
+            folder,
+            lambda done, total: bar.update(task, completed=done, total=total),
+            reading_of(mask_values, invert_masks, point_rules, categories, accept_labels),
+        )
     repaired = write_copy(report, repair) if repair is not None else None
     if as_json:
         record = report.to_dict() | ({"repair": asdict(repaired)} if repaired else {})
         typer.echo(json.dumps(record, indent=1, ensure_ascii=False))
     else:
         _print_report(report)
+        for path, reason in report.layout.passed if verbose else ():
+            typer.echo(f"passed over: {path}: {reason}")
         if repaired is not None:
             _print_repair(repaired, repair)
     if repaired.unrepaired if repaired is not None else report.errors:
@@ -62,6 +75,9 @@ def points(
     out: Path | None = typer.Option(
         None, metavar="FILE", help="COCO file to write.  [default: DIR/points.json]"
     ),
+    mask_values: str | None = MASK_VALUES,
+    invert_masks: bool = INVERT_MASKS,
+    accept_labels: bool = ACCEPT_LABELS,
 ) -> None:
     """Write the point labels of a data set's masks, the centroid of each target, as a COCO keypoints file."""
     from rich.console import Console
@@ -72,7 +88,11 @@ def points(
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("masks", total=None)
         path, frames, targets = points_from_masks(
-            folder, out, lambda done, total: bar.update(task, completed=done, total=total)
+            folder,
+            out,
+            lambda done, total: bar.update(task, completed=done, total=total),
+            reading_of(mask_values, invert_masks, None, None, accept_labels),
+            lambda line: typer.echo(line, err=True),
         )
     typer.echo(f"{path}: {targets} points in {frames} frames")
 

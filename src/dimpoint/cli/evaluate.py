@@ -9,6 +9,7 @@ import typer
 
 from dimpoint.cli.compare import compare
 from dimpoint.cli.console import progress, write_json
+from dimpoint.cli.labels import ACCEPT_LABELS, CATEGORIES, INVERT_MASKS, MASK_VALUES, POINTS, reading_of
 from dimpoint.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -62,6 +63,11 @@ def evaluate(
     ),
     as_json: str | None = typer.Option(None, "--json", metavar="FILE|-", help="All numbers as JSON."),
     report: Path | None = typer.Option(None, metavar="DIR", help="Write a page with figures and pictures."),
+    mask_values: str | None = MASK_VALUES,
+    invert_masks: bool = INVERT_MASKS,
+    point_rules: str | None = POINTS,
+    categories: str | None = CATEGORIES,
+    accept_labels: bool = ACCEPT_LABELS,
     threads: int | None = typer.Option(None, help="Threads of the processor.", show_default="all cores"),
 ) -> None:
     """Say how good a model, or anybody's predictions, are on labelled frames."""
@@ -74,7 +80,8 @@ def evaluate(
     if report is not None:
         check_extra()
     goal = _goal(false_alarms, fa, pd, threshold, bool(calibrate or calibrate_split), store)
-    held_against = Data(tuple(data), split, allow_missing)
+    reading = reading_of(mask_values, invert_masks, point_rules, categories, accept_labels)
+    held_against = Data(tuple(data), split, allow_missing, reading)
     subject = _subject(model, predictions, held_against, threshold, threads)
     point = None
     if goal is not None:

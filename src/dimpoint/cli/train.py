@@ -7,6 +7,7 @@ from pathlib import Path
 
 import typer
 
+from dimpoint.cli.labels import ACCEPT_LABELS, CATEGORIES, INVERT_MASKS, MASK_VALUES, POINTS, reading_of
 from dimpoint.errors import ConfigError, MissingExtraError
 
 
@@ -40,6 +41,11 @@ def train(
         None, "--foundation", help="For fdep- recipes: a Hugging Face backbone, a folder or a hub id."
     ),
     split: str = typer.Option(None, "--split", help="The split to train on (default: train, or all frames)."),
+    mask_values: str = MASK_VALUES,
+    invert_masks: bool = INVERT_MASKS,
+    point_rules: str = POINTS,
+    categories: str = CATEGORIES,
+    accept_labels: bool = ACCEPT_LABELS,
     accelerator: str = typer.Option("auto", help="cpu, gpu or auto."),
     devices: str = typer.Option("auto", help="How many; more than one trains on all of them (DDP)."),
     precision: str = typer.Option("auto", help="auto, 32-true, bf16-mixed or 16-mixed."),
@@ -48,6 +54,7 @@ def train(
 ) -> None:
     """Train a detector from points or masks; the end gives model.onnx and model.safetensors."""
     require_torch("training")
+    from dimpoint.datasets.reading import Reading
     from dimpoint.model.files import resolve_weights
     from dimpoint.training.fit import Machine, Sources, fit, is_helper
     from dimpoint.training.recipe import load_recipe
@@ -59,6 +66,7 @@ def train(
         folder = RunFolder(resume)
         recorded = folder.read_record()["sources"]
         data, split, out = [Path(root) for root in recorded["roots"]], recorded["split"], resume
+        reading = Reading.from_record(recorded.get("reading"))
         chosen = folder.read_recipe()
     else:
         if not recipe or not data or out is None:
@@ -67,6 +75,7 @@ def train(
             )
         if foundation and load_recipe(recipe).foundation is None:
             raise ConfigError(f"recipe {recipe} learns without a foundation model; with one: fdep-{recipe}")
+        reading = reading_of(mask_values, invert_masks, point_rules, categories, accept_labels)
         teacher = [f"foundation.source={foundation}"] if foundation else []
         chosen = load_recipe(recipe, [*teacher, *changes])
     machine = Machine(
@@ -75,7 +84,7 @@ def train(
     try:
         fit(
             chosen,
-            Sources(data, split),
+            Sources(data, split, reading),
             out,
             machine=machine,
             resume=resume is not None,

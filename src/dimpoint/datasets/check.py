@@ -14,11 +14,21 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from dimpoint.datasets.coco import PointImage, is_inside, parse_points
+from dimpoint.datasets.coco import PointFile, PointImage, is_inside, parse_points
 from dimpoint.datasets.dataset import THREADS, hash_array
 from dimpoint.datasets.layout import Layout, find_layout
 from dimpoint.datasets.lists import SplitFile
-from dimpoint.datasets.masks import centroids, clean_mask, fit_mask, is_binary, read_mask_image
+from dimpoint.datasets.masks import (
+    Levels,
+    as_mask,
+    centroids,
+    fit_mask,
+    instance_centroids,
+    is_binary,
+    read_levels,
+)
+from dimpoint.datasets.plausibility import Doubt, MaskLook, look_at_mask, mask_doubts, point_doubts
+from dimpoint.datasets.reading import AS_WRITTEN, Reading
 from dimpoint.errors import DimpointError
 
 POINT_TOLERANCE = 3.0  # pixels; a point farther than this from every mask centroid disagrees with the mask
@@ -39,7 +49,7 @@ class Finding:
 class Frame:
     """A frame as found. size: (height, width) and digest: hash of the pixels, or None if unreadable.
 
-    mask: `keep` it as it is, `rewrite` it, `unusable`, or `none`.
+    mask: `keep` it as it is, `rewrite` it, `unusable`, or `none`. look: what its mask looks like.
     """
 
     name: str
@@ -47,6 +57,7 @@ class Frame:
     digest: str | None
     mask: MaskState
     findings: tuple[Finding, ...]
+    look: MaskLook | None = None
 
 
 @dataclass(frozen=True)
@@ -56,9 +67,10 @@ class _Mask:
     fitted: npt.NDArray[np.bool_] | None
     state: MaskState
     findings: list[Finding] = field(default_factory=list)
+    look: MaskLook | None = None
 
 
-def examine(layout: Layout, name: str, label: PointImage | None) -> Frame:
+def examine(layout: Layout, name: str, label: PointImage | None, reading: Reading = AS_WRITTEN) -> Frame:
     """Read a frame and its mask and compare them with each other and with the frame's points."""
     from dimpoint.sources import read_image
 
@@ -71,7 +83,7 @@ def examine(layout: Layout, name: str, label: PointImage | None) -> Frame:
     except DimpointError as error:
         return _unusable(name, "unreadable-frame", path, error)
     size = (pixels.shape[0], pixels.shape[1])
-    mask = _examine_mask(layout, name, size)
+    mask = _examine_mask(layout, name, size, reading)
     findings = list(mask.findings)
     if label is not None:
         findings += _examine_points(path, size, label)
@@ -79,7 +91,7 @@ def examine(layout: Layout, name: str, label: PointImage | None) -> Frame:
         findings += _compare(path, label.points, centroids(mask.fitted))
     if mask.state == "none" and label is None and layout.masks:
         findings.append(_error("frame-without-mask", path, "no mask and no points"))
-    return Frame(name, size, hash_array(pixels), mask.state, tuple(findings))
+    return Frame(name, size, hash_array(pixels), mask.state, tuple(findings), mask.look)
 
 
 def _unusable(name: str, kind: str, path: Path, error: DimpointError) -> Frame:
@@ -90,7 +102,7 @@ def _error(kind: str, path: Path, message: str) -> Finding:
     return Finding(kind, "error", path, message)
 
 
-def _examine_mask(layout: Layout, name: str, size: tuple[int, int]) -> _Mask:
+def _examine_mask(layout: Layout, name: str, size: tuple[int, int], reading: Reading) -> _Mask:
     if name not in layout.masks:
         return _Mask(None, "none")
     path = layout.masks[name][0]
@@ -98,24 +110,41 @@ def _examine_mask(layout: Layout, name: str, size: tuple[int, int]) -> _Mask:
         other = layout.masks[name][1].name
         return _Mask(None, "unusable", [_error("same-name", path, f"{other} is a mask of the same frame")])
     try:
-        values = read_mask_image(path)
+        levels = read_levels(path)
     except DimpointError as error:
         return _Mask(None, "unusable", [_error("unreadable-mask", path, _without(path, error))])
-    binary = is_binary(values)
-    findings = [] if binary else [_error("non-binary-mask", path, _describe_values(values))]
+    look = look_at_mask(path, levels, reading)
+    binary = is_binary(levels.values) and not levels.coloured and levels.alpha is None
+    findings = [] if is_binary(levels.values) else [_value_finding(path, levels.values, reading)]
+    if reading.mask_values == "instances" and len(instance_centroids(levels)) > len(
+        centroids(levels.values > 0)
+    ):
+        findings.append(_error("instances-touch", path, "objects touch, and are one in a mask of 0 and 255"))
     try:
-        mask = clean_mask(values, path)
+        mask = as_mask(levels, reading, path)
     except DimpointError:  # the values found above
-        return _Mask(None, "unusable", findings)
+        return _Mask(None, "unusable", findings, look)
     try:
         fitted = fit_mask(mask, size, path)
     except DimpointError as error:
-        return _Mask(None, "unusable", [*findings, _error("mask-size", path, _without(path, error))])
+        findings.append(_error("mask-size", path, _without(path, error)))
+        return _Mask(None, "unusable", findings, look)
     if mask.shape != size:
         findings.append(_error("mask-size", path, _describe_resize(mask, fitted)))
     if not mask.any():
         findings.append(Finding("empty-mask", "info", path, "no target in this frame"))
-    return _Mask(fitted, "keep" if binary and mask.shape == size else "rewrite", findings)
+    keep = binary and mask.shape == size and not reading.invert and reading.listed() is None
+    return _Mask(fitted, "keep" if keep else "rewrite", findings, look)
+
+
+def _touch(levels: Levels) -> bool:
+    return len(instance_centroids(levels)) > len(centroids(levels.values > 0))
+
+
+def _value_finding(path: Path, values: npt.NDArray[Any], reading: Reading) -> Finding:
+    """Values besides 0 and 255 are wrong, unless the reading says what they mean."""
+    chosen = reading.mask_values is not None
+    return Finding("non-binary-mask", "info" if chosen else "error", path, _describe_values(values))
 
 
 def _describe_values(values: npt.NDArray[Any]) -> str:
@@ -175,13 +204,18 @@ class Overlap:
 
 @dataclass(frozen=True)
 class Report:
-    """What `check_dataset` found. labels: the usable points of each frame that a point file names."""
+    """What `check_dataset` found. labels: the usable points of each frame that a point file names.
+
+    doubts: what is unlikely about the labels as they were read.
+    """
 
     layout: Layout
     frames: tuple[Frame, ...]
     labels: dict[str, PointImage]
     overlaps: tuple[Overlap, ...]
     findings: tuple[Finding, ...]
+    doubts: tuple[Doubt, ...] = ()
+    reading: Reading = AS_WRITTEN
 
     @property
     def errors(self) -> int:
@@ -211,17 +245,22 @@ class Report:
         }
 
 
-def check_dataset(root: Path | str, progress: Callable[[int, int], None] | None = None) -> Report:
+def check_dataset(
+    root: Path | str,
+    progress: Callable[[int, int], None] | None = None,
+    reading: Reading = AS_WRITTEN,
+) -> Report:
     """Read every file of a data set and report what is wrong; `docs/data.md` lists the kinds of finding.
 
-    progress is called with (frames done, frames in all). Raises DataError if `root` is no folder with
-    frames.
+    reading: what masks and points mean where that is not plain. progress is called with (frames done,
+    frames in all). Raises DataError if `root` is no folder with frames.
     """
     layout = find_layout(Path(root))
-    labels, findings = _read_labels(layout)
+    files = [parse_points(path, reading) for path in layout.point_files]
+    labels, findings = _read_labels(layout, files)
     frames: list[Frame] = []
     with ThreadPoolExecutor(THREADS) as pool:
-        for frame in pool.map(lambda name: examine(layout, name, labels.get(name)), layout.frames):
+        for frame in pool.map(lambda name: examine(layout, name, labels.get(name), reading), layout.frames):
             frames.append(frame)
             findings += frame.findings
             if progress is not None:
@@ -229,8 +268,20 @@ def check_dataset(root: Path | str, progress: Callable[[int, int], None] | None 
     overlaps = find_overlaps(split_groups(layout), {frame.name: frame.digest for frame in frames})
     findings += [_describe(layout, overlap) for overlap in overlaps]
     findings += [*_masks_without_frame(layout), *_wrong_split_lines(layout), *_without_labels(layout, labels)]
+    doubts = [doubt for file in files for doubt in point_doubts(file, reading)]
+    looks = [frame.look for frame in frames if frame.look is not None and frame.name not in labels]
+    doubts += mask_doubts(looks, reading)
+    findings += [_doubted(layout, doubt, reading) for doubt in doubts if doubt.severe or not doubt.by_file]
+    findings += [Finding("layout", "info", layout.root, note) for note in layout.notes]
+    if passed := layout.passed_over():
+        findings.append(Finding("passed-over", "info", layout.root, passed))
     findings.sort(key=lambda finding: (finding.severity, finding.kind))  # stable: by file within a kind
-    return Report(layout, tuple(frames), labels, tuple(overlaps), tuple(findings))
+    return Report(layout, tuple(frames), labels, tuple(overlaps), tuple(findings), tuple(doubts), reading)
+
+
+def _doubted(layout: Layout, doubt: Doubt, reading: Reading) -> Finding:
+    severe = doubt.severe and not doubt.by_file and not reading.accept
+    return Finding(doubt.kind, "error" if severe else "info", layout.root, doubt.message)
 
 
 def split_groups(layout: Layout) -> dict[str, list[str]]:
@@ -270,13 +321,13 @@ def find_overlaps(groups: dict[str, list[str]], digests: dict[str, str | None]) 
     return overlaps
 
 
-def _read_labels(layout: Layout) -> tuple[dict[str, PointImage], list[Finding]]:
+def _read_labels(layout: Layout, files: Iterable[PointFile]) -> tuple[dict[str, PointImage], list[Finding]]:
     labels: dict[str, PointImage] = {}
     findings = []
-    for path in layout.point_files:
-        images, problems = parse_points(path)
-        findings += [Finding(problem.kind, "error", path, problem.message) for problem in problems]
-        for image in images:
+    for file in files:
+        path = file.path
+        findings += [Finding(problem.kind, "error", path, problem.message) for problem in file.problems]
+        for image in file.images:
             name = layout.name_of(image.file_name)
             if name is None or name in labels:
                 what = "labelled twice" if name else "not in the frame folder"

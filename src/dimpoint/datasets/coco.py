@@ -10,6 +10,7 @@ Ignore regions are COCO's crowd annotations: `iscrowd: 1` and a `bbox`. Whether 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,20 +19,22 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from dimpoint import limits
 from dimpoint.atomic import write_text
+from dimpoint.datasets.reading import AS_WRITTEN, Reading
 from dimpoint.errors import DataError
 
 NO_REGIONS: npt.NDArray[np.float32] = np.zeros((0, 4), np.float32)
 
 _LARGEST = 1e9  # far beyond any frame; not a number and infinity are refused by it too
-_TYPES: dict[str, tuple[type, str]] = {
-    "id": (int, "an integer"),
-    "image_id": (int, "an integer"),
-    "width": (int, "an integer"),
-    "height": (int, "an integer"),
-    "file_name": (str, "a string"),
-    "keypoints": (list, "a list of numbers"),
-    "bbox": (list, "a list of numbers"),
+_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
+    "id": ((int, float, str), "an integer"),
+    "image_id": ((int, float, str), "an integer"),
+    "width": ((int, float), "an integer"),
+    "height": ((int, float), "an integer"),
+    "file_name": ((str,), "a string"),
+    "keypoints": ((list,), "a list of numbers"),
+    "bbox": ((list,), "a list of numbers"),
 }
 
 
@@ -56,51 +59,151 @@ class Problem(NamedTuple):
     message: str
 
 
-def read_points(path: Path) -> list[PointImage]:
-    """The images of a COCO keypoints file with their points, in the file's order.
+@dataclass(frozen=True)
+class Facts:
+    """What a file holds beside the points that count, for `dimpoint.datasets.plausibility`.
+
+    unlabelled: points of visibility 0. merged: points at exactly the place of another one of their frame.
+    categories: annotations with points, by their category's name.
+    """
+
+    unlabelled: int = 0
+    merged: int = 0
+    categories: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class PointFile:
+    """A COCO file as read: the images with the points that are right, everything wrong, and what it holds."""
+
+    path: Path
+    images: list[PointImage]
+    problems: list[Problem]
+    facts: Facts = Facts()
+
+
+def read_points(path: Path, reading: Reading = AS_WRITTEN) -> list[PointImage]:
+    """The images of a COCO keypoints file with all their points, in the file's order.
+
+    As `read_point_file`, but points at one place are kept apart, as predictions must be.
+    """
+    return _right(parse_points(path, reading, merge=False)).images
+
+
+def read_point_file(path: Path, reading: Reading = AS_WRITTEN) -> PointFile:
+    """A COCO keypoints file that is right; labels at exactly the same place of a frame count once.
 
     Raises DataError naming the file, the image or annotation id and the key that is wrong: no JSON,
     a missing key, a wrong type, an unknown image_id, a point outside the frame.
     """
-    images, problems = parse_points(path)
-    if problems:
-        more = f" (and {len(problems) - 1} more problems)" if len(problems) > 1 else ""
-        raise DataError(f"{path}: {problems[0].message}{more}")
-    return images
+    return _right(parse_points(path, reading))
 
 
-def parse_points(path: Path) -> tuple[list[PointImage], list[Problem]]:
-    """The images of a COCO keypoints file with the points that are right, and everything that is wrong."""
+def _right(file: PointFile) -> PointFile:
+    if file.problems:
+        more = f" (and {len(file.problems) - 1} more problems)" if len(file.problems) > 1 else ""
+        raise DataError(f"{file.path}: {file.problems[0].message}{more}")
+    return file
+
+
+def parse_points(path: Path, reading: Reading = AS_WRITTEN, *, merge: bool = True) -> PointFile:
+    """A COCO keypoints file with the points that are right, and everything that is wrong."""
     try:
-        content = json.loads(path.read_text("utf-8-sig"))
-    except OSError as error:
-        return [], [_broken(f"cannot be read ({error.strerror})")]
-    except (ValueError, RecursionError) as error:
-        return [], [_broken(f"not a JSON file ({error})")]
+        content = read_json(path)
+    except DataError as error:
+        return PointFile(path, [], [_broken(str(error).removeprefix(f"{path}: "))])
     if not isinstance(content, dict):
-        return [], [_broken("not a COCO file: expected an object with 'images' and 'annotations'")]
+        return PointFile(
+            path, [], [_broken("not a COCO file: expected an object with 'images' and 'annotations'")]
+        )
     for key in ("images", "annotations"):
         if not isinstance(content.get(key), list):
-            return [], [_broken(f"key '{key}' is missing or is not a list")]
-    images, problems = _parse_images(content["images"])
-    points: dict[int, list[tuple[float, float]]] = {key: [] for key in images}
-    regions: dict[int, list[tuple[float, ...]]] = {key: [] for key in images}
-    for index, annotation in enumerate(content["annotations"]):
-        if isinstance(annotation, dict) and annotation.get("iscrowd") == 1:
-            found = _add_region(annotation, regions)
-        else:
-            found = _add(annotation, images, points)
-        where = _where("annotation", annotation, index)
-        problems += [Problem(kind, f"{where}: {message}") for kind, message in found]
-    labelled = [
-        replace(
-            image,
-            points=_as_array(points[key]),
-            ignore=np.asarray(regions[key], np.float32).reshape(-1, 4),
-        )
-        for key, image in images.items()
-    ]
-    return labelled, problems
+            hint = _other_format(content)
+            return PointFile(path, [], [_broken(f"key '{key}' is missing or is not a list{hint}")])
+    return _Parser(path, content, reading).result(merge)
+
+
+class _Parser:
+    """Reads the entries of one file, each once."""
+
+    def __init__(self, path: Path, content: dict[str, Any], reading: Reading) -> None:
+        self.path, self.reading = path, reading
+        self.names = _category_names(content.get("categories"))
+        self.images, self.wrong_ids, self.problems = _parse_images(content["images"])
+        self.points: dict[str, list[tuple[float, float]]] = {key: [] for key in self.images}
+        self.regions: dict[str, list[tuple[float, ...]]] = {key: [] for key in self.images}
+        self.unlabelled = 0
+        self.categories: Counter[str] = Counter()
+        annotations = content["annotations"]
+        limits.check("annotations", len(annotations), f"{path}: annotations", DataError)
+        for index, annotation in enumerate(annotations):
+            where = _where("annotation", annotation, index)
+            self.problems += [Problem(kind, f"{where}: {text}") for kind, text in self._add(annotation)]
+
+    def result(self, merge: bool) -> PointFile:
+        images, merged = [], 0
+        for key, image in self.images.items():
+            points = self.points[key]
+            limits.check(
+                "points_per_frame", len(points), f"{self.path}: points of '{image.file_name}'", DataError
+            )
+            once = list(dict.fromkeys(points)) if merge else points
+            merged += len(points) - len(once)
+            ignore = np.asarray(self.regions[key], np.float32).reshape(-1, 4)
+            images.append(replace(image, points=_as_array(once), ignore=ignore))
+        facts = Facts(self.unlabelled, merged, self.categories)
+        return PointFile(self.path, images, self.problems, facts)
+
+    def _add(self, annotation: Any) -> list[Problem]:
+        """Add what an annotation holds to its image; returns what is wrong with it."""
+        crowd = isinstance(annotation, dict) and annotation.get("iscrowd") == 1
+        if problem := _type_problem(annotation, ("image_id", "bbox" if crowd else "keypoints")):
+            return [_broken(problem + _boxes_hint(annotation))]
+        key = id_key(annotation["image_id"])
+        if key not in self.images:
+            said = f"image_id {annotation['image_id']} is unknown; no image has that id"
+            return [] if key in self.wrong_ids else [_broken(said)]
+        category = self.names.get(id_key(annotation.get("category_id")), "")
+        if self.reading.categories and category not in self.reading.categories:
+            return []
+        return self._add_region(annotation, key) if crowd else self._add_points(annotation, key, category)
+
+    def _add_points(self, annotation: dict[str, Any], key: str, category: str) -> list[Problem]:
+        numbers, image = annotation["keypoints"], self.images[key]
+        if not all(_is_number(value) for value in numbers):
+            return [_broken("keypoints must be numbers of pixels, in one flat list x, y, v")]
+        triples = [tuple(numbers[i : i + 3]) for i in range(0, len(numbers), 3)]
+        if len(numbers) % 3 or any(v not in (0, 1, 2) for _, _, v in triples):
+            shown = str(numbers[:6])[:-1] + (", …]" if len(numbers) > 6 else "]")
+            return [_broken(f"keypoints must be triples x, y, v with v = 0, 1 or 2; got {shown}")]
+        counted = [(float(x), float(y)) for x, y, v in triples if v > 0]
+        if annotation.get("num_keypoints", len(counted)) not in (len(counted), len(triples)):
+            said = f"num_keypoints is {annotation['num_keypoints']!r}, keypoints holds {len(counted)}"
+            return [_broken(said)]
+        self.unlabelled += len(triples) - len(counted)
+        if "unlabelled" in self.reading.points:
+            counted = [(float(x), float(y)) for x, y, _ in triples]
+        if counted:
+            self.categories[category] += 1
+        if "normalised" in self.reading.points:
+            counted = [(x * image.width - 0.5, y * image.height - 0.5) for x, y in counted]
+        problems = []
+        for x, y in counted:
+            if is_inside(x, y, image.width, image.height):
+                self.points[key].append((x, y))
+            else:
+                said = f"keypoints: ({x:g}, {y:g}) is outside the {image.width}x{image.height} frame"
+                problems.append(Problem("point-outside", said))
+        return problems
+
+    def _add_region(self, annotation: dict[str, Any], key: str) -> list[Problem]:
+        box = annotation["bbox"]
+        if len(box) != 4 or not all(_is_number(value) for value in box) or min(box[2:]) < 0:
+            said = f"bbox must be x, y, width, height in pixels, none of the sizes below 0; got {box[:5]}"
+            return [_broken(said)]
+        x, y, width, height = map(float, box)
+        self.regions[key].append((x, y, x + width, y + height))
+        return []
 
 
 def write_points(path: Path, images: Sequence[PointImage]) -> None:
@@ -159,74 +262,66 @@ def write_points(path: Path, images: Sequence[PointImage]) -> None:
 def _one_entry_per_line(content: dict[str, list[dict[str, Any]]]) -> str:
     parts = []
     for key, entries in content.items():
-        lines = ",\n".join("  " + json.dumps(entry, ensure_ascii=False) for entry in entries)
+        lines = ",\n".join("  " + _json(entry) for entry in entries)
         parts.append(f'"{key}": [\n{lines}\n]' if entries else f'"{key}": []')
     return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
-def _parse_images(entries: list[Any]) -> tuple[dict[int, PointImage], list[Problem]]:
-    images: dict[int, PointImage] = {}
+def _json(entry: dict[str, Any]) -> str:
+    """In plain letters; a file name that is no Unicode is escaped, and is read back as it was."""
+    text = json.dumps(entry, ensure_ascii=False)
+    return text if text.isascii() or not any("\ud800" <= c <= "\udfff" for c in text) else json.dumps(entry)
+
+
+def _parse_images(entries: list[Any]) -> tuple[dict[str, PointImage], set[str], list[Problem]]:
+    """The images by id, the ids of those that are wrong, and what is wrong."""
+    images: dict[str, PointImage] = {}
+    wrong: set[str] = set()
     seen: set[str] = set()
     problems = []
     for index, entry in enumerate(entries):
         problem = _type_problem(entry, ("id", "file_name", "width", "height"))
-        if problem is None and entry["id"] in images:
+        if problem is None and id_key(entry["id"]) in images:
             problem = "another image has the same id"
         if problem is None and entry["file_name"] in seen:
             problem = f"another image has the same file_name '{entry['file_name']}'"
-        if problem is None and (entry["width"] < 1 or entry["height"] < 1):
-            problem = f"{entry['width']}x{entry['height']} is no frame size"
+        if problem is None and not all(1 <= entry[side] <= _LARGEST for side in ("width", "height")):
+            problem = f"{str(entry['width'])[:20]}x{str(entry['height'])[:20]} is no frame size"
         if problem is not None:
             problems.append(_broken(f"{_where('image', entry, index)}: {problem}"))
+            wrong.add(id_key(entry.get("id")) if isinstance(entry, dict) else "")
             continue
         seen.add(entry["file_name"])
-        images[entry["id"]] = PointImage(entry["file_name"], entry["width"], entry["height"], _as_array([]))
-    return images, problems
+        size = int(entry["width"]), int(entry["height"])
+        images[id_key(entry["id"])] = PointImage(entry["file_name"], *size, _as_array([]))
+    return images, wrong, problems
 
 
-def _add(
-    annotation: Any, images: dict[int, PointImage], points: dict[int, list[tuple[float, float]]]
-) -> list[Problem]:
-    """Add an annotation's labelled points to those of its image; returns what is wrong with it."""
-    problem = _type_problem(annotation, ("image_id", "keypoints"))
-    if problem is not None:
-        return [_broken(problem)]
-    image = images.get(annotation["image_id"])
-    if image is None:
-        return [_broken(f"image_id {annotation['image_id']} is unknown; no image has that id")]
-    numbers = annotation["keypoints"]
-    if not all(_is_number(value) for value in numbers):
-        return [_broken("keypoints must be numbers of pixels")]
-    triples = [tuple(numbers[i : i + 3]) for i in range(0, len(numbers), 3)]
-    if len(numbers) % 3 or any(v not in (0, 1, 2) for _, _, v in triples):
-        return [_broken(f"keypoints must be triples x, y, v with v = 0, 1 or 2; got {numbers}")]
-    labelled = [(float(x), float(y)) for x, y, v in triples if v > 0]
-    if annotation.get("num_keypoints", len(labelled)) not in (len(labelled), len(triples)):
-        return [_broken(f"num_keypoints is {annotation['num_keypoints']!r}, keypoints holds {len(labelled)}")]
-    inside = [point for point in labelled if is_inside(*point, image.width, image.height)]
-    points[annotation["image_id"]] += inside
-    return [
-        Problem(
-            "point-outside", f"keypoints: ({x:g}, {y:g}) is outside the {image.width}x{image.height} frame"
-        )
-        for x, y in labelled
-        if (x, y) not in inside
-    ]
+def id_key(value: Any) -> str:
+    """One key for one id, whether it is written 1, 1.0 or "1"."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value)[:100]
 
 
-def _add_region(annotation: dict[str, Any], regions: dict[int, list[tuple[float, ...]]]) -> list[Problem]:
-    """Add an ignore region to those of its image; returns what is wrong with it."""
-    problem = _type_problem(annotation, ("image_id", "bbox"))
-    if problem is not None:
-        return [_broken(problem)]
-    if annotation["image_id"] not in regions:
-        return [_broken(f"image_id {annotation['image_id']} is unknown; no image has that id")]
-    box = annotation["bbox"]
-    if len(box) != 4 or not all(_is_number(value) for value in box) or min(box[2:]) < 0:
-        return [_broken(f"bbox must be x, y, width, height in pixels, none of the sizes below 0; got {box}")]
-    x, y, width, height = map(float, box)
-    regions[annotation["image_id"]].append((x, y, x + width, y + height))
-    return []
+def _category_names(entries: Any) -> dict[str, str]:
+    if not isinstance(entries, list):
+        return {}
+    return {id_key(one.get("id")): str(one.get("name")) for one in entries if isinstance(one, dict)}
+
+
+def _boxes_hint(annotation: Any) -> str:
+    if isinstance(annotation, dict) and "keypoints" not in annotation:
+        for key, what in (("bbox", "boxes"), ("segmentation", "outlines")):
+            if key in annotation:
+                return f"; it has {what}: dimpoint data convert makes points of them"
+    return ""
+
+
+def _other_format(content: dict[str, Any]) -> str:
+    if "shapes" in content:
+        return "; this is a labelme file: dimpoint data convert makes points of it"
+    return ""
 
 
 def is_inside(x: float, y: float, width: int, height: int) -> bool:
@@ -240,16 +335,31 @@ def _type_problem(entry: Any, keys: Iterable[str]) -> str | None:
     for key in keys:
         if key not in entry:
             return f"key '{key}' is missing"
-        kind, says = _TYPES[key]
-        if not isinstance(entry[key], kind) or isinstance(entry[key], bool):
-            return f"key '{key}' must be {says}, got {entry[key]!r}"
+        kinds, says = _TYPES[key]
+        value = entry[key]
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            return f"key '{key}' must be {says}, got {repr(value)[:80]}"
+        if isinstance(value, str) and any("\ud800" <= letter < "\udc80" for letter in value):
+            return f"key '{key}' holds half a character (a lone surrogate): {value[:80]!r}"
+        if isinstance(value, float) and not value.is_integer():
+            return f"key '{key}' must be {says}, got {value!r}"
     return None
 
 
 def _where(what: str, entry: Any, index: int) -> str:
     if isinstance(entry, dict) and "id" in entry:
-        return f"{what} id {entry['id']!r}"
+        return f"{what} id {repr(entry['id'])[:40]}"
     return f"{what} number {index + 1}"
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file. Raises DataError if it cannot be read, is too large, or is no JSON."""
+    try:
+        return json.loads(limits.read_bytes(path, "label_bytes", DataError).decode("utf-8-sig"))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not a JSON file ({str(error)[:200]})") from None
 
 
 def _is_number(value: Any) -> bool:

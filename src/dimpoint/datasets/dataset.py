@@ -16,10 +16,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from dimpoint.datasets.coco import NO_REGIONS, PointImage, read_points
+from dimpoint.datasets.coco import NO_REGIONS, PointFile, PointImage, read_point_file
 from dimpoint.datasets.layout import Layout, find_layout
 from dimpoint.datasets.lists import ALL, describe
-from dimpoint.datasets.masks import centroids, fit_mask, read_mask_file
+from dimpoint.datasets.masks import centroids, fit_mask, instance_centroids, read_levels, read_mask_file
+from dimpoint.datasets.reading import AS_WRITTEN, Reading
 from dimpoint.errors import DataError
 
 Labels = Literal["auto", "masks", "points"]
@@ -37,6 +38,7 @@ class Sample:
     mask_path: Path | None
     points: npt.NDArray[np.float32] | None = field(compare=False)
     ignore: npt.NDArray[np.float32] = field(compare=False, default_factory=NO_REGIONS.copy)
+    reading: Reading = field(compare=False, default=AS_WRITTEN)
 
     def read_frame(self) -> npt.NDArray[Any]:
         """The frame, (H, W) uint8, uint16 or float32. Raises FrameError if it cannot be read."""
@@ -59,7 +61,7 @@ class Sample:
         """
         if self.mask_path is None:
             raise DataError(f"{self.frame_path}: this frame has no mask")
-        mask = read_mask_file(self.mask_path)
+        mask = read_mask_file(self.mask_path, self.reading)
         wanted = frame_size(self.frame_path) if size is None else size
         fitted = fit_mask(mask, wanted, self.mask_path)
         note = _resized(self.mask_path, (mask.shape[0], mask.shape[1]), wanted)
@@ -81,6 +83,10 @@ class Sample:
             return self.points
         if self.mask_path is None:
             raise DataError(f"{self.frame_path}: this frame has no label (no mask, not in a COCO file)")
+        if self.reading.mask_values == "instances":
+            levels, size = read_levels(self.mask_path), frame_size(self.frame_path)
+            if levels.values.shape == size:
+                return instance_centroids(levels)
         return centroids(self.read_mask())
 
 
@@ -88,7 +94,8 @@ class Sample:
 class DataSet:
     """The samples of one folder, or of one split of it, in the split's order (all frames: by name).
 
-    taken: one line that says which frames these are, and by which lists.
+    taken: one line that says which frames these are, and by which lists. point_files: what its COCO files
+    hold, for `dimpoint.datasets.plausibility`.
     """
 
     name: str
@@ -97,6 +104,8 @@ class DataSet:
     samples: tuple[Sample, ...]
     taken: str = ""
     layout_notes: tuple[str, ...] = ()
+    point_files: tuple[PointFile, ...] = field(default=(), repr=False, compare=False)
+    reading: Reading = AS_WRITTEN
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -118,19 +127,23 @@ class DataSet:
         return hashlib.sha256("\n".join("\t".join(line) for line in lines).encode()).hexdigest()
 
 
-def open_dataset(root: Path | str, split: str | None = None, labels: Labels = "auto") -> DataSet:
+def open_dataset(
+    root: Path | str, split: str | None = None, labels: Labels = "auto", reading: Reading = AS_WRITTEN
+) -> DataSet:
     """Open a data set: a folder laid out as `dimpoint.datasets.layout` says, or a COCO keypoints .json.
 
     split: what a split list is for (`train`, `val`, `test`: all lists for it together), or its stem or path;
     None or `all` takes all frames (of a .json: all its images). labels: `auto` takes what is there, `masks`
     leaves COCO files aside and `points` leaves masks aside, and either demands that label for every frame.
+    reading: what masks and points mean where that is not plain.
     Raises DataError naming the file and line, id or key that is wrong.
     """
     path = Path(root)
     opened_file = path.suffix.lower() == ".json" and path.is_file()
     layout = find_layout(_root_of(path) if opened_file else path)
     point_files = (path,) if opened_file else layout.point_files
-    points = {} if labels == "masks" else _points_by_name(layout, point_files)
+    files = () if labels == "masks" else tuple(read_point_file(file, reading) for file in point_files)
+    points = _points_by_name(layout, files)
     wanted = None if split == ALL and not any(one.stem == ALL for one in layout.splits) else split
     if wanted is not None:
         names = split_names(layout, wanted)
@@ -143,13 +156,14 @@ def open_dataset(root: Path | str, split: str | None = None, labels: Labels = "a
             mask_path=None if labels == "points" else layout.mask(name),
             points=points[name].points if name in points else None,
             ignore=points[name].ignore if name in points else NO_REGIONS,
+            reading=reading,
         )
         for name in names
     )
     _demand_labels(samples, labels, layout.root)
     title = layout.root.resolve().name
     taken = f"{title}: {_taken(layout, wanted, len(names))}"
-    return DataSet(title, layout.root, split, samples, taken, _notes(layout))
+    return DataSet(title, layout.root, split, samples, taken, _notes(layout), files, reading)
 
 
 def _taken(layout: Layout, split: str | None, count: int) -> str:
@@ -186,7 +200,7 @@ def validation_part(dataset: DataSet) -> DataSet | None:
     splits = find_layout(dataset.root).splits
     if not any(file.stem == "validation" or file.stem.startswith("validation_") for file in splits):
         return None
-    return open_dataset(dataset.root, "validation")
+    return open_dataset(dataset.root, "validation", reading=dataset.reading)
 
 
 def split_names(layout: Layout, split: str) -> list[str]:
@@ -230,17 +244,19 @@ def _root_of(point_file: Path) -> Path:
     return folder.parent if folder.name == "annotations" else folder
 
 
-def _points_by_name(layout: Layout, point_files: Iterable[Path]) -> dict[str, PointImage]:
+def _points_by_name(layout: Layout, point_files: Iterable[PointFile]) -> dict[str, PointImage]:
     points: dict[str, PointImage] = {}
     source: dict[str, Path] = {}
     for file in point_files:
-        for image in read_points(file):
+        for image in file.images:
             name = layout.name_of(image.file_name)
             if name is None:
-                raise DataError(f"{file}: image '{image.file_name}' is not in {layout.frame_folder}")
+                raise DataError(f"{file.path}: image '{image.file_name}' is not in {layout.frame_folder}")
             if name in source:
-                raise DataError(f"{file}: image '{image.file_name}' is labelled in {source[name]} already")
-            points[name], source[name] = image, file
+                raise DataError(
+                    f"{file.path}: image '{image.file_name}' is labelled in {source[name]} already"
+                )
+            points[name], source[name] = image, file.path
     return points
 
 

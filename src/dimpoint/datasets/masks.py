@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import find_objects
 
+from dimpoint.datasets.reading import AS_WRITTEN, Reading
 from dimpoint.errors import DataError, FrameError
 
 MASK_THRESHOLD = 127  # a mask pixel belongs to a target if it is above this
+_MOST_INSTANCES = 10_000
 ASPECT_TOLERANCE = 0.02  # a mask of another size is resized if its aspect ratio agrees this well
 
 
@@ -27,42 +31,123 @@ def centroids(mask: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     return centres[1:].astype(np.float32).reshape(-1, 2)
 
 
+@dataclass(frozen=True, eq=False)
+class Levels:
+    """A mask file as it stands.
+
+    values: (H, W), of colours the brightest channel. ids: (H, W), equal where the file has one value or
+    colour. alpha: (H, W) or None. coloured: whether the channels differ.
+    """
+
+    values: npt.NDArray[Any]
+    ids: npt.NDArray[Any]
+    alpha: npt.NDArray[Any] | None = None
+    coloured: bool = False
+
+
+def read_levels(path: Path) -> Levels:
+    """A mask file with its values, colours and alpha; FrameError if it cannot be read."""
+    from dimpoint.sources.images import has_colours, read_colours
+
+    if path.suffix.lower() == ".npy" or not has_colours(path):
+        values = read_mask_image(path)
+        return Levels(values, values)
+    picture = read_colours(path)
+    if picture.ndim == 2:
+        return Levels(picture, picture)
+    alpha = picture[..., 3] if picture.shape[2] == 4 else None
+    brightest = np.asarray(picture[..., :3].max(axis=2))
+    if (picture[..., :3] == brightest[..., None]).all():
+        return Levels(brightest, brightest, alpha)
+    ids = picture[..., :3].astype(np.int64) @ np.array([1, 1 << 16, 1 << 32])
+    return Levels(brightest, ids, alpha, coloured=True)
+
+
 def read_mask_image(path: Path) -> npt.NDArray[Any]:
     """The values of a mask file, (H, W), as they stand in the file; colour is reduced as in a frame.
 
     Raises FrameError if the file cannot be read.
     """
-    if path.suffix.lower() != ".npy":
-        from dimpoint.sources import read_image
+    from dimpoint.sources.images import read_image, read_npy
 
+    if path.suffix.lower() != ".npy":
         return read_image(path)
-    try:
-        values: npt.NDArray[Any] = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise FrameError(f"{path}: not a readable .npy array ({error})") from None
+    values = read_npy(path)
     if values.ndim != 2 or values.size == 0 or values.dtype.kind not in "buif":
         raise FrameError(f"{path}: a mask is a 2-D array of numbers, got {values.dtype} {values.shape}")
     return values
 
 
-def read_mask_file(path: Path) -> npt.NDArray[np.bool_]:
-    """A mask file -> (H, W) bool at threshold 127.
+def read_mask_file(path: Path, reading: Reading = AS_WRITTEN) -> npt.NDArray[np.bool_]:
+    """A mask file -> (H, W) bool, by `reading`; without a choice at threshold 127.
 
     Raises FrameError if the file cannot be read, and DataError if it holds values but none above the
     threshold (a 0/1 mask, say), which would silently lose its targets.
     """
-    values = read_mask_image(path)
-    mask = binarise(values)
-    if values.any() and not mask.any():
-        raise DataError(
-            f"{path}: mask values reach only {values.max()}, but a target is above {MASK_THRESHOLD}; "
-            "save masks as 0 and 255, or use: dimpoint data check --repair"
-        )
-    return mask
+    return apply_reading(read_levels(path), reading, path)
+
+
+def apply_reading(levels: Levels, reading: Reading, file: Path | str) -> npt.NDArray[np.bool_]:
+    """The target pixels of a mask, (H, W) bool, by `reading`. Raises DataError if it cannot be read so."""
+    values = levels.values
+    if reading.mask_values == "alpha":
+        if levels.alpha is None:
+            raise DataError(f"{file}: --mask-values alpha, but this mask has no alpha channel")
+        mask = binarise(levels.alpha)
+    elif reading.mask_values in ("nonzero", "instances"):
+        mask = np.asarray(values > 0, np.bool_)
+    elif (listed := reading.listed()) is not None:
+        mask = np.isin(values, listed)
+    else:
+        mask = np.asarray(binarise(values), np.bool_)
+        if not reading.accept and not mask.any() and values.any():
+            raise DataError(
+                f"{file}: mask values reach only {values.max():g}, but a target is above {MASK_THRESHOLD}; "
+                "if every value above 0 is a target: --mask-values nonzero (or instances, alpha, or the "
+                "values themselves, such as 2,3)"
+            )
+    return ~mask if reading.invert else mask
+
+
+def as_mask(levels: Levels, reading: Reading, file: Path | str) -> npt.NDArray[np.bool_]:
+    """`apply_reading`, but where nothing is chosen a mask of 0 and one small value is understood, too.
+
+    Raises DataError if several values are marked and none is above the threshold.
+    """
+    if reading.mask_values is not None:
+        return apply_reading(levels, reading, file)
+    mask = clean_mask(levels.values, file)
+    return ~mask if reading.invert else mask
+
+
+def instance_centroids(levels: Levels) -> npt.NDArray[np.float32]:
+    """Centroids of all objects, (N, 2) float32 x, y, where every value is an object of its own.
+
+    Pixels of one value that do not touch are several objects. Raises DataError for more than 10,000 values.
+    """
+    marked = levels.values > 0
+    numbers = np.unique(levels.ids[marked])
+    if len(numbers) > _MOST_INSTANCES:
+        raise DataError(f"{len(numbers)} different values in one mask; instance ids are whole numbers")
+    order = np.where(marked, np.searchsorted(numbers, levels.ids) + 1, 0).astype(np.int32)
+    found = []
+    for number, (rows, columns) in enumerate(find_objects(order), 1):
+        part = order[rows, columns] == number
+        found.append(centroids(part) + np.array([columns.start, rows.start], np.float32))
+    return np.concatenate(found) if found else np.zeros((0, 2), np.float32)
+
+
+def lost_spots(levels: Levels) -> tuple[int, int]:
+    """How many marked spots a mask has, and how many of them have no pixel above the threshold."""
+    values = levels.values
+    marked = (values > 0).astype(np.uint8)
+    count, labels = cv2.connectedComponents(marked, connectivity=8)
+    kept = np.unique(np.asarray(labels)[np.asarray(binarise(values), np.bool_)])
+    return count - 1, count - 1 - int((kept > 0).sum())
 
 
 def clean_mask(values: npt.NDArray[Any], file: str | Path) -> npt.NDArray[np.bool_]:
-    """Mask values -> bool, as `read_mask_file` does, but a mask of 0 and one small value is understood too.
+    """Mask values -> bool at threshold 127, but a mask of 0 and one small value is understood too.
 
     Raises DataError if none of several values reaches the threshold: which of them is target is unknown.
     """

@@ -15,7 +15,7 @@ from dimpoint.atomic import write_text
 from dimpoint.datasets.check import Frame, Overlap, Report, group_of
 from dimpoint.datasets.coco import PointImage, is_inside, write_points
 from dimpoint.datasets.lists import SplitFile
-from dimpoint.datasets.masks import clean_mask, fit_mask, read_mask_image
+from dimpoint.datasets.masks import as_mask, fit_mask, read_levels
 from dimpoint.errors import DataError
 
 RECORD = "repair.json"
@@ -77,6 +77,9 @@ def _refuse(target: Path, report: Report) -> None:
         raise DataError(f"{target}: lies inside the data set; name a folder outside {report.layout.root}")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise DataError(f"{target}: the clean copy needs a new or empty folder")
+    undecided = [doubt.message for doubt in report.doubts if doubt.losing]
+    if undecided and report.reading.mask_values is None and not report.reading.accept:
+        raise DataError(f"{report.layout.root}: what is a target must be said before repair: {undecided[0]}")
 
 
 def _why_left_out(report: Report) -> dict[str, str]:
@@ -124,7 +127,7 @@ def _copy_frames(report: Report, usable: dict[str, Frame], folder: Path) -> list
 def _rewrite_mask(report: Report, frame: Frame, folder: Path) -> Change:
     assert frame.size is not None  # a frame that could not be read has no mask to rewrite
     source = report.layout.masks[frame.name][0]
-    mask = fit_mask(clean_mask(read_mask_image(source), source), frame.size, source)
+    mask = fit_mask(as_mask(read_levels(source), report.reading, source), frame.size, source)
     path = folder / "masks" / f"{frame.name}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     _, png = cv2.imencode(".png", mask.astype(np.uint8) * 255)
@@ -206,7 +209,7 @@ def _undecided(report: Report) -> tuple[str, ...]:
     return tuple(
         f"{report.file_of(finding)}: {finding.message}"
         for finding in report.findings
-        if finding.kind == "points-disagree"
+        if finding.kind in ("points-disagree", "instances-touch")
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from dimpoint.datasets.reading import AS_WRITTEN, Reading
 from dimpoint.errors import ConfigError, DataError, ModelFileError
 from dimpoint.evaluation.prediction_files import FilePredictor
 from dimpoint.evaluation.predictions import ModelPredictor, Predictor
@@ -27,17 +28,18 @@ class Data:
     roots: tuple[Path, ...]
     split: str | None = None
     allow_missing: bool = False
+    reading: Reading = AS_WRITTEN
 
     def frames(self, notes: list[str] | None = None) -> list[TruthFrame]:
         """The frames; which ones were taken is added to `notes`."""
-        return open_truth(self.roots, self.split, notes)
+        return open_truth(self.roots, self.split, notes, self.reading)
 
     def others(self) -> list[TruthFrame]:
         """Frames of the same data sets that are not in the split."""
         if self.split is None:
             return []
         inside = {frame.key for frame in self.frames()}
-        return [frame for frame in open_truth(self.roots) if frame.key not in inside]
+        return [frame for frame in open_truth(self.roots, reading=self.reading) if frame.key not in inside]
 
     def __str__(self) -> str:
         names = ", ".join(str(root) for root in self.roots)

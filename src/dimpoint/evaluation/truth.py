@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from dimpoint.datasets.coco import NO_REGIONS, read_points
+from dimpoint.datasets.coco import NO_REGIONS, read_point_file
 from dimpoint.datasets.dataset import (
     DataSet,
     Sample,
@@ -23,6 +23,8 @@ from dimpoint.datasets.dataset import (
     open_dataset,
     training_split,
 )
+from dimpoint.datasets.plausibility import demand_plausible
+from dimpoint.datasets.reading import AS_WRITTEN, Reading
 from dimpoint.datasets.splits import hold_out_scenes, thumbnail
 from dimpoint.errors import DataError
 from dimpoint.metrics.components import Components
@@ -85,17 +87,23 @@ class TruthFrame:
 
 
 def open_truth(
-    roots: Sequence[Path], split: str | None = None, notes: list[str] | None = None
+    roots: Sequence[Path],
+    split: str | None = None,
+    notes: list[str] | None = None,
+    reading: Reading = AS_WRITTEN,
 ) -> list[TruthFrame]:
     """The labelled frames of data sets: folders, or COCO keypoints files with or without their frames.
 
     split: as `dimpoint.datasets.dataset.open_dataset` takes it. notes: which frames were taken, and what was
-    understood of the layout, is added to it. Raises DataError for what is no data set.
+    understood of the layout and is unlikely about the labels, is added to it; reading: what labels mean
+    where that is not plain. Raises DataError for what is no data set.
     """
     names = _names(roots)
     said: list[str] = [] if notes is None else notes
     frames = [
-        frame for root, name in zip(roots, names, strict=True) for frame in _open(root, name, split, said)
+        frame
+        for root, name in zip(roots, names, strict=True)
+        for frame in _open(root, name, split, said, reading)
     ]
     if not frames:
         raise DataError("no data set is named; give at least one with --data DIR")
@@ -117,11 +125,11 @@ def frames_of(samples: Sequence[Sample], data_set: str) -> list[TruthFrame]:
     ]
 
 
-def _open(root: Path, name: str, split: str | None, notes: list[str]) -> list[TruthFrame]:
+def _open(root: Path, name: str, split: str | None, notes: list[str], reading: Reading) -> list[TruthFrame]:
     if root.suffix.lower() == ".json" and root.is_file() and not _has_frames(root):
-        return _from_points(root, name, split)
-    part = open_dataset(root, split)
-    notes += [part.taken, *part.layout_notes]
+        return _from_points(root, name, split, notes, reading)
+    part = open_dataset(root, split, reading=reading)
+    notes += [part.taken, *part.layout_notes, *demand_plausible([part])]
     return frames_of(part.samples, name)
 
 
@@ -134,9 +142,13 @@ def _has_frames(point_file: Path) -> bool:
     return True
 
 
-def _from_points(file: Path, name: str, split: str | None) -> list[TruthFrame]:
+def _from_points(
+    file: Path, name: str, split: str | None, notes: list[str], reading: Reading
+) -> list[TruthFrame]:
     if split is not None:
         raise DataError(f"{file}: no frames lie beside this file, so it has no splits; leave --split out")
+    points = read_point_file(file, reading)
+    notes += demand_plausible([DataSet(name, file, None, (), point_files=(points,), reading=reading)])
     return [
         TruthFrame(
             data_set=name,
@@ -146,7 +158,7 @@ def _from_points(file: Path, name: str, split: str | None) -> list[TruthFrame]:
             size=(image.height, image.width),
             ignore=image.ignore,
         )
-        for image in read_points(file)
+        for image in points.images
     ]
 
 
@@ -175,13 +187,15 @@ def held_out_frames(run: Path) -> list[TruthFrame]:
     try:
         record = json.loads(file.read_text("utf-8"))
         roots, held = record["sources"]["roots"], record.get("held_out")
+        reading = Reading.from_record(record["sources"].get("reading"))
         if held is None:
             return _held_out_by_seed(run, record)
         entries = [[(entry["name"], entry["sha256"]) for entry in held[name]] for name in record["data"]]
         parts = list(zip(roots, entries, strict=True))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{file}: not a run's record ({error!r})") from None
-    return [frame for root, wanted in parts for frame in _by_name_and_hash(open_dataset(root), wanted, file)]
+    sets = [(open_dataset(root, reading=reading), wanted) for root, wanted in parts]
+    return [frame for part, wanted in sets for frame in _by_name_and_hash(part, wanted, file)]
 
 
 def _by_name_and_hash(part: DataSet, wanted: Sequence[tuple[str, str]], file: Path) -> list[TruthFrame]:

@@ -86,13 +86,13 @@ def read_image(path: str | os.PathLike[str]) -> Pixels:
     """
     path = Path(path)
     head = file_head(path)
+    if head.startswith(_OPENCV_SIGNATURES):
+        return as_frame(grey_of_bgr(read_colours(path)), str(path))
     if head.startswith(TIFF_SIGNATURES):
         with closing(read_pages(path)) as pages:
             return next(pages)[1]
     if head.startswith(_NPY_SIGNATURE):
-        return _read_npy(path)
-    if head.startswith(_OPENCV_SIGNATURES):
-        return _read_with_opencv(path)
+        return as_frame(read_npy(path), str(path))
     if not head:
         raise FrameError(f"{path}: the file is empty; a picture is right: {SUPPORTED_IMAGES}")
     if path.suffix.lower() in VIDEO_SUFFIXES:
@@ -128,21 +128,34 @@ def _unreadable(path: Path, error: OSError) -> FrameError:
     return FrameError(f"{path}: cannot be read: {error.strerror or error}")
 
 
-def _read_npy(path: Path) -> Pixels:
+def read_npy(path: Path) -> Pixels:
+    """The array of a .npy file as it stands; FrameError if it is damaged or holds objects.
+
+    The file is mapped, so that a header that claims more than the file holds takes no memory.
+    """
+    file_head(path)
     try:
-        with path.open("rb") as file:
-            array = np.lib.format.read_array(file, allow_pickle=False)
+        array = np.lib.format.open_memmap(path, mode="r")
     except OSError as error:
         raise _unreadable(path, error) from None
     except Exception as error:  # a hostile header can make numpy's parser raise nearly anything
         raise FrameError(
             f"{path}: not a readable .npy file ({error}); "
             "save a 2-D uint8, uint16 or float32 array with numpy.save"
-        ) from error
-    return as_frame(array, str(path))
+        ) from None
+    return np.asarray(array)
 
 
-def _read_with_opencv(path: Path) -> Pixels:
+def has_colours(path: Path) -> bool:
+    """Whether a file is of a kind that `read_colours` reads: PNG, JPEG or BMP."""
+    return file_head(path).startswith(_OPENCV_SIGNATURES)
+
+
+def read_colours(path: Path) -> Pixels:
+    """A PNG, JPEG or BMP file as it stands: (H, W), or (H, W, 3 or 4) in the order B, G, R, alpha.
+
+    Raises FrameError as `read_image` does.
+    """
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -156,4 +169,4 @@ def _read_with_opencv(path: Path) -> Pixels:
         raise FrameError(f"{path}: cannot be decoded ({error.err}); {SUPPORTED_IMAGES} are read") from None
     if picture is None:
         raise FrameError(f"{path}: damaged, or of a kind that is not read; copy it again or save it as PNG")
-    return as_frame(grey_of_bgr(picture), str(path))
+    return np.asarray(picture)

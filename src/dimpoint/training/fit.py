@@ -21,6 +21,8 @@ from torch.utils.data import DataLoader
 
 import dimpoint
 from dimpoint.datasets.dataset import DataSet, Labels, open_dataset, training_split
+from dimpoint.datasets.plausibility import demand_plausible, demand_targets
+from dimpoint.datasets.reading import AS_WRITTEN, Reading
 from dimpoint.errors import ConfigError, MissingExtraError
 from dimpoint.model.checkpoint import load_model, save_model, traits
 from dimpoint.model.export import export_onnx
@@ -53,14 +55,21 @@ ANY_MACHINE = Machine()
 
 @dataclass(frozen=True)
 class Sources:
-    """The data of a run: folders (or COCO files) and which split of them is trained on."""
+    """The data of a run: folders or COCO files, which split of them, and how their labels are read."""
 
     roots: Sequence[Path]
     split: str | None = None
+    reading: Reading = AS_WRITTEN
+
+    def to_record(self) -> dict[str, Any]:
+        """For the run's record."""
+        roots = [str(root) for root in self.roots]
+        return {"roots": roots, "split": self.split, "reading": self.reading.to_record()}
 
     def open(self, labels: Labels = "auto") -> list[DataSet]:
         """The samples of `split`; without one a set's `train` split, or all its frames."""
-        return [open_dataset(root, self.split or training_split(root), labels) for root in self.roots]
+        splits = [self.split or training_split(root) for root in self.roots]
+        return [open_dataset(*one, labels, self.reading) for one in zip(self.roots, splits, strict=True)]
 
 
 def fit(
@@ -147,7 +156,7 @@ def train(
             return
     position = Position() if newest is None else newest.position
     if not resume and not is_helper():
-        record = record_of(recipe, sources.roots, sources.split, sets, hashes)
+        record = record_of(recipe, sources.to_record(), sets, hashes)
         record["held_out"] = names_and_hashes(validation, sets)
         record["model"] = meta.model_dump(mode="json")
         record |= {"init": parent} if parent else {}
@@ -245,8 +254,9 @@ def _open_sets(recipe: Recipe, sources: Sources, say: Callable[[str], None]) -> 
         say(note)
     if labels != "auto":
         sets = sources.open(labels)
-    for note in (note for part in sets for note in part.notes()):
+    for note in [*(note for part in sets for note in part.notes()), *demand_plausible(sets)]:
         say(note)
+    demand_targets(sets)
     return sets
 
 

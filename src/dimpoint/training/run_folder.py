@@ -210,8 +210,7 @@ def read_start(folder: RunFolder) -> Mapping[str, torch.Tensor] | None:
 
 def record_of(
     recipe: Recipe,
-    roots: Sequence[Path],
-    split: str | None,
+    sources: Mapping[str, Any],
     sets: Sequence[DataSet],
     hashes: Mapping[str, str],
 ) -> dict[str, Any]:
@@ -220,7 +219,7 @@ def record_of(
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "seed": recipe.seed,
         "versions": {name: version(name) for name in _VERSIONS} | {"python": platform.python_version()},
-        "sources": {"roots": [str(root) for root in roots], "split": split},
+        "sources": dict(sources),
         "data": {
             part.name: {"root": str(part.root), "frames": len(part), "sha256": hashes[part.name]}
             for part in sets

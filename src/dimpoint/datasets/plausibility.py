@@ -1,0 +1,281 @@
+"""Labels that probably mean something else: what is doubtful, what it probably is, which option reads it so.
+
+`doubts` looks at all labels of a data set before any is used; `check`, `train`, `evaluate` and `points` share
+it. A severe doubt stops them, until a `Reading` says what is meant.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dimpoint.datasets.coco import PointFile
+from dimpoint.datasets.dataset import THREADS, DataSet, Sample
+from dimpoint.datasets.masks import Levels, apply_reading, binarise, lost_spots, read_levels
+from dimpoint.datasets.reading import Reading
+from dimpoint.errors import DataError, DimpointError
+
+FEW = 0.1  # of a set's masks: in fewer of them a doubt is told, in more it stops
+MOSTLY = 0.5  # a mask with a larger part marked is probably inverted
+LARGE = 0.1  # a mask with a larger part marked is worth telling: targets are a few pixels
+NO_TARGETS = {
+    "background",
+    "clutter",
+    "distractor",
+    "dontcare",
+    "false alarm",
+    "ignore",
+    "ignored",
+    "negative",
+    "noise",
+    "nontarget",
+    "none",
+    "unknown",
+}
+ACCEPT = "or --accept-labels if they are right"
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """Something unlikely about labels. severe: they must not be used before it is decided.
+
+    losing: to read them without a choice would lose marked pixels. by_file: `check` names the files as wrong.
+    """
+
+    kind: str
+    severe: bool
+    message: str
+    losing: bool = False
+    by_file: bool = False
+
+
+@dataclass(frozen=True)
+class MaskLook:
+    """What matters about one mask. share: of the frame that is target by the reading, None if unreadable."""
+
+    path: Path
+    share: float | None
+    spots: int = 0
+    lost: int = 0
+    faint: float = 0.0  # the largest value, where values are marked but none is above the threshold
+    alpha: bool = False  # the colours are constant and the alpha is not
+    without_alpha: bool = False
+    values: int = 0  # different values above 0
+    coloured: bool = False
+
+
+def doubts(data: DataSet) -> list[Doubt]:
+    """Everything unlikely about the labels of a data set as it is read, the severe ones first.
+
+    Masks that cannot be read are left to whoever uses them.
+    """
+    reading = data.reading
+    found = [doubt for file in data.point_files for doubt in point_doubts(file, reading)]
+    used = [sample for sample in data if sample.mask_path is not None and sample.points is None]
+    with ThreadPoolExecutor(THREADS) as pool:
+        masks = list(pool.map(lambda sample: _look(sample, reading), used))
+    found += mask_doubts(masks, reading)
+    return sorted(found, key=lambda doubt: not doubt.severe)
+
+
+def demand_plausible(sets: Sequence[DataSet]) -> list[str]:
+    """Notes on what is unlikely about the labels of data sets.
+
+    Raises DataError for the first severe doubt, unless the set is read with `accept`.
+    """
+    notes = []
+    for part in sets:
+        found = doubts(part)
+        severe = [doubt for doubt in found if doubt.severe]
+        if severe and not part.reading.accept:
+            more = f" (and {len(severe) - 1} more doubts; dimpoint data check lists them)" * (len(severe) > 1)
+            raise DataError(f"{part.root}: {severe[0].message}{more}")
+        notes += [f"{part.name}: {doubt.message}" for doubt in found]
+    return notes
+
+
+def demand_targets(sets: Sequence[DataSet]) -> None:
+    """Raise DataError if no frame of these sets has a target: there is nothing to learn."""
+    if not any(len(sample.read_points()) for part in sets for sample in part if _is_labelled(sample)):
+        frames = sum(len(part) for part in sets)
+        raise DataError(f"{', '.join(part.name for part in sets)}: no target in any of the {frames} frames")
+
+
+def _is_labelled(sample: Sample) -> bool:
+    return sample.points is not None or sample.mask_path is not None
+
+
+def _look(sample: Sample, reading: Reading) -> MaskLook:
+    assert sample.mask_path is not None
+    try:
+        return look_at_mask(sample.mask_path, read_levels(sample.mask_path), reading)
+    except DimpointError:
+        return MaskLook(sample.mask_path, None)
+
+
+def look_at_mask(path: Path, levels: Levels, reading: Reading) -> MaskLook:
+    """What `mask_doubts` must know about one mask."""
+    marked = binarise(levels.values)
+    faint, spots, lost = 0.0, int(marked.any()), 0
+    alpha = levels.alpha is not None and levels.alpha.min() < levels.alpha.max()
+    if reading.mask_values is None and not (marked == (levels.values > 0)).all():
+        spots, lost = _spots(path, levels)
+        faint = 0.0 if marked.any() else float(levels.values.max())
+    try:
+        mask = apply_reading(levels, reading, path)
+    except DataError:
+        mask = np.zeros(levels.values.shape, np.bool_)
+    return MaskLook(
+        path,
+        share=float(mask.mean()),
+        spots=spots,
+        lost=lost,
+        faint=faint,
+        alpha=bool(alpha and levels.values.min() == levels.values.max()),
+        values=len(np.unique(levels.ids[levels.values > 0])) if lost else 0,
+        coloured=levels.coloured,
+    )
+
+
+def _spots(path: Path, levels: Levels) -> tuple[int, int]:
+    if path.suffix.lower() not in (".jpg", ".jpeg"):
+        return lost_spots(levels)
+    values = np.where(levels.values > 32, levels.values, 0)  # compression leaves faint rings around targets
+    return lost_spots(Levels(values, values))
+
+
+def mask_doubts(masks: Sequence[MaskLook], reading: Reading) -> list[Doubt]:
+    """What is unlikely about the masks of a set, all of them taken together."""
+    read = [mask for mask in masks if mask.share is not None]
+    if not read:
+        return []
+    found = [*_alpha_doubts(read, reading), *_level_doubts(read, reading), *_share_doubts(read, reading)]
+    if not any(mask.share for mask in read) and not found:
+        found.append(Doubt("no-target", False, f"no target in any of the {len(read)} masks"))
+    return found
+
+
+def _alpha_doubts(masks: Sequence[MaskLook], reading: Reading) -> Iterable[Doubt]:
+    carrying = [mask for mask in masks if mask.alpha]
+    if carrying and reading.mask_values is None:
+        text = (
+            f"{_count(carrying, masks)} one colour all over and differ in their alpha channel only, which "
+            "probably is the mask: --mask-values alpha, or binary to read the colour"
+        )
+        yield Doubt("mask-alpha", True, text, losing=True)
+
+
+def _level_doubts(masks: Sequence[MaskLook], reading: Reading) -> Iterable[Doubt]:
+    if reading.mask_values is not None:
+        return
+    faint = [mask for mask in masks if mask.faint]
+    losing = [mask for mask in masks if mask.lost and not mask.faint]
+    marked = sum(mask.spots > 0 for mask in masks)
+    if faint:
+        several = any(mask.values > 1 for mask in faint)
+        probably = "ids of objects: --mask-values instances" if several else "0 and 1: --mask-values nonzero"
+        text = (
+            f"{_count(faint, masks)} values but none above 127 (at most {max(m.faint for m in faint):g}), "
+            f"probably {probably}; for classes the values of targets, such as --mask-values 2,3"
+        )
+        yield Doubt("mask-levels", True, text, losing=several, by_file=True)
+    if losing:
+        severe = len(losing) > FEW * marked
+        spots = f"{sum(mask.lost for mask in losing)} of {sum(mask.spots for mask in losing)} marked spots"
+        several = sum(mask.values for mask in losing) > len(losing)
+        probably = "ids of objects or classes" if several else "several grey levels"
+        choice = "--mask-values instances, nonzero or binary says what they are"
+        rest = f": {choice}" if severe else ", which are no targets without --mask-values nonzero"
+        text = f"{_count(losing, masks)} {probably} with {spots} at or below the threshold 127{rest}"
+        yield Doubt("mask-levels", severe, text, losing=True, by_file=True)
+
+
+def _share_doubts(masks: Sequence[MaskLook], reading: Reading) -> Iterable[Doubt]:
+    mostly = [mask for mask in masks if (mask.share or 0) > MOSTLY and not mask.alpha]
+    large = [mask for mask in masks if LARGE < (mask.share or 0) <= MOSTLY]
+    if mostly:
+        whole = all(mask.share == 1 for mask in mostly)
+        remedy = "without --invert-masks" if reading.invert else "--invert-masks"
+        guess = "no masks" if whole else f"inverted: {remedy}"
+        text = (
+            f"{_count(mostly, masks)} most of the frame as target (up to "
+            f"{max(m.share or 0 for m in mostly):.0%}), probably {guess}, {ACCEPT}"
+        )
+        yield Doubt("mask-share", len(mostly) > FEW * len(masks), text, losing=True)
+    if large:
+        yield Doubt(
+            "mask-share",
+            False,
+            f"{_count(large, masks)} more than a tenth of the frame as target; targets of a few pixels are "
+            "what is looked for",
+        )
+
+
+def _count(some: Sequence[MaskLook], masks: Sequence[MaskLook]) -> str:
+    return f"{len(some)} of {len(masks)} masks ({some[0].path.name}, …) have"
+
+
+def point_doubts(file: PointFile, reading: Reading) -> list[Doubt]:
+    """What is unlikely about a COCO file."""
+    name, facts = file.path.name, file.facts
+    found: list[Doubt] = []
+    points = sum(len(image.points) for image in file.images)
+    inside = all(((image.points >= 0) & (image.points <= 1)).all() for image in file.images)
+    if points and inside and "normalised" not in reading.points and not reading.accept:
+        found.append(
+            Doubt(
+                "points-normalised",
+                True,
+                f"{name}: all {points} points lie within the first pixel (0..1, 0..1), probably parts of the "
+                f"frame's width and height: --points normalised, {ACCEPT}",
+            )
+        )
+    if facts.unlabelled and not points:
+        found.append(
+            Doubt(
+                "points-unlabelled",
+                True,
+                f"{name}: all {facts.unlabelled} points have visibility 0 (not labelled) and none counts; if "
+                f"they are targets: --points unlabelled, {ACCEPT}",
+            )
+        )
+    found += _category_doubts(name, facts.categories, reading)
+    if facts.merged:
+        found.append(
+            Doubt("points-repeated", False, f"{name}: {facts.merged} points repeat others and count once")
+        )
+    if not points and not facts.unlabelled and file.images:
+        found.append(
+            Doubt(
+                "no-target",
+                False,
+                f"{name}: no points for any of its {len(file.images)} images; if they have targets, the "
+                "export put them elsewhere (dimpoint data convert reads CVAT, Label Studio and others)",
+            )
+        )
+    return found
+
+
+def _category_doubts(name: str, categories: Counter[str], reading: Reading) -> Iterable[Doubt]:
+    if reading.categories or len(categories) == 0:
+        return
+    shown = ", ".join(f"{category} ({count})" for category, count in categories.most_common(8))
+    odd = [category for category in categories if _plain(category) in {_plain(word) for word in NO_TARGETS}]
+    if odd:
+        yield Doubt(
+            "categories",
+            True,
+            f"{name}: category '{odd[0]}' does not sound like a target; categories: {shown}; name those that "
+            f"are: --categories NAME,NAME, {ACCEPT}",
+        )
+    elif len(categories) > 1:
+        yield Doubt("categories", False, f"{name}: all categories are targets: {shown}; --categories chooses")
+
+
+def _plain(category: str) -> str:
+    return "".join(letter for letter in category.casefold() if letter.isalnum()).removesuffix("s")

@@ -1,0 +1,87 @@
+"""How labels are to be read where they may mean several things: chosen by the user, never guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from dimpoint.errors import ConfigError
+
+MASK_VALUES = ("binary", "nonzero", "instances", "alpha")
+POINT_RULES = ("pixels", "normalised", "unlabelled")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How masks and points are read.
+
+    mask_values: `binary` (a target is above 127; so it is read, too, where nothing is chosen), `nonzero`
+    (above 0), `instances` (above 0, and every value is an object of its own), `alpha` (the alpha channel is
+    the mask), or the values that are targets, such as `2,3`. invert: targets are what is not marked.
+    points: `normalised` (coordinates are parts of the frame's width and height), `unlabelled` (points of
+    visibility 0 are targets, too). categories: the COCO categories that are targets; empty: all of them.
+    accept: take the labels as they are, however unlikely they look.
+    """
+
+    mask_values: str | None = None
+    invert: bool = False
+    points: frozenset[str] = field(default_factory=frozenset)
+    categories: tuple[str, ...] = ()
+    accept: bool = False
+
+    def __post_init__(self) -> None:
+        if self.mask_values is not None and self.mask_values not in MASK_VALUES and self.listed() is None:
+            raise ConfigError(
+                f"--mask-values: '{self.mask_values}' is none of {', '.join(MASK_VALUES)}, "
+                "and no list of values such as 2,3"
+            )
+        unknown = sorted(self.points.difference(POINT_RULES))
+        if unknown:
+            raise ConfigError(f"--points: '{unknown[0]}' is none of {', '.join(POINT_RULES)}")
+
+    def listed(self) -> tuple[float, ...] | None:
+        """The values that are targets, if they are named one by one."""
+        try:
+            return tuple(float(part) for part in (self.mask_values or "").split(","))
+        except ValueError:
+            return None
+
+    def to_record(self) -> dict[str, Any]:
+        """For JSON; `from_record` reads it back."""
+        return {
+            "mask_values": self.mask_values,
+            "invert": self.invert,
+            "points": sorted(self.points),
+            "categories": list(self.categories),
+            "accept": self.accept,
+        }
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any] | None) -> Reading:
+        """The reading of a run's record; the default if it has none."""
+        if not record:
+            return cls()
+        return cls(
+            record["mask_values"],
+            record["invert"],
+            frozenset(record["points"]),
+            tuple(record["categories"]),
+            record["accept"],
+        )
+
+    @classmethod
+    def of_options(
+        cls,
+        mask_values: str | None,
+        invert_masks: bool,
+        points: str | None,
+        categories: Sequence[str] | None,
+        accept_labels: bool,
+    ) -> Reading:
+        """The reading that the command line's options ask for."""
+        rules = frozenset(part.strip() for part in (points or "pixels").split(","))
+        return cls(mask_values, invert_masks, rules - {"pixels"}, tuple(categories or ()), accept_labels)
+
+
+AS_WRITTEN = Reading()  # nothing is chosen
