@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dimpoint.inference.detections import read_detections as read_detections
     from dimpoint.inference.detector import Detector as Detector
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 _HOMES = {
     "Detections": "dimpoint.inference.detections",
