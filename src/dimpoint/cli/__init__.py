@@ -6,10 +6,22 @@ import sys
 
 import typer
 
-from dimpoint.cli import calibrate, data, demo, detect, evaluate, label, models, pretrain, studies, train
+from dimpoint.cli import (
+    calibrate,
+    data,
+    demo,
+    detect,
+    evaluate,
+    label,
+    models,
+    pretrain,
+    serve,
+    studies,
+    train,
+)
 from dimpoint.errors import DimpointError
 
-_GROUPS = (detect, evaluate, calibrate, train, studies, pretrain, models, data, label, demo)
+_GROUPS = (detect, evaluate, calibrate, train, studies, pretrain, models, data, label, serve, demo)
 
 
 def build_app() -> typer.Typer:

@@ -37,7 +37,8 @@ def label(
     import uvicorn
 
     from dimpoint.labelling.project import Project
-    from dimpoint.labelling.server import build_app, new_token, open_socket
+    from dimpoint.labelling.server import build_app, new_token
+    from dimpoint.serving.sockets import open_socket
 
     opened = Project(
         project, sources or (), model=model, recursive=recursive, note=lambda text: typer.echo(text, err=True)

@@ -7,7 +7,6 @@ this server's are refused, so that no other page in the browser can reach it.
 from __future__ import annotations
 
 import secrets
-import socket
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
@@ -296,17 +295,3 @@ def _decimal(request: Request, name: str) -> float:
     if not np.isfinite(value):
         raise DataError(f"{name}: a number is missing")
     return value
-
-
-def open_socket(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 takes a free one. Raises DimpointError if the port is in use."""
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listening = socket.socket(family, socket.SOCK_STREAM)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((host, port))
-    except OSError as error:
-        raise DimpointError(
-            f"--port {port}: cannot listen there ({error.strerror}); leave --port out"
-        ) from None
-    return listening

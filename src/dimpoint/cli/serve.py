@@ -1,0 +1,50 @@
+"""`dimpoint serve`: detection over HTTP."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+
+import typer
+
+from dimpoint.errors import ConfigError, MissingExtraError
+
+TOKEN_VARIABLE = "DIMPOINT_TOKEN"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command `dimpoint serve`."""
+    app.command("serve")(serve)
+
+
+def serve(
+    model: str | None = typer.Option(
+        None, metavar="MODEL", help="Name, model file or run folder.", show_default="the shipped default"
+    ),
+    host: str = typer.Option("127.0.0.1", metavar="ADDRESS", help="Address to listen on."),
+    port: int = typer.Option(8080, metavar="N", min=0, max=65535, help="Port; 0 takes a free one."),
+    workers: int = typer.Option(0, metavar="N", min=0, help="Frames at a time.", show_default="one a core"),
+    threads: int = typer.Option(1, metavar="N", min=1, help="Threads for each of them."),
+    queue: int = typer.Option(64, metavar="N", min=0, help="Requests that may wait; more get 429."),
+    timeout: float = typer.Option(30.0, metavar="SECONDS", help="Longest time of a request."),
+    max_mb: int = typer.Option(64, metavar="N", min=1, help="Largest request body, MiB."),
+    token: bool = typer.Option(
+        False, "--token", help=f"Ask for the bearer token in the environment variable {TOKEN_VARIABLE}."
+    ),
+) -> None:
+    """Serve detections over HTTP: POST a frame to /v1/detect. The description is at /openapi.json."""
+    for package in ("starlette", "uvicorn", "prometheus_client", "multipart"):
+        if find_spec(package) is None:
+            raise MissingExtraError("serving", package, "serve")
+    from dimpoint.serving.app import Limits, Service
+    from dimpoint.serving.pool import DetectorPool
+    from dimpoint.serving.run import run
+
+    secret = os.environ.get(TOKEN_VARIABLE) if token else None
+    if token and not secret:
+        raise ConfigError(f"--token: the environment variable {TOKEN_VARIABLE} is not set")
+    pool = DetectorPool(
+        model, workers=workers or os.cpu_count() or 1, threads=threads, queue=queue, seconds=timeout
+    )
+    service = Service(pool, Limits(max_mb << 20, timeout), secret)
+    run(service, host, port, lambda address: typer.echo(f"serving {pool.meta.name} at {address}"))

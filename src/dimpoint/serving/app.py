@@ -1,0 +1,206 @@
+"""The HTTP application: frames in, detections out; health, metrics and an OpenAPI description."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from dimpoint.errors import DimpointError
+from dimpoint.inference.detections import Detections
+from dimpoint.inference.detector import Detector
+from dimpoint.serving.bodies import frame_of
+from dimpoint.serving.openapi import description
+from dimpoint.serving.pool import BusyError, DetectorPool
+
+MOST_IN_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Limits:
+    """largest: bytes of a request's body. seconds: in which the whole body must arrive."""
+
+    largest: int = 64 << 20
+    seconds: float = 30.0
+
+
+class Service:
+    """The endpoints over one pool of detectors. token: asked for below `/v1/`, None: nobody is asked."""
+
+    def __init__(self, pool: DetectorPool, limits: Limits, token: str | None = None) -> None:
+        self.pool, self.limits, self.token = pool, limits, token
+        self.stopping = False
+
+    def app(self) -> Starlette:
+        """The ASGI application."""
+        routes = [
+            Route("/health", self._health),
+            Route("/ready", self._ready),
+            Route("/metrics", self._metrics),
+            Route("/openapi.json", self._description),
+            Route("/v1/model", self._model),
+            Route("/v1/detect", self._counted(self._detect), methods=["POST"]),
+            Route("/v1/detect/batch", self._counted(self._batch), methods=["POST"]),
+        ]
+        return Starlette(routes=routes, exception_handlers={HTTPException: _refused})
+
+    async def _health(self, _request: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def _ready(self, _request: Request) -> Response:
+        if self.stopping:
+            return JSONResponse({"status": "stopping"}, 503)
+        return JSONResponse({"status": "ready"})
+
+    async def _metrics(self, _request: Request) -> Response:
+        text = generate_latest(self.pool.statistics.registry)
+        return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def _description(self, _request: Request) -> Response:
+        return JSONResponse(description(self.token is not None))
+
+    async def _model(self, request: Request) -> Response:
+        self._check_token(request)
+        meta = self.pool.meta
+        named = {"name": meta.name, "network": meta.network, "threshold": meta.decode.threshold}
+        return JSONResponse({**named, "licence": meta.licence})
+
+    def _counted(
+        self, endpoint: Callable[[Request], Awaitable[Response]]
+    ) -> Callable[[Request], Awaitable[Response]]:
+        """Counts answers, and turns what goes wrong into them."""
+
+        async def counted(request: Request) -> Response:
+            try:
+                self._check_token(request)
+                response = await endpoint(request)
+            except (HTTPException, DimpointError, TimeoutError, ClientDisconnect) as error:
+                response = _answer_to(error)
+            self.pool.statistics.requests.labels(response.status_code).inc()
+            return response
+
+        return counted
+
+    def _check_token(self, request: Request) -> None:
+        if self.token is None:
+            return
+        given = request.headers.get("authorization", "").removeprefix("Bearer ")
+        if not secrets.compare_digest(given.encode(), self.token.encode()):
+            raise HTTPException(401, "a token is needed: Authorization: Bearer TOKEN")
+
+    async def _detect(self, request: Request) -> Response:
+        threshold = _threshold(request)
+        body = await self._body(request)
+        kind = request.headers.get("content-type", "")
+        shape, dtype = request.query_params.get("shape"), request.query_params.get("dtype")
+        found = await self.pool.run(lambda detector: _search(detector, body, kind, shape, dtype, threshold))
+        self._count([found])
+        return JSONResponse({"model": found.model, **found.to_dict()})
+
+    async def _batch(self, request: Request) -> Response:
+        threshold = _threshold(request)
+        kind = request.headers.get("content-type", "")
+        if not kind.startswith("multipart/form-data"):
+            raise HTTPException(415, "a batch is multipart/form-data with one image file a part")
+        files = await self._files(request)
+        if not 0 < len(files) <= MOST_IN_BATCH:
+            raise HTTPException(422, f"a batch has 1 to {MOST_IN_BATCH} files, got {len(files)}")
+
+        def search(detector: Detector) -> list[dict[str, Any]]:
+            return [_entry(detector, name, body, kind, threshold) for name, kind, body in files]
+
+        entries = await self.pool.run(search)
+        return JSONResponse({"model": self.pool.meta.name, "images": entries})
+
+    async def _files(self, request: Request) -> list[tuple[str, str, bytes]]:
+        """Name, type and content of each file of a form."""
+        body = await self._body(request)
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        again = Request(request.scope, receive)
+        async with again.form(max_files=MOST_IN_BATCH + 1, max_fields=10) as form:
+            uploads = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
+            return [(each.filename or "", each.content_type or "", await each.read()) for each in uploads]
+
+    async def _body(self, request: Request) -> bytes:
+        """The whole body; refused as soon as it is known to be too large, or comes too slowly."""
+        length = request.headers.get("content-length")
+        if length is not None and (not length.isdigit() or int(length) > self.limits.largest):
+            raise HTTPException(413, f"a request has at most {self.limits.largest} bytes")
+        parts, size = [], 0
+        try:
+            async with asyncio.timeout(self.limits.seconds):
+                async for part in request.stream():
+                    size += len(part)
+                    if size > self.limits.largest:
+                        raise HTTPException(413, f"a request has at most {self.limits.largest} bytes")
+                    parts.append(part)
+        except TimeoutError:
+            seconds = self.limits.seconds
+            raise HTTPException(408, f"the body did not arrive within {seconds:g} s") from None
+        return b"".join(parts)
+
+    def _count(self, found: list[Detections]) -> None:
+        self.pool.statistics.frames.inc(len(found))
+        self.pool.statistics.targets.inc(sum(len(each) for each in found))
+
+
+def _search(
+    detector: Detector, body: bytes, kind: str, shape: str | None, dtype: str | None, threshold: float | None
+) -> Detections:
+    found = detector(frame_of(body, kind, shape, dtype))
+    if threshold is None:
+        return found
+    kept = found.scores > threshold
+    areas = None if found.areas is None else found.areas[kept]
+    return replace(found, xy=found.xy[kept], scores=found.scores[kept], areas=areas)
+
+
+def _entry(detector: Detector, name: str, body: bytes, kind: str, threshold: float | None) -> dict[str, Any]:
+    """A frame of a batch: its detections, or why it cannot be read."""
+    try:
+        found = _search(detector, body, kind, None, None, threshold)
+    except DimpointError as error:
+        return {"file": name, "error": str(error)}
+    return replace(found, file=name).to_dict()
+
+
+def _threshold(request: Request) -> float | None:
+    text = request.query_params.get("threshold")
+    if text is None:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise HTTPException(422, f"threshold: a number from 0 to 1, got {text[:40]!r}")
+    return value
+
+
+def _answer_to(error: Exception) -> Response:
+    if isinstance(error, HTTPException):
+        return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+    if isinstance(error, BusyError):
+        return JSONResponse({"error": str(error)}, 429, {"Retry-After": "1"})
+    if isinstance(error, TimeoutError):
+        return JSONResponse({"error": "the detection took too long"}, 503, {"Retry-After": "5"})
+    if isinstance(error, ClientDisconnect):
+        return Response(status_code=400)
+    return JSONResponse({"error": str(error)}, 422)
+
+
+async def _refused(_request: Request, error: Exception) -> Response:
+    return _answer_to(error)

@@ -1,0 +1,99 @@
+"""Detectors that share the work, a bounded queue before them, and what they have done so far."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TypeVar
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from dimpoint.errors import ConfigError, DimpointError
+from dimpoint.inference.detector import Detector
+
+Result = TypeVar("Result")
+
+_BUCKETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
+
+
+class BusyError(DimpointError):
+    """As many requests are waiting as are allowed to."""
+
+
+class Statistics:
+    """Counters in Prometheus's form."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "dimpoint_requests", "Requests by answer.", ["status"], registry=self.registry
+        )
+        self.frames = Counter("dimpoint_frames", "Frames that were searched.", registry=self.registry)
+        self.targets = Counter("dimpoint_targets", "Targets that were found.", registry=self.registry)
+        self.waiting = Gauge("dimpoint_waiting", "Requests that wait for a detector.", registry=self.registry)
+        self.seconds = Histogram(
+            "dimpoint_request_seconds",
+            "Time of a detection request, waiting included.",
+            registry=self.registry,
+            buckets=_BUCKETS,
+        )
+
+
+class DetectorPool:
+    """`workers` detectors of one model, each used by one request at a time.
+
+    threads: of each detector. queue: requests that may wait; more are refused with BusyError. seconds: that a
+    request may wait and run; later it is given up with TimeoutError (a detection at work still ends).
+    Raises ModelFileError for a model that cannot be used, ConfigError for a wrong number.
+    """
+
+    def __init__(
+        self, model: str | Path | None, *, workers: int, threads: int, queue: int, seconds: float
+    ) -> None:
+        if min(workers, threads) < 1 or queue < 0 or seconds <= 0:
+            raise ConfigError("workers and threads are at least 1, the queue 0, the time limit above 0")
+        self.statistics = Statistics()
+        self.queue, self.seconds, self.workers = queue, seconds, workers
+        self._idle: SimpleQueue[Detector] = SimpleQueue()
+        for _ in range(workers):
+            detector = Detector(model, threads=threads)
+            self._idle.put(detector)
+        self.meta = detector.meta
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="detector")
+        self._inside = 0
+
+    async def run(self, work: Callable[[Detector], Result]) -> Result:
+        """Run `work` with a detector, as soon as one is free. Raises BusyError, TimeoutError."""
+        if self._inside >= self.workers + self.queue:
+            raise BusyError("too many requests are waiting; try again later")
+        self._inside += 1
+        self.statistics.waiting.set(max(0, self._inside - self.workers))
+        begin = time.perf_counter()
+        future = asyncio.get_running_loop().run_in_executor(self._threads, self._with_detector, work)
+        future.add_done_callback(self._done)
+        try:
+            async with asyncio.timeout(self.seconds):
+                return await asyncio.shield(future)
+        finally:
+            self.statistics.seconds.observe(time.perf_counter() - begin)
+
+    def _with_detector(self, work: Callable[[Detector], Result]) -> Result:
+        detector = self._idle.get()
+        try:
+            return work(detector)
+        finally:
+            self._idle.put(detector)
+
+    def _done(self, future: asyncio.Future[Result]) -> None:
+        self._inside -= 1
+        self.statistics.waiting.set(max(0, self._inside - self.workers))
+        if not future.cancelled():
+            future.exception()  # a request that gave up does not ask for it
+
+    def close(self) -> None:
+        """End once the running detections have ended."""
+        self._threads.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,44 @@
+"""Run the service until a signal stops it: running requests end, new ones are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import uvicorn
+
+from dimpoint.serving.app import Service
+from dimpoint.serving.sockets import open_socket
+
+_GRACE = 30  # seconds that running requests may take once the service is told to stop
+
+
+class _Server(uvicorn.Server):
+    """Tells the readiness check that the end has come."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self.service = service
+
+    def handle_exit(self, sig: int, frame: object) -> None:
+        self.service.stopping = True
+        super().handle_exit(sig, frame)  # type: ignore[arg-type]
+
+
+def run(service: Service, host: str, port: int, started: Callable[[str], None]) -> None:
+    """Listen and serve. started: told the address. Raises DimpointError if the port is in use."""
+    listening = open_socket(host, port)
+    shown = f"[{host}]" if ":" in host else host
+    started(f"http://{shown}:{listening.getsockname()[1]}")
+    config = uvicorn.Config(
+        service.app(),
+        log_level="error",
+        access_log=False,
+        lifespan="off",
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=_GRACE,
+        h11_max_incomplete_event_size=64 << 10,
+    )
+    try:
+        _Server(config, service).run(sockets=[listening])
+    finally:
+        service.pool.close()

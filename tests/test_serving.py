@@ -1,0 +1,240 @@
+"""`dimpoint serve`: frames in, detections out, and what it refuses."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import httpx
+import numpy as np
+import pytest
+import tifffile
+
+import dimpoint
+
+COMMAND = [sys.executable, "-c", "from dimpoint.cli import main; main()", "serve", "--port", "0"]
+SPOTS = [(40.3, 30.6), (150.2, 60.4), (90.5, 120.1)]
+
+
+def scene() -> np.ndarray:
+    """160 x 200, 16 bit, three blobs."""
+    y, x = np.mgrid[:160, :200]
+    frame = 6000 + 20 * np.random.default_rng(0).standard_normal((160, 200))
+    for px, py in SPOTS:
+        frame += 900 * np.exp(-((x - px) ** 2 + (y - py) ** 2) / (2 * 1.3**2))
+    return frame.astype(np.uint16)
+
+
+def png(frame: np.ndarray) -> bytes:
+    return cv2.imencode(".png", frame)[1].tobytes()
+
+
+@contextmanager
+def service(*options: str, **environment: str) -> Iterator[tuple[httpx.Client, subprocess.Popen[str]]]:
+    process = subprocess.Popen(
+        [*COMMAND, *options], stdout=subprocess.PIPE, text=True, env={**os.environ, **environment}
+    )
+    assert process.stdout is not None
+    try:
+        match = re.search(r"http://\S+", process.stdout.readline())
+        assert match
+        with httpx.Client(base_url=match[0], timeout=60) as client:
+            for _ in range(100):
+                try:
+                    client.get("/ready")
+                    break
+                except httpx.ConnectError:
+                    time.sleep(0.1)
+            yield client, process
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
+
+
+def connected(client: httpx.Client) -> socket.socket:
+    return socket.create_connection((client.base_url.host, client.base_url.port or 0), timeout=20)
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[httpx.Client]:
+    with service("--workers", "1", "--max-mb", "1") as (client, _):
+        yield client
+
+
+def test_an_image_and_raw_counts_give_what_the_detector_gives(client: httpx.Client) -> None:
+    frame = scene()
+    expected = dimpoint.load(threads=1)(frame).to_dict()["detections"]
+    tiff = io.BytesIO()
+    tifffile.imwrite(tiff, frame)
+    bodies = [
+        (png(frame), {"content-type": "image/png"}, {}),
+        (tiff.getvalue(), {"content-type": "image/tiff"}, {}),
+        (frame.astype("<u2").tobytes(), {}, {"shape": "160x200", "dtype": "uint16"}),
+    ]
+    for body, headers, params in bodies:
+        answer = client.post("/v1/detect", content=body, headers=headers, params=params)
+        assert answer.status_code == 200, answer.text
+        found = answer.json()
+        assert (found["model"], found["width"], found["height"]) == ("spire-lite", 200, 160)
+        for key in ("x", "y", "score"):
+            np.testing.assert_allclose(
+                [one[key] for one in found["detections"]], [one[key] for one in expected], atol=1e-3
+            )
+    assert len(expected) == 3
+
+
+def test_a_batch_lists_the_file_that_is_no_image(client: httpx.Client) -> None:
+    files = [
+        ("files", ("a.png", png(scene()), "image/png")),
+        ("files", ("b.png", b"no picture", "image/png")),
+        ("files", ("c.png", png(scene()[:40, :50]), "image/png")),
+    ]
+    answer = client.post("/v1/detect/batch", files=files).json()["images"]
+    assert [each["file"] for each in answer] == ["a.png", "b.png", "c.png"]
+    assert [len(each.get("detections", [])) for each in answer] == [3, 0, 1]
+    assert "the image" in answer[1]["error"]
+
+
+def test_a_higher_threshold_leaves_out_targets(client: httpx.Client) -> None:
+    headers = {"content-type": "image/png"}
+    answer = client.post("/v1/detect?threshold=1", content=png(scene()), headers=headers)
+    assert answer.json()["detections"] == []
+
+
+BOMB = cv2.imencode(".png", np.zeros((20000, 20000), np.uint8))[1].tobytes()
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "headers", "status", "words"),
+    [
+        ("", b"", {"content-type": "image/png"}, 422, "no body"),
+        ("", b"no image", {"content-type": "image/png"}, 422, "the image"),
+        ("", png(np.zeros((9, 9), np.uint8))[:40], {"content-type": "image/png"}, 422, "the image"),
+        ("", b"x" * 99, {"content-type": "text/plain"}, 422, "Content-Type is one of"),
+        ("?shape=9x9&dtype=uint16", b"x" * 99, {}, 422, "takes 162 bytes"),
+        ("?shape=9x9&dtype=complex", b"x" * 99, {}, 422, "dtype: one of"),
+        ("?shape=9&dtype=uint8", b"x" * 99, {}, 422, "shape: HEIGHTxWIDTH"),
+        ("?shape=0x0&dtype=uint8", b"x", {}, 422, "at least one pixel"),
+        ("?shape=999999x999999&dtype=uint8", b"x", {}, 422, "limit"),
+        ("?threshold=two", b"x", {}, 422, "threshold"),
+        ("", BOMB, {"content-type": "image/png"}, 422, "limit"),
+        ("", b"x" * (2 << 20), {"content-type": "image/png"}, 413, "at most 1048576 bytes"),
+        ("/batch", b"x", {"content-type": "image/png"}, 415, "multipart"),
+        ("/batch", b"x", {"content-type": "multipart/form-data; boundary=a"}, 422, "a batch has 1 to 64"),
+        ("/batch", b"x", {"content-type": "multipart/form-data"}, 400, "boundary"),
+    ],
+    ids=[
+        "0 bytes", "no image", "cut image", "unknown type", "wrong size", "wrong dtype", "wrong shape",
+        "empty shape", "huge shape", "wrong threshold", "bomb", "too large", "no form", "empty form",
+        "form without boundary",
+    ],
+)  # fmt: skip
+def test_bad_requests_get_a_reason(
+    client: httpx.Client, path: str, body: bytes, headers: dict[str, str], status: int, words: str
+) -> None:
+    answer = client.post(f"/v1/detect{path}", content=body, headers=headers)
+    assert answer.status_code == status, answer.text
+    assert words in answer.json()["error"]
+    assert client.get("/health").status_code == 200
+
+
+def test_five_gigabytes_announced_are_refused_before_they_come(client: httpx.Client) -> None:
+    with connected(client) as link:
+        link.sendall(b"POST /v1/detect HTTP/1.1\r\nHost: a\r\nContent-Length: 5368709120\r\n\r\n")
+        assert b"413" in link.recv(100)
+
+
+def test_metrics_count_what_was_done(client: httpx.Client) -> None:
+    client.post("/v1/detect", content=png(scene()), headers={"content-type": "image/png"})
+    text = client.get("/metrics").text
+    assert re.search(r'^dimpoint_requests_total\{status="200"\} [1-9]', text, re.M)
+    assert re.search(r"^dimpoint_frames_total [1-9]", text, re.M)
+
+
+def test_the_token_is_asked_for() -> None:
+    with service("--token", DIMPOINT_TOKEN="secret") as (client, _):
+        assert client.get("/health").status_code == 200
+        assert client.get("/v1/model").status_code == 401
+        assert client.get("/v1/model", headers={"Authorization": "Bearer wrong"}).status_code == 401
+        assert (
+            client.get("/v1/model", headers={"Authorization": "Bearer secret"}).json()["name"] == "spire-lite"
+        )
+
+
+def test_a_client_that_sends_a_byte_a_second_is_cut_off() -> None:
+    with service("--timeout", "1") as (client, _), connected(client) as link:
+        link.sendall(b"POST /v1/detect HTTP/1.1\r\nHost: a\r\nContent-Length: 50\r\n\r\nx")
+        assert b"408" in link.recv(100)
+
+
+def test_more_than_may_wait_get_429_and_the_queue_does_not_grow() -> None:
+    body, statuses = png(np.tile(scene(), (6, 6))), []
+    with service("--workers", "1", "--queue", "1") as (client, _):
+
+        def post() -> None:
+            headers = {"content-type": "image/png"}
+            answer = httpx.post(f"{client.base_url}/v1/detect", content=body, headers=headers, timeout=60)
+            statuses.append(answer.status_code)
+
+        threads = [threading.Thread(target=post) for _ in range(12)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert set(statuses) == {200, 429}
+    assert statuses.count(200) >= 2
+
+
+def test_a_stop_lets_the_running_request_end() -> None:
+    body, answers = png(np.tile(scene(), (8, 8))), []
+    with service("--workers", "1") as (client, process):
+
+        def post() -> None:
+            headers = {"content-type": "image/png"}
+            answer = httpx.post(f"{client.base_url}/v1/detect", content=body, headers=headers, timeout=60)
+            answers.append(answer.status_code)
+
+        thread = threading.Thread(target=post)
+        thread.start()
+        time.sleep(0.3)
+        process.send_signal(signal.SIGTERM)
+        thread.join()
+        assert process.wait(60) in (0, -signal.SIGTERM, 143)
+    assert answers == [200]
+
+
+def test_a_port_in_use_and_a_missing_token_are_one_line(client: httpx.Client) -> None:
+    for options, words in (
+        (["--port", str(client.base_url.port)], "cannot listen there"),
+        (["--token"], "DIMPOINT_TOKEN is not set"),
+    ):
+        done = subprocess.run([*COMMAND, *options], capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert words in done.stderr
+        assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_the_description_is_kept(client: httpx.Client, tmp_path: Path) -> None:
+    """Schemathesis makes requests from the OpenAPI description; every answer must be as described."""
+    command = [sys.executable, "-m", "schemathesis.cli", "run", f"{client.base_url}/openapi.json"]
+    checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
+    done = subprocess.run(
+        [*command, "--max-examples", "20", "--seed", "1", "--checks", checks, "--no-color"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
