@@ -1,9 +1,9 @@
 """Your own encoder-decoder network: trained, exported and used like the built-in ones.
 
-    python examples/own_network.py OUT [--foundation FOLDER_OR_ID] [--epochs 30]
+    python examples/own_network.py OUT [--foundation FOLDER_OR_ID] [--epochs 30] [--seed 0]
 
 Makes synthetic scenes, trains the network below on their masks (with --foundation: FDEP teaches it), and
-detects in a test frame with the exported model.
+detects in the test frames with the exported model.
 """
 
 from __future__ import annotations
@@ -65,6 +65,8 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="a new folder")
     parser.add_argument("--foundation", help="a Hugging Face backbone that teaches the network (FDEP)")
     parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--precision", default="auto", help="auto, 32-true, bf16-mixed")
     arguments = parser.parse_args()
 
     scenes = arguments.out / "scenes"
@@ -73,15 +75,18 @@ def main() -> None:
 
     changes = ["network.name=three-scales", "name=three-scales", f"epochs={arguments.epochs}"]
     changes += ["view.size=64", "batch=8", "steps_per_epoch=20", "validate_every=5", "optimizer.lr=5e-3"]
-    changes += ["schedule.warmup_steps=10", "ema=0.9"]
+    changes += ["schedule.warmup_steps=10", "ema=0.9", f"seed={arguments.seed}"]
+    changes += ["loss.kind=[mask-focal, soft-iou]"]  # soft IoU alone can stall in a small network
     if arguments.foundation:
         changes.append(f"foundation.source={arguments.foundation}")
     recipe = load_recipe("fdep-host" if arguments.foundation else "host", changes)
-    model = fit(recipe, Sources([scenes]), arguments.out / "run", machine=Machine(devices=1))
+    machine = Machine(devices=1, precision=arguments.precision)
+    model = fit(recipe, Sources([scenes]), arguments.out / "run", machine=machine)
 
-    sample = open_dataset(scenes, "test").samples[0]
-    found = Detector(model)(sample.read_frame())
-    print(f"{sample.name}: {len(sample.read_points())} targets, found at {found.xy.round(1).tolist()}")
+    detector = Detector(model)
+    for sample in open_dataset(scenes, "test"):
+        found, truth = detector(sample.read_frame()).xy, sample.read_points()
+        print(f"{sample.name}: targets at {truth.round(1).tolist()}, found at {found.round(1).tolist()}")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ from dimpoint.evaluation.truth import held_out_frames
 from dimpoint.model.checkpoint import load_model
 from dimpoint.model.onnx_file import read_meta
 from dimpoint.training import progress
-from dimpoint.training.fit import Sources, _just_below, finish, fit, train
+from dimpoint.training.choosing import just_below
+from dimpoint.training.fit import Sources, finish, fit, train
 from dimpoint.training.frames import CountingSampler, TrainingViews, load_frames
 from dimpoint.training.recipe import Recipe, load_recipe
 from spot_scenes import make_spots
@@ -180,8 +181,8 @@ def test_a_refit_with_nothing_held_out(scenes: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("score", [0.0, 0.0004, 0.655, 0.6550001, 0.65549, 0.6559, 1.0])
 def test_the_threshold_of_the_best_f1_keeps_the_detection_that_it_stands_on(score: float) -> None:
-    assert _just_below(score) < score or score == 0
-    assert score - _just_below(score) <= 0.001 + 1e-9
+    assert just_below(score) < score or score == 0
+    assert score - just_below(score) <= 0.001 + 1e-9
 
 
 def test_processes_share_an_epoch_without_overlap() -> None:

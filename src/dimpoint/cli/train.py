@@ -78,6 +78,7 @@ def train(
         reading = reading_of(mask_values, invert_masks, point_rules, categories, accept_labels)
         teacher = [f"foundation.source={foundation}"] if foundation else []
         chosen = load_recipe(recipe, [*teacher, *changes])
+    source = init or chosen.init
     machine = Machine(
         accelerator, int(devices) if devices.isdigit() else devices, precision, threads, workers
     )
@@ -88,7 +89,7 @@ def train(
             out,
             machine=machine,
             resume=resume is not None,
-            init=resolve_weights(init) if init else None,
+            init=resolve_weights(source) if source and resume is None else None,
         )
     except (KeyboardInterrupt, SystemExit):
         if not is_helper():

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 import logging
-import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,6 +28,7 @@ from dimpoint.model.record import ModelMeta
 from dimpoint.networks import Network, create
 from dimpoint.networks.base import HostNetwork
 from dimpoint.networks.complexity import count_parameters
+from dimpoint.training.choosing import Trained, judge, sha256_of
 from dimpoint.training.frames import (
     LabelledFrame,
     TrainingViews,
@@ -44,7 +43,6 @@ from dimpoint.training.recipe import Recipe
 from dimpoint.training.run_folder import Position, RunFolder, names_and_hashes, read_start, record_of
 from dimpoint.training.trainer import Machine as Machine
 from dimpoint.training.trainer import make_trainer
-from dimpoint.training.validation import describe
 
 if TYPE_CHECKING:
     from dimpoint.training.fdep import Teacher
@@ -93,8 +91,8 @@ def fit(
     elif resume and folder.onnx.is_file() and folder.finished(recipe, folder.newest()):
         say(f"{out}: this run is finished, after {recipe.epochs} epochs: {folder.onnx}")
         return folder.onnx
-    train(recipe, sources, out, machine=machine, resume=resume, init=init, say=say)
-    return folder.onnx if is_helper() else finish(out, say)
+    held = train(recipe, sources, out, machine=machine, resume=resume, init=init, say=say)
+    return folder.onnx if is_helper() else finish(out, say, held)
 
 
 def train(
@@ -106,8 +104,8 @@ def train(
     resume: bool = False,
     init: Path | None = None,
     say: Callable[[str], None] = print,
-) -> None:
-    """Train into the run folder `out`: checkpoints and logs.
+) -> list[LabelledFrame]:
+    """Train into the run folder `out`: checkpoints and logs; the held-out frames are returned.
 
     With `resume` the run goes on after its newest checkpoint and ends as an uninterrupted one does. With
     `init`, a .safetensors model of the same network, it starts from that model's weights (fine-tuning).
@@ -153,7 +151,7 @@ def train(
             say(note)
         say(f"going on from {newest.file}: {newest.position} of {recipe.epochs} are done")
         if folder.finished(recipe, newest):
-            return
+            return validation
     position = Position() if newest is None else newest.position
     if not resume and not is_helper():
         record = record_of(recipe, sources.to_record(), sets, hashes)
@@ -181,14 +179,19 @@ def train(
         ckpt_path=None if newest is None else str(newest.file),
         weights_only=True,
     )
+    return validation
 
 
-def finish(out: Path, say: Callable[[str], None] = print) -> Path:
-    """Write `model.safetensors` and `model.onnx` of a run from its best checkpoint, of a refit its last."""
+def finish(out: Path, say: Callable[[str], None] = print, held: Sequence[LabelledFrame] = ()) -> Path:
+    """Write `model.safetensors` and `model.onnx` of a run from its best checkpoint, or its last.
+
+    held: the held-out frames; with them the threshold is chosen anew where they are few, the score gets its
+    interval, and a fine-tuned model is compared with the one that it started from.
+    """
     folder = RunFolder(out)
     record = folder.read_record()
     recipe = folder.read_recipe()
-    chosen = folder.chosen(last=recipe.refit)
+    chosen = folder.chosen(last=recipe.refit or recipe.checkpoint == "last")
     if chosen is None:
         raise ConfigError(f"{out}: no checkpoint yet; go on with: dimpoint train --resume {out}")
     for note in chosen.notes():
@@ -198,26 +201,16 @@ def finish(out: Path, say: Callable[[str], None] = print) -> Path:
     own = {key.removeprefix("network."): state[key] for key in state if key.startswith("network.")}
     network.load_state_dict(own)
     network.eval()
-    found = chosen.content["validation"]
     meta = ModelMeta.model_validate(record["model"])
-    fixed = recipe.refit or "threshold" not in found
-    threshold = meta.decode.threshold if fixed else _just_below(found["threshold"])
-    meta = meta.model_copy(
-        update={
-            "decode": meta.decode.at(threshold),
-            "scores": {"validation": found},
-            "date": datetime.date.today().isoformat(),
-        }
-    )
+    meta = meta.model_copy(update={"date": datetime.date.today().isoformat()})
+    trained = Trained(network, meta, recipe, chosen.content["validation"], chosen.position.steps)
+    meta, lines = judge(trained, held, record.get("init"))
     save_model(folder.safetensors, network, meta)
     export_onnx(network, meta, folder.onnx)
-    say(f"{describe(found, refit=recipe.refit)}: {folder.onnx}")
+    say(f"{lines[0]}: {folder.onnx}")
+    for line in lines[1:]:
+        say(line)
     return folder.onnx
-
-
-def _just_below(score: float) -> float:
-    """The threshold, to three decimals, that keeps a detection of this score: what is kept lies above it."""
-    return max(0.0, (math.ceil(score * 1000) - 1) / 1000)
 
 
 def _teacher(recipe: Recipe, network: Network, out: Path) -> Teacher | None:
@@ -281,11 +274,12 @@ def _load_parent(network: Network, recipe: Recipe, init: Path | None) -> dict[st
             f"{recipe.network.name} with {recipe.network.options}"
         )
     network.load_state_dict(known.state_dict())
-    return {"name": meta.name, "file": str(init.resolve()), "sha256": _sha256(init)}
-
-
-def _sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+    return {
+        "name": meta.name,
+        "file": str(init.resolve()),
+        "sha256": sha256_of(init),
+        "decode": meta.decode.model_dump(mode="json"),
+    }
 
 
 def _load_start(
@@ -302,7 +296,7 @@ def _load_start(
         say(f"no step was kept: starting again from {folder.start}")
     elif parent is not None:
         file = Path(parent["file"])
-        if not file.is_file() or _sha256(file) != parent["sha256"]:
+        if not file.is_file() or sha256_of(file) != parent["sha256"]:
             raise ConfigError(
                 f"{folder.path}: began from {file}, which is not there or changed, and {folder.start} is "
                 "damaged; start a new run"

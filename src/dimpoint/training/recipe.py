@@ -196,6 +196,18 @@ class Recipe(_Section):
     )
     ema: float | None = Field(0.998, gt=0, lt=1, description="decay of the averaged weights; none: off")
     validation: float = Field(0.12, gt=0, lt=1, description="part of the training frames that is held out")
+    validation_by: Literal["scene", "time", "random"] = Field(
+        "scene",
+        description="how frames are held out: whole scenes; the last frames of each sequence; any",
+    )
+    checkpoint: Literal["best", "last"] = Field(
+        "best",
+        description="which weights are kept: the best by the held-out frames, or the last, for which the "
+        "held-out frames stay unseen",
+    )
+    init: str | None = Field(
+        None, description="the model whose weights training starts from, unless --init names another"
+    )
     validate_every: int = Field(1, ge=1, description="epochs between validations")
     refit: bool = Field(
         False,

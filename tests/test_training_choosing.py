@@ -1,0 +1,138 @@
+"""Thresholds on few targets, warnings, and the comparison with the model that a training started from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dimpoint.metrics.points import PointCounts, ScoredFrame
+from dimpoint.model.onnx_file import read_meta
+from dimpoint.training.choosing import FEW_TARGETS, Found, Trained, choose, compare, warnings_of
+from dimpoint.training.fit import Sources, fit
+from dimpoint.training.recipe import load_recipe
+from spot_scenes import make_spots
+from training_runs import CPU
+
+FALLBACK = 0.5
+
+
+def found(*frames: tuple[list[float], list[float]]) -> Found:
+    """Frames given as (scores of hits, scores of false objects); one without hits has a missed target."""
+    scored = []
+    for hits, false in frames:
+        truth = [(20.0 * number, 0.0) for number in range(max(len(hits), 1))]
+        xy = [*truth[: len(hits)], *((20.0 * number, 500.0) for number in range(len(false)))]
+        scored.append(ScoredFrame(np.array(xy).reshape(-1, 2), np.array([*hits, *false]), np.array(truth)))
+    return Found(tuple(scored), ((600, 600),) * len(scored))
+
+
+THRESHOLDS = [
+    # frames, inherited, threshold, where it is from
+    ([([0.9], [0.2]), ([0.8], [0.1]), ([0.9], [])], None, 0.5, "cross-validated over 3 parts"),
+    ([([0.9], []), ([0.8], [])], None, 0.425, "cross-validated over 2 parts"),  # midway to the lowest kept
+    ([([], []), ([], [])], None, FALLBACK, "cross-validated"),  # nothing found at all
+    ([([0.9], [0.2]), ([0.8], [0.1])], (0.67, "spire-lite"), 0.67, "as in spire-lite: 2 held-out targets"),
+]
+
+
+@pytest.mark.parametrize(("frames", "inherited", "threshold", "origin"), THRESHOLDS)
+def test_few_targets_do_not_choose_a_threshold_by_their_best_f1(
+    frames: list[tuple[list[float], list[float]]],
+    inherited: tuple[float, str] | None,
+    threshold: float,
+    origin: str,
+) -> None:
+    choice = choose(found(*frames), FALLBACK, inherited)
+    assert choice is not None
+    assert choice.threshold == threshold
+    assert choice.origin.startswith(origin)
+
+
+def test_many_targets_keep_the_threshold_of_the_best_f1() -> None:
+    many = found(*[([0.9], [0.2])] * FEW_TARGETS)
+    assert choose(many, FALLBACK, (0.67, "spire-lite")) is None
+
+
+def test_a_cross_validated_score_is_not_the_best_one() -> None:
+    """Frame 1's target is kept only by a threshold that frame 1 itself chose."""
+    choice = choose(found(([0.9], [0.6]), ([0.5], [])), FALLBACK, None)
+    assert choice is not None
+    assert choice.f1.value < 0.99
+
+
+def counts(*hits: tuple[int, int, int]) -> list[PointCounts]:
+    return [PointCounts(tp=tp, fp=fp, fn=fn, frames=1, pixels=100) for tp, fp, fn in hits]
+
+
+VERDICTS = [
+    # new model, old model, verdict, what is said
+    ([(1, 0, 0)] * 20, [(0, 0, 1)] * 19 + [(1, 0, 0)], "new", "is better than spire-lite"),
+    ([(0, 0, 1)] * 10, [(1, 0, 0)] * 10, "old", "keep spire-lite"),
+    (
+        [(1, 0, 0)] * 4,
+        [(1, 0, 0)] * 4,
+        "old",
+        "keep spire-lite: the new model is not better",
+    ),  # no difference
+    ([(1, 0, 0)] * 4, [(1, 0, 0)] * 3 + [(0, 0, 1)], "open", "no gain is shown"),
+    ([(0, 0, 0)] * 4, [(0, 0, 0)] * 4, "old", "keep spire-lite"),  # no targets: nothing is defined
+]
+
+
+@pytest.mark.parametrize(("new", "old", "verdict", "text"), VERDICTS)
+def test_keeping_the_old_model_is_an_answer(
+    new: list[tuple[int, int, int]], old: list[tuple[int, int, int]], verdict: str, text: str
+) -> None:
+    record, lines = compare(counts(*new), counts(*old), "spire-lite", chosen_here=False)
+    assert record["verdict"] == verdict
+    assert text in lines[-1]
+    assert all(value == value for value in record.values())
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_spots(tmp_path_factory.mktemp("data") / "SPOTS")
+
+
+SMALL = ["network.options={widths: [4, 8], depths: [1, 1]}", "view.size=32", "batch=2", "validation=0.3"]
+
+
+def test_a_fine_tuned_model_is_compared_with_its_parent(scenes: Path, tmp_path: Path) -> None:
+    short = [*SMALL, "epochs=1", "steps_per_epoch=1", "validate_every=1"]
+    parent = tmp_path / "parent"
+    recipe = load_recipe("spire-sirst", short)
+    said: list[str] = []
+    fit(recipe, Sources([scenes]), parent, machine=CPU, say=said.append)
+    assert any(line.startswith("warning: the model finds none of the 3 held-out targets") for line in said)
+    still = load_recipe("finetune", [*short, "optimizer.lr=1e-12"])
+    said.clear()
+    init = parent / "model.safetensors"
+    fit(still, Sources([scenes]), tmp_path / "tuned", machine=CPU, init=init, say=said.append)
+    meta = read_meta(tmp_path / "tuned" / "model.onnx")
+    assert meta.parent == "parent"
+    assert meta.decode.threshold == read_meta(parent / "model.onnx").decode.threshold  # inherited
+    assert meta.scores["parent"]["verdict"] == "old"
+    assert meta.scores["validation"]["targets"] == 3
+    assert "as in parent: 3 held-out targets are too few" in meta.scores["validation"]["threshold_from"]
+    assert any("keep parent" in line for line in said)
+
+
+WARNINGS = [
+    # recipe, counts of each frame, what must be said, what must not
+    ("unet", [(0, 0, 3)], ["none of the 3", "after 40 steps", "loss.kind=[mask-focal, soft-iou]"], []),
+    ("spire-sirst", [(0, 5, 3)], ["none of the 3", "optimizer.lr"], ["soft-iou"]),
+    ("spire-sirst", [(3, 0, 0), (1, 0, 0)], ["stands on 4 targets in 2 held-out frames"], ["none"]),
+    ("spire-sirst", [(1, 0, 0)] * FEW_TARGETS, [], ["warning"]),
+]
+
+
+@pytest.mark.parametrize(("recipe", "hits", "said", "unsaid"), WARNINGS)
+def test_a_score_that_cannot_be_trusted_is_a_warning(
+    recipe: str, hits: list[tuple[int, int, int]], said: list[str], unsaid: list[str]
+) -> None:
+    trained = Trained(None, None, load_recipe(recipe), {}, 40)  # type: ignore[arg-type]
+    text = "\n".join(warnings_of(counts(*hits), trained))
+    assert [part for part in said if part not in text] == []
+    assert [part for part in unsaid if part in text] == []
