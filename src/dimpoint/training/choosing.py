@@ -18,13 +18,13 @@ import numpy as np
 from dimpoint.inference.detector import Detector
 from dimpoint.inference.torch_backend import TorchBackend
 from dimpoint.metrics.bootstrap import Interval, difference, interval
-from dimpoint.metrics.points import PointCounts, ScoredFrame, match_points, sweep
+from dimpoint.metrics.points import PointCounts, ScoredFrame, match_points, spared, sweep
 from dimpoint.model.checkpoint import load_model
 from dimpoint.model.record import DecodeRule, ModelMeta
 from dimpoint.networks import Network
 from dimpoint.training.frames import LabelledFrame
 from dimpoint.training.recipe import Recipe
-from dimpoint.training.validation import LOWEST_THRESHOLD, describe, outside_truth
+from dimpoint.training.validation import LOWEST_THRESHOLD, describe
 
 FEW_TARGETS = 50  # with fewer the best threshold on them is not taken as it is
 _FOLDS = 10
@@ -91,7 +91,7 @@ def find(detector: Detector, frames: Sequence[LabelledFrame]) -> Found:
     for frame in frames:
         counts = frame.counts()
         found = detector(counts)
-        counted = ~outside_truth(found.xy, frame.points, frame.sample.ignore)
+        counted = ~spared(found.xy, frame.points, frame.sample.ignore)
         scored.append(ScoredFrame(found.xy[counted], found.scores[counted], frame.points))
         shapes.append((counts.shape[0], counts.shape[1]))
     return Found(tuple(scored), tuple(shapes))
