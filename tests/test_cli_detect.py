@@ -235,26 +235,32 @@ def test_a_full_disk_is_told_and_keeps_what_fits(run: Callable[..., Result], tmp
 
 
 @pytest.fixture
-def ctrl_c_in_frame(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Send the signal of Ctrl-C while the network works on a frame, counted from 1."""
+def signal_in_frame(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Send a signal, that of Ctrl-C by default, while the network works on a frame, counted from 1."""
     work = OnnxBackend.run
     calls: Iterator[int] = iter(range(1, 1000))
 
-    def arrange(number: int) -> None:
+    def arrange(number: int, kind: signal.Signals = signal.SIGINT) -> None:
         def interrupted(self: OnnxBackend, batch: np.ndarray) -> np.ndarray:
             if next(calls) == number:
-                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(kind)
             return work(self, batch)
 
         monkeypatch.setattr(OnnxBackend, "run", interrupted)
 
-    return arrange
+    # A background job of a shell inherits that Ctrl-C is ignored.
+    before = {kind: signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    for kind in before:
+        signal.signal(kind, signal.default_int_handler if kind == signal.SIGINT else signal.SIG_DFL)
+    yield arrange
+    for kind, handler in before.items():
+        signal.signal(kind, handler)
 
 
 def test_ctrl_c_keeps_what_is_done(
-    run: Callable[..., Result], frames: Path, ctrl_c_in_frame: Callable[[int], None]
+    run: Callable[..., Result], frames: Path, signal_in_frame: Callable[..., None]
 ) -> None:
-    ctrl_c_in_frame(3)
+    signal_in_frame(3)
     result = run("frames", "--out", "results", "--format", "csv")
     assert result.code == 130
     assert counts(Path("results")) == {"a.png": 2, "b.png": 0}
@@ -264,8 +270,8 @@ def test_ctrl_c_keeps_what_is_done(
 
 
 def test_ctrl_c_in_the_first_frame_leaves_nothing(
-    run: Callable[..., Result], frames: Path, ctrl_c_in_frame: Callable[[int], None]
+    run: Callable[..., Result], frames: Path, signal_in_frame: Callable[..., None]
 ) -> None:
-    ctrl_c_in_frame(1)
+    signal_in_frame(1)
     assert run("frames", "--out", "results").code == 130
     assert not Path("results").exists()

@@ -66,7 +66,16 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert errors.count("\n") == 1
 
 
-def test_ctrl_c_keeps_the_last_checkpoint_and_says_how_to_go_on(tmp_path: Path) -> None:
+def _heed_signals() -> None:
+    """In the child, before it starts: a background job of a shell inherits that Ctrl-C is ignored."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_keeps_the_last_checkpoint_and_says_how_to_go_on(
+    number: signal.Signals, code: int, tmp_path: Path
+) -> None:
     from dimpoint.synthetic.scenes import SceneConfig, write_dataset
 
     data, out = tmp_path / "SCENES", tmp_path / "run"
@@ -82,15 +91,20 @@ def test_ctrl_c_keeps_the_last_checkpoint_and_says_how_to_go_on(tmp_path: Path) 
     changes = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
     command = [*DIMPOINT, "train", "spire-sirst", "--data", str(data), "--out", str(out), "--threads", "1"]
     process = subprocess.Popen(
-        [*command, *changes], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
+        [*command, *changes],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ,
+        preexec_fn=_heed_signals,
     )
     checkpoint = out / "checkpoints" / "last.ckpt"
     deadline = time.monotonic() + 90
     while not checkpoint.is_file() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
+    assert process.returncode == code, errors
     assert f"dimpoint train --resume {out}" in errors
     import torch
 

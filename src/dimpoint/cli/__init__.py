@@ -19,6 +19,7 @@ from dimpoint.cli import (
     studies,
     train,
 )
+from dimpoint.cli.signals import exit_code, stopping
 from dimpoint.errors import DimpointError
 
 _GROUPS = (detect, evaluate, calibrate, train, studies, pretrain, models, data, label, serve, demo)
@@ -48,12 +49,18 @@ def build_app() -> typer.Typer:
 
 
 def main() -> None:
-    """Run the command line; bad input prints one line and exits 2, Ctrl-C exits 130."""
-    try:
-        build_app()()
-    except DimpointError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        sys.exit(130)
+    """Run the command line; bad input prints one line and exits 2.
+
+    Ctrl-C exits 130, SIGTERM 143, SIGHUP 129.
+    """
+    with stopping():
+        try:
+            build_app()()
+        except DimpointError as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(2)
+        except KeyboardInterrupt:
+            print("stopped", file=sys.stderr)
+            sys.exit(exit_code(130))
+        except SystemExit as end:
+            sys.exit(exit_code(end.code) if isinstance(end.code, int) else end.code)

@@ -172,8 +172,9 @@ def write_detections(path: Path, model: str, items: Iterable[Detections]) -> Non
     write_text(path, f'{{"model": {name}, "images": [\n{entries}\n]}}\n')
 
 
-def read_detections(path: Path) -> list[Detections]:
+def read_detections(path: str | Path) -> list[Detections]:
     """Read `detections.json`; raises DataError naming the file, image and key that is wrong."""
+    path = Path(path)
     try:
         content = json.loads(path.read_text("utf-8"))
     except OSError as error:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dimpoint.errors import ModelFileError
-from dimpoint.model.onnx_file import INPUT, check_kind
+from dimpoint.model.onnx_file import INPUT, check_kind, import_runtime
 from dimpoint.model.record import METADATA_KEY, ModelMeta, parse_meta
 
 _QUIET = 4  # ONNX Runtime's log: only what is fatal, since its failures are raised and told once
@@ -51,9 +51,8 @@ class OnnxBackend:
 
 
 def _open_session(path: Path, threads: int | None, providers: Sequence[str]) -> Any:
-    import onnxruntime
-
     check_kind(path)
+    onnxruntime = import_runtime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
     options.log_severity_level = _QUIET

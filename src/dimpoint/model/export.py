@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from dimpoint.atomic import replacing
 from dimpoint.errors import ModelFileError
 from dimpoint.model.checkpoint import stamped
-from dimpoint.model.onnx_file import INPUT
+from dimpoint.model.onnx_file import INPUT, import_runtime
 from dimpoint.model.record import METADATA_KEY, ModelMeta
 from dimpoint.networks.base import standardise
 
@@ -122,8 +122,7 @@ def _strip(model: Any) -> None:
 
 def _check(content: bytes, module: _Runtime, meta: ModelMeta, path: Path) -> None:
     """Raise ExportError unless ONNX Runtime gives what torch gives."""
-    import onnxruntime
-
+    onnxruntime = import_runtime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

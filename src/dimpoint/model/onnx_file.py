@@ -1,4 +1,4 @@
-"""ONNX model files without a runtime: what kind of file it is, and the record in its metadata.
+"""ONNX model files: what kind of file it is, the record in its metadata, and the runtime they need.
 
 An ONNX file is one protobuf message. Its metadata are entries of field 14, each a key (field 1) and a value
 (field 2); only those entries are replaced, and every other byte stays (onnx.proto, `ModelProto`).
@@ -6,8 +6,10 @@ An ONNX file is one protobuf message. Its metadata are entries of field 14, each
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 from dimpoint.atomic import replacing
 from dimpoint.errors import ModelFileError
@@ -30,6 +32,21 @@ def read_meta(path: Path) -> ModelMeta:
         if number == _METADATA and _entry(payload, _KEY, path) == METADATA_KEY:
             return parse_meta(_entry(payload, _VALUE, path), str(path))
     return parse_meta(None, str(path))
+
+
+def import_runtime() -> ModuleType:
+    """ONNX Runtime with its telemetry off; the one place that imports it.
+
+    Left alone, the library writes a device id below the user's cache folder when it loads and queues
+    events for its makers. It reads the variable once, when it loads.
+    """
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    import onnxruntime
+
+    if hasattr(onnxruntime, "disable_telemetry_events"):  # where somebody else loaded it first
+        onnxruntime.disable_telemetry_events()
+    module: ModuleType = onnxruntime
+    return module
 
 
 def check_kind(path: Path) -> None:

@@ -1,0 +1,5 @@
+"""`python -m dimpoint`: the command line."""
+
+from dimpoint.cli import main
+
+main()
