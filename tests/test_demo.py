@@ -123,9 +123,9 @@ def test_minutes_set_the_epochs(minutes: float) -> None:
 
 def test_a_folder_in_use_is_refused_and_kept(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(ConfigError, match=f"--out {tmp_path}: already there and not an empty folder"):
+    with pytest.raises(ConfigError, match=f"--out {tmp_path}: exists and is not an empty folder"):
         run_demo(tmp_path)
-    with pytest.raises(ConfigError, match="already there"):
+    with pytest.raises(ConfigError, match="exists and is not"):
         run_demo(tmp_path / "notes.txt")
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 

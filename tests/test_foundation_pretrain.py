@@ -316,7 +316,7 @@ class TestResume:
         with pytest.raises(ConfigError, match="--resume"):
             pretrain([data], tmp_path / "encoder", _settings(), told.append)
         resume(tmp_path / "encoder", told.append)
-        with pytest.raises(ConfigError, match="is there already"):
+        with pytest.raises(ConfigError, match="already exists"):
             pretrain([data], tmp_path / "encoder", _settings(), told.append)
         with pytest.raises(ConfigError, match="no unfinished pretraining"):
             resume(tmp_path / "encoder", told.append)

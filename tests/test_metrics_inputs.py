@@ -78,9 +78,7 @@ def test_thresholds_lie_in_0_to_1(threshold: float) -> None:
 
 
 def test_an_unknown_protocol_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(
-        ConfigError, match="unknown protocol 'coco'; there are: basicirstd, dnanet-legacy, spire"
-    ):
+    with pytest.raises(ConfigError, match="unknown protocol 'coco'; known: basicirstd, dnanet-legacy, spire"):
         count_targets(GOOD, MASK, "coco")
 
 

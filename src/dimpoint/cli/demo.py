@@ -68,7 +68,7 @@ def run_demo(
 
 def _refuse_used(out: Path) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"--out {out}: already there and not an empty folder; name a new one")
+        raise ConfigError(f"--out {out}: exists and is not an empty folder; name a new one")
 
 
 def _recipe(minutes: float, seed: int, changes: Sequence[str]) -> Recipe:

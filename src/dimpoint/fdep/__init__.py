@@ -1,1 +1,1 @@
-"""FDEP (arXiv 2512.05511): a frozen foundation model that teaches a host network and is gone in use."""
+"""FDEP (arXiv 2512.05511): training a host network with a frozen foundation model."""

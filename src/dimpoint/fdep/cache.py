@@ -1,15 +1,14 @@
 """Features of whole frames, computed once: in memory while the budget lasts, and in float16 on disk.
 
-A frame is encoded once in each orientation that views have (once in all, without `orientations`), with its
-mirror image around it, and views read its grid (`grids.sample`). What is approximate about that, against
-encoding each view:
+A frame is encoded once per orientation of the views (once in all without `orientations`), with its mirror
+image around it, and views read its grid (`grids.sample`). Differences from encoding each view:
 
 - **Context**: a token has seen the whole frame and its margin, not the view alone; position embeddings are
   those of its place in the frame, and a large frame stretches a learned embedding more than a view does.
-- **Resampling**: turns by free angles, scales and crops between the cells blend neighbouring tokens
-  bilinearly.
-- **Orientation**, without `orientations`: flipped and turned features stand in for the features of a
-  flipped and turned view, which is wrong where tokens know their place.
+- **Resampling**: rotations by arbitrary angles, scaling and crops between cells interpolate neighbouring
+  tokens bilinearly.
+- **Orientation**, without `orientations`: flipped and turned features replace the features of a
+  flipped and turned view, which is wrong where tokens encode their position.
 - **Counts**: contrast, offset, noise and pasted targets are drawn after the features are read, so the
   encoder has not seen them.
 - **Mirror**: beyond the margin the grid is mirrored, not the frame.
@@ -44,12 +43,11 @@ _LARGEST = float(torch.finfo(torch.float16).max)
 
 
 class FeatureCache:
-    """Grids of frames by content: another frame, encoder or setting has another key and is computed anew.
+    """Grids of frames by content: each frame, encoder and setting has its own key.
 
     Files lie in `folder`/KEY/, one a frame, and are written whole or not at all, so that several processes
-    may share them. Nothing that happens to the files stops a training run: a damaged or foreign file is
-    computed again; beyond `limit_bytes` of files, or on a full disk, nothing more is written, which is said
-    once.
+    may share them. Problems with the files do not stop a training run: a damaged or foreign file is computed
+    again; beyond `limit_bytes`, or on a full disk, no more files are written, and this is reported once.
     """
 
     def __init__(
@@ -159,7 +157,7 @@ class FeatureCache:
             self._on_disk += len(content)
 
     def _record(self, name: str, grids: FrameGrids) -> dict[str, object]:
-        """What a file says of itself: whose features it holds, and their checksum."""
+        """The header of a file: what its features belong to, and their checksum."""
         checksum = 0
         for grid in grids.taps:
             checksum = zlib.crc32(grid.numpy().data, checksum)

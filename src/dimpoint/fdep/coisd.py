@@ -2,9 +2,9 @@
 
 [known, arXiv 2512.05511] the main path goes through the fusion, the light one past it; the loss is
 w1 * L(main) + w2 * L(light), in one backward pass, without a teacher term; after training only the light
-path exists. [own] both weights 1, and whose batch statistics are kept: the light path's alone. Both paths
-normalise with their own batch's statistics in training; the running statistics, which the host uses
-afterwards, are those of light-path features.
+path exists. [own] both weights are 1, and only the batch statistics of the light path are kept. Both paths
+normalise with their own batch statistics in training; the running statistics, which the host uses
+afterwards, are those of the light path.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def two_paths(
 
 @contextmanager
 def running_statistics_untouched(network: nn.Module) -> Iterator[None]:
-    """Within the block, batch norms in training normalise as ever, but record nothing of what they see."""
+    """Within the block, batch norms in training normalise as usual but do not update running statistics."""
     recording = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     for norm in recording:
         norm.track_running_stats = False

@@ -35,7 +35,7 @@ except ModuleNotFoundError as error:
         raise
     raise MissingExtraError("a foundation encoder", "transformers", "foundation") from None
 
-# What transformers raises for content that is no model of its kind.
+# What transformers raises for content that is no such model.
 _BAD = (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError, StrictDataclassError)
 
 
@@ -44,7 +44,7 @@ def load_backbone(source: str, taps: Sequence[int] | int, randomise: int | None)
 
     source: a folder as `save_pretrained` writes it, or a hub id, looked for in the local cache first.
     taps: see `choose_taps`. randomise: a seed for fresh weights; only the configuration is read then.
-    torch's random state is left as it was. Raises ConfigError for anything that is no backbone.
+    torch's random state is left as it was. Raises ConfigError if it is no backbone.
     """
     config = _from_source(source, AutoConfig.from_pretrained, trust_remote_code=False)
     if type(config) not in MODEL_FOR_BACKBONE_MAPPING or len(getattr(config, "stage_names", [])) < 2:
@@ -126,7 +126,7 @@ def _attempt(source: str, read: Any, **options: Any) -> Any:
 
 
 def _with_weights(source: str, kind: Any, config: Any) -> nn.Module:
-    """The backbone with the weights of `source`, every one of them."""
+    """The backbone with all weights of `source`."""
     backbone, report = _from_source(
         source,
         kind.from_pretrained,
@@ -135,7 +135,7 @@ def _with_weights(source: str, kind: Any, config: Any) -> nn.Module:
         use_safetensors=True,
         output_loading_info=True,
     )
-    # A mask token serves training alone, and some published files leave it out.
+    # A mask token is used in pretraining only; some published files omit it.
     missing = sorted(name for name in report["missing_keys"] if not name.endswith("mask_token"))
     if missing:
         raise ConfigError(
@@ -148,7 +148,7 @@ def _with_weights(source: str, kind: Any, config: Any) -> nn.Module:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence the library's bars and reports: what is wrong is said in our errors."""
+    """Silence the library's progress bars and reports; our errors report what is wrong."""
     verbosity, bars = hub_logging.get_verbosity(), hub_logging.is_progress_bar_enabled()
     hub_logging.set_verbosity(logging.ERROR)
     hub_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -173,14 +173,14 @@ _log = logging.getLogger("dimpoint")
 class FoundationEncoder:
     """Any Hugging Face image backbone, frozen (FDEP, arXiv 2512.05511).
 
-    It is no `nn.Module`: a module that holds it does not register it, so that it gets into no checkpoint,
-    no optimiser and no export, and nobody's train() reaches it. It computes where its input lies.
+    It is no `nn.Module`: a module that holds it does not register it, so it is part of no checkpoint,
+    optimiser or export, and `train()` does not affect it. It computes on the device of its input.
 
     - `channels`: of the token grids, one number a tap.
     - `taps`: the layers that are read, counted from 1.
     - `patch`: pixels to whose multiple the input is resized.
     - `key`: a hash of the weights and of every setting that changes the features.
-    - `licence_notice`: what a user must be told of the weights' licence, or None. Logged when loaded.
+    - `licence_notice`: a notice on the weights' licence that users must see, or None. Logged on loading.
     """
 
     def __init__(
@@ -259,7 +259,7 @@ class FoundationEncoder:
         return digest.hexdigest()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> FoundationEncoder:
-        """Itself: it never changes, and averaged copies of a training module must not double its memory."""
+        """Returns itself: it never changes, and copies of a training module must not double its memory."""
         return self
 
 

@@ -73,7 +73,7 @@ def orientation(affine: Affine) -> Affine:
 
 
 def oriented(pixels: Pixels, turn: Affine) -> Pixels:
-    """The frame (H, W), flipped and turned as one of `ORIENTATIONS` says."""
+    """The frame (H, W) in one of `ORIENTATIONS`."""
     turned = pixels.T if turn[0, 1] else pixels
     return np.ascontiguousarray(turned[:: int(turn[1].sum()), :: int(turn[0].sum())])
 
@@ -124,7 +124,7 @@ def _places(
     points = back @ np.stack([x - affine[0, 2], y - affine[1, 2]])
     rows = (points[1] + grids.before[0] + 0.5) * shape[0] / grids.covered[0] - 0.5
     columns = (points[0] + grids.before[1] + 0.5) * shape[1] / grids.covered[1] - 0.5
-    # Rounding makes places that are cells in exact arithmetic read one cell, unblended.
+    # Rounding lets positions that are cells in exact arithmetic read one cell, without interpolation.
     return _mirror(rows.round(6), shape[0]), _mirror(columns.round(6), shape[1])
 
 

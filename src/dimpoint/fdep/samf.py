@@ -31,7 +31,7 @@ class Samf(nn.Module):
     """One SAMF; `channels` of the host's features (even), `token_channels` of the tap."""
 
     def __init__(self, channels: int, token_channels: int, *, relu: bool = True) -> None:
-        """relu: end in one; off for a host whose deepest features may be negative."""
+        """relu: apply a final ReLU; off for a host whose deepest features may be negative."""
         super().__init__()
         if channels < 2 or channels % 2:
             raise ConfigError(f"SAMF halves the host's channels: need an even number, got {channels}")
@@ -72,7 +72,7 @@ _KINDS: dict[str, Callable[..., nn.Module]] = {"samf": Samf, "add": Addition}
 
 
 class Fusion(nn.Module):
-    """One module a tap, in series from the shallowest tap to the deepest; part of training alone."""
+    """One module per tap, in series from the shallowest to the deepest; used in training only."""
 
     def __init__(self, stages: Sequence[nn.Module], channels: int, token_channels: Sequence[int]) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class Fusion(nn.Module):
     def forward(self, features: Tensor, tokens: Sequence[Tensor]) -> Tensor:
         """(N, channels, H, W) and a grid (N, D_t, h_t, w_t) for each tap -> (N, channels, H, W).
 
-        Raises ConfigError if the channels of host or taps are others than this was built for.
+        Raises ConfigError if the channels of host or taps are not those it was built for.
         """
         given = tuple(grid.shape[1] for grid in tokens)
         if given != self.token_channels:
@@ -120,7 +120,7 @@ def _on_grid(tokens: Tensor, features: Tensor) -> Tensor:
     size = features.shape[-2:]
     if tokens.shape[-2:] == size:
         return tokens
-    # Anti-aliasing: a host may be coarser than the grid, and every token is to count.
+    # Anti-aliasing: a host may be coarser than the grid, and every token should contribute.
     return F.interpolate(tokens.float(), size, mode="bilinear", antialias=True).to(tokens.dtype)
 
 

@@ -1,1 +1,1 @@
-"""How good detections are: counts first, ratios after, each under the name of its protocol. No torch."""
+"""Metrics of detections: counts, and ratios computed from them, by named protocols. No torch."""

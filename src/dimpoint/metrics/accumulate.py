@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class FrameRecord:
-    """What one frame adds: everything at each of the evaluator's thresholds, in their order.
+    """The counts of one frame at each of the evaluator's thresholds, in their order.
 
     pixels, errors: one for each threshold. targets, tables: by protocol, one for each threshold.
     """
@@ -67,7 +67,7 @@ class Evaluation:
         return [_chosen(frame.targets, protocol)[index] for frame in self.frames]
 
     def table(self, protocol: str, threshold: float) -> TargetTable:
-        """All targets with what is known of them, for breakdowns."""
+        """All targets with their properties, for breakdowns."""
         index = self._index(threshold)
         return TargetTable.total(_chosen(frame.tables, protocol)[index] for frame in self.frames)
 
@@ -78,12 +78,12 @@ class Evaluation:
 
 
 class Evaluator:
-    """Takes in frames one by one and gives all metrics in the end.
+    """Takes frames one by one and computes all metrics at the end.
 
     Memory: a few KB for each frame (its counts, so that intervals can be drawn) beside tables of at most
     2**20 score levels, whatever the number of frames; see `LevelSums` for what `limit` means. Evaluators of
-    parts, in other processes even (they pickle), are brought together by `merge`; what comes out does not
-    depend on order or grouping.
+    parts, also from other processes (they pickle), are combined by `merge`; the result does not depend on
+    order or grouping.
     """
 
     def __init__(
@@ -115,11 +115,11 @@ class Evaluator:
         image: npt.NDArray[Any] | None = None,
         source: str = "",
     ) -> None:
-        """Take in one frame: probability map and mask (H, W) and its name.
+        """Count one frame: probability map and mask (H, W) and its name.
 
         image (H, W) and source, the name of its data set, are for the breakdowns.
-        Raises DataError for what `check_pair` refuses and for a name that was there before; nothing of the
-        frame is counted then.
+        Raises DataError for what `check_pair` refuses and for a name that was counted before; the
+        frame is then not counted at all.
         """
         if name in self._frames:
             raise DataError(f"frame '{name}' was given twice; every frame must count once")
@@ -130,7 +130,7 @@ class Evaluator:
             self._flush()
 
     def merge(self, other: Evaluator) -> None:
-        """Take in what another evaluator with the same settings has seen.
+        """Add the frames of another evaluator with the same settings.
 
         Raises DataError if the settings differ or a frame is in both.
         """
@@ -188,7 +188,7 @@ class Evaluator:
         return record
 
     def _flush(self) -> None:
-        """Bring the waiting frames into the curves."""
+        """Add the buffered frames to the curves."""
         if not self._waiting:
             return
         for prob, mask in self._waiting:

@@ -1,4 +1,4 @@
-"""How sure a number is: bootstrap intervals over frames, and paired differences between two methods.
+"""Bootstrap intervals over frames, and paired differences between two methods.
 
 Frames are drawn with replacement, as many as there are, and the number is computed anew from the counts of
 the drawn frames. An interval is the percentile interval. A difference draws the same frames for both methods.
@@ -35,11 +35,11 @@ class Interval:
 
 @dataclass(frozen=True)
 class Difference(Interval):
-    """First method less second, on the same frames."""
+    """The first method minus the second, on the same frames."""
 
     @property
     def significant(self) -> bool:
-        """Whether the interval leaves out 0."""
+        """Whether the interval excludes 0."""
         return self.low > 0 or self.high < 0
 
 

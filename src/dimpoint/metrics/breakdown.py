@@ -1,4 +1,4 @@
-"""Where targets are lost: detection by size, local contrast, distance to the border, crowd and source."""
+"""Detection by size, local contrast, distance to the border, number of targets, and source."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def describe_points(
 
 
 def with_match(table: TargetTable, match: TargetMatch | PointMatch) -> TargetTable:
-    """The rows of one frame with what was found in it, and how many false alarms there were."""
+    """The rows of one frame with its detections and its number of false alarms."""
     found = np.zeros(len(table.found), np.bool_)
     found[match.pairs[:, 1]] = True
     return replace(table, found=found, frame_false=np.array([float(len(match.false))]))

@@ -3,7 +3,7 @@
 Sums of coordinates are kept as integers, so that distances between centroids carry no rounding of their own
 and do not change when a frame is flipped.
 
-What a probability map and its mask must be before anything is counted on them.
+`check_map` and `check_pair` validate probability maps and masks.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Components:
-    """The N components of a (H, W) mask in raster order, which is the field's label order.
+    """The N components of a (H, W) mask, in raster order of their first pixels.
 
     pixels: (P,) flat indices of the set pixels, rising. labels: (P,) which component each belongs to.
     areas, sum_x, sum_y: (N,) int64, pixels.

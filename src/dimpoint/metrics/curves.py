@@ -22,11 +22,11 @@ Ints = npt.NDArray[np.int64]
 Levels = npt.NDArray[np.floating[Any]]
 
 BASICIRSTD_RADIUS = 3.0  # pixels; a match is nearer than this
-BATCH_PIXELS = 2**19  # frames are gathered up to this before they are looked at together
+BATCH_PIXELS = 2**19  # frames are processed together up to this number of pixels
 
 
 class Batch:
-    """Some checked frames and what is known of their objects at all thresholds, found when asked for."""
+    """Some checked frames and their objects at all thresholds, computed on demand."""
 
     def __init__(self, probs: Sequence[Map], masks: Sequence[Mask], reach: float = 0.0) -> None:
         self.probs = probs
@@ -83,7 +83,7 @@ def batches(
 
 @dataclass(frozen=True, eq=False)
 class TargetCurve:
-    """Counts of protocol `basicirstd` at every threshold that makes a difference, highest first.
+    """Counts of protocol `basicirstd` at every distinct score, highest first.
 
     thresholds: (K,) falling to 0; the counts at index k hold for thresholds[k] <= t < thresholds[k - 1].
     tp, fp: (K,) matched and false objects; false_pixels: (K,) pixels of the false objects. targets, frames,

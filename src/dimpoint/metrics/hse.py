@@ -1,7 +1,7 @@
 """HSE, Holistic SIRST Evaluation, "dimpoint reading 1".
 
-The FDEP paper (arXiv 2512.05511) says that HSE integrates over many thresholds, on pixels (confidence) and on
-targets (robustness). Its formula is not published where we could read it; this one is ours:
+According to the FDEP paper (arXiv 2512.05511), HSE integrates over many thresholds, on pixels (confidence)
+and on targets (robustness). We found no published formula; this one is ours:
 
     HSE_pixel  = integral over t in (0, 1) of (IoU(t) + nIoU(t)) / 2
     HSE_target = integral over t in (0, 1) of the mean over match radii d = 1..5 px of F1(t, d)
@@ -32,7 +32,7 @@ Floats = npt.NDArray[np.float64]
 
 
 class HseConfig(BaseModel):
-    """What a reading of HSE is made of."""
+    """Parameters of HSE."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -109,7 +109,7 @@ class RadiusMatches:
 
 
 def hse_of(config: HseConfig, pixels: PixelCurve, targets: TargetCurveSums, matches: RadiusMatches) -> Hse:
-    """HSE from what was summed over the frames."""
+    """HSE from the sums over the frames."""
     levels, widths = _integration(config, pixels.thresholds)
     sampled = pixels.at(levels)
     iou, niou = float(widths @ sampled.iou), float(widths @ sampled.niou)

@@ -26,8 +26,8 @@ Ints = npt.NDArray[np.int64]
 class PixelCounts(Counts):
     """Pixels of some frames at one threshold.
 
-    tp, fp, fn, pixels: counts. frames: looked at. iou_sum: of the frames' own IoU; iou_frames: of those that
-    have one. A ratio with nothing below the line is NaN.
+    tp, fp, fn, pixels: counts. frames: evaluated. iou_sum: of the frames' own IoU; iou_frames: of those that
+    have one. A ratio whose denominator is 0 is NaN.
     """
 
     tp: int = 0
@@ -88,7 +88,7 @@ def count_mask_pixels(pred: Mask, truth: Mask) -> PixelCounts:
 
 @dataclass(frozen=True, eq=False)
 class PixelCurve:
-    """Counts at every threshold that makes a difference, highest first.
+    """Counts at every distinct score, highest first.
 
     thresholds: (K,) falling to 0; the counts at index k hold for thresholds[k] <= t < thresholds[k - 1].
     tp, fp: (K,) pixels. iou_sum, iou_frames: (K,) as in `PixelCounts`. true, pixels: true and all pixels.
@@ -125,12 +125,12 @@ class PixelCurve:
 
     @property
     def recall(self) -> Floats:
-        """Of the true pixels, the part that is predicted; the true-positive rate."""
+        """Part of the true pixels that is predicted; the true-positive rate."""
         return ratios(self.tp, self.true)
 
     @property
     def fpr(self) -> Floats:
-        """Of the pixels that are not true, the part that is predicted."""
+        """Part of the background pixels that is predicted."""
         return ratios(self.fp, self.pixels - self.true)
 
     @property

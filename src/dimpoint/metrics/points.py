@@ -1,12 +1,11 @@
 """Protocol `spire` for points: one-to-one nearest matching within a radius, counts, threshold sweeps.
 
-What dimpoint takes "ground-truth-driven one-to-one nearest match within 5 px" to mean: walk the true points
-in the order in which they are given; each takes the nearest prediction that is still free and whose Euclidean
-distance is at most the radius (5 px exactly still counts). Of two equally near predictions the one with the
-higher score is taken, then the one that comes first. What is left over on either side is a false object or
-a miss. (SPIRE, arXiv 2604.05363, states the words in quotes.)
+SPIRE (arXiv 2604.05363) specifies a "ground-truth-driven one-to-one nearest match within 5 px". Here the true
+points are processed in the given order; each takes the nearest free prediction whose Euclidean distance is at
+most the radius (exactly 5 px counts). Of two equally near predictions the one with the higher score is taken,
+then the first one. The remaining predictions are false objects, the remaining true points misses.
 
-Counts that add up, and the ratios that are taken of them afterwards.
+Counts of parts can be added; ratios are computed from the sums.
 """
 
 from __future__ import annotations
@@ -61,7 +60,7 @@ class Counts:
     def resampled(cls, parts: Sequence[Self], weights: npt.NDArray[Any]) -> Self:
         """The sums of weighted parts: weights (R, parts) give a record whose numbers are arrays (R,).
 
-        Arrays of the parts are left out: the record has empty ones.
+        Arrays of the parts are dropped: the record has empty ones.
         """
         names = cls.numbers()
         table = np.array([[getattr(part, name) for name in names] for part in parts], np.float64)
@@ -104,7 +103,7 @@ class PointMatch:
 def match_points(
     pred_xy: npt.ArrayLike, pred_scores: npt.ArrayLike, truth_xy: npt.ArrayLike, radius: float = RADIUS
 ) -> PointMatch:
-    """Match the predicted points of one frame with its true points, as the module's head says.
+    """Match the predicted points of one frame with its true points, as the module's docstring describes.
 
     pred_xy: (N, 2) x, y in pixels. pred_scores: (N,). truth_xy: (T, 2). Either side may be empty.
     Raises DataError for other shapes or for values that are not finite.
@@ -141,11 +140,11 @@ def spared(pred_xy: npt.ArrayLike, truth_xy: npt.ArrayLike, ignore: npt.ArrayLik
 
 @dataclass(frozen=True, eq=False)
 class PointCounts(Counts):
-    """What was counted over some frames; counts of parts add up with `+` (`PointCounts.total` for many).
+    """Counts over some frames; counts of parts add up with `+` (`PointCounts.total` for many).
 
-    tp, fp, fn: matched, false and missed objects. frames, pixels: how many of them were looked at.
+    tp, fp, fn: matched, false and missed objects. frames, pixels: numbers of frames and pixels evaluated.
     distance_sum: pixels; distances: (tp,) float64, pixels, from each matched prediction to its target.
-    A ratio with nothing below the line is NaN: not defined, rather than 0 or 1.
+    A ratio whose denominator is 0 is NaN, not 0 or 1.
     """
 
     tp: int = 0
@@ -175,7 +174,7 @@ class PointCounts(Counts):
 
     @property
     def recall(self) -> float:
-        """Of the true objects, the part that was found; the field's Pd."""
+        """Part of the true objects that was found; also called Pd."""
         return ratio(self.tp, self.tp + self.fn)
 
     @property
@@ -224,10 +223,10 @@ class ScoredFrame:
 
 @dataclass(frozen=True, eq=False)
 class PointSweep:
-    """Counts at every threshold that makes a difference, highest first; a prediction counts if score >= t.
+    """Counts at every distinct score, highest first; a prediction counts if score >= t.
 
     thresholds: (K,) float64, the distinct scores, falling. tp, fp: (K,) int64. truths: true objects in all.
-    frames, pixels: how many were looked at (pixels 0 if no sizes were given).
+    frames, pixels: numbers evaluated (pixels 0 if no sizes were given).
     """
 
     thresholds: _Float
@@ -270,10 +269,10 @@ class PointSweep:
 
 
 def sweep(frames: Iterable[ScoredFrame], radius: float = RADIUS, pixels: int = 0) -> PointSweep:
-    """Precision, recall and F1 at every distinct score, each as if `match_points` were run anew there.
+    """Precision, recall and F1 at every distinct score, each as `match_points` would give it there.
 
     As the threshold falls predictions come one by one. A new one is offered to the true points in order; the
-    first that likes it better takes it and sets its old match free, which is offered in turn. So each
+    first that prefers it takes it and releases its old match, which is offered in turn. So each
     prediction adds exactly one hit or one false object, and nothing has to be matched twice.
     pixels: of all frames together, for `fa_objects`.
     """
@@ -316,7 +315,7 @@ def _offer(
 ) -> bool:
     """Offer a free prediction along the targets; True if a target that had none takes one in the end.
 
-    Targets before the one that set a prediction free need no leaving out: they had the choice of it before.
+    Targets before the one that released a prediction need no exclusion: they were offered it before.
     """
     while True:
         for target, rank in wishes[free]:

@@ -1,10 +1,11 @@
-"""The field's target protocols: which predicted object counts for which target, and what a false alarm is.
+"""Target protocols of the literature: which object matches which target, and what a false alarm is.
 
 All work on 8-connected components in raster order, compare centroids, and match one to one.
 
 `basicirstd`: each target in order takes the first predicted object that is free and nearer than 3 px. A false
     alarm is an unmatched object; Fa counts its pixels. (XinyiYing/BasicIRSTD, `PD_FA`.)
-`dnanet-legacy`: the same, but an unmatched object is forgotten when its area equals that of a matched object
+`dnanet-legacy`: the same, but an unmatched object is not counted when its area equals that of a matched
+object
     of the same frame. A known bug, kept to reproduce published tables.
     (YeRen123455/Infrared-Small-Target-Detection, `PD_FA`.)
 `spire`: each target in order takes the nearest free object at most 5 px away; Fa counts false objects.
@@ -53,7 +54,7 @@ Matcher = Callable[[Components, Components], TargetMatch]
 
 @dataclass(frozen=True)
 class Protocol:
-    """A named way to count. match(predicted, true) says what matches; fa_counts says what Fa counts."""
+    """A protocol. match(predicted, true) gives the matches; fa_counts is what Fa counts."""
 
     name: str
     match: Matcher
@@ -62,7 +63,7 @@ class Protocol:
 
 @dataclass(frozen=True, eq=False)
 class TargetCounts(PointCounts):
-    """Objects counted over some frames under a protocol; see `PointCounts` for what it brings.
+    """Objects counted over some frames under a protocol; see `PointCounts` for the inherited fields.
 
     false_pixels: area of the false objects. overlap: sum of the matched pairs' IoU.
     """
@@ -205,5 +206,5 @@ PROTOCOLS = {
 def get_protocol(name: str) -> Protocol:
     """The protocol of that name; raises ConfigError that lists them."""
     if name not in PROTOCOLS:
-        raise ConfigError(f"unknown protocol '{name}'; there are: {', '.join(PROTOCOLS)}")
+        raise ConfigError(f"unknown protocol '{name}'; known: {', '.join(PROTOCOLS)}")
     return PROTOCOLS[name]

@@ -1,4 +1,4 @@
-"""The networks, by name: one file each, and one line in `NETWORKS`."""
+"""The registry of networks: one file per network, one line in `NETWORKS`."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
 
 
 class NetworkRow(TypedDict):
-    """What `describe` says of a network; `macs` are multiply-adds of one frame's convolutions."""
+    """A row of `describe`; `macs` are multiply-adds of the convolutions for one frame."""
 
     name: str
     summary: str
@@ -58,7 +58,7 @@ class NetworkRow(TypedDict):
 
 
 def names() -> list[str]:
-    """The names that `create` knows, in the order of the registry."""
+    """The names that `create` accepts, in registry order."""
     return list(NETWORKS)
 
 
@@ -81,7 +81,7 @@ def create(name: str, **options: Any) -> Network:
 
 
 def describe(height: int = 512, width: int = 512) -> list[NetworkRow]:
-    """A row for every network with its default options, multiply-adds at height x width."""
+    """One row per network, with default options; multiply-adds for a height x width frame."""
     with torch.device("meta"):  # sizes without weights
         return [_row(name, create(name), height, width) for name in NETWORKS]
 
@@ -99,7 +99,7 @@ def _row(name: str, network: Network, height: int, width: int) -> NetworkRow:
 
 
 def _hint(name: str, known: Iterable[str]) -> str:
-    """What to write instead: the nearest known name, or all of them."""
+    """A suggestion: the nearest known name, or all known names."""
     choices = list(known)
     near = difflib.get_close_matches(name, choices, n=1)
     if near:

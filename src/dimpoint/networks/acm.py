@@ -13,11 +13,11 @@ from dimpoint.networks.asymbi import WIDTHS, AsymBiFusion, AsymBiHost, basic_blo
 class ACM(AsymBiHost):
     """A small residual U-Net whose skips are fused by asymmetric contextual modulation.
 
-    397,823 parameters and 0.343 G multiply-adds of convolutions at 256x256 with one input channel. A batch
-    in training needs two frames at least (`AsymBiFusion`).
+    397,823 parameters and 0.343 G multiply-adds of convolutions at 256x256 with one input channel. Training
+    needs batches of at least two frames (`AsymBiFusion`).
     """
 
-    receptive_radius = 280  # the fusions' means, over the whole input, left aside
+    receptive_radius = 280  # without the fusions' means, which cover the whole input
 
     def __init__(self, channels: int = 1) -> None:
         depth = 3

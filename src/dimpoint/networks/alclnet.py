@@ -30,7 +30,7 @@ class ALCLNet(HostNetwork):
     authors' public code. 5,667,857 parameters and 6.65 G multiply-adds of convolutions at 256x256 with one
     input channel. The authors' later framework trains it at half its usual learning rate.
 
-    channels: of the input; the public code has three.
+    channels: number of input channels; the public code uses three.
     """
 
     multiple = 16

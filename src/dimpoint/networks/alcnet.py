@@ -1,9 +1,9 @@
-"""What the public benchmarks call ALCNet: a feature pyramid on ACM's encoder.
+"""ALCNet as in the public benchmarks: a feature pyramid on ACM's encoder.
 
-The paper's attentional local contrast (arXiv 2012.08573), cyclic shifts of the feature map, is not in it,
-nor its bottom-up modulation: LESPS, BasicIRSTD and PAL ported a baseline of the authors' repository. Their
-published figures under this name are of this network. The layers that those ports build but never use
-(92,928 parameters) are left out.
+LESPS, BasicIRSTD and PAL ported a baseline of the authors' repository under this name, and their published
+scores are those of this network. It has neither the paper's attentional local contrast (arXiv 2012.08573,
+cyclic shifts of the feature map) nor its bottom-up modulation. Layers that those ports build but never use
+(92,928 parameters) are omitted.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from dimpoint.networks.asymbi import WIDTHS, AsymBiFusion, AsymBiHost, double, h
 class ALCNet(AsymBiHost):
     """A feature pyramid on ACM's encoder, one block deeper a stage, with ACM's fusion.
 
-    426,961 parameters and 0.295 G multiply-adds of convolutions at 256x256 with one input channel. A batch
-    in training needs two frames at least (`AsymBiFusion`).
+    426,961 parameters and 0.295 G multiply-adds of convolutions at 256x256 with one input channel. Training
+    needs batches of at least two frames (`AsymBiFusion`).
     """
 
-    receptive_radius = 263  # the fusions' means, over the whole input, left aside
+    receptive_radius = 263  # without the fusions' means, which cover the whole input
 
     def __init__(self, channels: int = 1) -> None:
         super().__init__(channels, depth=4)

@@ -1,8 +1,8 @@
-"""What ACM and ALCNet share: the residual encoder, the fusion of a deep with a shallow map, the head.
+"""Shared parts of ACM and ALCNet: residual encoder, fusion of deep and shallow maps, head.
 
-Both follow the port of the public benchmarks LESPS and BasicIRSTD, for which public weights exist. Where
-that port sets the momentum of some batch statistics to 0.9, a slip that leaves little more than the last
-batch in them, the usual 0.1 stands here; it has no effect on loaded weights.
+Both follow the port of the public benchmarks LESPS and BasicIRSTD, for which public weights exist. That port
+sets the momentum of some batch statistics to 0.9, which keeps little more than the last batch; here it is the
+usual 0.1. This does not affect loaded weights.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class AsymBiFusion(nn.Module):
 
     Top-down, a gate for each channel, from the deep map's means, weighs the shallow map; bottom-up, a gate
     for each channel and pixel, from the shallow map, weighs the deep one. The gate of the means has batch
-    statistics over a 1x1 map, so a training batch needs two frames at least.
+    statistics over a 1x1 map, so training needs batches of at least two frames.
     """
 
     def __init__(self, channels: int, reduction: int = 4) -> None:

@@ -1,8 +1,8 @@
-"""`Network`: what every network states about itself, for training, export and detection.
+"""Base classes of the networks.
 
-`HostNetwork`: what an encoder-decoder network offers; training and FDEP need nothing else of it.
-
-What every network's input goes through after the intensity rule, in training and inside an export.
+`Network` declares what training, export and detection need to know. `HostNetwork` adds the encoder-decoder
+interface that mask training and FDEP use. `standardise` is applied to the input after the intensity rule, in
+training and inside an exported graph.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from dimpoint.errors import ConfigError
 class Network(nn.Module):
     """A module that maps standardised frames (N, `channels`, H, W) to maps (N, 1, H / stride, W / stride).
 
-    A subclass sets what differs from the values here; the fields are those of `ModelMeta`.
+    A subclass overrides the class attributes that differ; they are fields of `ModelMeta`.
     """
 
     channels: int = 1
     stride: int = 1
     multiple: int = 32  # H and W must be multiples of this
     kind: Literal["response", "probability"] = "response"
-    activation: Literal["none", "sigmoid"] = "none"  # what the output still needs
-    receptive_radius: int = 64  # input pixels around a target that its response depends on
+    activation: Literal["none", "sigmoid"] = "none"  # the activation still to be applied to the output
+    receptive_radius: int = 64  # input pixels around a position on which its response depends
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
 
@@ -50,7 +50,7 @@ class HostNetwork(Network):
     deepest_stride: int
 
     def __init__(self, channels: int = 1) -> None:
-        """channels: of the input; above 1 the grey frame is repeated to that many."""
+        """channels: number of input channels; the grey frame is repeated to that number."""
         super().__init__()
         if channels < 1:
             raise ValueError(f"channels must be at least 1, got {channels}")
@@ -74,8 +74,8 @@ class HostNetwork(Network):
     def start_from(self, prior: float) -> None:
         """Set the heads' biases so that untrained logits lie around a probability of `prior`, 0 < prior < 1.
 
-        Targets fill a thousandth of a frame. From a probability of a half everywhere an optimiser spends
-        its first hundreds of steps on saying so (the start of focal loss, arXiv 1708.02002, section 3.3).
+        Targets cover about a thousandth of a frame. Starting from a probability of 0.5 everywhere, an
+        optimiser needs hundreds of steps to learn that targets are rare (arXiv 1708.02002, section 3.3).
         """
         for head in self.heads():
             assert head.bias is not None
@@ -84,8 +84,8 @@ class HostNetwork(Network):
     def forward(self, x: Tensor) -> Tensor:
         """(N, channels, H, W) of any size -> the finest logits (N, 1, H, W).
 
-        Other sizes than multiples of `multiple` are padded right and bottom with the border's values and
-        cropped again. Raises ConfigError for a size of 0.
+        Sizes that are no multiple of `multiple` are padded at the right and bottom by repeating the border,
+        and the output is cropped. Raises ConfigError for a size of 0.
         """
         height, width = x.shape[-2:]
         if not (height and width):

@@ -1,8 +1,5 @@
-"""What the networks share: convolution with batch normalisation, residual, shuffle and weighting blocks.
-
-Coordinate attention: gates along rows and columns that know where a thing lies.
-
-Omni-dimensional dynamic convolution: a convolution whose weight depends on the frame.
+"""Blocks that several networks use: convolutions with batch normalisation, residual, shuffle and
+weighting blocks, coordinate attention, and omni-dimensional dynamic convolution.
 """
 
 from __future__ import annotations
@@ -28,7 +25,7 @@ def conv_norm(
 def interleaved(first: Tensor, last: Tensor) -> Tensor:
     """Two (N, C, H, W) -> (N, 2 C, H, W), their channels in turn; ShuffleNet (arXiv 1707.01083), section 3.1.
 
-    Tensors that lie channels last in memory stay so, forth and back, which trains faster.
+    Keeps the channels-last memory format, forward and backward, which trains faster.
     """
     if torch.compiler.is_exporting() or last.stride(1) != 1:
         return torch.stack((first, last), dim=2).flatten(1, 2)
@@ -39,7 +36,7 @@ def interleaved(first: Tensor, last: Tensor) -> Tensor:
 
 
 def _dense(gradient: Tensor) -> Tensor:
-    """Every second channel of a tensor, laid out anew: what comes before then runs on whole vectors."""
+    """Every second channel of a tensor, copied to contiguous memory for fast vectorised use."""
     return gradient.contiguous(memory_format=torch.channels_last)
 
 
@@ -160,11 +157,11 @@ class CoordinateAttention(nn.Module):
 class OmniDynamicConv2d(nn.Conv2d):
     """A k x k convolution, stride 1, same padding, no bias; every frame has its own weight.
 
-    One kernel of omni-dimensional dynamic convolution (arXiv 2209.07947, section 3.2): the weight is
-    scaled along the input channels, the output channels and the k x k positions by sigmoid gates, which
-    come from the means of the frame's channels through a layer of max(inputs / 16, 16) units. With one
-    kernel there is no attention over kernels. As the paper writes it, the layer has no batch
-    normalisation (public code has one): so frames of a batch do not mix, and a batch of one trains.
+    One kernel of omni-dimensional dynamic convolution (arXiv 2209.07947, section 3.2): the weight is scaled
+    along the input channels, the output channels and the k x k positions by sigmoid gates, which come from
+    the means of the frame's channels through a layer of max(inputs / 16, 16) units. With one kernel there is
+    no attention over kernels. As in the paper, and unlike the public code, the layer has no batch
+    normalisation: frames of a batch do not mix, and a batch of one trains.
     """
 
     REDUCTION = 16
@@ -196,7 +193,7 @@ class OmniDynamicConv2d(nn.Conv2d):
 
 
 def _grouped(x: Tensor, weights: Tensor) -> Tensor:
-    """One convolution with as many groups as frames; the fastest form by far, in training too."""
+    """One convolution with as many groups as frames; by far the fastest form, also in training."""
     frames, channels, height, width = x.shape
     folded = x.reshape(1, frames * channels, height, width)
     y = F.conv2d(folded, weights.flatten(0, 1), padding=weights.shape[-1] // 2, groups=frames)
@@ -207,7 +204,7 @@ def _products(x: Tensor, weights: Tensor) -> Tensor:
     """The same as a matrix product for each frame, over the surroundings of each pixel.
 
     ONNX fixes a convolution's number of groups, and the batch of a model file is free. The surroundings
-    are gathered by a convolution with one-hot kernels: slices of free sizes make an export of minutes.
+    are gathered by a convolution with one-hot kernels, because slices of free sizes take minutes to export.
     """
     kernel = weights.shape[-1]
     one_hot = torch.eye(kernel**2, dtype=x.dtype, device=x.device).view(-1, 1, kernel, kernel)

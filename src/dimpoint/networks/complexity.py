@@ -1,4 +1,4 @@
-"""How big and how costly a network is."""
+"""Number of parameters and multiply-adds of a network."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from dimpoint.networks.base import Network
 
 
 def count_parameters(network: nn.Module) -> int:
-    """Trained numbers in a network; buffers, such as running means, are left out."""
+    """Number of trainable parameters; buffers such as running means do not count."""
     return sum(parameter.numel() for parameter in network.parameters())
 
 
 def count_macs(network: Network, height: int, width: int) -> int:
-    """Multiply-adds of all convolutions for one height x width frame, as the field counts them.
+    """Multiply-adds of all convolutions for one height x width frame, by the usual convention.
 
     Transposed convolutions count at their input. Norms, pooling, resizing, linear layers and fixed filters
-    that are no layers do not count. Nothing is computed: the network is copied to torch's meta device,
-    which works out shapes only.
+    that are no layers do not count. The network is copied to torch's meta device, which
+    computes shapes only.
     """
     macs = 0
 
@@ -37,7 +37,7 @@ def count_macs(network: Network, height: int, width: int) -> int:
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
             layer.register_forward_hook(add)
         elif isinstance(layer, nn.BatchNorm2d | nn.GroupNorm):
-            # A norm keeps the shape, and torch needs longest to find that out on the meta device.
+            # A norm keeps the shape; on the meta device it would take most of the time.
             layer.forward = _same  # type: ignore[assignment]
     with torch.inference_mode():
         shadow(torch.zeros(1, network.channels, height, width, device="meta"))

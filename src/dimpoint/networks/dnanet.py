@@ -29,18 +29,18 @@ class DNANet(HostNetwork):
     "Dense nested attention network for infrared small target detection", after the public code.
     4,696,568 parameters and 13.91 G multiply-adds of convolutions at 256x256 with one input channel.
 
-    Node (row, column) works at 1 / 2^row. Column 0 is the encoder: it reads nothing of the other columns and
-    so comes first as a whole; public code computes it in between, with the same numbers. The outputs of
-    `decode` are those of the fused pyramid and of row 0's columns 1, 2 and 3, in training and in use alike.
-    A replaced deepest feature changes the first of them only.
+    Node (row, column) works at 1 / 2^row. Column 0 is the encoder. It does not depend on the other columns
+    and is computed first; public code interleaves it, with the same result. The outputs of `decode` are those
+    of the fused pyramid and of row 0's columns 1, 2 and 3, in training and in use alike. A replaced deepest
+    feature changes the first of them only.
 
-    channels: of the input.
+    channels: number of input channels.
     """
 
     multiple = 16
     deepest_channels = HOST_WIDTHS[-1]
     deepest_stride = 16
-    receptive_radius = 488  # the gates' means and maxima, over the whole input, left aside
+    receptive_radius = 488  # without the gates' means and maxima, which cover the whole input
 
     def __init__(self, channels: int = 1) -> None:
         super().__init__(channels)
@@ -68,7 +68,7 @@ class DNANet(HostNetwork):
         last = [row[-1] for row in reversed(rows)]  # the coarsest first
         size = last[-1].shape[-2:]
         pyramid = [
-            # Not `enlarge`: the maps are small, and so is what torch loses of their positions.
+            # Not `enlarge`: the maps are small, so torch's rounding of positions is negligible.
             F.interpolate(lateral(node), size=size, mode="bilinear", align_corners=True)
             for lateral, node in zip(self.laterals, last[:-1], strict=True)
         ]

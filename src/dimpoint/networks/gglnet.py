@@ -26,25 +26,25 @@ from dimpoint.networks.host_blocks import (
     stem,
 )
 
-_LEAST_SQUARE = 1e-16  # its root is below what float32 keeps beside the gradients of a standardised frame
+_LEAST_SQUARE = 1e-16  # its root is below float32's resolution of the gradients of a standardised frame
 
 
 class GGLNet(HostNetwork):
-    """A residual encoder that sees the frame's gradient magnitude at each scale, with two-way gated fusion.
+    """A residual encoder that takes the frame's gradient magnitude at each scale, with two-way gated fusion.
 
     "Gradient-guided learning network for infrared small target detection", after the authors' public code.
     8,978,877 parameters and 9.63 G multiply-adds of convolutions at 256x256 with one input channel. The
     authors' later framework trains it at half its usual learning rate.
 
-    channels: of the input; the public code has three. As there, the gradient takes pixels outside the frame
-    for 0, which draws an edge along a border that is not. Other than there, a gradient with respect to the
-    frame is finite where the frame is flat: a tiny constant stands under the root.
+    channels: number of input channels; the public code uses three. As there, pixels outside the frame count
+    as 0 in the gradient, which creates an edge along the border. Unlike there, a small constant under the
+    root keeps the derivative finite where the frame is flat.
     """
 
     multiple = 16
     deepest_channels = HOST_WIDTHS[-1]
     deepest_stride = 16
-    receptive_radius = 288  # the gates' means and maxima, over the whole input, left aside
+    receptive_radius = 288  # without the gates' means and maxima, which cover the whole input
 
     def __init__(self, channels: int = 1) -> None:
         super().__init__(channels)
@@ -117,7 +117,7 @@ class SqueezedUnit(nn.Module):
 
 
 class GradientSupplement(nn.Module):
-    """Add to a feature what it and the gradient image say together (GSM)."""
+    """Add to a feature a map computed from it and the gradient image (GSM)."""
 
     def __init__(self, gradients: int, channels: int) -> None:
         super().__init__()

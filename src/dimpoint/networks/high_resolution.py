@@ -1,8 +1,8 @@
-"""Pieces of high-resolution networks: residual units and parallel branches that exchange what they see.
+"""Parts of high-resolution networks: residual units, and parallel branches that exchange features.
 
 HRNet (arXiv 1908.07919), section 3: branches run side by side, each at half the resolution of the one
-before; at the end of a module every branch receives all others. A list of maps, fine to coarse, goes in
-and comes out.
+before; at the end of a module every branch receives all others. Input and
+output are lists of maps, fine to coarse.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Residual(nn.Module):
         self.shortcut = shortcut or nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> what body and shortcut give."""
+        """(N, C, H, W) -> the sum of body and shortcut, after the ReLU."""
         return torch.relu(self.shortcut(x) + self.body(x))
 
 

@@ -1,4 +1,4 @@
-"""What the host networks share: convolutions with bias, residual units, gates, resizing, initialisation.
+"""Blocks of the host networks: convolutions with bias, residual units, gates, resizing, initialisation.
 
 The units of MLCL-Net, ALCL-Net, GGL-Net and MSDA-Net follow their authors' public code. In all hosts
 modules are registered in the order of the public code where it is known, so that weights can be matched by
@@ -66,14 +66,14 @@ def head(channels: int) -> nn.Sequential:
 
 
 def enlarge(x: Tensor) -> Tensor:
-    """(N, C, H, W) -> (N, C, 2 * H, 2 * W), bilinear, the corners' pixel centres on each other.
+    """(N, C, H, W) -> (N, C, 2 * H, 2 * W), bilinear, corners aligned.
 
     Corners that coincide shift the map by up to half a pixel of x from one side to the other, so an output
     depends a little on the frame's size.
 
-    Torch and ONNX Runtime round the positions of such a resize, each in its own way, to parts of 1e-7 of
-    the whole width; at a few hundred pixels their outputs differ by more than an export may. Here the
-    distance from the nearest input pixel is computed instead, in which nothing is lost.
+    Torch and ONNX Runtime round the positions of such a resize differently, by about 1e-7 of the whole width;
+    at a few hundred pixels their outputs differ by more than the tolerance of an export. Here the distance
+    from the nearest input pixel is computed instead, which is exact.
     """
     for axis in (3, 2):
         length = x.shape[axis]
@@ -88,7 +88,7 @@ def enlarge(x: Tensor) -> Tensor:
 
 
 def halve(x: Tensor) -> Tensor:
-    """(N, C, H, W) -> (N, C, H / 2, W / 2), bilinear between two neighbours, the corners on each other.
+    """(N, C, H, W) -> (N, C, H / 2, W / 2), bilinear between two neighbours, corners aligned.
 
     No pooling and no smoothing: at the first corner the output is one pixel, at the last the other, in the
     middle their mean. As exact as `enlarge`.
@@ -106,7 +106,7 @@ def _along(weights: Tensor, axis: int, x: Tensor) -> Tensor:
 
 
 def in_turn(modules: Iterable[nn.Module], x: Tensor) -> list[Tensor]:
-    """What each module makes of the output of the one before; the first takes x."""
+    """The outputs of modules applied in sequence, starting from x."""
     outputs = []
     for module in modules:
         x = module(x)
@@ -174,7 +174,7 @@ class LocalContrast(nn.Sequential):
 
 
 class LinearSqueezeExcite(SqueezeExcite):
-    """The same as its base, of linear layers as in public code: the field does not count them as MACs."""
+    """As its base, with linear layers as in public code, which by convention do not count as MACs."""
 
     def __init__(self, channels: int, reduction: int = 4) -> None:
         super().__init__(channels, reduction)

@@ -30,8 +30,8 @@ class MLCLNet(HostNetwork):
     authors' public code. 656,961 parameters and 6.99 G multiply-adds of convolutions at 256x256 with one
     input channel. The deepest feature is at 1/4 only.
 
-    channels: of the input; the public code has three. depth: blocks of each scale; 3 is the paper's network,
-    2 the small one of the public code, to which its printed 0.56 M parameters belong.
+    channels: number of input channels; the public code uses three. depth: blocks per scale; 3 is the paper's
+    network, 2 the small one of the public code, to which its stated 0.56 M parameters belong.
     """
 
     multiple = 4
@@ -42,7 +42,7 @@ class MLCLNet(HostNetwork):
         super().__init__(channels)
         if depth < 1:
             raise ValueError(f"depth must be at least 1, got {depth}")
-        self.receptive_radius = 35 + 2 * (1 + 2 + 4) * depth  # a block looks 2 pixels farther at its scale
+        self.receptive_radius = 35 + 2 * (1 + 2 + 4) * depth  # a block adds 2 pixels at its scale
         fine, middle, deep = _WIDTHS
         self.stages = nn.ModuleList(
             (

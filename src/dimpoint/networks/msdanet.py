@@ -38,15 +38,15 @@ class MSDANet(HostNetwork):
     code, from which the paper's figures differ in places. 4,795,343 parameters and 21.01 G multiply-adds of
     convolutions at 256x256 with one input channel.
 
-    channels: of the input, at most 10; the public code has three. The three bands of each take their place
-    among the 32 channels at 1/2. Left out are layers that the public code builds but never uses (14,048
-    parameters); its Haar filters, learned by nothing, are sums and differences here.
+    channels: number of input channels, at most 10; the public code uses three. The three bands of each are
+    among the 32 channels at 1/2. Layers that the public code builds but never uses (14,048 parameters) are
+    omitted; its fixed Haar filters are sums and differences here.
     """
 
     multiple = 16
     deepest_channels = _WIDTHS[-1]
     deepest_stride = 16
-    receptive_radius = 1085  # the squeeze-excite means, over the whole input, left aside
+    receptive_radius = 1085  # without the squeeze-excite means, which cover the whole input
 
     def __init__(self, channels: int = 1) -> None:
         super().__init__(channels)
@@ -152,7 +152,7 @@ class LocalRelations(nn.Module):
 class DirectionAwareUnit(nn.Module):
     """A residual unit of local relations, direction gates and squeeze-excite (the MSDA module).
 
-    Its last convolution ends in a ReLU, so the unit only ever adds.
+    Its last convolution ends in a ReLU, so the unit never subtracts.
     """
 
     def __init__(self, channels: int) -> None:
@@ -172,10 +172,10 @@ def _units(channels: int) -> tuple[DirectionAwareUnit, DirectionAwareUnit]:
 
 
 class PooledStage(nn.Module):
-    """One scale of the encoder, and what of it goes to the deepest feature (FA)."""
+    """One scale of the encoder, and its contribution to the deepest feature (FA)."""
 
     def __init__(self, entry: nn.Module, channels: int, steps: int) -> None:
-        """steps: how many times smaller the deepest feature is."""
+        """steps: by which factor the deepest feature is smaller."""
         super().__init__()
         self.entry = entry
         self.units = nn.Sequential(*_units(channels))
@@ -206,7 +206,7 @@ def _aggregate(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class CalibratedAddition(nn.Module):
-    """The deep map, enlarged and corrected by what both maps say, is added to the shallow one (FCF)."""
+    """The deep map, enlarged and corrected from both maps, is added to the shallow one (FCF)."""
 
     def __init__(self, deep: int, shallow: int) -> None:
         super().__init__()

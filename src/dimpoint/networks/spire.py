@@ -13,13 +13,13 @@ class Spire(Network):
     """SPIRE's network as published: one branch at 1/4 of the input and no decoder.
 
     294,753 parameters, 4.84 G multiply-adds of convolutions at 512x512. The response is regressed: it is
-    near 1 at a target and no sigmoid is due.
+    near 1 at a target, and no sigmoid is applied.
     """
 
     channels = 3
     stride = 4
     multiple = 4
-    receptive_radius = 55  # the squeeze-excite means, over the whole input, left aside
+    receptive_radius = 55  # without the squeeze-excite means, which cover the whole input
     mean = (0.485, 0.456, 0.406)
     std = (0.229, 0.224, 0.225)
 

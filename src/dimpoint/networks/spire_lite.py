@@ -1,10 +1,9 @@
-"""spire-lite: dimpoint's own light high-resolution encoder for laptops, one response map at stride 2.
+"""spire-lite: dimpoint's own light high-resolution network for laptops, one response map at stride 2.
 
-Where the published HRPE keeps one 32-channel branch at 1/4, this network reads the frame's own pixels with a
-few channels, decides at the resolution at which a two-pixel target is still visible (1/2), looks around it
-on cheap maps (1/4, 1/8, 1/16), and adds what those say back, top down. Its units are plain residual pairs of
-3x3 convolutions, which at 16 to 96 channels a processor trains faster than depthwise ones with fewer
-multiply-adds. Own design.
+The published HRPE has one 32-channel branch at 1/4. This network has a few channels at full resolution,
+gives its response at 1/2, where a two-pixel target is still visible, takes context from maps at 1/4, 1/8 and
+1/16, and adds it top down. Its units are residual pairs of 3x3 convolutions; with 16 to 96 channels a CPU
+trains them faster than depthwise units, which have fewer multiply-adds. Own design.
 """
 
 from __future__ import annotations
@@ -37,8 +36,8 @@ class Residual(nn.Module):
 class SpireLite(Network):
     """The light point network; its logits need a sigmoid.
 
-    detail: channels at full resolution. widths: channels at 1/2, 1/4, 1/8, ... depths: residual units at
-    each on the way down; on the way up there is one at each but the coarsest.
+    detail: channels at full resolution. widths: channels at 1/2, 1/4, 1/8, ... depths: residual units per
+    scale on the way down; on the way up there is one per scale, except the coarsest.
     """
 
     stride = 2
@@ -87,12 +86,12 @@ def _halve(inputs: int, outputs: int) -> nn.Sequential:
 
 
 def _receptive_radius(depths: Sequence[int]) -> int:
-    """How far from an input pixel its response can reach, input pixels."""
+    """The radius of the receptive field, input pixels."""
     radius = 2 + 2  # stem (3x3, halving) and head
     for level, depth in enumerate(depths, start=1):
         step = 2**level
         radius += depth * 2 * step
         if level < len(depths):
-            radius += 2 * step  # the refining unit's neighbours
+            radius += 2 * step  # the refining unit
             radius += 2 * step  # the interpolation's and the halving's
     return radius

@@ -1,8 +1,8 @@
 """SSHD-Net, the single-point supervised high-resolution dynamic network (arXiv 2408.01976).
 
-Known from the paper's abstract: the modules' names and what each is for. Taken from the same group's later
-public code: how many modules there are, in which order, their widths, and what is in each. Our own:
-which convolutions of a dynamic unit are dynamic (all its 3x3), the map at stride 2, and `SshdNetSmall`.
+From the paper's abstract: names and purposes of the modules. From the same group's later public code: number,
+order, widths and contents of the modules. Our own: which convolutions of a dynamic unit are dynamic (all its
+3x3), the map at stride 2, and `SshdNetSmall`.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from dimpoint.networks.high_resolution import (
 
 
 class SFCC(nn.Module):
-    """Stepped feature cascade channels: neighbouring branches give to each other, step by step.
+    """Stepped feature cascade channels: neighbouring branches exchange features one after the other.
 
-    Downward each branch gives to the next coarser one, upward to the next finer one, and what a branch
-    has just received goes on with it. The same layers serve every time.
+    Downward each branch is added to the next coarser one, upward to the next finer one, including what it has
+    just received. The same layers are used each time.
     """
 
     def __init__(self, widths: Sequence[int]) -> None:
@@ -57,7 +57,7 @@ class SFCC(nn.Module):
 class HCEM(nn.Module):
     """High-resolution cross-feature extraction: after each residual unit the branches exchange by the SFCC.
 
-    Downward after the first unit, upward after the second, and so on in turns; the fusion follows.
+    Downward after the first unit, upward after the second, and so on; then they are fused.
     """
 
     def __init__(self, widths: Sequence[int], blocks: int) -> None:
@@ -113,7 +113,7 @@ class ATLDH(nn.Conv2d):
 
 
 class Refinement(nn.Module):
-    """Enlarge what the branches found, add it to finer features, and one residual unit. Own design."""
+    """Enlarge the branches' output, add it to finer features, and apply a residual unit. Own design."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -132,12 +132,12 @@ class SshdNet(Network):
     widths: channels of the four branches, fine to coarse. stem: channels before the branches; the
     bottlenecks widen them to 4 * `stem`. bottlenecks: residual units before the branches, the last one
     dynamic. blocks: residual units of a branch in each module. modules: plain modules of stage 2, of
-    stage 3 before and after the HCEM, and of stage 4 (the HMRM). stride: 4, or 2, where what the branches
-    found is refined by the stem's features at 1/2.
+    stage 3 before and after the HCEM, and of stage 4 (the HMRM). stride: 4, or 2, where the branches'
+    output is refined with the stem's features at 1/2.
 
     28,715,304 parameters, 10.28 G multiply-adds of convolutions at 256x256. The response is regressed: it
-    is near 1 at a target and no sigmoid is due. `receptive_radius` leaves aside the gates' means, over the
-    whole input.
+    is near 1 at a target, and no sigmoid is applied. `receptive_radius` does not include the gates' means,
+    which cover the whole input.
     """
 
     channels = 3
@@ -229,7 +229,7 @@ class SshdNetSmall(SshdNet):
 
 
 def _receptive_radius(bottlenecks: int, blocks: int, modules: Sequence[int], stride: int) -> int:
-    """How far from an input pixel its response can reach, input pixels: along the coarsest branches."""
+    """The radius of the receptive field, input pixels, along the coarsest branches."""
     in_stage2, before_hcem, after_hcem, in_hmrm = modules
     radius = 4 * bottlenecks + 2 * blocks * 8 * in_stage2  # 3x3 convolutions times the step between pixels
     radius += 2 * blocks * (16 * (before_hcem + after_hcem + 2) + 32 * (in_hmrm + 1))

@@ -13,7 +13,7 @@ from dimpoint.networks.host_blocks import PositionGate, conv, conv_bn, in_turn
 
 
 class UIUNet(HostNetwork):
-    """A U-Net whose every stage is a small residual U-Net, with skips and decoder gating each other.
+    """A U-Net in which each stage is a small residual U-Net, and skips and decoder gate each other.
 
     "UIU-Net: U-Net in U-Net for infrared small object detection", after a public port of it. 50,540,309
     parameters and 54.22 G multiply-adds of convolutions at 256x256 with one input channel.
@@ -21,16 +21,16 @@ class UIUNet(HostNetwork):
     The outputs of `decode` are the fused map and the six side maps, finest first, in training and in use
     alike. A replaced deepest feature changes all of them.
 
-    channels: of the input. As in that port, the attention between skips and decoder has group norms of one
-    group where the authors' code has batch norms: statistics of a 1x1 map need more than one frame, and a
-    layer that is used twice would count each batch twice. `encode` and `decode` take any size; `forward`
-    pads to multiples of 32 all the same, so that the scales lie on each other exactly.
+    channels: number of input channels. As in that port, the attention between skips and decoder has group
+    norms of one group where the authors' code has batch norms: statistics of a 1x1 map need more than one
+    frame, and a layer that is used twice would count each batch twice. `encode` and `decode` take any size;
+    `forward` pads to multiples of 32, so that the scales align exactly.
     """
 
     multiple = 32
     deepest_channels = 512
     deepest_stride = 32
-    receptive_radius = 3326  # the attention's means and norms, over the whole input, left aside
+    receptive_radius = 3326  # without the attention's means and norms, which cover the whole input
 
     def __init__(self, channels: int = 1) -> None:
         super().__init__(channels)
@@ -80,7 +80,8 @@ class UIUNet(HostNetwork):
         return [*(side for side in self.sides if isinstance(side, nn.Conv2d)), self.fuse]
 
     def start_from(self, prior: float) -> None:
-        """As every host; the fused map is a weighted sum of side maps that lie at the prior already."""
+        """As for other hosts; the fused map is a weighted sum of side maps that already start at the
+        prior."""
         super().start_from(prior)
         assert self.fuse.bias is not None
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""A plain U-Net (arXiv 1505.04597), the baseline against which the networks of the field are held."""
+"""A plain U-Net (arXiv 1505.04597), the baseline for the published networks."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from dimpoint.networks.host_blocks import he_initialise
 class UNet(HostNetwork):
     """A plain U-Net: pairs of 3x3 convolutions, halved by pooling, doubled by bilinear interpolation.
 
-    widths: channels at 1, 1/2, 1/4, ..., of any number of scales. channels: of the input. Against the paper:
-    half its widths, batch normalisation, convolutions that keep the size, and interpolation in place of
-    transposed convolutions, whose checkerboard is as small as the targets.
+    widths: channels at 1, 1/2, 1/4, ..., of any number of scales. channels: number of input channels.
+    Differences from the paper: half its widths, batch normalisation, convolutions that keep the size, and
+    interpolation instead of transposed convolutions, whose checkerboard artefacts have the size of targets.
     """
 
     def __init__(self, channels: int = 1, widths: Sequence[int] = (32, 64, 128, 256, 512)) -> None:
@@ -57,7 +57,7 @@ def _two(inputs: int, outputs: int) -> nn.Sequential:
 
 
 def _receptive_radius(steps: int) -> int:
-    """How far from an input pixel its logit can reach, input pixels."""
+    """The radius of the receptive field, input pixels."""
     radius: int = 2 * 2**steps  # the deepest pair
     for level in range(steps):
         radius += (2 + 2) * 2**level  # a pair each way

@@ -18,7 +18,7 @@ from dimpoint.datasets.dataset import Sample, hash_array, open_dataset, training
 from dimpoint.errors import DataError
 from dimpoint.model.intensity import IntensityRule
 
-_MEMORY_BYTES = 4 << 30  # frames beyond this are read again each time they are drawn
+_MEMORY_BYTES = 4 << 30  # frames beyond this are read from disk each time
 _CONTRAST, _OFFSET = 0.4, 0.2  # counts times exp(u) plus v, u and v uniform within +- these [own]
 
 
@@ -36,7 +36,7 @@ class Crops:
     """The training frames of data sets: those of a set's `train` split, or all of a set without one.
 
     `hashes` and `counts` are by the set's name: of the frames' contents, and how many. `mean`, `std`: of
-    all frames in network range, each frame counted alike.
+    all frames in network range, each frame with equal weight.
     """
 
     def __init__(self, roots: Sequence[Path], intensity: IntensityRule, size: int, seed: int) -> None:

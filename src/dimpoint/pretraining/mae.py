@@ -3,8 +3,8 @@
 [known, section 3] 75 % of the patches are dropped before the encoder sees any, a light decoder puts one
 learned token in each gap, positions are fixed sines and cosines, and the loss is the squared error of the
 dropped patches' pixels, each patch standardised by itself. [own] the decoder's width and depth, and a floor
-under a patch's deviation: a patch of empty sky holds nothing but noise, which would otherwise be blown up
-to the same size as a target.
+under a patch's deviation: a patch of empty sky holds only noise, which would otherwise be scaled up to the
+level of a target.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _NOISE = 0.02  # network range; least deviation by which a patch is divided
 
 
 class MaskedAutoencoder(nn.Module):
-    """`encoder` is what is kept; the decoder serves training alone."""
+    """`encoder` is the result; the decoder is used in training only."""
 
     def __init__(self, size: int, patch: int, hidden: int, layers: int, heads: int) -> None:
         """size: of the training crops, a multiple of `patch`. hidden: a multiple of 8 and of 2 * heads."""

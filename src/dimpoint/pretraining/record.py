@@ -1,7 +1,4 @@
-"""What decides a pretraining besides its data. All of it is our own choice.
-
-A pretraining in progress: the model, its optimiser and how far it is.
-"""
+"""Settings of a pretraining, all our own choice, and its state: model, optimiser and progress."""
 
 from __future__ import annotations
 
@@ -104,11 +101,11 @@ class PretrainRun:
 
     @property
     def recent_loss(self) -> float:
-        """The mean loss of the latest steps; 1 is what a blank guess gives where nothing is flat."""
+        """The mean loss of the latest steps; 1 is the loss of a constant prediction."""
         return sum(self.losses) / len(self.losses) if self.losses else math.nan
 
     def planned_steps(self) -> int:
-        """How many the settings ask for: by epochs, or by the time of a few steps that change nothing."""
+        """Number of steps: from the epochs, or from the duration of a few steps that change nothing."""
         chosen = self.settings
         if chosen.epochs is not None:
             return max(1, math.ceil(chosen.epochs * len(self.crops) / chosen.batch))
@@ -122,7 +119,7 @@ class PretrainRun:
         return max(1, round(60 * chosen.minutes / seconds))
 
     def advance(self, total: int) -> None:
-        """One step of `total`. Raises ConfigError where the loss is no number any more."""
+        """One step of `total`. Raises ConfigError if the loss is not a number."""
         begin = time.perf_counter()
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.lr * learning_rate(self.step, total)
@@ -131,7 +128,7 @@ class PretrainRun:
         self.optimizer.step()
         self.losses = [*self.losses[1 - _RECENT :], loss]
         if not math.isfinite(loss):
-            raise ConfigError(f"pretrain: the loss is no number after step {self.step}; take a smaller lr")
+            raise ConfigError(f"pretrain: the loss is not a number after step {self.step}; take a smaller lr")
         self.step += 1
         self.seconds += time.perf_counter() - begin
 
@@ -147,7 +144,7 @@ class PretrainRun:
         with replacing(path) as temporary:
             try:
                 torch.save(state, temporary)
-            except RuntimeError as error:  # torch's writer says so where the disk is full
+            except RuntimeError as error:  # torch's writer raises this if the disk is full
                 raise OSError(str(error)) from None
 
     def load(self, path: Path) -> None:

@@ -1,10 +1,8 @@
-"""Pretraining of a small foundation encoder on unlabelled frames, where no published one can be had.
+"""Pretraining of a small foundation encoder on unlabelled frames.
 
 Masked autoencoding (`mae`) of the training frames alone. The result is a Hugging Face folder that any user
-of transformers can load. While the run lasts everything lies in OUT.pretraining; OUT appears whole, at the
-end.
-
-A pretrained encoder as a Hugging Face folder: weights, statistics, record and card, whole or not.
+of transformers can load. During the run all files are in OUT.pretraining; OUT appears complete, at the end,
+with weights, statistics, record and card.
 """
 
 from __future__ import annotations
@@ -26,12 +24,12 @@ from dimpoint.pretraining.crops import Crops
 from dimpoint.pretraining.record import PretrainRun, PretrainSettings, pretrain_settings
 
 
-def publish(run: PretrainRun, out: Path, story: dict[str, Any]) -> None:
+def publish(run: PretrainRun, out: Path, started: dict[str, Any]) -> None:
     """Write the folder `out`, which must not exist, from a finished run.
 
-    story: how the run was started, as its run.json holds it. Raises DimpointError where the system refuses.
+    started: how the run was started, from its run.json. Raises DimpointError if it cannot be written.
     """
-    record = _record(run, story)
+    record = _record(run, started)
     temporary = None
     try:
         temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
@@ -51,9 +49,9 @@ def publish(run: PretrainRun, out: Path, story: dict[str, Any]) -> None:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _record(run: PretrainRun, story: dict[str, Any]) -> dict[str, Any]:
+def _record(run: PretrainRun, started: dict[str, Any]) -> dict[str, Any]:
     names = ("dimpoint", "torch", "transformers")
-    kept = {name: value for name, value in story.items() if name != "roots"}  # a machine's paths
+    kept = {name: value for name, value in started.items() if name != "roots"}  # a machine's paths
     return kept | {
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "frames": run.crops.counts,
@@ -87,7 +85,7 @@ def _card(run: PretrainRun, name: str, record: dict[str, Any]) -> str:
     )
     return f"""# {name}
 
-A small vision transformer that learned infrared frames without labels: a foundation encoder for
+A small vision transformer, pretrained on infrared frames without labels: a foundation encoder for
 `dimpoint train fdep-... --foundation`.
 
 - **Architecture**: `Dinov2Model` of transformers, {parameters:,} parameters: patch {chosen.patch},
@@ -103,7 +101,7 @@ A small vision transformer that learned infrared frames without labels: a founda
 - **Input**: one channel in network range by the intensity rule `{chosen.intensity.kind}`, repeated to
   three, less {run.crops.mean:.4f}, over {run.crops.std:.4f} (preprocessor_config.json).
 - **Record**: pretraining.json. Finished {record["finished"]}.
-- **Licence**: yours to state; the frames it learned from may bind you.
+- **Licence**: to be stated by you; the licences of the training frames may restrict it.
 """
 
 
@@ -124,19 +122,19 @@ def pretrain(
     """
     work = _work_folder(out)
     if out.exists():
-        raise ConfigError(f"{out}: is there already; choose another --out")
+        raise ConfigError(f"{out}: already exists; choose another --out")
     if (work / "run.json").exists():
-        raise ConfigError(f"{work}: holds an unfinished run; go on with: dimpoint pretrain --resume {out}")
+        raise ConfigError(f"{work}: holds an unfinished run; continue with: dimpoint pretrain --resume {out}")
     run = PretrainRun(settings, _read(roots, settings, say))
-    story = {
+    started = {
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "roots": [str(root.resolve()) for root in roots],
         "data": run.crops.hashes,
         "settings": settings.model_dump(mode="json"),
         "steps": run.planned_steps(),
     }
-    write_text(work / "run.json", json.dumps(story, indent=1))
-    return _train(run, out, story, say)
+    write_text(work / "run.json", json.dumps(started, indent=1))
+    return _train(run, out, started, say)
 
 
 def resume(out: Path, say: Callable[[str], None] = print) -> Path:
@@ -146,10 +144,10 @@ def resume(out: Path, say: Callable[[str], None] = print) -> Path:
     """
     work = _work_folder(out)
     try:
-        story = json.loads((work / "run.json").read_text(encoding="utf-8"))
-        settings = pretrain_settings(**story["settings"])
-        roots, recorded = [Path(root) for root in story["roots"]], story["data"]
-        int(story["steps"])
+        started = json.loads((work / "run.json").read_text(encoding="utf-8"))
+        settings = pretrain_settings(**started["settings"])
+        roots, recorded = [Path(root) for root in started["roots"]], started["data"]
+        int(started["steps"])
     except FileNotFoundError:
         raise ConfigError(f"{out}: no unfinished pretraining (no {work / 'run.json'})") from None
     except (ValueError, KeyError, TypeError):
@@ -160,7 +158,7 @@ def resume(out: Path, say: Callable[[str], None] = print) -> Path:
     if (work / "checkpoint.pt").is_file():
         run.load(work / "checkpoint.pt")
         say(f"going on after step {run.step}")
-    return _train(run, out, story, say)
+    return _train(run, out, started, say)
 
 
 def _work_folder(out: Path) -> Path:
@@ -177,9 +175,9 @@ def _read(roots: Sequence[Path], settings: PretrainSettings, say: Callable[[str]
     return crops
 
 
-def _train(run: PretrainRun, out: Path, story: dict[str, Any], say: Callable[[str], None]) -> Path:
+def _train(run: PretrainRun, out: Path, started: dict[str, Any], say: Callable[[str], None]) -> Path:
     """Go to the last step, saving on the way, and publish."""
-    work, total = _work_folder(out), story["steps"]
+    work, total = _work_folder(out), started["steps"]
     say(f"{total} steps of {run.settings.batch} crops")
     saved = said = time.monotonic()
     while run.step < total:
@@ -191,7 +189,7 @@ def _train(run: PretrainRun, out: Path, story: dict[str, Any], say: Callable[[st
         if now - saved >= _SAVE_EVERY or run.step == total:
             saved = now
             run.save(work / "checkpoint.pt")
-    publish(run, out, story)
+    publish(run, out, started)
     shutil.rmtree(work)
     say(f"a foundation encoder: {out}")
     return out

@@ -1,4 +1,4 @@
-"""The figures of a report, as SVG text that stands inside the page."""
+"""The figures of a report, as inline SVG."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dimpoint.metrics.pixel import PixelCurve
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Colours that differ in lightness too, so that they hold in print and for colour-blind readers.
+# Colours that also differ in lightness, for print and for colour-blind readers.
 COLOURS = ("#1f5f99", "#d9730d", "#2a8c6a", "#8a4f9e", "#7a7a7a")
 _STYLE: Any = {
     "font.family": "sans-serif",
@@ -84,7 +84,7 @@ def precision_recall(curves: Sequence[tuple[str, Curve]], threshold: float | Non
 
 
 def reliability(curves: Sequence[tuple[str, Curve]]) -> str:
-    """How often a score is right, by tenths of the score; dots are as large as they are many objects."""
+    """Share of targets by tenths of the score; the area of a dot is the number of objects."""
 
     def draw(axes: Axes) -> None:
         axes.plot([0, 1], [0, 1], color="#8a929c", linewidth=1, linestyle="--")
@@ -148,7 +148,7 @@ def bars(rows: Sequence[BreakdownRow], title: str) -> str:
 
 
 def _svg(draw: Any, label: str, height: float = 3.1) -> str:
-    """A figure drawn by `draw(axes)` as an <svg> element; `label` is read out to those who cannot see it."""
+    """A figure drawn by `draw(axes)` as an <svg> element; `label` is its text for screen readers."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -200,7 +200,7 @@ def _row(curve: Curve, threshold: float | None) -> int | None:
 
 
 def _decades(axes: Axes, least: float) -> None:
-    """A logarithmic axis over whole decades, whose left end stands for none at all."""
+    """A logarithmic axis over whole decades, whose left end is zero."""
     most = axes.get_xlim()[1]
     axes.set_xscale("log")
     axes.set_xlim(least * 0.8, 10 ** np.ceil(np.log10(max(most, 10 * least))))

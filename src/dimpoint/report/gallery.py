@@ -43,7 +43,7 @@ class Crop:
 
 
 def worst_misses(frames: Sequence[FrameResult], most: int = MOST) -> list[Crop]:
-    """Targets that were missed though they stand out: highest local signal-to-clutter ratio first."""
+    """Missed targets, highest local signal-to-clutter ratio first."""
     found = []
     for frame in frames:
         for target in frame.missed:
@@ -67,7 +67,7 @@ def worst_false_alarms(frames: Sequence[FrameResult], most: int = MOST) -> list[
 
 
 class _Place(NamedTuple):
-    """Where something is wrong, and how bad it is."""
+    """Place and severity of an error."""
 
     rank: float
     frame: FrameResult
@@ -77,7 +77,7 @@ class _Place(NamedTuple):
 
 
 def _crops(places: list[_Place], most: int) -> list[Crop]:
-    """Crops of the worst places; one near a place that is shown already is in that picture."""
+    """Crops of the worst errors; an error near one that is already shown gets no crop of its own."""
     shown: list[_Place] = []
     crops: list[Crop] = []
     for place in sorted(places, key=lambda each: (-each.rank, each.frame.frame.key, each.y, each.x)):

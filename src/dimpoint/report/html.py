@@ -1,4 +1,4 @@
-"""The report of an evaluation: one HTML page that holds everything and asks no network for anything."""
+"""The report of an evaluation: one self-contained HTML page, without network access."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PROTOCOL_TEXTS = {
     "objects per pixel.",
     "basicirstd": "Each target takes the first free object whose centroid is nearer than 3 px. Fa counts the "
     "pixels of false objects.",
-    "dnanet-legacy": "As basicirstd, but a false object is forgotten when its area equals that of a matched "
+    "dnanet-legacy": "As basicirstd, but a false object is ignored when its area equals that of a matched "
     "one: a known bug, kept to reproduce published tables.",
     "opdc": "Minimum-distance assignment keeps pairs with IoU of at least 0.5, a second one of the rest "
     "keeps pairs nearer than 3 px. hIoU is the summed IoU of the pairs per object, found, missed or false.",
@@ -79,7 +79,7 @@ def write_report(
 
 
 def check_extra() -> None:
-    """Raise MissingExtraError where a report could not be written, before any work is done."""
+    """Raise MissingExtraError, before any work is done, if a report cannot be written."""
     for package in ("matplotlib", "jinja2"):
         if find_spec(package) is None:
             raise MissingExtraError("the report", package, "report")
@@ -130,7 +130,7 @@ def _context(result: Result, data: str, notes: Sequence[str], operating: Sequenc
 
 
 def _tiles(part: SetResult, protocol: str) -> list[tuple[str, str, str]]:
-    """(label, value, interval) of the numbers that stand on top."""
+    """(label, value, interval) of the headline numbers."""
     tiles = []
     for number in numbers_of(protocol):
         if number.key in _TILES:
@@ -217,7 +217,7 @@ def _set_card(part: SetResult) -> tuple[str, int, int, int, str]:
 
 
 def _versions() -> list[tuple[str, str]]:
-    """Of the packages that compute the numbers; one that is installed under another name is left out."""
+    """Versions of the packages that compute the numbers; packages that are not found are left out."""
     found = []
     for name in _PACKAGES:
         with suppress(PackageNotFoundError):

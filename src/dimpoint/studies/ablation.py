@@ -1,4 +1,4 @@
-"""What FDEP gives a host: the same runs with and without it, over several seeds, on the same frames."""
+"""The effect of FDEP on a host: the same runs with and without it, over several seeds."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def _row(arm: str, results: Sequence[SetResult], plain: Sequence[SetResult] | No
 
 
 def _parts(number: Number, result: SetResult) -> Sequence[Counts]:
-    """The counts of every frame that the number is made of."""
+    """The per-frame counts from which the number is computed."""
     assert result.maps is not None
     assert result.threshold is not None
     if number.pixels:

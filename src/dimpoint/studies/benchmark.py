@@ -1,4 +1,4 @@
-"""Several recipes on the same data: trained under one budget, judged on the same frames, in one table.
+"""Several recipes on the same data: trained under one budget, evaluated on the same frames, in one table.
 
 The table of a benchmark, for the terminal and for Markdown, made of its JSON record.
 """
@@ -39,8 +39,8 @@ _CLOCK = "seconds.json"  # in a run's folder: how long it has been trained
 class Row:
     """One recipe's line.
 
-    labels: what was learnt, `points` or `masks`. threshold: that of the best F1 on the frames that the run
-    held out. f1_interval: 95 %, bootstrap over frames. fa: false objects per pixel. distance: mean
+    labels: what was trained on, `points` or `masks`. threshold: of the best F1 on the run's held-out
+    frames. f1_interval: 95 %, bootstrap over frames. fa: false objects per pixel. distance: mean
     localisation error, pixels. macs: of one frame of the first evaluated frame's size. ms: array to
     targets in ONNX Runtime, median. minutes: of training. NaN where nothing was found.
     """
@@ -84,7 +84,7 @@ class Benchmark:
         return loaded
 
     def check(self, frames: Sequence[TruthFrame]) -> None:
-        """Look for what would stop or spoil a recipe, before hours are spent on the others.
+        """Check all recipes before any is trained.
 
         Raises ConfigError where frames that are evaluated would be trained on, DataError where the data
         lack the labels that a recipe needs.

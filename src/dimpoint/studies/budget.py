@@ -1,6 +1,6 @@
-"""As many epochs as a budget allows, so that recipes can be compared at equal cost.
+"""Epochs that fit into a budget, so that recipes can be compared at equal cost.
 
-Many training runs in one folder: finished ones are kept, interrupted ones go on.
+A folder holds many runs: finished ones are kept, interrupted ones continue.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def within(
 ) -> Recipe:
     """The recipe with the epochs that the budget gives it; at least one.
 
-    A budget in minutes is turned into epochs by a few measured steps, so that the learning rate falls to
-    its end whatever the speed.
+    A budget in minutes is turned into epochs by a few measured steps, so that the learning-rate schedule
+    completes at any speed.
     """
     if budget.epochs is not None:
         return _with_epochs(recipe, budget.epochs)
@@ -86,7 +86,7 @@ def _with_epochs(recipe: Recipe, epochs: int) -> Recipe:
 
 
 def measure(recipe: Recipe, sources: Sources, machine: Machine) -> Costs:
-    """Time short runs of a recipe, which are thrown away."""
+    """Time short runs of a recipe, and discard them."""
     _time_run(recipe, sources, machine, _WARM_UP)
     few, many = (_time_run(recipe, sources, machine, steps) for steps in (_FEW, _MANY))
     step = max(many - few, 1e-6) / (_MANY - _FEW)

@@ -1,11 +1,11 @@
-"""Infrared backgrounds: cloud, sea and ground, as random fields with the structure of real ones.
+"""Infrared backgrounds: cloud, sea and ground, as random fields with realistic structure.
 
 Natural clutter has a power spectrum that falls as 1/f^beta (beta about 2 to 4 in public infrared data
-sets). Each background starts from such fields and adds what its scenes are known for: cloud edges, waves
-under a horizon with sun glint, man-made straight edges with hot corners that look like targets.
+sets). Each background starts from such fields and adds typical structures: cloud edges, waves under a
+horizon with sun glint, straight man-made edges with hot corners that look like targets.
 
 Every function takes a frame size (height, width) and returns (H, W) float32 of zero mean and unit standard
-deviation; brightness and contrast are the sensor's part.
+deviation; brightness and contrast are set by the sensor.
 """
 
 from __future__ import annotations
@@ -31,13 +31,11 @@ class CloudConfig(RangeModel):
     """Clouds before a smooth sky."""
 
     beta: Positive = Field((3.0, 4.0), description="spectral slope of the clouds' outline")
-    stretch: Positive = Field((1.0, 3.0), description="how much longer clouds are than high")
+    stretch: Positive = Field((1.0, 3.0), description="width of the clouds over height")
     cover: Share = Field((0.05, 0.95), description="part of the frame that is cloud")
     softness: Positive = Field((0.06, 0.8), description="width of the cloud edges; small is sharp")
     relief: NotNegative = Field((0.1, 0.6), description="brightness variation inside clouds; the edge is 1")
-    billow_share: float = Field(
-        0.5, ge=0, le=1, description="part of the scenes with heaped, not veiled, clouds"
-    )
+    billow_share: float = Field(0.5, ge=0, le=1, description="part of the scenes with heaped clouds")
     gradient: NotNegative = Field((0.0, 0.5), description="sky brightness from top to bottom; the edge is 1")
 
 
@@ -45,7 +43,7 @@ class SeaConfig(RangeModel):
     """Waves, brighter and finer towards a horizon, with sun glint and some sky."""
 
     beta: Positive = Field((2.0, 3.0), description="spectral slope of the waves")
-    stretch: Positive = Field((3.0, 8.0), description="how much longer crests are than high")
+    stretch: Positive = Field((3.0, 8.0), description="width of the crests over height")
     horizon: tuple[float, float] = Field((-0.3, 0.45), description="its row as part of the height; < 0: none")
     gradient: NotNegative = Field((0.5, 3.0), description="brightness towards the horizon, in wave std")
     glint_share: float = Field(0.5, ge=0, le=1, description="part of the scenes with sun glint")
@@ -172,7 +170,7 @@ def _road(level: npt.NDArray[np.uint8], built: npt.NDArray[np.uint8], rng: np.ra
 def _roof(
     level: npt.NDArray[np.uint8], built: npt.NDArray[np.uint8], rng: np.random.Generator, corner: bool
 ) -> None:
-    """Two halves of different brightness, and perhaps a hot corner: a hard negative."""
+    """A roof: two halves of different brightness, and in part of them a hot corner, a hard negative."""
     quad = _quad(rng, (level.shape[0], level.shape[1]), (6, 34))
     first, second = _level(rng, 45), _level(rng, 45)
     ridge = (quad[[0, 1]] + quad[[3, 2]]) / 2
@@ -224,7 +222,7 @@ def _standardise(field: FloatArray) -> FloatArray:
 
 
 def _billow(field: FloatArray) -> FloatArray:
-    """Round bright heaps between dark creases: what cumulus clouds and tree crowns look like."""
+    """Round bright heaps between dark creases, like cumulus clouds and tree crowns."""
     return _standardise(np.abs(field))
 
 

@@ -1,4 +1,4 @@
-"""Planting targets on a background: where they go, and how bright they are.
+"""Planting targets on a background: their places and their brightness.
 
 The local signal-to-clutter ratio (SCR) is (peak - mean) / std. The peak is the brightest pixel of the
 target's mask; mean and std are those of the background in a window of `SCR_WINDOW` pixels a side around
@@ -47,21 +47,21 @@ def plant(
 ) -> Planted:
     """Add up to `count` targets to `canvas` in place; fewer where there is no more room.
 
-    canvas: (H, W) float32, noise included. least_std: a smaller local std counts as this, so that targets
-    on a flat background can be seen. ceiling: the sensor saturates here. avoid: (N, 2) x, y from which new
-    targets keep `config.separation`. The SCR returned is the one reached: as asked, lower where the target
-    saturates, higher where the clutter under the target would have swallowed it.
+    canvas: (H, W) float32, noise included. least_std: a smaller local std counts as this, so that targets on
+    a flat background can be seen. ceiling: the sensor saturates here. avoid: (N, 2) x, y from which new
+    targets keep `config.separation`. The SCR returned is the one reached: as requested, lower where the
+    target saturates, higher where clutter would otherwise have hidden the target.
     """
-    garden = _Garden(canvas, config, least_std, ceiling, avoid)
+    field = _Field(canvas, config, least_std, ceiling, avoid)
     points: list[tuple[float, float]] = []
     scr: list[float] = []
     for _ in range(count):
-        fit = garden.find_place(rng, draw_shape(rng, config), draw_log(rng, config.scr))
+        fit = field.find_place(rng, draw_shape(rng, config), draw_log(rng, config.scr))
         if fit is None:
             break
         points.append(fit.point)
-        scr.append(garden.add(fit))
-    return Planted(np.array(points, np.float32).reshape(-1, 2), np.array(scr, np.float32), garden.mask)
+        scr.append(field.add(fit))
+    return Planted(np.array(points, np.float32).reshape(-1, 2), np.array(scr, np.float32), field.mask)
 
 
 @dataclass(frozen=True)
@@ -73,11 +73,11 @@ class _Fit:
     mean: float
     std: float
     amplitude: float
-    clear: float  # amplitude of a target that owes at least half of its contrast to itself
+    clear: float  # amplitude at which at least half of the contrast comes from the target
 
 
-class _Garden:
-    """A frame that is being planted: where there is room, and what stands already."""
+class _Field:
+    """A frame during planting: where targets fit, and which pixels are taken."""
 
     def __init__(
         self,
@@ -108,7 +108,7 @@ class _Garden:
         cv2.circle(self.free, (round(x), round(y)), radius, 0, cv2.FILLED)
 
     def find_place(self, rng: np.random.Generator, shape: Shape, scr: float) -> _Fit | None:
-        """The first free place where the target stands out by itself, or the best of some, or None."""
+        """The first free place where the target stands out, the best of those tried, or None."""
         places = np.flatnonzero(self.free)
         if not len(places):
             return None
@@ -158,7 +158,7 @@ class _Garden:
 
 
 def _is_whole(stamp: Stamp, size: tuple[int, ...]) -> bool:
-    """Whether the frame's border cuts nothing off."""
+    """Whether the stamp lies completely inside the frame."""
     parts = zip((stamp.rows, stamp.columns), size, strict=True)
     return all(part.start > 0 and part.stop < length for part, length in parts)
 
@@ -220,11 +220,11 @@ def paste_targets(
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """A copy of `frame` with up to `count` targets more; fewer where they would not fit or not be seen.
 
-    frame: (H, W) float32, on any scale. avoid: (N, 2) x, y of its own targets, from which new ones keep
-    `config.separation`. least_std: local clutter counts as at least this, on the frame's scale; the default,
-    one count of 255, suits a unit range. saturation: no target is brighter, on the frame's scale.
-    Returns the new frame and the new targets' true centres, (M, 2) float32 x, y, without `avoid`.
-    Raises FrameError if `frame` is no float32 frame and ConfigError if `least_std` is not above 0.
+    frame: (H, W) float32, on any scale. avoid: (N, 2) x, y of its own targets, new targets keep
+    `config.separation` from them. least_std: local clutter counts as at least this, on the frame's scale; the
+    default, one count of 255, suits a unit range. saturation: no target is brighter, on the frame's scale.
+    Returns the new frame and the new targets' true centres, (M, 2) float32 x, y, without `avoid`. Raises
+    FrameError if `frame` is no float32 frame and ConfigError if `least_std` is not above 0.
     """
     check_frame(frame)
     if frame.dtype != np.float32:

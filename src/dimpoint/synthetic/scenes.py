@@ -1,4 +1,4 @@
-"""Synthetic infrared scenes with point-like targets: one scene, many, or a data set on disk.
+"""Synthetic infrared scenes with point targets: one scene, many, or a data set on disk.
 
 A scene is clutter (`clutter`), seen by a camera (`sensor`), with targets (`spots`) planted on it
 (`planting`). The same seed gives the same scenes, and the n-th scene does not depend on how many there are.
@@ -30,7 +30,7 @@ from dimpoint.synthetic.spots import TargetConfig
 
 
 class SceneConfig(RangeModel):
-    """What scenes look like; every part states its ranges and units."""
+    """Configuration of scenes; each part documents its ranges and units."""
 
     height: int = Field(256, ge=1, description="pixels")
     width: int = Field(256, ge=1, description="pixels")
@@ -110,7 +110,7 @@ def write_dataset(
             f"got {frames}, {seed} and {test_fraction}"
         )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"{out}: already there and not an empty folder; name a new one")
+        raise DataError(f"{out}: exists and is not an empty folder; name a new one")
     try:
         with _folder_in_progress(out) as folder:
             _write_scenes(folder, out.name, config, frames, seed, test_fraction, progress)
@@ -120,7 +120,7 @@ def write_dataset(
 
 @contextmanager
 def _folder_in_progress(out: Path) -> Iterator[Path]:
-    """A folder beside `out` that takes its place in the end, or vanishes if something goes wrong."""
+    """A temporary folder beside `out` that replaces it at the end, or is removed on failure."""
     folder = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     out.parent.mkdir(parents=True, exist_ok=True)
     folder.mkdir()

@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 def _check(value: tuple[float, float], least: float, most: float) -> tuple[float, float]:
     low, high = value
-    if not least <= low <= high <= most:  # not a number fails this too
+    if not least <= low <= high <= most:  # NaN fails this, too
         raise ValueError(f"a range low, high with {least:g} <= low <= high <= {most:g}")
     return value
 
@@ -82,7 +82,7 @@ class SensorConfig(RangeModel):
 
 @dataclass(frozen=True)
 class Counts:
-    """What the converter would give before rounding: values (H, W) float32, and the ends of its scale."""
+    """The converter's values before rounding, (H, W) float32, and the ends of its scale."""
 
     values: FloatArray
     dark: float
@@ -93,11 +93,11 @@ class Counts:
 def expose(clutter: FloatArray, rng: np.random.Generator, config: SensorConfig, bits: Bits) -> Counts:
     """Turn a background of zero mean and unit std into noisy counts."""
     level = draw(rng, config.level)
-    # A camera's gain control leaves room above the background, without which no target could be seen.
+    # A camera's gain control leaves room above the background for targets.
     contrast = min(draw_log(rng, config.contrast), 0.4 * (1 - level))
     scene = clutter * np.float32(contrast) + np.float32(level)
     sigma = draw(rng, config.blur)
-    if sigma > 0.2:  # below that a blur does nothing
+    if sigma > 0.2:  # below that a blur has no effect
         cv2.GaussianBlur(scene, (0, 0), sigma, dst=scene, borderType=cv2.BORDER_REFLECT_101)
     np.clip(scene, 0.0, _SCENE_TOP, out=scene)
     scene += _fixed_pattern(scene, rng, config) + _temporal_noise(scene, rng, config)

@@ -24,7 +24,7 @@ FloatArray = npt.NDArray[np.float32]
 
 
 class TargetConfig(RangeModel):
-    """What targets look like. Lengths in pixels, areas in pixels, shares in 0..1."""
+    """Shape and contrast of targets. Lengths and areas in pixels, shares in 0..1."""
 
     sigma: Positive = Field((0.5, 1.6), description="sigma of the Gaussian PSF")
     scr: Positive = Field((3.0, 40.0), description="local signal-to-clutter ratio, drawn log-uniformly")

@@ -1,9 +1,9 @@
-"""Where responses go on the map: map geometry, and square patches pasted at points.
+"""Gaussian targets, map geometry, and square patches pasted at points.
 
 Map pixel j of a stride-s map is input pixel s * j, so the map of an (H, W) frame is
 (ceil(H / s), ceil(W / s)).
 
-Gaussian targets: our sub-pixel ones, and SPIRE's plain variant (arXiv 2604.05363) as published.
+`gaussian_map` has sub-pixel centres; `published_gaussian_map` is SPIRE's plain variant (arXiv 2604.05363).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from dimpoint.errors import DataError
 
 FloatMap = npt.NDArray[np.float32]
-_FAR = 1e9  # map pixels; whatever lies beyond has no window on any map and must not overflow an integer
+_FAR = 1e9  # map pixels; positions beyond are on no map and must not overflow an integer
 
 
 def map_shape(shape: tuple[int, int], stride: int) -> tuple[int, int]:
@@ -67,7 +67,7 @@ def windows(
 
 
 def paste_highest(patches: FloatMap, pixels: npt.NDArray[np.int64], shape: tuple[int, int]) -> FloatMap:
-    """A map of `shape` with (N, 2r+1, 2r+1) patches centred on N pixels; the highest holds."""
+    """A map of `shape` with (N, 2r+1, 2r+1) patches centred on N pixels; overlaps take the maximum."""
     pasted = np.zeros(shape, np.float32)
     for index, place, part in windows(pixels, patches.shape[1] // 2, shape):
         np.maximum(pasted[place], patches[index][part], out=pasted[place])
@@ -75,7 +75,7 @@ def paste_highest(patches: FloatMap, pixels: npt.NDArray[np.int64], shape: tuple
 
 
 def paste_average(patches: FloatMap, pixels: npt.NDArray[np.int64], shape: tuple[int, int]) -> FloatMap:
-    """A map of `shape` with (N, 2r+1, 2r+1) patches centred on N pixels; their squares' mean holds."""
+    """A map of `shape` with (N, 2r+1, 2r+1) patches centred on N pixels; overlaps take the mean."""
     pasted = np.zeros(shape, np.float32)
     squares = np.zeros(shape, np.float32)
     for index, place, part in windows(pixels, patches.shape[1] // 2, shape):
@@ -93,9 +93,9 @@ def gaussian_map(
     sigma: float = 2.0,
     radius: int = 6,
 ) -> FloatMap:
-    """A Gaussian of height 1 at each point's sub-pixel centre; where several meet, the highest holds.
+    """A Gaussian of height 1 at each point's sub-pixel centre; overlaps take the maximum.
 
-    points: (N, 2) x, y in input pixels, also outside the frame: what reaches into it counts.
+    points: (N, 2) x, y in input pixels, also outside the frame: the part inside it counts.
     shape: height and width of the input. sigma and radius: map pixels; each Gaussian fills a square of
     2 * radius + 1. Returns (ceil(H / stride), ceil(W / stride)) float32. Raises DataError for points of
     another shape or not finite.
@@ -133,7 +133,7 @@ def gaussian_patches(offsets: npt.NDArray[np.float64], sigma: float, radius: int
 
 
 def drop_at_zero(points: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
-    """The points that SPIRE's public code keeps: it takes a zero coordinate for a missing point."""
+    """The points that SPIRE's public code keeps: it treats a zero coordinate as a missing point."""
     checked = check_points(points)
     kept: npt.NDArray[np.float64] = checked[(checked != 0).all(axis=1)]
     return kept

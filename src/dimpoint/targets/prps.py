@@ -1,4 +1,4 @@
-"""PRPS, point response prior supervision: a Gaussian weighted by what the frame shows around the point.
+"""PRPS, point response prior supervision: a Gaussian weighted by the frame's brightness around the point.
 
 `published_prps_map` is SPIRE's (arXiv 2604.05363) with the quirks of its public code; `prps_map` is ours.
 """
@@ -36,11 +36,11 @@ def prps_map(
     sigma: float = 2.0,
     radius: int = 6,
 ) -> FloatMap:
-    """A sub-pixel Gaussian at each point times the brightness around it; where several meet, the highest.
+    """A sub-pixel Gaussian at each point times the brightness around it; overlaps take the maximum.
 
     The brightness is taken at the map's own scale (a triangle-weighted mean around each map pixel) and
-    stretched to 0..1 over the point's square; the product keeps the Gaussian's height. A flat square
-    says nothing, so the plain Gaussian stays.
+    stretched to 0..1 over the point's square; the product keeps the Gaussian's height. Where the
+    square is flat, the Gaussian is not weighted.
     frame: (H, W) float32. points, sigma, radius, result and errors as in `gaussian_map`.
     """
     height, width = frame.shape
@@ -68,7 +68,7 @@ def published_prps_map(
     """SPIRE's published target with the quirks of its public code; arguments as `prps_map`.
 
     The prior is a patch of input pixels around the brightest one near the point, laid on map pixels
-    although the scales differ; its extremes are taken out twice; overlapping squares are averaged;
+    although the scales differ; its extremes are removed twice; overlapping squares are averaged;
     points with x = 0 or y = 0 are dropped. Points outside the frame are dropped too, and a flat patch
     weighs nothing: the public code has no defined result for either.
     Raises DataError as `gaussian_map`, and when the frame is smaller than the patch.

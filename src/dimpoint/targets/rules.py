@@ -1,4 +1,4 @@
-"""`TargetRule`: how labels become the map that a network learns."""
+"""`TargetRule`: how labels are turned into the map that a network learns."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def make_target(
 ) -> npt.NDArray[np.float32]:
     """The target map of one frame.
 
-    frame: (H, W) float32 in 0..1; only the PRPS kinds look at its pixels. points: (N, 2) x, y in its
+    frame: (H, W) float32 in 0..1; only the PRPS kinds use its pixels. points: (N, 2) x, y in its
     pixels. mask: (H, W), for the kind `mask` alone. Returns (ceil(H / stride), ceil(W / stride)) float32,
     0..1 (the published PRPS goes slightly beyond). Raises DataError for points of another shape or not
     finite, and for a missing mask.

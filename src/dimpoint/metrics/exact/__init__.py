@@ -1,1 +1,1 @@
-"""Counts at every threshold at once, exactly: what the curves and HSE stand on."""
+"""Exact counts at every threshold at once, for the curves and HSE."""

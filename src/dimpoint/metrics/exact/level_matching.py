@@ -1,4 +1,4 @@
-"""Which targets are found at which thresholds: one-to-one matching redone wherever it can change."""
+"""Which targets are found at which thresholds: one-to-one matching is redone wherever it can change."""
 
 from __future__ import annotations
 

@@ -43,8 +43,8 @@ class LevelSums:
 
     A pixel of probability p weighs in for p > t, that is at thresholds below p. Up to `limit` distinct levels
     everything is exact. With more, each level is rounded up to a multiple of 2**-18, so values at thresholds
-    that are such multiples stay exact and memory is bounded; `exact` then says False. What comes out does not
-    depend on the order or the grouping in which frames came in. `limit` None keeps every level.
+    that are such multiples stay exact and memory is bounded; `exact` is then False. The result does not
+    depend on order or grouping of the frames. `limit` None keeps every level.
     """
 
     def __init__(self, columns: int, dtype: npt.DTypeLike = np.int64, limit: int | None = LIMIT) -> None:
@@ -65,7 +65,7 @@ class LevelSums:
             self._settle()
 
     def merge(self, other: LevelSums) -> None:
-        """Take in the sums of another part."""
+        """Add the sums of another part."""
         other._settle()
         self.exact = self.exact and other.exact
         self.add(other._levels, other._weights)

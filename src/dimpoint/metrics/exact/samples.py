@@ -1,4 +1,4 @@
-"""hIoU and where it is lost: the error split of the `opdc` protocol.
+"""hIoU and its error split under the `opdc` protocol.
 
 hIoU = segmentation IoU (mean IoU of the matched pairs) times localisation IoU, tp / (tp + fp + fn). Each
 factor falls short of 1 by three or four kinds of error, which add up to 1 with it.
@@ -12,12 +12,12 @@ Localisation, parts of tp + fp + fn. A pair fits if its IoU is >= 0.5 or its cen
 further targets that fit, but whose predicted object was taken.
 
 After Pang et al., "Rethinking Evaluation of Infrared Small Target Detection", NeurIPS 2025, arXiv 2509.16888,
-and their package PyIRSTDMetrics, which adds a phantom object on a frame with an empty side. We do not.
+and their package PyIRSTDMetrics, which adds a phantom object on a frame with an empty side; dimpoint does
+not.
 
-Bootstrap intervals of HSE: what its integrand is made of, for each frame, sampled at 100 thresholds.
-
-The exact integral takes all scores of all frames at once, which cannot be redone for thousands of draws. The
-draws use the mean over 100 thresholds; their interval is shifted by what that differs from the exact value.
+Bootstrap intervals of HSE use its integrand per frame, sampled at 100 thresholds: the exact integral over all
+scores of all frames cannot be repeated for thousands of draws. Their interval is shifted by the difference
+between the mean over these thresholds and the exact value.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from dimpoint.metrics.protocols import NEAR, OVERLAP, opdc_match, overlaps
 
 @dataclass(frozen=True, eq=False)
 class ErrorCounts(Counts):
-    """What `opdc` matches and misses over some frames.
+    """Counts of `opdc` over some frames.
 
     tp, fp, fn: objects. *_sum: over the matched pairs, of parts of their unions. The other four: objects.
     """
