@@ -93,12 +93,26 @@ class TestNoSuchPicture:
 
     @pytest.mark.parametrize(
         "data",
-        [b"frame,label,x,y\n0,DRONE,34,127\n", b"\0" * 400, b"PK\3\4" + bytes(90), b"GIF89a" + bytes(90)],
-        ids=["text", "zeros", "zip", "gif"],
+        [b"frame,label,x,y\n0,DRONE,34,127\n", b"\0" * 400],
+        ids=["text", "zeros"],
     )
     @pytest.mark.parametrize("name", ["x.png", "x.tif", "x.npy", "x.bmp"])
     def test_another_kind_of_file(self, tmp_path, name, data):
         assert "not a picture, whatever its name says; what is read: PNG" in refusal_of(tmp_path, name, data)
+
+    @pytest.mark.parametrize(
+        ("head", "remedy"),
+        [
+            (b"PK\3\4", "a ZIP archive; unpack it first"),
+            (b"GIF89a", "save it as PNG"),
+            (b"\x1f\x8b", "packed by gzip; unpack it first"),
+            (b"\x89HDF", "save the frames as 16-bit TIFF or .npy"),
+        ],
+        ids=["zip", "gif", "gzip", "hdf5"],
+    )
+    @pytest.mark.parametrize("name", ["x.png", "x.tif", "x.npy", "x.bmp"])
+    def test_a_known_kind_that_is_not_read_has_its_remedy(self, tmp_path, name, head, remedy):
+        assert remedy in refusal_of(tmp_path, name, head + bytes(90))
 
     def test_a_text_that_begins_like_a_bmp(self, tmp_path):
         assert "save it as PNG" in refusal_of(tmp_path, "x.bmp", b"BMW M3, 1986\n" * 9)
@@ -164,7 +178,7 @@ class TestCutAndDamaged:
         header = b"IHDR" + struct.pack(">IIBBBBB", 10**6, 10**6, 16, 6, 0, 0, 0)
         data = png_bytes()
         data = data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:]
-        assert "cannot be decoded" in refusal_of(tmp_path, "x.png", data)
+        assert "more than the limit" in refusal_of(tmp_path, "x.png", data)
 
 
 class TestNpy:
@@ -186,17 +200,29 @@ class TestNpy:
     def test_no_pixels(self, tmp_path, shape):
         assert "the frame is empty" in refusal_of(tmp_path, "x.npy", npy_bytes(np.zeros(shape, np.uint8)))
 
-    @pytest.mark.parametrize("shape", [(), (7,), (2, 8, 9), (2, 8, 2), (1, 2, 3, 4)])
+    @pytest.mark.parametrize("shape", [(), (7,), (2, 8, 2), (1, 2, 3, 4)])
     def test_shapes_that_are_no_picture(self, tmp_path, shape):
         message = refusal_of(tmp_path, "x.npy", npy_bytes(np.zeros(shape, np.uint8)))
         assert f"a frame is a 2-D array (height, width), got shape {shape}" in message
 
+    def test_a_stack_is_not_one_picture(self, tmp_path):
+        message = refusal_of(tmp_path, "x.npy", npy_bytes(np.zeros((2, 8, 9), np.uint8)))
+        assert "holds 2 pictures, where one is expected" in message
+
+    @pytest.mark.parametrize("dtype", ["int8", "int16", ">i2", "int32", "int64", "uint32", "uint64"])
+    def test_integers_of_other_types_become_float32_exactly(self, tmp_path, dtype):
+        array = np.array([[0, 100, 7]], dtype)
+        (tmp_path / "x.npy").write_bytes(npy_bytes(array))
+        frame = read_image(tmp_path / "x.npy")
+        assert frame.dtype == np.float32
+        np.testing.assert_array_equal(frame, array)
+        if np.dtype(dtype).itemsize > 2:
+            message = refusal_of(tmp_path, "y.npy", npy_bytes(np.array([[2**24 + 1, 0]], dtype)))
+            assert "counts from 0 to 16777217 do not fit into 24 bits" in message
+
     @pytest.mark.parametrize(
         ("dtype", "remedy"),
         [
-            ("int16", "save it as float32, or as uint16 after adding an offset"),
-            ("int64", "save it as float32, or as uint16 after adding an offset"),
-            ("uint32", "save it as uint16 if no count is above 65535, else as float32"),
             ("bool", "save it as uint8, 0 and 255"),
             ("complex64", "save the grey values as one of these"),
             ("U3", "save the grey values as one of these"),

@@ -132,7 +132,7 @@ class TestArrays:
             (np.zeros(50, np.uint8), "got shape"),
             (np.zeros((0, 0), np.uint8), "empty"),
             (np.full((4, 5), np.nan, np.float32), "no pixel of 20 is finite"),
-            (np.zeros((4, 5), np.int64), "int64"),
+            (np.full((4, 5), 2**40), "do not fit into 24 bits"),
         ],
     )
     def test_refused(self, array, message):

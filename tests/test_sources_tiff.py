@@ -119,8 +119,8 @@ class TestCompressions:
     def test_every_page_of_an_lzw_stack(self, tmp_path):
         pages = [Image.fromarray(GREY16 // divisor) for divisor in (1, 2, 3)]
         pages[0].save(tmp_path / "x.tif", save_all=True, append_images=pages[1:], compression="tiff_lzw")
-        for (_, frame), divisor in zip(read_pages(tmp_path / "x.tif"), (1, 2, 3), strict=True):
-            np.testing.assert_array_equal(frame, GREY16 // divisor)
+        for page, divisor in zip(read_pages(tmp_path / "x.tif"), (1, 2, 3), strict=True):
+            np.testing.assert_array_equal(page.pixels, GREY16 // divisor)
 
 
 class TestPlainInstall:
@@ -212,7 +212,8 @@ class TestPages:
         assert frames[3].path == path
         np.testing.assert_array_equal([frame.pixels for frame in frames], self.STACK)
         assert all(frame.pixels.dtype.isnative for frame in frames)
-        np.testing.assert_array_equal(read_image(path), self.STACK[0])
+        with pytest.raises(FrameError, match="holds 5 pictures, where one is expected"):
+            read_image(path)
         assert count_pages(path) == 5
 
     def test_a_single_page_has_no_number(self, tmp_path):
@@ -224,7 +225,7 @@ class TestPages:
         with tifffile.TiffWriter(tmp_path / "x.tif") as writer:
             for picture in (GREY8, FLOAT[:5], GREY16[:, :7]):
                 writer.write(picture, metadata=None)
-        shapes = [(page.shape, page.dtype) for _, page in read_pages(tmp_path / "x.tif")]
+        shapes = [(page.pixels.shape, page.pixels.dtype) for page in read_pages(tmp_path / "x.tif")]
         assert shapes == [((37, 53), np.uint8), ((5, 53), np.float32), ((37, 7), np.uint16)]
 
     def test_previews_are_left_out(self, tmp_path):
@@ -259,7 +260,7 @@ class TestPages:
         data[start : start + count] = bytes(count)
         path.write_bytes(data)
         pages = read_pages(path)
-        np.testing.assert_array_equal([next(pages)[1], next(pages)[1]], self.STACK[:2])
+        np.testing.assert_array_equal([next(pages).pixels, next(pages).pixels], self.STACK[:2])
         with pytest.raises(FrameError, match=r"x\.tif, page 2: the TIFF is damaged"):
             next(pages)
 
@@ -268,10 +269,6 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("dtype", "message"),
         [
-            (np.int16, "int16; save it as float32, or as uint16 after adding an offset"),
-            (np.int8, "int8; save it as float32"),
-            (np.uint32, "uint32; save it as uint16 if no count is above 65535, else as float32"),
-            (np.int32, "int32; save it as float32"),
             (np.complex64, "complex64"),
         ],
     )
@@ -285,14 +282,14 @@ class TestRefused:
         ("tags", "message"),
         [
             ({"t258": 4}, "4 bits per count; save 8 or 16 bits"),
-            ({"t258": 12}, "12 bits per count; save 8 or 16 bits"),
+            ({"t258": 11}, "11 bits per count; save 8 or 16 bits"),
             ({"t256": 0}, "empty: 0 x 1"),
-            ({"t256": 200_000, "t257": 200_000}, r"200000 x 200000 pixels are more than the 2\^30"),
+            ({"t256": 200_000, "t257": 200_000}, "200000 x 200000 pixels: .* more than the limit"),
             ({"t262": 5, "t277": 4}, "kind SEPARATED; save it as grey or RGB"),
             ({"t277": 5}, "5 channels; a frame has one"),
             ({"t277": 2}, "2 channels; a frame has one"),
             ({"t273": 4000}, "truncated"),
-            ({"t279": 0}, "not written to its end"),
+            ({"t279": 0}, "1 of 1 parts of the picture are not in the file.*--accept-damaged"),
         ],
         ids=str,
     )

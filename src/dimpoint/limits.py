@@ -13,7 +13,8 @@ from dimpoint.errors import ConfigError, DimpointError
 
 DEFAULTS = {
     "frame_pixels": 2**28,  # of one frame as decoded: 16,384 x 16,384
-    "file_bytes": 2**31,  # of a picture that is read whole
+    "frame_bytes": 2**31,  # of one picture as decoded, all channels
+    "file_bytes": 2**30,  # of a picture that is read whole
     "label_bytes": 2**28,  # of a label file, list, recipe or record that is read whole
     "archive_ratio": 500,  # bytes that come out of an archive for each one in it, beyond the first 64 MiB
     "annotations": 2_000_000,  # of one label file

@@ -9,7 +9,15 @@ import typer
 
 from dimpoint.cli import synth
 from dimpoint.cli.console import table_console
-from dimpoint.cli.labels import ACCEPT_LABELS, CATEGORIES, INVERT_MASKS, MASK_VALUES, POINTS, reading_of
+from dimpoint.cli.labels import (
+    ACCEPT_LABELS,
+    CATEGORIES,
+    INVERT_MASKS,
+    MASK_VALUES,
+    ORIENTATION,
+    POINTS,
+    reading_of,
+)
 
 if TYPE_CHECKING:
     from dimpoint.datasets.check import Report
@@ -37,6 +45,7 @@ def check(
     point_rules: str | None = POINTS,
     categories: str | None = CATEGORIES,
     accept_labels: bool = ACCEPT_LABELS,
+    orientation: str | None = ORIENTATION,
 ) -> None:
     """Report what is wrong with a data set; exit code 1 if something is (with --repair: if it stays so)."""
     import json
@@ -53,7 +62,7 @@ def check(
         report = check_dataset(
             folder,
             lambda done, total: bar.update(task, completed=done, total=total),
-            reading_of(mask_values, invert_masks, point_rules, categories, accept_labels),
+            reading_of(mask_values, invert_masks, point_rules, categories, accept_labels, orientation),
         )
     repaired = write_copy(report, repair) if repair is not None else None
     if as_json:
@@ -78,6 +87,7 @@ def points(
     mask_values: str | None = MASK_VALUES,
     invert_masks: bool = INVERT_MASKS,
     accept_labels: bool = ACCEPT_LABELS,
+    orientation: str | None = ORIENTATION,
 ) -> None:
     """Write the point labels of a data set's masks, the centroid of each target, as a COCO keypoints file."""
     from rich.console import Console
@@ -91,7 +101,7 @@ def points(
             folder,
             out,
             lambda done, total: bar.update(task, completed=done, total=total),
-            reading_of(mask_values, invert_masks, None, None, accept_labels),
+            reading_of(mask_values, invert_masks, None, None, accept_labels, orientation),
             lambda line: typer.echo(line, err=True),
         )
     typer.echo(f"{path}: {targets} points in {frames} frames")

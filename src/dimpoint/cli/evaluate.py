@@ -9,7 +9,15 @@ import typer
 
 from dimpoint.cli.compare import compare
 from dimpoint.cli.console import progress, write_json
-from dimpoint.cli.labels import ACCEPT_LABELS, CATEGORIES, INVERT_MASKS, MASK_VALUES, POINTS, reading_of
+from dimpoint.cli.labels import (
+    ACCEPT_LABELS,
+    CATEGORIES,
+    INVERT_MASKS,
+    MASK_VALUES,
+    ORIENTATION,
+    POINTS,
+    reading_of,
+)
 from dimpoint.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -68,6 +76,7 @@ def evaluate(
     point_rules: str | None = POINTS,
     categories: str | None = CATEGORIES,
     accept_labels: bool = ACCEPT_LABELS,
+    orientation: str | None = ORIENTATION,
     threads: int | None = typer.Option(None, help="Threads of the processor.", show_default="all cores"),
 ) -> None:
     """Say how good a model, or anybody's predictions, are on labelled frames."""
@@ -80,7 +89,7 @@ def evaluate(
     if report is not None:
         check_extra()
     goal = _goal(false_alarms, fa, pd, threshold, bool(calibrate or calibrate_split), store)
-    reading = reading_of(mask_values, invert_masks, point_rules, categories, accept_labels)
+    reading = reading_of(mask_values, invert_masks, point_rules, categories, accept_labels, orientation)
     held_against = Data(tuple(data), split, allow_missing, reading)
     subject = _subject(model, predictions, held_against, threshold, threads)
     point = None

@@ -38,6 +38,13 @@ CATEGORIES: Any = typer.Option(
 ACCEPT_LABELS: Any = typer.Option(
     False, "--accept-labels", rich_help_panel=_PANEL, help="Use labels however unlikely they look."
 )
+ORIENTATION: Any = typer.Option(
+    None,
+    "--orientation",
+    metavar="RULE",
+    rich_help_panel=_PANEL,
+    help="Of frames with an EXIF orientation: stored takes the pixels as they stand, upright turns them.",
+)
 
 
 def reading_of(
@@ -46,9 +53,10 @@ def reading_of(
     points: str | None,
     categories: str | None,
     accept_labels: bool,
+    orientation: str | None = None,
 ) -> Reading:
     """The reading that the options ask for."""
     from dimpoint.datasets.reading import Reading
 
     names = [part.strip() for part in categories.split(",")] if categories else []
-    return Reading.of_options(mask_values, invert_masks, points, names, accept_labels)
+    return Reading.of_options(mask_values, invert_masks, points, names, accept_labels, orientation)

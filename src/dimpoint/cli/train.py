@@ -7,7 +7,15 @@ from pathlib import Path
 
 import typer
 
-from dimpoint.cli.labels import ACCEPT_LABELS, CATEGORIES, INVERT_MASKS, MASK_VALUES, POINTS, reading_of
+from dimpoint.cli.labels import (
+    ACCEPT_LABELS,
+    CATEGORIES,
+    INVERT_MASKS,
+    MASK_VALUES,
+    ORIENTATION,
+    POINTS,
+    reading_of,
+)
 from dimpoint.errors import ConfigError, MissingExtraError
 
 
@@ -46,6 +54,7 @@ def train(
     point_rules: str = POINTS,
     categories: str = CATEGORIES,
     accept_labels: bool = ACCEPT_LABELS,
+    orientation: str = ORIENTATION,
     accelerator: str = typer.Option("auto", help="cpu, gpu or auto."),
     devices: str = typer.Option("auto", help="How many; more than one trains on all of them (DDP)."),
     precision: str = typer.Option("auto", help="auto, 32-true, bf16-mixed or 16-mixed."),
@@ -75,7 +84,7 @@ def train(
             )
         if foundation and load_recipe(recipe).foundation is None:
             raise ConfigError(f"recipe {recipe} learns without a foundation model; with one: fdep-{recipe}")
-        reading = reading_of(mask_values, invert_masks, point_rules, categories, accept_labels)
+        reading = reading_of(mask_values, invert_masks, point_rules, categories, accept_labels, orientation)
         teacher = [f"foundation.source={foundation}"] if foundation else []
         chosen = load_recipe(recipe, [*teacher, *changes])
     source = init or chosen.init

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dimpoint.datasets.coco import PointFile, PointImage, is_inside, parse_points
-from dimpoint.datasets.dataset import THREADS, hash_array
+from dimpoint.datasets.dataset import THREADS, frame_options, hash_array
 from dimpoint.datasets.layout import Layout, find_layout
 from dimpoint.datasets.lists import SplitFile
 from dimpoint.datasets.masks import (
@@ -79,7 +79,7 @@ def examine(layout: Layout, name: str, label: PointImage | None, reading: Readin
     except DimpointError as error:
         return _unusable(name, "same-name", layout.frames[name][0], error)
     try:
-        pixels = read_image(path)
+        pixels = read_image(path, frame_options(reading))
     except DimpointError as error:
         return _unusable(name, "unreadable-frame", path, error)
     size = (pixels.shape[0], pixels.shape[1])

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,9 @@ from dimpoint.datasets.lists import ALL, describe
 from dimpoint.datasets.masks import centroids, fit_mask, instance_centroids, read_levels, read_mask_file
 from dimpoint.datasets.reading import AS_WRITTEN, Reading
 from dimpoint.errors import DataError
+
+if TYPE_CHECKING:
+    from dimpoint.sources import ReadOptions
 
 Labels = Literal["auto", "masks", "points"]
 
@@ -44,7 +47,7 @@ class Sample:
         """The frame, (H, W) uint8, uint16 or float32. Raises FrameError if it cannot be read."""
         from dimpoint.sources import read_image
 
-        return read_image(self.frame_path)
+        return read_image(self.frame_path, frame_options(self.reading))
 
     def read_mask(self) -> npt.NDArray[np.bool_]:
         """The mask, (H, W) bool, at the frame's size; see `read_mask_with_notes`."""
@@ -62,7 +65,7 @@ class Sample:
         if self.mask_path is None:
             raise DataError(f"{self.frame_path}: this frame has no mask")
         mask = read_mask_file(self.mask_path, self.reading)
-        wanted = frame_size(self.frame_path) if size is None else size
+        wanted = frame_size(self.frame_path, self.reading) if size is None else size
         fitted = fit_mask(mask, wanted, self.mask_path)
         note = _resized(self.mask_path, (mask.shape[0], mask.shape[1]), wanted)
         return fitted, [] if note is None else [note]
@@ -71,7 +74,7 @@ class Sample:
         """The notes of `read_mask_with_notes`, from the headers of the files where those tell the sizes."""
         if self.mask_path is None or self.points is not None:
             return []
-        note = _resized(self.mask_path, frame_size(self.mask_path), frame_size(self.frame_path))
+        note = _resized(self.mask_path, frame_size(self.mask_path), frame_size(self.frame_path, self.reading))
         return [] if note is None else [note]
 
     def read_points(self) -> npt.NDArray[np.float32]:
@@ -84,7 +87,7 @@ class Sample:
         if self.mask_path is None:
             raise DataError(f"{self.frame_path}: this frame has no label (no mask, not in a COCO file)")
         if self.reading.mask_values == "instances":
-            levels, size = read_levels(self.mask_path), frame_size(self.frame_path)
+            levels, size = read_levels(self.mask_path), frame_size(self.frame_path, self.reading)
             if levels.values.shape == size:
                 return instance_centroids(levels)
         return centroids(self.read_mask())
@@ -217,7 +220,14 @@ def split_names(layout: Layout, split: str) -> list[str]:
     return list(names)
 
 
-def frame_size(path: Path) -> tuple[int, int]:
+def frame_options(reading: Reading) -> ReadOptions:
+    """How the frames of a data set are read."""
+    from dimpoint.sources import ReadOptions
+
+    return ReadOptions(orientation=reading.orientation, refuse_turned=True)
+
+
+def frame_size(path: Path, reading: Reading = AS_WRITTEN) -> tuple[int, int]:
     """A frame's (height, width), from the header of a PNG, else by reading the frame."""
     from dimpoint.sources import read_image
 
@@ -228,7 +238,7 @@ def frame_size(path: Path) -> tuple[int, int]:
         header = b""
     if len(header) == 24 and header[12:16] == b"IHDR":
         return int.from_bytes(header[20:24]), int.from_bytes(header[16:20])
-    height, width = read_image(path).shape
+    height, width = read_image(path, frame_options(reading)).shape
     return height, width
 
 

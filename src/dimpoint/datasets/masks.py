@@ -68,7 +68,8 @@ def read_mask_image(path: Path) -> npt.NDArray[Any]:
 
     Raises FrameError if the file cannot be read.
     """
-    from dimpoint.sources.images import read_image, read_npy
+    from dimpoint.sources.containers import read_npy
+    from dimpoint.sources.readers import read_image
 
     if path.suffix.lower() != ".npy":
         return read_image(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from dimpoint.errors import ConfigError
 
@@ -21,7 +21,8 @@ class Reading:
     the mask), or the values that are targets, such as `2,3`. invert: targets are what is not marked.
     points: `normalised` (coordinates are parts of the frame's width and height), `unlabelled` (points of
     visibility 0 are targets, too). categories: the COCO categories that are targets; empty: all of them.
-    accept: take the labels as they are, however unlikely they look.
+    orientation: of frames with an EXIF orientation, `stored` or `upright`; such frames are refused where
+    none is chosen. accept: take the labels as they are, however unlikely they look.
     """
 
     mask_values: str | None = None
@@ -29,6 +30,7 @@ class Reading:
     points: frozenset[str] = field(default_factory=frozenset)
     categories: tuple[str, ...] = ()
     accept: bool = False
+    orientation: Literal["stored", "upright"] | None = None
 
     def __post_init__(self) -> None:
         if self.mask_values is not None and self.mask_values not in MASK_VALUES and self.listed() is None:
@@ -39,6 +41,8 @@ class Reading:
         unknown = sorted(self.points.difference(POINT_RULES))
         if unknown:
             raise ConfigError(f"--points: '{unknown[0]}' is none of {', '.join(POINT_RULES)}")
+        if self.orientation not in (None, "stored", "upright"):
+            raise ConfigError(f"--orientation: '{self.orientation}' is neither stored nor upright")
 
     def listed(self) -> tuple[float, ...] | None:
         """The values that are targets, if they are named one by one."""
@@ -55,6 +59,7 @@ class Reading:
             "points": sorted(self.points),
             "categories": list(self.categories),
             "accept": self.accept,
+            "orientation": self.orientation,
         }
 
     @classmethod
@@ -68,6 +73,7 @@ class Reading:
             frozenset(record["points"]),
             tuple(record["categories"]),
             record["accept"],
+            record.get("orientation"),
         )
 
     @classmethod
@@ -78,10 +84,12 @@ class Reading:
         points: str | None,
         categories: Sequence[str] | None,
         accept_labels: bool,
+        orientation: Any = None,
     ) -> Reading:
         """The reading that the command line's options ask for."""
         rules = frozenset(part.strip() for part in (points or "pixels").split(","))
-        return cls(mask_values, invert_masks, rules - {"pixels"}, tuple(categories or ()), accept_labels)
+        chosen = tuple(categories or ())
+        return cls(mask_values, invert_masks, rules - {"pixels"}, chosen, accept_labels, orientation)
 
 
 AS_WRITTEN = Reading()  # nothing is chosen

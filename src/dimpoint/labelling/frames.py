@@ -16,7 +16,7 @@ from dimpoint.errors import DataError, FrameError
 from dimpoint.labelling.store import SourceFrame
 from dimpoint.sources.files import VIDEO_SUFFIXES, find_files
 from dimpoint.sources.frames import count_frames, frames_from
-from dimpoint.sources.images import is_tiff, read_image
+from dimpoint.sources.readers import is_tiff, read_image
 from dimpoint.sources.tiff import count_pages
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from dimpoint.model.intensity import FRAME_DTYPES
 from dimpoint.model.validity import filled
 
 Pixels = npt.NDArray[Any]
+_EXACT = 2**24  # integers up to it are float32 numbers
 
 
 def as_frame(array: Pixels, name: str) -> Pixels:
@@ -21,10 +22,13 @@ def as_frame(array: Pixels, name: str) -> Pixels:
     array: (H, W), or (H, W, 1), or (H, W, 3 or 4) with equal colour channels, because whether an array
     of colours holds RGB or BGR cannot be known; a fourth channel is alpha and is ignored.
     Returns (H, W) uint8, uint16 or float32 in native byte order: other floats are rounded to the
-    nearest float32, other types are refused. NaN and infinite pixels are no measurements: they get smooth
-    values from the nearest finite ones, of which there must be some.
+    nearest float32, other integers become float32 if all fit into its 24 bits, other types are refused. NaN
+    and infinite pixels are no measurements: they get smooth values from the nearest finite ones, of which
+    there must be some.
     """
     dtype = frame_dtype(array.dtype, name)
+    if dtype == np.float32 and array.dtype.kind in "iu" and array.size:
+        _check_exact(array, name)
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is counted below
         frame = np.ascontiguousarray(_one_channel(array, name), dtype)
     if frame.size == 0:
@@ -37,9 +41,18 @@ def frame_dtype(dtype: np.dtype[Any], name: str) -> np.dtype[Any]:
     native = dtype.newbyteorder("=")
     if native in FRAME_DTYPES:
         return native
-    if dtype.kind == "f":
+    if dtype.kind in "fiu":
         return np.dtype(np.float32)
     raise FrameError(f"{name}: a frame is uint8, uint16 or float32, this is {dtype}; {_remedy(dtype)}")
+
+
+def _check_exact(array: Pixels, name: str) -> None:
+    """Refuse integers that float32 would round."""
+    low, high = int(array.min()), int(array.max())
+    if max(-low, high) > _EXACT:
+        raise FrameError(
+            f"{name}: counts from {low} to {high} do not fit into 24 bits; save them as uint16 or float32"
+        )
 
 
 def grey_of_bgr(picture: Pixels) -> Pixels:
@@ -86,10 +99,4 @@ def _finite(frame: Pixels, name: str) -> Pixels:
 
 
 def _remedy(dtype: np.dtype[Any]) -> str:
-    if dtype.kind == "b":
-        return "save it as uint8, 0 and 255"
-    if dtype.kind == "i":
-        return "save it as float32, or as uint16 after adding an offset so that no count is negative"
-    if dtype.kind == "u":
-        return "save it as uint16 if no count is above 65535, else as float32"
-    return "save the grey values as one of these"
+    return "save it as uint8, 0 and 255" if dtype.kind == "b" else "save the grey values as one of these"

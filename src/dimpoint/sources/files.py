@@ -14,12 +14,16 @@ from pathlib import Path
 
 from dimpoint.errors import FrameError
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".npy")
+IMAGE_SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".npy"),
+    *(".pgm", ".ppm", ".webp", ".fits", ".fit"),
+)
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".avi", ".mov", ".m4v", ".webm", ".mpg", ".mpeg", ".ts", ".wmv")
 FRAME_SUFFIXES = IMAGE_SUFFIXES + VIDEO_SUFFIXES
 
 SUPPORTED_IMAGES = (
-    "PNG, JPEG, BMP, TIFF (8 or 16 bits unsigned, or float32) and .npy (2-D uint8, uint16 or float32)"
+    "PNG, JPEG (radiometric ones of FLIR and DJI, too), BMP, PGM, WebP, TIFF, FITS, .npy, .npz, .mat, FLIR "
+    ".seq, and counts without a header (--raw-shape)"
 )
 SUPPORTED_FORMATS = f"{SUPPORTED_IMAGES}; video: {', '.join(suffix[1:] for suffix in VIDEO_SUFFIXES)}"
 

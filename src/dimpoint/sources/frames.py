@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from dimpoint.errors import DimpointError, FrameError
-from dimpoint.sources.arrays import Pixels, as_frame
+from dimpoint.sources.arrays import Pixels
 from dimpoint.sources.files import UNREADABLE, VIDEO_SUFFIXES, FoundFiles, find_files
-from dimpoint.sources.images import is_tiff, read_image
-from dimpoint.sources.tiff import count_pages, read_pages
+from dimpoint.sources.picture import PLAIN, ReadOptions, picture_of
+from dimpoint.sources.readers import frame_suffixes, reader_of
 from dimpoint.sources.video import count_video_frames, read_video
 
 Source: TypeAlias = str | os.PathLike[str] | npt.NDArray[Any]
@@ -33,6 +33,7 @@ class Frame:
     pixels: (H, W) uint8, uint16 or float32. path: the file, None for an array.
     index: the number of the frame, page or stack layer from 0; None where there is only one.
     valid: (H, W) bool, False for pixels that the file says are no measurement; None where it says nothing.
+    notes: what a user should know about this file.
     """
 
     file: str
@@ -40,6 +41,7 @@ class Frame:
     path: Path | None = None
     index: int | None = None
     valid: npt.NDArray[np.bool_] | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ def frames_from(
     exclude: Sequence[Path] = (),
     on_error: OnError | None = None,
     on_passed: OnPassed | None = None,
+    options: ReadOptions = PLAIN,
 ) -> Iterator[Frame]:
     """The frames of files, folders, globs, videos and arrays, in order, one in memory at a time.
 
@@ -62,7 +65,8 @@ def frames_from(
     (`recursive` enters sub-folders, `exclude` leaves folders out), a multi-page TIFF or a video all its
     frames. on_passed: called with a source and its `FoundFiles` where files were passed over.
     A 2-D array is one frame. A 3-D array is a stack (N, H, W), unless its last axis is 4 or less:
-    then it is one picture, see `as_frame`. A .npy file holds one frame, never a stack.
+    then it is one picture, see `as_frame`; so are arrays in files. options: how files are read where that is
+    a choice.
 
     on_error: called with the file's name and the error for what cannot be read, which is then passed
     over; without it the error is raised. Missing paths are met at the call, damage while iterating.
@@ -70,17 +74,23 @@ def frames_from(
     Raises FrameError, which names the file and what would be right; MissingExtraError for video
     without PyAV.
     """
-    return _read(list(_items(sources, recursive, exclude, on_error, on_passed)), on_error)
+    return _read(list(_items(sources, recursive, exclude, on_error, on_passed)), on_error, options)
 
 
-def count_frames(sources: Sources, *, recursive: bool = False, exclude: Sequence[Path] = ()) -> int | None:
+def count_frames(
+    sources: Sources,
+    *,
+    recursive: bool = False,
+    exclude: Sequence[Path] = (),
+    options: ReadOptions = PLAIN,
+) -> int | None:
     """How many frames `frames_from` will give, from headers alone; None if a video does not say.
 
     For a progress bar: a damaged file may count although it cannot be read; what is missing does not.
     """
     total = 0
     for item in _items(sources, recursive, exclude, _ignore, None):
-        count = _count(item.content)
+        count = _count(item.content, options)
         if count is None:
             return None
         total += count
@@ -125,7 +135,7 @@ def _found(
 ) -> FoundFiles:
     """The files of a source; what cannot be entered is reported, or raised without `on_error`."""
     try:
-        found = find_files(source, recursive=recursive, exclude=exclude)
+        found = find_files(source, recursive=recursive, suffixes=frame_suffixes(), exclude=exclude)
         closed = [path for path, reason in found.passed if reason == UNREADABLE]
     except FrameError as error:
         if on_error is None:
@@ -144,39 +154,41 @@ def _ignore(_name: str, _error: DimpointError) -> None:
     """Counting passes over what reading will report."""
 
 
-def _read(items: list[_Item], on_error: OnError | None) -> Iterator[Frame]:
+def _read(items: list[_Item], on_error: OnError | None, options: ReadOptions) -> Iterator[Frame]:
     for item in items:
         try:
-            yield from _frames_of(item)
+            yield from _frames_of(item, options)
         except DimpointError as error:
             if on_error is None:
                 raise
             on_error(item.name, error)
 
 
-def _frames_of(item: _Item) -> Iterator[Frame]:
+def _frames_of(item: _Item, options: ReadOptions) -> Iterator[Frame]:
     name, content = item.name, item.content
     if isinstance(content, np.ndarray):
         for index, layer in _layers(content):
-            yield Frame(_numbered(name, index), as_frame(layer, _numbered(name, index)), None, index)
+            picture = picture_of(layer, _numbered(name, index))
+            yield Frame(_numbered(name, index), picture.pixels, None, index, picture.valid)
     elif _is_video(content):
         for index, pixels in enumerate(read_video(content)):
             yield Frame(_numbered(name, index), pixels, content, index)
-    elif is_tiff(content):
-        for page, pixels in read_pages(content):
-            yield Frame(_numbered(name, page), pixels, content, page)
     else:
-        yield Frame(name, read_image(content), content)
+        reader = reader_of(content)
+        several = reader.count(content, options) > 1
+        for number, picture in enumerate(reader.pages(content, options)):
+            index = number if several or number else None
+            yield Frame(_numbered(name, index), picture.pixels, content, index, picture.valid, picture.notes)
 
 
-def _count(content: Path | Pixels) -> int | None:
+def _count(content: Path | Pixels, options: ReadOptions) -> int | None:
     if isinstance(content, np.ndarray):
         return len(content) if _is_stack(content) else 1
     if _is_video(content):
         return count_video_frames(content)
     try:
-        return count_pages(content) if is_tiff(content) else 1
-    except FrameError:
+        return reader_of(content).count(content, options)
+    except DimpointError:
         return 0
 
 

@@ -19,9 +19,11 @@ import numpy as np
 import tifffile
 from tifffile import EXTRASAMPLE, PHOTOMETRIC
 
+from dimpoint import limits
 from dimpoint.errors import DimpointError, FrameError
-from dimpoint.sources.arrays import Pixels, as_frame, frame_dtype, grey_of_bgr
-from dimpoint.sources.files import MAX_PIXELS
+from dimpoint.sources.arrays import Pixels, frame_dtype, grey_of_bgr
+from dimpoint.sources.picture import PLAIN, Picture, ReadOptions, picture_of
+from dimpoint.sources.tiff_data import check_segments, is_sparse, valid_pixels
 
 TiffPage: TypeAlias = Any  # tifffile.TiffPage: what it declares is wider than what a page holds
 
@@ -35,37 +37,54 @@ _COLOURS = {
 _ALPHA = (EXTRASAMPLE.ASSOCALPHA, EXTRASAMPLE.UNASSALPHA)
 
 
-def read_page(page: TiffPage, name: str) -> Pixels:
-    """Decode a page as `read_image` says; FrameError, which names it by `name`, if it is no frame."""
-    _check_header(page, name)
+def read_page(page: TiffPage, name: str, options: ReadOptions = PLAIN) -> Picture:
+    """Decode a page as `read_image` says; FrameError, which names it by `name`, if it is no frame.
+
+    Pixels of the GDAL no-data value, and strips and tiles that were left out, are no measurements.
+    """
+    _check_header(page, name, options)
     _check_channels(page, name)
     if page.photometric == PHOTOMETRIC.YCBCR:  # tifffile would not convert it to RGB
-        return as_frame(grey_of_bgr(_decode_with_opencv(page, name)), name)
+        return picture_of(grey_of_bgr(_decode_with_opencv(page, name)), name)
     try:
+        check_segments(page, name)
         picture = _bgr(page, page.asarray())
     except (ValueError, ImportError) as error:
         if not _lacks_codec(error):
             raise
         picture = _decode_with_opencv(page, name)
-    return as_frame(grey_of_bgr(picture), name)
+    grey = grey_of_bgr(picture)
+    notes = () if _orientation(page) == 1 else (f"it has an orientation tag ({_orientation(page)})",)
+    return picture_of(grey, name, valid_pixels(page, grey), notes)
 
 
-def _check_header(page: TiffPage, name: str) -> None:
+def _orientation(page: TiffPage) -> int:
+    tag = page.tags.get("Orientation")
+    return int(tag.value) if tag is not None and isinstance(tag.value, int) else 1
+
+
+def _check_header(page: TiffPage, name: str, options: ReadOptions) -> None:
     """Refuse what is empty, cut off, too large for one array, or holds no counts."""
     size = f"{page.imagewidth} x {page.imagelength}"
     if page.imagewidth * page.imagelength == 0:
         raise FrameError(f"{name}: the picture is empty: {size} pixels")
-    if page.imagewidth * page.imagelength > MAX_PIXELS:
-        raise FrameError(f"{name}: {size} pixels are more than the 2^30 that one frame may have")
+    limits.check("frame_pixels", page.imagewidth * page.imagelength, f"{name}: {size} pixels", FrameError)
     file_size = page.parent.filehandle.size
-    if 0 in page.databytecounts:
-        raise FrameError(f"{name}: the TIFF was not written to its end: parts of the picture are missing")
+    if 0 in page.databytecounts and not (options.accept_damaged or is_sparse(page)):
+        missing = sum(count == 0 for count in page.databytecounts)
+        raise FrameError(
+            f"{name}: {missing} of {len(page.databytecounts)} parts of the picture are not in the file: it "
+            "was not written to its end, or parts without data were left out; --accept-damaged takes them as "
+            "no data"
+        )
+    if not any(page.databytecounts):
+        raise FrameError(f"{name}: the TIFF holds no data for its picture; copy or save it again")
     ends = (start + count for start, count in zip(page.dataoffsets, page.databytecounts, strict=True))
     if max(ends, default=0) > file_size:
         raise FrameError(
             f"{name}: the TIFF is truncated: it ends after {file_size} bytes, within its picture"
         )
-    if page.dtype is None or page.bitspersample not in (1, 8, 16, 32, 64):
+    if page.dtype is None or page.bitspersample not in (1, 8, 10, 12, 14, 16, 32, 64):
         raise FrameError(f"{name}: {page.bitspersample} bits per count; save 8 or 16 bits, or float32")
     if page.bitspersample > 1:
         frame_dtype(page.dtype, name)
@@ -138,8 +157,8 @@ def _is_premultiplied(picture: Pixels) -> bool:
 TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
-def read_pages(path: Path) -> Generator[tuple[int | None, Pixels], None, None]:
-    """The frames of a TIFF file in order, each with its page number from 0 (None if there is only one).
+def read_pages(path: Path, options: ReadOptions = PLAIN) -> Generator[Picture, None, None]:
+    """The frames of a TIFF file in order.
 
     Only one page is in memory at a time. Previews and masks stored beside the pages are left out.
     Raises FrameError, which names file and page, after the pages before a damaged one.
@@ -151,15 +170,15 @@ def read_pages(path: Path) -> Generator[tuple[int | None, Pixels], None, None]:
             stack = _implied_stack(tif)
             pages = [] if stack is not None else _frame_pages(tif)
         if stack is not None:
-            yield from ((index, as_frame(page, f"{path}, page {index}")) for index, page in enumerate(stack))
+            yield from (picture_of(page, f"{path}, page {index}") for index, page in enumerate(stack))
         for index, number in enumerate(pages):
             name = f"{path}, page {index}" if len(pages) > 1 else str(path)
             with _reported(name):
-                frame = read_page(tif.pages[number], name)
-            yield (index if len(pages) > 1 else None), frame
+                picture = read_page(tif.pages[number], name, options)
+            yield picture
 
 
-def count_pages(path: Path) -> int:
+def count_pages(path: Path, options: ReadOptions = PLAIN) -> int:
     """How many frames `read_pages` gives if the file is whole."""
     with _reported(str(path)), tifffile.TiffFile(path) as tif:
         stack = _implied_stack(tif)
@@ -174,7 +193,9 @@ def _reported(name: str) -> Iterator[None]:
     except DimpointError:
         raise
     except Exception as error:
-        raise FrameError(f"{name}: the TIFF is damaged ({error}); copy or save it again") from error
+        raise FrameError(
+            f"{name}: the TIFF is damaged ({str(error)[:200]}); copy or save it again"
+        ) from error
 
 
 def _frame_pages(tif: tifffile.TiffFile) -> list[int]:

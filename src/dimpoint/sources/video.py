@@ -19,7 +19,7 @@ import numpy as np
 from dimpoint.errors import DimpointError, FrameError, MissingExtraError
 from dimpoint.sources.arrays import Pixels, as_frame, grey_of_bgr
 from dimpoint.sources.files import SUPPORTED_FORMATS
-from dimpoint.sources.images import file_head
+from dimpoint.sources.picture import file_head
 
 if TYPE_CHECKING:
     from types import ModuleType
