@@ -199,7 +199,7 @@ class TestErrors:
             ("gone", "gone: no such file or folder"),
             ("", "no such file or folder"),
             ("gone*.png", r"gone\*.png: nothing matches this pattern"),
-            ("empty", "no frames in the folder empty; what is read: PNG, JPEG, BMP, TIFF"),
+            ("empty", "no frames in the folder empty; what is read: PNG, JPEG"),
             ("texts", "no frames in the folder texts; passed over: 2 files of other kinds .*; what is read"),
             ("nested", "no frames in the folder nested"),
             ("*", r"no frames in the pattern \*"),

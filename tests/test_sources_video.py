@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import shutil
 import tracemalloc
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -13,7 +14,7 @@ import pytest
 from av.video.reformatter import ColorRange
 
 from dimpoint.errors import FrameError, MissingExtraError
-from dimpoint.sources import as_frame, count_frames, frames_from, video
+from dimpoint.sources import ReadOptions, as_frame, count_frames, frames_from, video
 from dimpoint.sources.video import count_video_frames, read_video
 
 RNG = np.random.default_rng(0)
@@ -340,3 +341,52 @@ def test_without_pyav_the_extra_is_named(tmp_path, monkeypatch):
     with pytest.raises(MissingExtraError, match=r"pip install 'dimpoint\[video\]'"):
         list(frames_from(path))
     assert count_frames(path) is None
+
+
+class TestStreamsAndTimes:
+    """Which stream is read is said; frames are numbered by presentation time."""
+
+    @staticmethod
+    def write(path: Path, sizes: list[tuple[int, int]], times: list[int]) -> Path:
+        with av.open(str(path), "w") as container:
+            streams = []
+            for height, width in sizes:
+                stream = container.add_stream("ffv1", rate=25)
+                stream.width, stream.height, stream.pix_fmt = width, height, "gray"
+                streams.append(stream)
+            for time in times:
+                for number, stream in enumerate(streams):
+                    pixels = np.full((stream.height, stream.width), 10 * number + time, np.uint8)
+                    frame = av.VideoFrame.from_ndarray(pixels, format="gray")
+                    frame.pts, frame.time_base = time, Fraction(1, 25)
+                    container.mux(stream.encode(frame))
+            for stream in streams:
+                container.mux(stream.encode(None))
+        return path
+
+    def test_of_two_streams_one_is_read_and_said(self, tmp_path):
+        path = self.write(tmp_path / "x.mkv", [(24, 32), (16, 20)], [0, 1, 2])
+        frames = list(frames_from(path))
+        assert [frame.pixels.shape for frame in frames] == [(24, 32)] * 3
+        assert frames[0].notes == (
+            "video stream 0 is read of 0 (32x24 gray), 1 (20x16 gray); --stream chooses",
+        )
+        chosen = list(frames_from(path, options=ReadOptions(stream=1)))
+        assert [int(frame.pixels[0, 0]) for frame in chosen] == [10, 11, 12]
+        with pytest.raises(FrameError, match=r"--stream 2, but its video streams are 0 \(32x24 gray\), 1"):
+            list(frames_from(path, options=ReadOptions(stream=2)))
+
+    @pytest.mark.parametrize("suffix", ["mkv", "avi"])
+    def test_dropped_frames_keep_the_numbers_of_the_others(self, tmp_path, suffix):
+        path = self.write(tmp_path / f"x.{suffix}", [(16, 20)], [0, 1, 2, 3, 6, 7, 8, 9, 10, 11])
+        frames = list(frames_from(path))
+        assert [frame.index for frame in frames] == [0, 1, 2, 3, 6, 7, 8, 9, 10, 11]
+        assert [int(frame.pixels[0, 0]) for frame in frames] == [frame.index for frame in frames]
+        notes = [note for frame in frames for note in frame.notes]
+        assert notes == [
+            "the video lacks frames 4 to 5 (dropped in recording); numbers follow presentation time"
+        ]
+
+    def test_a_colon_in_the_name_is_no_protocol(self, tmp_path):
+        path = self.write(tmp_path / "a:b.mkv", [(16, 20)], [0, 1])
+        assert len(list(frames_from(path))) == 2

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from dimpoint.errors import DimpointError
     from dimpoint.inference.detections import Detections
     from dimpoint.inference.detector import Detector
-    from dimpoint.sources import Frame
+    from dimpoint.sources import Frame, ReadOptions
 
+_READING = "How files are read"
 _FORMATS = ("json", "csv", "coco")
 _MOST_LISTED = 20  # unreadable files named at the end
 
@@ -30,6 +31,17 @@ class _Tally:
     seconds: float = 0.0
     unreadable: list[tuple[str, DimpointError]] = field(default_factory=list)
     stopped: bool = False
+    notes: dict[str, list[str]] = field(default_factory=dict)
+
+    def noted(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+        """The frames, while their notes are kept with the files that they are on."""
+        for frame in frames:
+            for note in frame.notes:
+                files = self.notes.setdefault(note, [])
+                name = frame.file.partition("#")[0] if frame.index is not None else frame.file
+                if not files or files[-1] != name:
+                    files.append(name)
+            yield frame
 
     def add(self, found: Detections) -> None:
         self.frames += 1
@@ -61,6 +73,33 @@ def detect(
     threads: int | None = typer.Option(None, help="Threads of the processor; left out: all cores."),
     recursive: bool = typer.Option(False, help="Enter sub-folders."),
     verbose: bool = typer.Option(False, help="Name every file and folder that is passed over."),
+    accept_damaged: bool = typer.Option(
+        False,
+        "--accept-damaged",
+        rich_help_panel=_READING,
+        help="Take what decoders make of damaged files.",
+    ),
+    orientation: str | None = typer.Option(
+        None,
+        metavar="RULE",
+        rich_help_panel=_READING,
+        help="Of pictures with an EXIF orientation: stored (as they stand) or upright.",
+    ),
+    preview: bool = typer.Option(
+        False, "--preview", rich_help_panel=_READING, help="Take the 8-bit picture of radiometric JPEGs."
+    ),
+    stream: int | None = typer.Option(
+        None, min=0, rich_help_panel=_READING, help="The video stream, from 0, where there are several."
+    ),
+    raw_shape: str | None = typer.Option(
+        None, metavar="HxW", rich_help_panel=_READING, help="Of counts without a header, such as 512x640."
+    ),
+    raw_type: str | None = typer.Option(
+        None,
+        metavar="TYPE",
+        rich_help_panel=_READING,
+        help="u8, u16, u16be, i16, i16be, f32, u12p (packed).",
+    ),
 ) -> None:
     """Find the targets of every frame; exit code 1 if some files could not be read.
 
@@ -73,6 +112,7 @@ def detect(
     from dimpoint.inference.detector import Detector
     from dimpoint.sources import count_frames, frames_from
 
+    options = _read_options(accept_damaged, orientation, preview, stream, raw_shape, raw_type)
     chosen = _parse_formats(formats)
     detector = Detector(model, threshold=threshold, threads=threads)
     tally = _Tally()
@@ -82,8 +122,10 @@ def detect(
         exclude=[out],
         on_error=tally.set_aside,
         on_passed=lambda source, found: print_passed(source, found, verbose),
+        options=options,
     )
-    total = count_frames(sources, recursive=recursive, exclude=[out])
+    frames = tally.noted(frames)
+    total = count_frames(sources, recursive=recursive, exclude=[out], options=options)
     results = out / "detections.json"
     try:
         with DetectionsWriter(results, detector.meta.name) as writer:
@@ -101,6 +143,25 @@ def detect(
         raise typer.Exit(130)
     if tally.unreadable:
         raise typer.Exit(1)
+
+
+def _read_options(
+    accept_damaged: bool,
+    orientation: str | None,
+    preview: bool,
+    stream: int | None,
+    raw_shape: str | None,
+    raw_type: str | None,
+) -> ReadOptions:
+    from dimpoint.errors import ConfigError
+    from dimpoint.sources import ReadOptions
+    from dimpoint.sources.raw import RawFormat
+
+    if orientation not in (None, "stored", "upright"):
+        raise ConfigError(f"--orientation: '{orientation}' is neither stored nor upright")
+    turn: Any = orientation
+    raw = RawFormat.of_options(raw_shape, raw_type)
+    return ReadOptions(accept_damaged, turn, False, preview, raw, stream)
 
 
 def _parse_formats(text: str) -> set[str]:
@@ -221,6 +282,9 @@ def _report(tally: _Tally, results: Path, overlay: bool) -> None:
     typer.echo(f"results: {results}")
     if overlay:
         typer.echo(f"pictures: {results.parent / 'overlays'}")
+    for note, files in list(tally.notes.items())[:_MOST_LISTED]:
+        more = f" and {len(files) - 1} more files" if len(files) > 1 else ""
+        typer.echo(f"{files[0]}{more}: {note}", err=True)
     for name, error in tally.unreadable[:_MOST_LISTED]:
         text = str(error)
         typer.echo(f"not read: {text if name in text else f'{name}: {text}'}", err=True)

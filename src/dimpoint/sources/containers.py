@@ -6,6 +6,7 @@ or less. FITS rows are taken as they stand in the file.
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -155,33 +156,34 @@ def fits_pages(path: Path, options: ReadOptions) -> Iterator[Picture]:
 
 
 def count_fits(path: Path, options: ReadOptions) -> int:
-    return sum(1 for _ in _fits_planes(path))
+    return len(_fits_planes(path))
 
 
-def _fits_planes(path: Path) -> Iterator[tuple[Pixels, Any]]:
+def _fits_planes(path: Path) -> list[tuple[Pixels, Any]]:
+    """All images of a FITS file, each with the mask of its BLANK pixels."""
     try:
         from astropy.io import fits
     except ImportError:
         raise MissingExtraError("a FITS file", "astropy", "fits") from None
+    planes: list[tuple[Pixels, Any]] = []
     try:
-        with fits.open(path, memmap=False, lazy_load_hdus=True) as units:
-            found = False
-            for unit in units:
+        with path.open("rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("error")  # of a file that was cut astropy only warns
+            for unit in fits.open(file, memmap=False, lazy_load_hdus=True):
                 if not unit.is_image or unit.header.get("NAXIS", 0) not in (2, 3):
                     continue
                 sides = [int(unit.header[f"NAXIS{axis}"]) for axis in range(1, unit.header["NAXIS"] + 1)]
-                limits.check("frame_pixels", int(np.prod(sides, dtype=object)), f"{path}: pixels", FrameError)
+                counts = int(np.prod(sides, dtype=object))
+                limits.check("frame_pixels", counts, f"{path}: pixels", FrameError)
                 blank = unit.header.get("BLANK")
                 data = np.asarray(unit.data)
                 for plane in data if data.ndim == 3 else data[None]:
-                    valid = None if blank is None or plane.dtype.kind == "f" else plane != blank
-                    found = True
-                    yield plane, valid
+                    known = blank is not None and plane.dtype.kind != "f"
+                    planes.append((plane, plane != blank if known else None))
     except DimpointError:
         raise
-    except OSError as error:
-        raise FrameError(f"{path}: the FITS file is damaged or cut off ({error})") from None
     except Exception as error:  # a damaged header can make the parser raise nearly anything
-        raise FrameError(f"{path}: not a readable FITS file ({str(error)[:200]})") from None
-    if not found:
+        raise FrameError(f"{path}: the FITS file is damaged or cut off ({str(error)[:200]})") from None
+    if not planes:
         raise FrameError(f"{path}: a FITS file without an image of two or three axes")
+    return planes

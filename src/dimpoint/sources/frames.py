@@ -16,7 +16,7 @@ from dimpoint.sources.arrays import Pixels
 from dimpoint.sources.files import UNREADABLE, VIDEO_SUFFIXES, FoundFiles, find_files
 from dimpoint.sources.picture import PLAIN, ReadOptions, picture_of
 from dimpoint.sources.readers import frame_suffixes, reader_of
-from dimpoint.sources.video import count_video_frames, read_video
+from dimpoint.sources.video import count_video_frames, video_frames
 
 Source: TypeAlias = str | os.PathLike[str] | npt.NDArray[Any]
 Sources: TypeAlias = Source | Sequence[Source]
@@ -171,8 +171,8 @@ def _frames_of(item: _Item, options: ReadOptions) -> Iterator[Frame]:
             picture = picture_of(layer, _numbered(name, index))
             yield Frame(_numbered(name, index), picture.pixels, None, index, picture.valid)
     elif _is_video(content):
-        for index, pixels in enumerate(read_video(content)):
-            yield Frame(_numbered(name, index), pixels, content, index)
+        for index, picture in video_frames(content, options):
+            yield Frame(_numbered(name, index), picture.pixels, content, index, None, picture.notes)
     else:
         reader = reader_of(content)
         several = reader.count(content, options) > 1
@@ -185,7 +185,7 @@ def _count(content: Path | Pixels, options: ReadOptions) -> int | None:
     if isinstance(content, np.ndarray):
         return len(content) if _is_stack(content) else 1
     if _is_video(content):
-        return count_video_frames(content)
+        return count_video_frames(content, options)
     try:
         return reader_of(content).count(content, options)
     except DimpointError:

@@ -19,7 +19,7 @@ import numpy as np
 from dimpoint.errors import DimpointError, FrameError, MissingExtraError
 from dimpoint.sources.arrays import Pixels, as_frame, grey_of_bgr
 from dimpoint.sources.files import SUPPORTED_FORMATS
-from dimpoint.sources.picture import file_head
+from dimpoint.sources.picture import PLAIN, Picture, ReadOptions, file_head
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -31,28 +31,44 @@ if TYPE_CHECKING:
 
 
 def read_video(path: Path) -> Iterator[Pixels]:
-    """The frames of a video's first video stream, (H, W) uint8, uint16 or float32, in order.
+    """The pixels of `video_frames`, of the first video stream."""
+    return (picture.pixels for _, picture in video_frames(path))
 
-    One frame is in memory at a time. Raises FrameError where the file is no video, at the first damaged
-    frame, and after the last frame of a file that was cut; MissingExtraError without PyAV.
+
+def video_frames(path: Path, options: ReadOptions = PLAIN) -> Iterator[tuple[int, Picture]]:
+    """The frames of one video stream, (H, W) uint8, uint16 or float32, in order, each with its number.
+
+    Numbers count from 0 by presentation time, so that frames that were dropped in recording do not shift
+    those after them; a video without a constant rate is counted frame by frame. Which of several streams is
+    read, and which numbers are missing, stands in the notes. One frame is in memory at a time.
+
+    Raises FrameError where the file is no video, at the first damaged frame (but not with
+    `options.accept_damaged`), and after the last frame of a file that was cut; MissingExtraError without
+    PyAV.
     """
     file_head(path)  # says better than FFmpeg why a file cannot be opened
     av = _import_av()
     number = 0
     try:
         with av.open(_url(path), options=_OPTIONS) as container:
-            stream = _video_stream(container, path)
+            stream = _video_stream(container, path, options.stream)
+            notes = _stream_notes(container, stream)
             time = None
-            for frame in _whole_frames(container, stream):
-                yield as_frame(_grey(frame), f"{path}, frame {number}")
+            last = -1
+            for frame in _whole_frames(container, stream, options.accept_damaged):
+                place = max(_place(frame, stream, number), last + 1)
+                missing = (_missing(last + 1, place),) if place > last + 1 else ()
+                pixels = as_frame(_grey(frame), f"{path}, frame {place}")
+                yield place, Picture(pixels, None, (*notes, *missing))
                 number += 1
+                last = place
                 time = frame.time
             _check_complete(container, stream, time)
     except (av.error.FFmpegError, _DamageError) as error:
         raise FrameError(_complaint(path, number, error)) from error
 
 
-def count_video_frames(path: Path) -> int | None:
+def count_video_frames(path: Path, options: ReadOptions = PLAIN) -> int | None:
     """The number of frames that the header states; None if it states none or cannot be read."""
     try:
         file_head(path)
@@ -61,7 +77,7 @@ def count_video_frames(path: Path) -> int | None:
         return None
     try:
         with av.open(_url(path), options=_OPTIONS) as container:
-            return _video_stream(container, path).frames or None
+            return _video_stream(container, path, options.stream).frames or None
     except (av.error.FFmpegError, FrameError):
         return None
 
@@ -70,6 +86,9 @@ class _DamageError(Exception):
     """A frame or packet that FFmpeg marks as damaged, or a file that ends too early."""
 
 
+_CONSTANT = 0.6  # of the finest rate, that the mean rate has where frames are dropped and no more
+_OFF_GRID = 0.1  # frames, that a time may lie beside the grid of the rate
+_MOST_DROPPED = 100_000  # frames; a larger gap is a clock that jumped
 _OPTIONS = {"protocol_whitelist": "file"}  # a play list in a file must not fetch anything
 
 
@@ -86,20 +105,57 @@ def _import_av() -> ModuleType:
     return av
 
 
-def _video_stream(container: InputContainer, path: Path) -> VideoStream:
-    if not container.streams.video:
+def _video_stream(container: InputContainer, path: Path, wanted: int | None = None) -> VideoStream:
+    streams = container.streams.video
+    if not streams:
         raise FrameError(f"{path}: holds no video stream; what is read: {SUPPORTED_FORMATS}")
-    return container.streams.video[0]
+    if wanted is not None and not 0 <= wanted < len(streams):
+        raise FrameError(f"{path}: --stream {wanted}, but its video streams are {_streams(container)}")
+    return streams[wanted or 0]
 
 
-def _whole_frames(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+def _streams(container: InputContainer) -> str:
+    """The video streams as a user can tell them apart: "0 (320x240 gray), 1 (200x160 gray16le)"."""
+    return ", ".join(
+        f"{number} ({stream.width}x{stream.height} {stream.pix_fmt})"
+        for number, stream in enumerate(container.streams.video)
+    )
+
+
+def _stream_notes(container: InputContainer, stream: VideoStream) -> tuple[str, ...]:
+    streams = list(container.streams.video)
+    if len(streams) < 2:
+        return ()
+    return (f"video stream {streams.index(stream)} is read of {_streams(container)}; --stream chooses",)
+
+
+def _place(frame: VideoFrame, stream: VideoStream, number: int) -> int:
+    """The number of a frame by its time, or `number` where the stream has no constant rate."""
+    base, average = stream.base_rate, stream.average_rate
+    if not base or not average or average < _CONSTANT * base or frame.time is None:
+        return number
+    start = float(stream.start_time * stream.time_base) if stream.start_time and stream.time_base else 0.0
+    place = (frame.time - start) * float(base)
+    return (
+        round(place) if abs(place - round(place)) < _OFF_GRID and place - number < _MOST_DROPPED else number
+    )
+
+
+def _missing(first: int, end: int) -> str:
+    numbers = str(first) if end == first + 1 else f"{first} to {end - 1}"
+    return f"the video lacks frames {numbers} (dropped in recording); numbers follow presentation time"
+
+
+def _whole_frames(
+    container: InputContainer, stream: VideoStream, accept_damaged: bool
+) -> Iterator[VideoFrame]:
     """Decode up to the first damage, which some codecs would conceal by repeating older pixels."""
     for packet in container.demux(stream):
-        if packet.is_corrupt:
+        if packet.is_corrupt and not accept_damaged:
             yield from stream.decode(None)  # the frames that the decoder still holds are whole
             raise _DamageError("a damaged packet")
         for frame in stream.decode(packet):
-            if frame.is_corrupt:
+            if frame.is_corrupt and not accept_damaged:
                 raise _DamageError("a damaged frame")
             yield frame
 
