@@ -1,4 +1,4 @@
-"""`dimpoint data`: check a data set, repair it, and turn its masks into points."""
+"""`dimpoint data`: check a data set, repair it, split it, and turn its masks into points."""
 
 from __future__ import annotations
 
@@ -76,6 +76,38 @@ def check(
             _print_repair(repaired, repair)
     if repaired.unrepaired if repaired is not None else report.errors:
         raise typer.Exit(1)
+
+
+@data_app.command("split")
+def split(
+    folder: Path = typer.Argument(metavar="DIR", help="The data set; it must have no split lists yet."),
+    by: str = typer.Option(
+        "scene", help="scene: look-alike frames stay together; time: the last of each sequence; random."
+    ),
+    test: float = typer.Option(0.2, min=0, max=1, help="Share of the frames for the test split."),
+    validation: float = typer.Option(
+        0.0, min=0, max=1, help="Share for a validation split; 0: each training run holds out its own part."
+    ),
+    seed: int = typer.Option(0, min=0, help="The same seed gives the same splits."),
+) -> None:
+    """Write split lists: img_idx/train_NAME.txt and test_NAME.txt (and validation_NAME.txt)."""
+    from typing import get_args
+
+    from dimpoint.cli.console import progress
+    from dimpoint.datasets.dataset import open_dataset
+    from dimpoint.datasets.splits import By, write_split
+    from dimpoint.errors import ConfigError
+
+    if by not in get_args(By):
+        raise ConfigError(f"--by {by}: give one of {', '.join(get_args(By))}")
+    parts = {name: share for name, share in (("test", test), ("validation", validation)) if share}
+    if not parts:
+        raise ConfigError("--test 0 and no --validation: there is nothing to split off")
+    dataset = open_dataset(folder)
+    with progress("reading", len(dataset)) as step:
+        files = write_split(dataset, parts, seed, by, step)  # type: ignore[arg-type]
+    for name, file in files.items():
+        typer.echo(f"{name}: {len(file.read_text('utf-8').splitlines())} frames, {file}")
 
 
 @data_app.command("points")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from dimpoint.cli.console import table_console
-from dimpoint.errors import ConfigError
+from dimpoint.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from dimpoint.studies.ablation import Row
@@ -64,7 +64,15 @@ def benchmark(
     from dimpoint.studies.budget import Budget
     from dimpoint.training.fit import Machine, Sources
 
-    frames = open_truth(data, split)
+    try:
+        frames = open_truth(data, split)
+    except DataError as error:
+        if split != "test" or "split" not in str(error):
+            raise
+        raise DataError(
+            f"{error}. A benchmark needs frames that are not trained on: make a test split with: "
+            f"dimpoint data split {data[0]} (of a fixed camera: --by time), or name one with --split"
+        ) from None
     study = Benchmark(
         tuple(recipes),
         Sources(data, train_split),

@@ -48,6 +48,9 @@ def train(
     foundation: str = typer.Option(
         None, "--foundation", help="For fdep- recipes: a Hugging Face backbone, a folder or a hub id."
     ),
+    validation_by: str = typer.Option(
+        None, help="How frames are held out: scene, time (the last of each sequence) or random."
+    ),
     split: str = typer.Option(None, "--split", help="The split to train on (default: train, or all frames)."),
     mask_values: str = MASK_VALUES,
     invert_masks: bool = INVERT_MASKS,
@@ -70,7 +73,7 @@ def train(
     from dimpoint.training.run_folder import RunFolder
 
     if resume is not None:
-        if recipe or data or out or changes or split or init or foundation:
+        if recipe or data or out or changes or split or init or foundation or validation_by:
             raise ConfigError("--resume takes recipe and data from the run; give nothing else with it")
         folder = RunFolder(resume)
         recorded = folder.read_record()["sources"]
@@ -86,7 +89,8 @@ def train(
             raise ConfigError(f"recipe {recipe} learns without a foundation model; with one: fdep-{recipe}")
         reading = reading_of(mask_values, invert_masks, point_rules, categories, accept_labels, orientation)
         teacher = [f"foundation.source={foundation}"] if foundation else []
-        chosen = load_recipe(recipe, [*teacher, *changes])
+        held = [f"validation_by={validation_by}"] if validation_by else []
+        chosen = load_recipe(recipe, [*teacher, *held, *changes])
     source = init or chosen.init
     machine = Machine(
         accelerator, int(devices) if devices.isdigit() else devices, precision, threads, workers

@@ -1,20 +1,24 @@
-"""A validation part, split off the training data; the test set is never touched.
+"""A part of the frames that is held out: for validation, or as a test split (`dimpoint data split`).
 
-Frames of one scene: near duplicates that must not be split between training and validation.
+By scene: near duplicates must not be split between the parts. By time: the last frames of each sequence, for
+data that show one scene. At random: for frames that have nothing to do with each other.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from typing import Any
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse.csgraph import connected_components
 
-from dimpoint.datasets.dataset import Sample
+from dimpoint.atomic import write_text
+from dimpoint.datasets.dataset import DataSet, Sample
 from dimpoint.errors import ConfigError
 
 
@@ -63,6 +67,97 @@ def hold_out_scenes(
     """`hold_out` with the frames of one scene kept together; thumbnails: of each sample (`data.similar`)."""
     scenes = dict(zip(samples, map(str, scene_numbers(thumbnails)), strict=True))
     return hold_out(samples, fraction, seed, scenes.__getitem__)
+
+
+By = Literal["scene", "time", "random"]
+
+
+def divide(
+    samples: Sequence[Sample],
+    thumbnails: Sequence[npt.NDArray[np.float32]],
+    fraction: float,
+    seed: int,
+    by: By,
+) -> tuple[list[Sample], list[Sample]]:
+    """Split samples into (kept, held out), each in the order given; see `By` in the module's head.
+
+    thumbnails: of each sample, for `scene`. Raises ConfigError, with what would do, if nothing would be left.
+    """
+    if by == "time":
+        return hold_out_last(samples, fraction)
+    if by == "random":
+        return hold_out(samples, fraction, seed)
+    try:
+        return hold_out_scenes(samples, thumbnails, fraction, seed)
+    except ConfigError as error:
+        if len(samples) < 2 or not 0 < fraction < 1:
+            raise
+        scenes = len(set(scene_numbers(thumbnails)))
+        raise ConfigError(
+            f"{len(samples)} frames show {scenes} scene{'s' * (scenes > 1)}: holding out whole scenes would "
+            "leave nothing to train on. For a fixed camera hold out the last frames of each sequence: "
+            "dimpoint train ... --validation-by time (dimpoint data split ... --by time)"
+        ) from error
+
+
+def hold_out_last(samples: Sequence[Sample], fraction: float) -> tuple[list[Sample], list[Sample]]:
+    """Split samples into (train, validation): the last frames of each sequence, in the order of their names.
+
+    A sequence is a folder below the frames' folder, or all frames that lie in none; numbers in names count
+    as numbers. A sequence of one frame is trained on. Raises ConfigError as `hold_out` does.
+    """
+    if not 0 < fraction < 1:
+        raise ConfigError(f"the validation fraction must lie between 0 and 1, got {fraction}")
+    sequences: dict[str, list[Sample]] = {}
+    for sample in samples:
+        sequences.setdefault(sample.name.rpartition("/")[0], []).append(sample)
+    held: set[str] = set()
+    for sequence in sequences.values():
+        if len(sequence) > 1:
+            count = min(max(1, round(fraction * len(sequence))), len(sequence) - 1)
+            held |= {one.name for one in sorted(sequence, key=lambda one: _in_time(one.name))[-count:]}
+    if not held:
+        raise ConfigError(
+            f"{len(samples)} samples in {len(sequences)} sequences of one frame: none can be held out by time"
+        )
+    return [s for s in samples if s.name not in held], [s for s in samples if s.name in held]
+
+
+def _in_time(name: str) -> list[tuple[int, int, str]]:
+    """Sorts `f9` before `f10`."""
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name)]
+
+
+def write_split(
+    dataset: DataSet, parts: Mapping[str, float], seed: int, by: By, progress: Callable[[], None]
+) -> dict[str, Path]:
+    """Write img_idx/PART_NAME.txt for `train` and each of `parts` (its name, and its share of the frames).
+
+    Raises ConfigError before anything is written if the data set has split lists, if shares do not fit, or
+    if nothing would be left of a part.
+    """
+    folder, name = dataset.root / "img_idx", dataset.name
+    there = sorted(folder.glob("*.txt"))
+    if there:
+        raise ConfigError(f"{there[0]}: there is a split list already; nothing is overwritten, move it away")
+    if sum(parts.values()) >= 1:
+        raise ConfigError(f"the shares add up to {sum(parts.values()):g}; nothing is left to train on")
+    left = list(dataset.samples)
+    seen: dict[str, npt.NDArray[np.float32]] = {}
+    if by == "scene":
+        for sample in left:
+            seen[sample.name] = thumbnail(sample.read_frame())
+            progress()
+    names: dict[str, list[str]] = {}
+    for part, share in parts.items():
+        fraction = share * len(dataset) / len(left)
+        left, held = divide(left, [seen[one.name] for one in left] if seen else [], fraction, seed, by)
+        names[part] = [one.name for one in held]
+    names = {"train": [one.name for one in left]} | names
+    files = {part: folder / f"{part}_{name}.txt" for part in names}
+    for part, file in files.items():
+        write_text(file, "".join(f"{one}\n" for one in names[part]))
+    return files
 
 
 def _rank(seed: int, key: str) -> bytes:

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from dimpoint.datasets.check import POINT_TOLERANCE
 from dimpoint.datasets.dataset import DataSet, Labels, Sample, validation_part
 from dimpoint.datasets.masks import centroids
-from dimpoint.datasets.splits import hold_out_scenes, thumbnail
+from dimpoint.datasets.splits import divide, thumbnail
 from dimpoint.errors import ConfigError, DataError
 from dimpoint.metrics.points import match_points
 from dimpoint.model.hot_pixels import replace_hot_pixels
@@ -57,8 +57,8 @@ class LabelledFrame:
 def load_frames(sets: Sequence[DataSet], recipe: Recipe) -> tuple[list[LabelledFrame], list[LabelledFrame]]:
     """Read training and validation frames with their points; each set gives its own part of both.
 
-    A set with a split `validation` holds out that. Of others frames of one scene
-    (`dimpoint.datasets.splits`) stay on one side. In a refit only frames without targets stay out of
+    A set with a split `validation` holds out that. Others hold out a part of their frames as
+    `recipe.validation_by` says. In a refit only frames without targets stay out of
     training. Raises the first error of a file, and ConfigError if nothing would be left on a side.
     """
     train: list[LabelledFrame] = []
@@ -76,7 +76,7 @@ def load_frames(sets: Sequence[DataSet], recipe: Recipe) -> tuple[list[LabelledF
             frames[sample] = _labelled(sample, counts, part.name, recipe, keep=left >= 0)
             thumbnails.append(thumbnail(counts))
         if own is None:
-            _, held = hold_out_scenes(part.samples, thumbnails, recipe.validation, recipe.seed)
+            _, held = divide(part.samples, thumbnails, recipe.validation, recipe.seed, recipe.validation_by)
         else:
             held = list(own)
         kept_out = {sample for sample in held if not (recipe.refit and len(frames[sample].points))}
