@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 
 from dimpoint.errors import ConfigError, DataError
-from dimpoint.metrics.accumulate import Evaluation, Evaluator
+from dimpoint.metrics.accumulate import Evaluator, MapMetrics
 from dimpoint.metrics.breakdown import breakdown
 from dimpoint.metrics.curves import target_curve
 from dimpoint.metrics.exact.samples import ErrorCounts, count_errors
@@ -30,7 +30,7 @@ def _evaluated(pairs: list[Frame], **options: Any) -> Evaluator:
     return evaluator
 
 
-def _numbers(evaluation: Evaluation) -> list[Any]:
+def _numbers(evaluation: MapMetrics) -> list[Any]:
     """Everything that must not depend on order or grouping."""
     curve, pixel = evaluation.target_curve, evaluation.pixel_curve
     counts = [TargetCounts.total(evaluation.targets(name, 0.5)).to_dict() for name in PROTOCOLS]
@@ -131,7 +131,7 @@ def test_settings_must_fit() -> None:
         _evaluated_once().targets("spire", 0.5)
 
 
-def _evaluated_once() -> Evaluation:
+def _evaluated_once() -> MapMetrics:
     evaluator = Evaluator()
     evaluator.update(picture("#..."), drawn("#..."), "a")
     return evaluator.result()

@@ -11,12 +11,12 @@ import numpy.typing as npt
 from dimpoint.errors import DataError
 from dimpoint.metrics.breakdown import TargetTable, describe_targets, with_match
 from dimpoint.metrics.components import Components, Map, Mask, above, check_pair, check_threshold
-from dimpoint.metrics.curves import BATCH_PIXELS, Batch, TargetCurve, TargetCurveSums
+from dimpoint.metrics.curves import BATCH_PIXELS, Batch, SampledCounts, TargetCurve, TargetCurveSums
 from dimpoint.metrics.exact.levels import LIMIT
 from dimpoint.metrics.exact.samples import ErrorCounts, HseSamples, count_component_errors
 from dimpoint.metrics.hse import Hse, HseConfig, RadiusMatches, hse_of
 from dimpoint.metrics.pixel import PixelCounts, PixelCurve, PixelCurveSums, count_mask_pixels
-from dimpoint.metrics.protocols import TargetCounts, count_match, get_protocol
+from dimpoint.metrics.protocols import TargetCounts, TargetMatch, count_match, get_protocol, overlaps
 
 T = TypeVar("T")
 
@@ -36,9 +36,22 @@ class FrameRecord:
 
 
 @dataclass(frozen=True, eq=False)
-class Evaluation:
-    """The metrics of a method on a set of frames, by name. Counts are kept by frame, so that intervals and
-    comparisons can be drawn from them; `Counts.total` adds them up."""
+class FrameObjects:
+    """The objects of one frame at the first threshold, and what the first protocol matched."""
+
+    pred: Components
+    truth: Components
+    match: TargetMatch
+    table: TargetTable
+
+
+@dataclass(frozen=True, eq=False)
+class MapMetrics:
+    """The metrics of maps on a set of frames, by name. Counts are kept by frame, so that intervals and
+    comparisons can be drawn from them; `Counts.total` adds them up.
+
+    sampled: counts at 100 thresholds under the protocols that have no exact curve.
+    """
 
     frames: list[FrameRecord]
     thresholds: tuple[float, ...]
@@ -46,6 +59,7 @@ class Evaluation:
     target_curve: TargetCurve
     hse: Hse
     hse_samples: HseSamples
+    sampled: dict[str, SampledCounts]
 
     @property
     def names(self) -> list[str]:
@@ -101,8 +115,9 @@ class Evaluator:
         self._targets = TargetCurveSums(limit)
         self._matches = RadiusMatches(self.hse_config, limit)
         self._samples = HseSamples(self.hse_config)
+        self._sampled = {rule.name: SampledCounts() for rule in self.protocols if rule.curve == "own"}
         self._frames: dict[str, FrameRecord] = {}
-        self._waiting: list[tuple[Map, Mask]] = []
+        self._waiting: list[tuple[Map, Mask, Components]] = []
 
     def __len__(self) -> int:
         return len(self._frames)
@@ -114,20 +129,29 @@ class Evaluator:
         name: str,
         image: npt.NDArray[Any] | None = None,
         source: str = "",
-    ) -> None:
-        """Count one frame: probability map and mask (H, W) and its name.
+        known: tuple[Components, TargetTable] | None = None,
+    ) -> FrameObjects:
+        """Take in one frame: probability map and mask (H, W) and its name.
 
-        image (H, W) and source, the name of its data set, are for the breakdowns.
-        Raises DataError for what `check_pair` refuses and for a name that was counted before; the
-        frame is then not counted at all.
+        image (H, W) and source, the name of its data set, are for the breakdowns. known: the mask's
+        components and what `describe_targets` says of them, which then need not be computed again.
+        Raises DataError for what `check_pair` refuses and for a name that was there before; nothing of the
+        frame is counted then.
         """
         if name in self._frames:
             raise DataError(f"frame '{name}' was given twice; every frame must count once")
         values, truth = check_pair(prob, mask, f"frame '{name}'")
-        self._frames[name] = self._record(name, values, truth, image, source)
-        self._waiting.append((values.copy(), truth.copy()))
-        if sum(waiting.size for waiting, _ in self._waiting) >= BATCH_PIXELS:
+        if known is None:
+            objects = Components.of(truth)
+            known = objects, describe_targets(objects, image, source)
+        self._frames[name], seen = self._record(name, values, truth, *known)
+        for rule in self.protocols:
+            if rule.name in self._sampled:
+                self._sampled[rule.name].add(values, known[0], rule.match)
+        self._waiting.append((values.copy(), truth.copy(), known[0]))
+        if sum(waiting[0].size for waiting in self._waiting) >= BATCH_PIXELS:
             self._flush()
+        return seen
 
     def merge(self, other: Evaluator) -> None:
         """Add the frames of another evaluator with the same settings.
@@ -147,28 +171,29 @@ class Evaluator:
         self._targets.merge(other._targets)
         self._matches.merge(other._matches)
         self._samples.merge(other._samples)
+        for rule_name, counts in self._sampled.items():
+            counts.merge(other._sampled[rule_name])
         self._frames |= other._frames
 
-    def result(self) -> Evaluation:
+    def result(self) -> MapMetrics:
         """The metrics of all frames so far, the frames in the order of their names."""
         self._flush()
         names = list(self._frames)
         order = sorted(range(len(names)), key=names.__getitem__)
         pixel_curve = self._pixels.curve()
-        return Evaluation(
+        return MapMetrics(
             frames=[self._frames[names[index]] for index in order],
             thresholds=self.thresholds,
             pixel_curve=pixel_curve,
             target_curve=self._targets.curve(),
             hse=hse_of(self.hse_config, pixel_curve, self._targets, self._matches),
             hse_samples=self._samples.ordered(order),
+            sampled=self._sampled,
         )
 
     def _record(
-        self, name: str, prob: Map, mask: Mask, image: npt.NDArray[Any] | None, source: str
-    ) -> FrameRecord:
-        truth = Components.of(mask)
-        known = describe_targets(truth, image, source)
+        self, name: str, prob: Map, mask: Mask, truth: Components, known: TargetTable
+    ) -> tuple[FrameRecord, FrameObjects]:
         record = FrameRecord(
             name,
             [],
@@ -176,25 +201,28 @@ class Evaluator:
             {rule.name: [] for rule in self.protocols},
             {rule.name: [] for rule in self.protocols},
         )
+        seen: list[FrameObjects] = []
         for threshold in self.thresholds:
             found = above(prob, threshold)
             pred = Components.of(found)
+            shared = overlaps(pred, truth)
             record.pixels.append(count_mask_pixels(found, mask))
-            record.errors.append(count_component_errors(pred, truth))
+            record.errors.append(count_component_errors(pred, truth, shared))
             for rule in self.protocols:
                 match = rule.match(pred, truth)
-                record.targets[rule.name].append(count_match(match, pred, truth))
+                record.targets[rule.name].append(count_match(match, pred, truth, shared))
                 record.tables[rule.name].append(with_match(known, match))
-        return record
+                seen.append(FrameObjects(pred, truth, match, record.tables[rule.name][-1]))
+        return record, seen[0]
 
     def _flush(self) -> None:
         """Add the buffered frames to the curves."""
         if not self._waiting:
             return
-        for prob, mask in self._waiting:
+        for prob, mask, _ in self._waiting:
             self._pixels.add(prob, mask)
-        probs, masks = zip(*self._waiting, strict=True)
-        batch = Batch(probs, masks, max(self.hse_config.radii))
+        probs, masks, truths = zip(*self._waiting, strict=True)
+        batch = Batch(probs, masks, max(self.hse_config.radii), truths)
         self._targets.add(batch)
         self._matches.add(batch)
         self._samples.add(batch)

@@ -55,8 +55,24 @@ def interval(
 
     parts: the counts of each frame. Raises DataError without any.
     """
-    drawn = _resample(len(parts), lambda weights: number(_total(parts, weights)), resamples, seed)
-    return Interval(float(number(type(parts[0]).total(parts))), *_percentiles(drawn, confidence))
+    return intervals(parts, [number], resamples=resamples, confidence=confidence, seed=seed)[0]
+
+
+def intervals(
+    parts: Sequence[C],
+    numbers: Sequence[Callable[[C], Any]],
+    *,
+    resamples: int = RESAMPLES,
+    confidence: float = CONFIDENCE,
+    seed: int = 0,
+) -> list[Interval]:
+    """`interval` of several numbers, each with the draws that it would have alone."""
+    drawn = _resample(len(parts), lambda weights: _values(_total(parts, weights), numbers), resamples, seed)
+    whole = type(parts[0]).total(parts)
+    return [
+        Interval(float(number(whole)), *_percentiles(row, confidence))
+        for number, row in zip(numbers, drawn, strict=True)
+    ]
 
 
 def difference(
@@ -72,16 +88,36 @@ def difference(
 
     Raises DataError if the numbers of frames differ or are 0.
     """
+    options = {"resamples": resamples, "confidence": confidence, "seed": seed}
+    return differences(first, second, [number], **options)[0]
+
+
+def differences(
+    first: Sequence[C], second: Sequence[C], numbers: Sequence[Callable[[C], Any]], **options: Any
+) -> list[Difference]:
+    """`difference` of several numbers, of the same draws; options as `difference` has them."""
     if len(first) != len(second):
         raise DataError(f"{len(first)} frames against {len(second)}; a comparison needs the same frames")
+    resamples, seed = options.get("resamples", RESAMPLES), options.get("seed", 0)
 
     def differ(weights: Floats) -> Floats:
-        apart: Floats = number(_total(first, weights)) - number(_total(second, weights))
+        apart: Floats = _values(_total(first, weights), numbers) - _values(_total(second, weights), numbers)
         return apart
 
     drawn = _resample(len(first), differ, resamples, seed)
-    value = number(type(first[0]).total(first)) - number(type(second[0]).total(second))
-    return Difference(float(value), *_percentiles(drawn, confidence))
+    wholes = type(first[0]).total(first), type(second[0]).total(second)
+    return [
+        Difference(
+            float(number(wholes[0]) - number(wholes[1])),
+            *_percentiles(row, options.get("confidence", CONFIDENCE)),
+        )
+        for number, row in zip(numbers, drawn, strict=True)
+    ]
+
+
+def _values(counts: C, numbers: Sequence[Callable[[C], Any]]) -> Floats:
+    """(numbers, R) of counts that are arrays (R,)."""
+    return np.stack([np.asarray(number(counts), np.float64) for number in numbers])
 
 
 def bootstrap(
@@ -102,9 +138,10 @@ def _total(parts: Sequence[C], weights: Floats) -> C:
 
 
 def _resample(frames: int, number: Callable[[Floats], Floats], resamples: int, seed: int) -> Floats:
+    """number(weights) of all draws, which are the last axis."""
     if frames == 0:
         raise DataError("no frame: there is nothing to draw from")
-    return np.concatenate([number(weights) for weights in _weights(frames, resamples, seed)])
+    return np.concatenate([number(weights) for weights in _weights(frames, resamples, seed)], axis=-1)
 
 
 def _weights(frames: int, resamples: int, seed: int) -> Iterator[Floats]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dimpoint.metrics.components import Components, Map, Mask, check_pair
+from dimpoint.metrics.components import Components, Map, Mask, above, check_pair
 from dimpoint.metrics.exact.component_tree import NEVER, ComponentTree, component_tree
 from dimpoint.metrics.exact.level_matching import greedy_levels, most_levels
 from dimpoint.metrics.exact.levels import LIMIT, LevelSums
@@ -28,9 +28,17 @@ BATCH_PIXELS = 2**19  # frames are processed together up to this number of pixel
 class Batch:
     """Some checked frames and their objects at all thresholds, computed on demand."""
 
-    def __init__(self, probs: Sequence[Map], masks: Sequence[Mask], reach: float = 0.0) -> None:
+    def __init__(
+        self,
+        probs: Sequence[Map],
+        masks: Sequence[Mask],
+        reach: float = 0.0,
+        truths: Sequence[Components] | None = None,
+    ) -> None:
+        """truths: the components of the masks, where they are known already."""
         self.probs = probs
         self.masks = masks
+        self._truths = truths
         self.reach = max(reach, BASICIRSTD_RADIUS)  # pixels, the largest match radius that is asked for
         self._found: dict[float, tuple[Levels, Ints, Ints]] = {}
 
@@ -44,7 +52,8 @@ class Batch:
 
     @cached_property
     def targets(self) -> Targets:
-        return Targets.of([Components.of(mask) for mask in self.masks])
+        truths = self._truths or [Components.of(mask) for mask in self.masks]
+        return Targets.of(list(truths))
 
     @cached_property
     def near(self) -> NearStates:
@@ -171,6 +180,38 @@ class TargetCurveSums:
             pixels=self.pixels,
             exact=self.objects.exact and self.matches.exact,
         )
+
+
+SAMPLED = np.arange(100) / 100  # thresholds of `SampledCounts`
+
+Match = Callable[[Components, Components], Any]  # a protocol's matcher
+
+
+class SampledCounts:
+    """Counts of a protocol without an exact curve, at 100 thresholds, frame by frame.
+
+    tp, fp, false_pixels: (100,) at the thresholds `SAMPLED`. targets, frames, pixels: in all.
+    """
+
+    def __init__(self) -> None:
+        self.counts = np.zeros((3, len(SAMPLED)), np.int64)
+        self.targets = self.frames = self.pixels = 0
+
+    def add(self, prob: Map, truth: Components, match: Match) -> None:
+        """Label and match a frame at every threshold below its highest value; above, nothing is found."""
+        for column, threshold in enumerate(SAMPLED[: np.searchsorted(SAMPLED, prob.max())]):
+            pred = Components.of(above(prob, float(threshold)))
+            found = match(pred, truth)
+            self.counts[:, column] += (len(found.pairs), len(found.false), pred.areas[found.false].sum())
+        self.targets += len(truth)
+        self.frames += 1
+        self.pixels += prob.size
+
+    def merge(self, other: SampledCounts) -> None:
+        self.counts += other.counts
+        self.targets += other.targets
+        self.frames += other.frames
+        self.pixels += other.pixels
 
 
 def object_levels(tree: ComponentTree) -> tuple[Levels, Ints]:

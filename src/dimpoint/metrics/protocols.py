@@ -17,15 +17,16 @@ object
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
 from dimpoint.errors import ConfigError
+from dimpoint.extensions import extension_names, load_extension, nearest
 from dimpoint.metrics.components import (
     Components,
     Floats,
@@ -35,8 +36,17 @@ from dimpoint.metrics.components import (
     check_pair,
     check_threshold,
 )
-from dimpoint.metrics.points import RADIUS, PointCounts, match_points, ratio
+from dimpoint.metrics.points import (
+    PointCounts,
+    PointMatch,
+    PointSweep,
+    ScoredFrame,
+    match_points,
+    ratio,
+    sweep,
+)
 
+ENTRY_POINTS = "dimpoint.protocols"
 NEAR = 3.0  # pixels; matches of `basicirstd`, `dnanet-legacy` and `opdc` are nearer than this
 OVERLAP = 0.5  # least IoU of a pair that `opdc` keeps first
 
@@ -52,13 +62,47 @@ class TargetMatch:
 Matcher = Callable[[Components, Components], TargetMatch]
 
 
+PointMatcher = Callable[[npt.ArrayLike, npt.ArrayLike, npt.ArrayLike], PointMatch]
+
+
 @dataclass(frozen=True)
 class Protocol:
-    """A protocol. match(predicted, true) gives the matches; fa_counts is what Fa counts."""
+    """A named way to match predictions with targets and to count them.
+
+    A new protocol is one of these, in a file of its own, and one line: in `PROTOCOLS`, or in another
+    package's entry points under `dimpoint.protocols`, or `module:object` where a name is asked for.
+
+    name, description: for tables and reports; the description is one or two sentences.
+    match: (predicted, true) `Components` of a frame -> `TargetMatch`; `MatchingPoints` makes one of a
+        matcher of points.
+    fa_counts: what Fa counts, false "objects" or their "pixels", per pixel looked at.
+    match_points: (pred_xy (N, 2), scores (N,), truth_xy (T, 2)) -> `PointMatch`, where points without extent
+        can be matched; None: the protocol needs maps and masks.
+    curve: the curve over all thresholds that stands for it on maps: "basicirstd", exact, or "own", sampled
+        at 100 thresholds.
+    sweep: frames' scored points -> `PointSweep`, exact at every score; None: the same, sampled.
+    numbers: further properties of `TargetCounts` to show, such as "hiou".
+    """
 
     name: str
+    description: str
     match: Matcher
-    fa_counts: str  # "pixels" or "objects"
+    fa_counts: Literal["pixels", "objects"]
+    match_points: PointMatcher | None = None
+    curve: Literal["own", "basicirstd"] = "own"
+    sweep: Callable[[Sequence[ScoredFrame]], PointSweep] | None = None
+    numbers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class MatchingPoints:
+    """A matcher of objects that looks at their centroids alone."""
+
+    match: PointMatcher
+
+    def __call__(self, pred: Components, truth: Components) -> TargetMatch:
+        found = self.match(pred.centroids, np.zeros(len(pred)), truth.centroids)
+        return TargetMatch(found.pairs, found.false)
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,8 +153,10 @@ def count_components(pred: Components, truth: Components, protocol: Protocol) ->
     return count_match(protocol.match(pred, truth), pred, truth)
 
 
-def count_match(match: TargetMatch, pred: Components, truth: Components) -> TargetCounts:
-    """The counts of one frame, from what matched."""
+def count_match(
+    match: TargetMatch, pred: Components, truth: Components, shared: Ints | None = None
+) -> TargetCounts:
+    """The counts of one frame, from what matched. shared: their `overlaps`, where those are known."""
     found, target = match.pairs.T
     distance = np.hypot(*(pred.centroids[found] - truth.centroids[target]).T)
     return TargetCounts(
@@ -122,13 +168,13 @@ def count_match(match: TargetMatch, pred: Components, truth: Components) -> Targ
         distance_sum=float(distance.sum()),
         distances=distance,
         false_pixels=int(pred.areas[match.false].sum()),
-        overlap=float(ious(pred, truth)[target, found].sum()),
+        overlap=float(ious(pred, truth, shared)[target, found].sum()),
     )
 
 
-def ious(pred: Components, truth: Components) -> Floats:
-    """(T, P) float64: IoU of each true with each predicted object."""
-    shared = overlaps(pred, truth)
+def ious(pred: Components, truth: Components, shared: Ints | None = None) -> Floats:
+    """(T, P) float64: IoU of each true with each predicted object. shared: their `overlaps`, if known."""
+    shared = overlaps(pred, truth) if shared is None else shared
     union = truth.areas[:, None] + pred.areas - shared
     return shared / union
 
@@ -157,11 +203,6 @@ def _dnanet_legacy(pred: Components, truth: Components) -> TargetMatch:
     match = _basicirstd(pred, truth)
     matched_areas = pred.areas[match.pairs[:, 0]]
     return TargetMatch(match.pairs, match.false[~np.isin(pred.areas[match.false], matched_areas)])
-
-
-def _spire(pred: Components, truth: Components) -> TargetMatch:
-    match = match_points(pred.centroids, np.zeros(len(pred)), truth.centroids, RADIUS)
-    return TargetMatch(match.pairs, match.false)
 
 
 def _opdc(pred: Components, truth: Components) -> TargetMatch:
@@ -195,16 +236,63 @@ def _with_false(pairs: npt.ArrayLike, predicted: int) -> TargetMatch:
 PROTOCOLS = {
     protocol.name: protocol
     for protocol in (
-        Protocol("basicirstd", _basicirstd, "pixels"),
-        Protocol("dnanet-legacy", _dnanet_legacy, "pixels"),
-        Protocol("spire", _spire, "objects"),
-        Protocol("opdc", _opdc, "pixels"),
+        Protocol(
+            "basicirstd",
+            "Each target takes the first free object whose centroid is nearer than 3 px. Fa counts the "
+            "pixels of false objects.",
+            _basicirstd,
+            "pixels",
+            curve="basicirstd",
+        ),
+        Protocol(
+            "dnanet-legacy",
+            "As basicirstd, but a false object is forgotten when its area equals that of a matched one: a "
+            "known bug, kept to reproduce published tables.",
+            _dnanet_legacy,
+            "pixels",
+            curve="basicirstd",
+        ),
+        Protocol(
+            "spire",
+            "Each target takes the nearest free prediction at most 5 px away, one to one. Fa counts false "
+            "objects per pixel.",
+            MatchingPoints(match_points),
+            "objects",
+            match_points=match_points,
+            curve="basicirstd",
+            sweep=sweep,
+        ),
+        Protocol(
+            "opdc",
+            "Minimum-distance assignment keeps pairs with IoU of at least 0.5, a second one of the rest "
+            "keeps pairs nearer than 3 px. hIoU is the summed IoU of the pairs per object, found, missed or "
+            "false.",
+            _opdc,
+            "pixels",
+            curve="basicirstd",
+            numbers=("hiou",),
+        ),
     )
 }
 
 
+def protocol_names() -> list[str]:
+    """The names of our protocols, then those that other packages offer."""
+    return list(dict.fromkeys([*PROTOCOLS, *extension_names(ENTRY_POINTS)]))
+
+
 def get_protocol(name: str) -> Protocol:
-    """The protocol of that name; raises ConfigError that lists them."""
-    if name not in PROTOCOLS:
-        raise ConfigError(f"unknown protocol '{name}'; known: {', '.join(PROTOCOLS)}")
-    return PROTOCOLS[name]
+    """The protocol of that name, of another package's entry point, or of `module:object`.
+
+    Raises ConfigError that lists the names, or says what is wrong with what another package offers.
+    """
+    if name in PROTOCOLS:
+        return PROTOCOLS[name]
+    found = load_extension(name, ENTRY_POINTS)
+    if found is None:
+        near = nearest(name, protocol_names())
+        hint = f"; did you mean '{near}'?" if near else ""
+        raise ConfigError(f"unknown protocol '{name}'{hint}; there are: {', '.join(protocol_names())}")
+    if not isinstance(found, Protocol):
+        raise ConfigError(f"protocol '{name}' is {found!r}, no dimpoint.metrics.protocols.Protocol")
+    return found

@@ -5,6 +5,7 @@ Nothing is unpickled here, except somebody else's checkpoint by torch's loader f
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -50,18 +51,30 @@ def save_model(path: Path, network: nn.Module, meta: ModelMeta, *, half: bool = 
 def load_model(path: Path) -> tuple[Network, ModelMeta]:
     """The network, with its weights and in evaluation mode, and the record of a safetensors model file.
 
+    A network of `module:Class` is imported only for a file in a training run's folder, or where that module
+    is loaded already: a model file alone does not choose what code runs.
     Raises ModelFileError for a file that is missing, is no dimpoint model, is from a newer version, is a
     pickle, or lacks tensors that the network needs.
     """
     _refuse_pickle(path)
     tensors, metadata = _read_safetensors(path)
     meta = parse_meta(metadata.get(METADATA_KEY), str(path))
+    _refuse_foreign_code(meta.network, path)
     try:
         network = create(meta.network, **meta.options)
     except ConfigError as error:
         raise ModelFileError(f"{path}: {error}") from None
     _fill(network, tensors, path)
     return network, meta
+
+
+def _refuse_foreign_code(network: str, path: Path) -> None:
+    module = network.partition(":")[0]
+    if ":" in network and module not in sys.modules and not (path.parent / "run.json").is_file():
+        raise ModelFileError(
+            f"{path}: its network is {network}, code that this file does not bring; import {module} in "
+            "Python first, or name the training run's folder"
+        )
 
 
 def import_model(network: str, path: Path, *, input_scale: int = 1) -> tuple[Network, ModelMeta]:

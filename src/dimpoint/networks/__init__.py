@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, TypedDict, cast
@@ -11,6 +10,7 @@ import torch
 from torch import nn
 
 from dimpoint.errors import ConfigError
+from dimpoint.extensions import extension_names, load_extension, nearest
 from dimpoint.networks.acm import ACM
 from dimpoint.networks.alclnet import ALCLNet
 from dimpoint.networks.alcnet import ALCNet
@@ -27,6 +27,8 @@ from dimpoint.networks.uiunet import UIUNet
 from dimpoint.networks.unet import UNet
 
 __all__ = ["NETWORKS", "Network", "NetworkRow", "create", "describe", "names"]
+
+ENTRY_POINTS = "dimpoint.networks"
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "spire": Spire,
@@ -58,32 +60,43 @@ class NetworkRow(TypedDict):
 
 
 def names() -> list[str]:
-    """The names that `create` accepts, in registry order."""
-    return list(NETWORKS)
+    """The names that `create` knows: ours, then those of other packages' entry points."""
+    return list(dict.fromkeys([*NETWORKS, *extension_names(ENTRY_POINTS)]))
 
 
 def create(name: str, **options: Any) -> Network:
     """A network with fresh weights; `options` are its constructor's arguments.
 
-    Raises ConfigError, with the nearest known name, for an unknown network or option, and for values
-    that the network refuses.
+    name: one of `names()`, or `module:Class` of a subclass of `Network`. Raises ConfigError, with the nearest
+    known name, for an unknown network or option, and for values that the network refuses.
     """
-    if name not in NETWORKS:
-        raise ConfigError(f"no network '{name}'{_hint(name, NETWORKS)}")
-    known = inspect.signature(NETWORKS[name]).parameters
+    build = _builder(name)
+    known = inspect.signature(build).parameters
     for option in options:
         if option not in known:
             raise ConfigError(f"network '{name}' has no option '{option}'{_hint(option, known)}")
     try:
-        return cast(Network, NETWORKS[name](**options))
+        return cast(Network, build(**options))
     except (TypeError, ValueError, RuntimeError) as error:
         raise ConfigError(f"network '{name}' cannot be built with {options}: {error}") from error
+
+
+def _builder(name: str) -> Callable[..., nn.Module]:
+    """The class of a network's name, of another package's entry point, or of `module:Class`."""
+    if name in NETWORKS:
+        return NETWORKS[name]
+    found = load_extension(name, ENTRY_POINTS)
+    if found is None:
+        raise ConfigError(f"no network '{name}'{_hint(name, names())}")
+    if not (isinstance(found, type) and issubclass(found, Network)):
+        raise ConfigError(f"network '{name}' is {found!r}, no subclass of dimpoint.networks.Network")
+    return found
 
 
 def describe(height: int = 512, width: int = 512) -> list[NetworkRow]:
     """One row per network, with default options; multiply-adds for a height x width frame."""
     with torch.device("meta"):  # sizes without weights
-        return [_row(name, create(name), height, width) for name in NETWORKS]
+        return [_row(name, create(name), height, width) for name in names()]
 
 
 def _row(name: str, network: Network, height: int, width: int) -> NetworkRow:
@@ -101,7 +114,7 @@ def _row(name: str, network: Network, height: int, width: int) -> NetworkRow:
 def _hint(name: str, known: Iterable[str]) -> str:
     """A suggestion: the nearest known name, or all known names."""
     choices = list(known)
-    near = difflib.get_close_matches(name, choices, n=1)
+    near = nearest(name, choices)
     if near:
-        return f"; did you mean '{near[0]}'?"
+        return f"; did you mean '{near}'?"
     return f"; known: {', '.join(choices)}" if choices else "; it has none"

@@ -31,7 +31,14 @@ import numpy.typing as npt
 
 from dimpoint.errors import DataError
 from dimpoint.metrics.bootstrap import Difference, Interval, bootstrap
-from dimpoint.metrics.components import Components, above, centroid_distances, check_pair, check_threshold
+from dimpoint.metrics.components import (
+    Components,
+    Ints,
+    above,
+    centroid_distances,
+    check_pair,
+    check_threshold,
+)
 from dimpoint.metrics.curves import Batch
 from dimpoint.metrics.exact.component_tree import NEVER
 from dimpoint.metrics.hse import Hse, HseConfig
@@ -117,9 +124,9 @@ def count_errors(prob: npt.NDArray[Any], mask: npt.NDArray[Any], threshold: floa
     return count_component_errors(Components.of(found), Components.of(truth))
 
 
-def count_component_errors(pred: Components, truth: Components) -> ErrorCounts:
-    """The counts of one frame, from its predicted and true objects."""
-    shared = overlaps(pred, truth)
+def count_component_errors(pred: Components, truth: Components, shared: Ints | None = None) -> ErrorCounts:
+    """The counts of one frame, from its predicted and true objects. shared: their `overlaps`, if known."""
+    shared = overlaps(pred, truth) if shared is None else shared
     union = truth.areas[:, None] + pred.areas - shared
     distance = centroid_distances(truth, pred)
     fits = (shared / union >= OVERLAP) | (distance < NEAR)

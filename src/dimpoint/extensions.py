@@ -1,0 +1,52 @@
+"""Protocols and networks that other packages bring: by entry point, or as `module:object`.
+
+Entry points are read from the metadata of what is installed; nothing is imported until its name is asked for.
+"""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Iterable
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from dimpoint.errors import ConfigError
+
+
+def extension_names(group: str) -> list[str]:
+    """The names that installed packages offer under an entry-point group, sorted."""
+    return sorted({point.name for point in entry_points(group=group)})
+
+
+def load_extension(name: str, group: str) -> Any:
+    """What a name of an entry-point group, or `module:object`, stands for; None if it stands for nothing.
+
+    A module is looked for in the current folder, too. Raises ConfigError where it cannot be imported.
+    """
+    for point in entry_points(group=group):
+        if point.name == name:
+            name = point.value
+            break
+    module, colon, attribute = name.partition(":")
+    if not colon:
+        return None
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
+    try:
+        found = import_module(module)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except Exception as error:  # the code is another's: whatever it raises is told in one line
+        raise ConfigError(f"'{name}' cannot be imported: {error!r}") from error
+    return found
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that differs in letter case alone, or else the nearest; None if none is near."""
+    names = list(known)
+    same = [each for each in names if each.lower() == name.lower()]
+    return (same or [*difflib.get_close_matches(name, names, n=1), None])[0]
