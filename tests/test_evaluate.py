@@ -292,11 +292,9 @@ def test_masks_of_zero_and_one_are_refused(data: Path, tmp_path: Path) -> None:
 
 
 def test_bad_choices(data: Path, model: Path, tmp_path: Path) -> None:
-    file = detections(tmp_path / "detections.json", all_points())
     (tmp_path / "list.json").write_text("[]")
     (tmp_path / "empty").mkdir()
     cases = [
-        (("--model", model, "--predictions", file), "give one of them"),
         (("--predictions", tmp_path / "nowhere"), "no such file or folder"),
         (("--predictions", tmp_path / "list.json"), "a list; a COCO results list"),
         (("--predictions", tmp_path / "empty"), "no predictions here"),

@@ -20,18 +20,37 @@ if TYPE_CHECKING:
     from dimpoint.inference.detections import Detections as Detections
     from dimpoint.inference.detections import read_detections as read_detections
     from dimpoint.inference.detector import Detector as Detector
+    from dimpoint.report.evaluation import Compared as Compared
+    from dimpoint.report.evaluation import Evaluation as Evaluation
+    from dimpoint.report.evaluation import compare as compare
+    from dimpoint.report.evaluation import evaluate as evaluate
 
 __version__ = "0.2.0.dev0"
 
 _HOMES = {
+    "Compared": "dimpoint.report.evaluation",
     "Detections": "dimpoint.inference.detections",
     "Detector": "dimpoint.inference.detector",
     "DimpointError": "dimpoint.errors",
+    "Evaluation": "dimpoint.report.evaluation",
+    "compare": "dimpoint.report.evaluation",
+    "evaluate": "dimpoint.report.evaluation",
     "read_detections": "dimpoint.inference.detections",
 }
 _MODULES = ("networks",)
 
-__all__ = ["Detections", "Detector", "DimpointError", "load", "networks", "read_detections"]
+__all__ = [
+    "Compared",
+    "Detections",
+    "Detector",
+    "DimpointError",
+    "Evaluation",
+    "compare",
+    "evaluate",
+    "load",
+    "networks",
+    "read_detections",
+]
 
 
 def load(

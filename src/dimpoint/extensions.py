@@ -49,4 +49,4 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name that differs in letter case alone, or else the nearest; None if none is near."""
     names = list(known)
     same = [each for each in names if each.lower() == name.lower()]
-    return (same or [*difflib.get_close_matches(name, names, n=1), None])[0]
+    return next(iter(same or difflib.get_close_matches(name, names, n=1)), None)

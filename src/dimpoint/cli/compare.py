@@ -29,28 +29,28 @@ def compare(
     as_json: str | None = typer.Option(None, "--json", metavar="FILE|-", help="All numbers as JSON."),
     threads: int | None = typer.Option(None, help="Threads of the processor.", show_default="all cores"),
 ) -> None:
-    """Say whether A or B is better, each at its own threshold, or that the frames do not tell."""
+    """Compare A and B on the same frames, each at its own threshold, with paired intervals."""
+    from contextlib import ExitStack
+
     from dimpoint.cli.console import progress, write_json
-    from dimpoint.evaluation.compare import compare as run_compare
     from dimpoint.evaluation.compare import to_record
-    from dimpoint.evaluation.run import common_protocols
-    from dimpoint.evaluation.run import evaluate as run
-    from dimpoint.evaluation.subject import Data, open_either, same_frames
+    from dimpoint.evaluation.subject import Data, open_either
+    from dimpoint.report.evaluation import compared, evaluate_subjects
 
     held_against = Data(tuple(data), split, allow_missing)
     sides = [open_either(name, held_against, threads=threads) for name in (first, second)]
-    frames, notes = same_frames(*sides)
-    protocols = common_protocols(protocol, [side.predictor for side in sides], frames)
-    results = []
-    for side, name in zip(sides, "AB", strict=True):
-        with progress(f"evaluating {name}", len(frames)) as step:
-            results.append(run(side.predictor, frames, protocols, step))
-    comparisons = run_compare(*results)
+    with ExitStack() as bars:
+        evaluation = evaluate_subjects(
+            sides,
+            held_against,
+            protocol,
+            progress=lambda what, total: bars.enter_context(progress(what, total)),
+        )
+    found = compared(evaluation)
     if as_json is not None:
-        write_json(to_record(comparisons, *results), as_json)
+        write_json(to_record(found.comparisons, *found.results), as_json)
     if as_json != "-":
-        notes += [note for side in sides for note in side.notes] + list(results[0].notes)
-        _print(comparisons, results, list(dict.fromkeys(notes)))
+        _print(found.comparisons, found.results, [*found.notes, *found.results[0].notes])
 
 
 def _print(comparisons: Sequence[Comparison], results: Sequence[Result], notes: Sequence[str]) -> None:

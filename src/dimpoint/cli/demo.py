@@ -129,7 +129,7 @@ def _detect(model: Path, out: Path) -> None:
 
 def _evaluate(out: Path) -> PointCounts:
     from dimpoint.cli.console import progress
-    from dimpoint.cli.tables import print_result
+    from dimpoint.cli.tables import print_results
     from dimpoint.evaluation.run import evaluate
     from dimpoint.evaluation.subject import Data, open_predictions
 
@@ -137,7 +137,7 @@ def _evaluate(out: Path) -> PointCounts:
     subject = open_predictions(out / "detections.json", Data((out / "scenes",), "test"))
     with progress("evaluating", len(subject.frames)) as step:
         result = evaluate(subject.predictor, subject.frames, ("spire",), step)
-    print_result(result, subject.notes)
+    print_results([result], subject.notes)
     return result.pooled.total("spire")
 
 

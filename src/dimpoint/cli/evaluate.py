@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,15 +23,17 @@ from dimpoint.errors import ConfigError
 
 if TYPE_CHECKING:
     from dimpoint.evaluation.curve import Goal
+    from dimpoint.evaluation.observe import Memory
     from dimpoint.evaluation.operating import OperatingPoint
     from dimpoint.evaluation.subject import Data, Subject
 
-PROTOCOLS = "spire, basicirstd, dnanet-legacy, opdc or all; may be repeated."
+PROTOCOLS = "One that `dimpoint protocols` lists, module:object, or all; may be repeated."
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands `dimpoint evaluate` and `dimpoint compare`."""
+    """Add the commands `dimpoint evaluate`, `dimpoint compare` and `dimpoint protocols`."""
     app.command("evaluate")(evaluate)
+    app.command("protocols")(protocols)
     app.command("compare")(compare)
 
 
@@ -38,14 +41,16 @@ def evaluate(
     data: list[Path] = typer.Option(
         ..., "--data", metavar="DIR", help="A data set, or a COCO points file; may be repeated."
     ),
-    model: str | None = typer.Option(
-        None,
+    model: list[str] = typer.Option(
+        [],
         metavar="MODEL",
-        help="Name, .onnx or .safetensors file, or a training run's folder.",
+        help="Name, .onnx or .safetensors file, or a training run's folder; may be repeated.",
         show_default="the shipped one",
     ),
-    predictions: Path | None = typer.Option(
-        None, metavar="PATH", help="Instead: detections.json, COCO points, or a folder of maps or masks."
+    predictions: list[Path] = typer.Option(
+        [],
+        metavar="PATH",
+        help="Instead, or beside: detections.json, COCO points, a folder of maps or masks; may be repeated.",
     ),
     split: str | None = typer.Option(None, metavar="NAME", help="Such as test.", show_default="all frames"),
     protocol: list[str] = typer.Option(["spire"], "--protocol", metavar="NAME", help=PROTOCOLS),
@@ -70,6 +75,8 @@ def evaluate(
         None, metavar="FILE", help="Write the model with the chosen threshold; may be the model itself."
     ),
     as_json: str | None = typer.Option(None, "--json", metavar="FILE|-", help="All numbers as JSON."),
+    as_csv: Path | None = typer.Option(None, "--csv", metavar="FILE", help="The tables as CSV."),
+    latex: Path | None = typer.Option(None, metavar="FILE", help="The tables as LaTeX (booktabs)."),
     report: Path | None = typer.Option(None, metavar="DIR", help="Write a page with figures and pictures."),
     mask_values: str | None = MASK_VALUES,
     invert_masks: bool = INVERT_MASKS,
@@ -79,51 +86,74 @@ def evaluate(
     orientation: str | None = ORIENTATION,
     threads: int | None = typer.Option(None, help="Threads of the processor.", show_default="all cores"),
 ) -> None:
-    """Say how good a model, or anybody's predictions, are on labelled frames."""
-    from dimpoint.cli.tables import print_result
-    from dimpoint.evaluation.run import evaluate as run
+    """Evaluate models or predictions on labelled frames; several are shown side by side."""
+    from dimpoint.atomic import write_text
+    from dimpoint.cli.tables import print_results
+    from dimpoint.evaluation.observe import Memory
     from dimpoint.evaluation.subject import Data
-    from dimpoint.evaluation.summary import to_record
-    from dimpoint.report.html import check_extra, write_report
+    from dimpoint.report.evaluation import evaluate_subjects
+    from dimpoint.report.html import check_extra
 
     if report is not None:
         check_extra()
     goal = _goal(false_alarms, fa, pd, threshold, bool(calibrate or calibrate_split), store)
     reading = reading_of(mask_values, invert_masks, point_rules, categories, accept_labels, orientation)
     held_against = Data(tuple(data), split, allow_missing, reading)
-    subject = _subject(model, predictions, held_against, threshold, threads)
-    point = None
+    subjects = _subjects(model, predictions, held_against, threshold, threads)
+    memory, point = Memory(), None
     if goal is not None:
-        chosen_on = _calibration(subject, held_against, tuple(calibrate), calibrate_split, model)
-        point = _choose(goal, chosen_on, subject)
-    with progress("evaluating", len(subject.frames)) as step:
-        result = run(subject.predictor, subject.frames, protocol, step)
-    record = to_record(result) | {"data_sets": str(held_against)}
-    lines: list[str] = []
+        if len(subjects) > 1:
+            raise ConfigError("a threshold is chosen for one model or prediction at a time; name one")
+        run = model[0] if model else None
+        chosen_on = _calibration(subjects[0], held_against, tuple(calibrate), calibrate_split, run)
+        point = _choose(goal, chosen_on, subjects[0], memory)
+    lines = [] if point is None else point.sentences()
+    with ExitStack() as bars:
+        evaluation = evaluate_subjects(
+            subjects,
+            held_against,
+            protocol,
+            operating=lines,
+            memory=memory if goal is not None else None,
+            progress=lambda what, total: bars.enter_context(progress(what, total)),
+        )
+    record = evaluation.to_record()
     if point is not None:
         record["operating_point"] = point.to_record()
-        lines = point.sentences()
     if as_json is not None:
         write_json(record, as_json)
     if as_json != "-":
-        print_result(result, subject.notes, lines)
+        print_results(evaluation.results, evaluation.notes, lines)
     if store is not None and point is not None:
-        _store(subject, store, point, quiet=as_json == "-")
+        _store(subjects[0], store, point, quiet=as_json == "-")
+    for file, text in ((as_csv, evaluation.to_csv), (latex, evaluation.to_latex)):
+        if file is not None:
+            write_text(file, text())
     if report is not None:
-        page = write_report(report, result, data=str(held_against), notes=subject.notes, operating=lines)
-        typer.echo(f"report: {page}", err=as_json == "-")
+        typer.echo(f"report: {evaluation.report(report)}", err=as_json == "-")
 
 
-def _subject(
-    model: str | None, predictions: Path | None, data: Data, threshold: float | None, threads: int | None
-) -> Subject:
+def protocols() -> None:
+    """List the protocols: how each matches predictions with targets, and what it counts."""
+    from dimpoint.metrics.protocols import get_protocol, protocol_names
+
+    for name in protocol_names():
+        rule = get_protocol(name)
+        needs = "maps and masks" if rule.match_points is None else "points or maps"
+        typer.echo(f"{name} ({needs}): {rule.description}")
+
+
+def _subjects(
+    models: list[str], predictions: list[Path], data: Data, threshold: float | None, threads: int | None
+) -> list[Subject]:
     from dimpoint.evaluation.subject import open_model, open_predictions
 
-    if predictions is None:
-        return open_model(model, data, threshold, threads)
-    if model is not None:
-        raise ConfigError("--model and --predictions: give one of them")
-    return open_predictions(predictions, data, threshold)
+    if not models and not predictions:
+        return [open_model(None, data, threshold, threads)]
+    return [
+        *(open_model(name, data, threshold, threads) for name in models),
+        *(open_predictions(path, data, threshold) for path in predictions),
+    ]
 
 
 def _goal(
@@ -165,13 +195,22 @@ def _calibration(
     return Subject(subject.predictor, chosen.frames()), str(chosen)
 
 
-def _choose(goal: tuple[Goal, float], chosen_on: tuple[Subject, str], subject: Subject) -> OperatingPoint:
+def _choose(
+    goal: tuple[Goal, float], chosen_on: tuple[Subject, str], subject: Subject, memory: Memory
+) -> OperatingPoint:
     """Choose the threshold, and judge the subject at it from now on."""
     from dimpoint.evaluation.operating import apply_point, choose_threshold
 
     calibration, words = chosen_on
     with progress("choosing the threshold", len(calibration.frames)) as step:
-        point = choose_threshold(calibration, *goal, chosen_on=words, evaluated=subject.frames, progress=step)
+        point = choose_threshold(
+            calibration,
+            *goal,
+            chosen_on=words,
+            evaluated=subject.frames,
+            progress=step,
+            memory=memory if calibration is subject else None,
+        )
     apply_point(subject, point)
     return point
 
@@ -179,8 +218,9 @@ def _choose(goal: tuple[Goal, float], chosen_on: tuple[Subject, str], subject: S
 def _store(subject: Subject, out: Path, point: OperatingPoint, *, quiet: bool) -> None:
     from dimpoint.evaluation.operating import store_threshold
     from dimpoint.evaluation.predictions import ModelPredictor
+    from dimpoint.evaluation.summary import threshold_digits
 
-    if not isinstance(subject.predictor, ModelPredictor):
+    if not isinstance(subject.predictor, ModelPredictor) or subject.predictor.path is None:
         raise ConfigError("--store writes a model, and these are predictions: give --model")
     store_threshold(subject.predictor.path, out, point)
-    typer.echo(f"stored: {out}, threshold {point.threshold:.4g}", err=quiet)
+    typer.echo(f"stored: {out}, threshold {threshold_digits(point.threshold)}", err=quiet)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from dimpoint.cli.console import table_console
-from dimpoint.evaluation.summary import HINDSIGHT, tables_of, threshold_text
+from dimpoint.evaluation.summary import HINDSIGHT, threshold_text
+from dimpoint.evaluation.tables import names_of, tables_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,15 +17,20 @@ if TYPE_CHECKING:
     from dimpoint.evaluation.run import Result
 
 
-def print_result(result: Result, notes: Sequence[str] = (), operating: Sequence[str] = ()) -> None:
-    """One table for each protocol, one of pixels where there are maps, and the notes.
+def print_results(
+    results: Sequence[Result], notes: Sequence[str] = (), operating: Sequence[str] = ()
+) -> None:
+    """One table for each protocol, one of pixels where there are maps, and the notes; a column a method.
 
     operating: lines about a chosen operating point.
     """
     console = table_console()
-    lines = [f"{result.predictor.name}: {threshold_text(result.predictor)}"]
+    lines = [
+        f"{name}: {threshold_text(result.predictor)}"
+        for name, result in zip(names_of(results), results, strict=True)
+    ]
     _print(console, [*lines, *operating])
-    tables = tables_of(result)
+    tables = tables_of(results)
     for content in tables:
         table = Table(title=content.title, title_justify="left")
         table.add_column("")
@@ -36,7 +42,8 @@ def print_result(result: Result, notes: Sequence[str] = (), operating: Sequence[
     lines = ["[...]: 95 % bootstrap interval over frames"]
     if any(label.endswith("*") for table in tables for label, _ in table.rows):
         lines.append(f"*: {HINDSIGHT}")
-    _print(console, [*lines, *(f"note: {note}" for note in (*notes, *result.notes))])
+    every = dict.fromkeys([*notes, *(note for result in results for note in result.notes)])
+    _print(console, [*lines, *(f"note: {note}" for note in every)])
 
 
 def _print(console: Console, lines: Sequence[str]) -> None:

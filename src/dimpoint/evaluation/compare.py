@@ -8,9 +8,8 @@ from typing import Any
 
 from dimpoint.errors import DataError
 from dimpoint.evaluation.run import Result, SetResult
-from dimpoint.evaluation.summary import PIXEL_NUMBERS, Number, numbers_of, without_nan
-from dimpoint.metrics.bootstrap import Difference, difference
-from dimpoint.metrics.points import Counts
+from dimpoint.evaluation.summary import Number, counts_and_numbers, without_nan
+from dimpoint.metrics.bootstrap import Difference, differences
 
 
 @dataclass(frozen=True)
@@ -56,30 +55,22 @@ def _compare_set(one: SetResult, other: SetResult, protocols: Sequence[str]) -> 
     keys = [[frame.frame.key for frame in part.frames] for part in (one, other)]
     if keys[0] != keys[1]:
         raise DataError("a comparison needs the same frames on both sides")
-    found = []
-    for name in protocols:
-        rows = _rows(one.counts(name), other.counts(name), numbers_of(name))
-        found.append(Comparison(one.name, name, len(one.frames), rows))
+    found = [Comparison(one.name, name, len(one.frames), _rows(one, other, name)) for name in protocols]
     if one.maps is not None and other.maps is not None:
-        pixels = [part.maps.pixels(part.maps.thresholds[0]) for part in (one, other) if part.maps is not None]
         apart = one.maps.hse_samples.difference(other.maps.hse_samples, one.maps.hse, other.maps.hse)
         hse = Row(Number("hse", "HSE", ".3f"), one.maps.hse.hse, other.maps.hse.hse, apart)
-        rows = (*_rows(pixels[0], pixels[1], PIXEL_NUMBERS), hse)
-        found.append(Comparison(one.name, "pixels", len(one.frames), rows))
+        found.append(Comparison(one.name, "pixels", len(one.frames), (*_rows(one, other, "pixels"), hse)))
     return found
 
 
-def _rows(one: Sequence[Counts], other: Sequence[Counts], numbers: Sequence[Number]) -> tuple[Row, ...]:
-    first, second = (type(parts[0]).total(parts) for parts in (one, other))
+def _rows(one: SetResult, other: SetResult, group: str) -> tuple[Row, ...]:
+    (first, every), (second, _) = (counts_and_numbers(part, group) for part in (one, other))
+    numbers = [number for number in every if number.resampled]
+    wholes = [type(parts[0]).total(parts) for parts in (first, second)]
+    apart = differences(first, second, [number.of for number in numbers])
     return tuple(
-        Row(
-            number,
-            float(number.of(first)),
-            float(number.of(second)),
-            difference(one, other, number.of),
-        )
-        for number in numbers
-        if number.resampled
+        Row(number, float(number.of(wholes[0])), float(number.of(wholes[1])), each)
+        for number, each in zip(numbers, apart, strict=True)
     )
 
 

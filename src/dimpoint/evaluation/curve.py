@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from dimpoint.errors import ConfigError, DataError
-from dimpoint.metrics.curves import TargetCurve
-from dimpoint.metrics.points import PointSweep, ratios
+from dimpoint.metrics.curves import SAMPLED, SampledCounts, TargetCurve
+from dimpoint.metrics.points import PointSweep, ScoredFrame, ratios
+from dimpoint.metrics.protocols import Protocol
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -132,6 +134,56 @@ def curve_of_points(sweep: PointSweep, floor: float | None) -> Curve:
         targets=sweep.truths,
         frames=sweep.frames,
         pixels=sweep.pixels,
+    )
+
+
+_MOST_SAMPLES = 200  # thresholds of a curve of points that is not exact
+
+
+def point_curve(frames: Sequence[ScoredFrame], rule: Protocol, pixels: int, floor: float | None) -> Curve:
+    """The curve of scored points under a protocol: exact by its `sweep`, else sampled at 200 scores.
+
+    pixels: of all frames together. floor: as in `curve_of_points`.
+    """
+    if rule.sweep is not None:
+        swept = replace(rule.sweep(frames), pixels=pixels)
+    else:
+        swept = _sampled_sweep(frames, rule, pixels)
+    return replace(curve_of_points(swept, floor), protocol=rule.name)
+
+
+def _sampled_sweep(frames: Sequence[ScoredFrame], rule: Protocol, pixels: int) -> PointSweep:
+    assert rule.match_points is not None
+    every = np.unique(np.concatenate([np.zeros(0), *(np.asarray(f.scores, np.float64) for f in frames)]))[
+        ::-1
+    ]
+    if len(every) > _MOST_SAMPLES:
+        every = every[np.linspace(0, len(every) - 1, _MOST_SAMPLES).round().astype(np.int64)]
+    counts = np.zeros((2, len(every)), np.int64)
+    for frame in frames:
+        xy, score = np.asarray(frame.pred_xy).reshape(-1, 2), np.asarray(frame.scores)
+        for column, lowest in enumerate(every):
+            kept = score >= lowest
+            match = rule.match_points(xy[kept], score[kept], frame.truth_xy)
+            counts[:, column] += (len(match.pairs), len(match.false))
+    targets = sum(len(np.asarray(frame.truth_xy).reshape(-1, 2)) for frame in frames)
+    return PointSweep(every, counts[0], counts[1], targets, len(frames), pixels)
+
+
+def curve_of_samples(sampled: SampledCounts, rule: Protocol) -> Curve:
+    """The curve of maps under a protocol without an exact one, at 100 thresholds."""
+    tp, fp, area = sampled.counts[:, ::-1]
+    return Curve(
+        protocol=rule.name,
+        fa_unit=rule.fa_counts,
+        low=SAMPLED[::-1],
+        high=np.append(SAMPLED[1:], np.nextafter(1.0, 2))[::-1],
+        tp=tp,
+        fp=fp,
+        false_area=area if rule.fa_counts == "pixels" else fp,
+        targets=sampled.targets,
+        frames=sampled.frames,
+        pixels=sampled.pixels,
     )
 
 

@@ -12,9 +12,10 @@ from typing import Any
 
 from dimpoint.errors import ConfigError
 from dimpoint.evaluation.curve import Goal
+from dimpoint.evaluation.observe import Memory
 from dimpoint.evaluation.run import counts_points, evaluate
 from dimpoint.evaluation.subject import Subject
-from dimpoint.evaluation.summary import without_nan
+from dimpoint.evaluation.summary import threshold_digits, without_nan
 from dimpoint.evaluation.truth import TruthFrame
 from dimpoint.model.onnx_file import read_meta, stored_with
 
@@ -49,10 +50,10 @@ class OperatingPoint:
     def sentences(self) -> list[str]:
         """What was chosen on what; plainly, where that is the evaluated data."""
         lines = [
-            f"Operating point for {_goal_text(self)}: threshold {self.threshold:.4g}, chosen on "
-            f"{self.chosen_on} ({self.frames} frames, {self.targets} targets), where it gives recall "
-            f"{self.recall:.3f}, precision {self.precision:.3f}, {self.false_per_frame:.4g} false objects "
-            f"per frame and Fa {self.fa:.2e} {self.fa_unit} per pixel (protocol {self.protocol})."
+            f"Operating point for {_goal_text(self)}: threshold {threshold_digits(self.threshold)}, "
+            f"chosen on {self.chosen_on} ({self.frames} frames, {self.targets} targets), where it gives "
+            f"recall {self.recall:.3f}, precision {self.precision:.3f}, {self.false_per_frame:.4g} false "
+            f"objects per frame and Fa {self.fa:.2e} {self.fa_unit} per pixel (protocol {self.protocol})."
         ]
         if self.shared:
             lines.append(
@@ -86,13 +87,16 @@ def choose_threshold(
     chosen_on: str,
     evaluated: Sequence[TruthFrame],
     progress: Callable[[], None] = lambda: None,
+    memory: Memory | None = None,
 ) -> OperatingPoint:
     """Find the threshold that serves a goal on the subject's frames; `evaluated`: those it is judged on.
+
+    memory: keeps the predictions for judging them.
 
     Points go by protocol `spire`, maps by `basicirstd`. Raises as `evaluate` and `Curve.choose` do.
     """
     protocol = "spire" if counts_points(subject.predictor, subject.frames) else "basicirstd"
-    curve = evaluate(subject.predictor, subject.frames, [protocol], progress).pooled.curve
+    curve = evaluate(subject.predictor, subject.frames, [protocol], progress, memory).pooled.curve
     row = curve.choose(goal, value)
     judged = {frame.path.resolve() for frame in evaluated}
     recall, precision, f1, rate, fa = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,18 +10,27 @@ import numpy as np
 import numpy.typing as npt
 
 from dimpoint.errors import ConfigError, DataError
-from dimpoint.evaluation.curve import Curve, curve_of_maps, curve_of_points
+from dimpoint.evaluation.curve import Curve, curve_of_maps, curve_of_samples, point_curve
+from dimpoint.evaluation.observe import (
+    Memory,
+    Observed,
+    duplicate_notes,
+    in_order,
+    observe,
+    without_spared,
+    workers_for,
+)
 from dimpoint.evaluation.predictions import PredictedPoints, Predictor
 from dimpoint.evaluation.truth import Points, TruthFrame
-from dimpoint.metrics.accumulate import Evaluation, Evaluator
-from dimpoint.metrics.breakdown import TargetTable, describe_points, describe_targets, with_match
-from dimpoint.metrics.components import Components, Map, above, check_pair
-from dimpoint.metrics.points import PointCounts, ScoredFrame, match_points, spared, sweep
-from dimpoint.metrics.protocols import PROTOCOLS, get_protocol
+from dimpoint.metrics.accumulate import Evaluator, FrameObjects, MapMetrics
+from dimpoint.metrics.breakdown import TargetTable, with_match
+from dimpoint.metrics.components import Components, Map, above
+from dimpoint.metrics.points import PointCounts, ScoredFrame
+from dimpoint.metrics.protocols import Protocol, get_protocol, protocol_names
 
 ALL = "all"
 POOLED = "all together"
-POINT_PROTOCOLS = ("spire",)  # the others count pixels, which points do not have
+_PICTURE_BYTES = 2**28  # of frames with something missed or false that are kept for a report's pictures
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +38,8 @@ class FrameResult:
     """One frame under the first protocol.
 
     truth_xy: (T, 2). pred_xy: (N, 2) and scores (N,): what counts at the threshold. pairs: (K, 2) prediction
-    and target. false, missed: indices of predictions and of targets. counts: of the frame.
+    and target. false, missed: indices of predictions and of targets. counts: of points, by protocol.
+    scored: all predictions, at any threshold. pixels: of some frames with something missed or false.
     """
 
     frame: TruthFrame
@@ -41,9 +50,14 @@ class FrameResult:
     pairs: npt.NDArray[np.int64]
     false: npt.NDArray[np.int64]
     missed: npt.NDArray[np.int64]
-    counts: PointCounts
+    counts: dict[str, PointCounts]
     table: TargetTable
     scored: ScoredFrame
+    pixels: npt.NDArray[Any] | None = None
+
+    def read_pixels(self) -> npt.NDArray[Any] | None:
+        """The frame, (H, W), or None where there is only its label."""
+        return self.frame.read_pixels() if self.pixels is None else self.pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,16 +70,17 @@ class SetResult:
     name: str
     frames: tuple[FrameResult, ...]
     curve: Curve
-    maps: Evaluation | None
+    maps: MapMetrics | None
     threshold: float | None
+    memory: dict[str, Any] = field(default_factory=dict, repr=False)  # what was computed of it before
 
     def counts(self, protocol: str) -> Sequence[PointCounts]:
         """The counts under a protocol, frame by frame; DataError for one that was not evaluated."""
         if self.maps is not None and self.threshold is not None:
             return self.maps.targets(protocol, self.threshold)
-        if protocol not in POINT_PROTOCOLS:
+        if any(protocol not in frame.counts for frame in self.frames):
             raise DataError(f"protocol '{protocol}' was not evaluated")
-        return [frame.counts for frame in self.frames]
+        return [frame.counts[protocol] for frame in self.frames]
 
     def total(self, protocol: str) -> PointCounts:
         """The counts of all its frames under a protocol."""
@@ -88,28 +103,23 @@ class Result:
 
 
 def chosen_protocols(
-    names: Sequence[str], predictor: Predictor, frames: Sequence[TruthFrame]
+    names: str | Sequence[str], predictors: Sequence[Predictor], frames: Sequence[TruthFrame]
 ) -> tuple[str, ...]:
-    """The protocols that are meant, `all` being those that the predictions can serve.
+    """The protocols that are meant, `all` being those that each of the predictors can serve.
 
-    Raises ConfigError for an unknown one, and for one that counts pixels where there are only points.
+    names: one name or several. Raises ConfigError for an unknown one, and for one that needs maps where there
+    are only points.
     """
-    return common_protocols(names, [predictor], frames)
-
-
-def common_protocols(
-    names: Sequence[str], predictors: Sequence[Predictor], frames: Sequence[TruthFrame]
-) -> tuple[str, ...]:
-    """`chosen_protocols` for several predictors at once: `all` being those that each of them can serve."""
+    given = [names] if isinstance(names, str) else list(names)
     pointing = [each for each in predictors if counts_points(each, frames)]
-    served = POINT_PROTOCOLS if pointing else tuple(PROTOCOLS)
-    wanted = [name for given in names for name in (served if given == ALL else (get_protocol(given).name,))]
+    every = [name for name in protocol_names() if not pointing or get_protocol(name).match_points is not None]
+    wanted = [name for each in given for name in (every if each == ALL else (get_protocol(each).name,))]
     for name in wanted:
-        if name not in served:
+        if get_protocol(name).match_points is None and pointing:
             missing = "predicts points" if pointing[0].kind == "points" else "is held against point labels"
             raise ConfigError(
                 f"--protocol {name} counts pixels and overlaps, but {pointing[0].name} {missing}: points are "
-                f"evaluated with --protocol {', '.join(served)}; the others need probability maps or masks, "
+                f"evaluated with --protocol {', '.join(every)}; the others need probability maps or masks, "
                 "and true masks"
             )
     return tuple(dict.fromkeys(wanted))
@@ -123,57 +133,69 @@ def counts_points(predictor: Predictor, frames: Sequence[TruthFrame]) -> bool:
 def evaluate(
     predictor: Predictor,
     frames: Sequence[TruthFrame],
-    protocols: Sequence[str] = ("spire",),
+    protocols: str | Sequence[str] = ("spire",),
     progress: Callable[[], None] = lambda: None,
+    memory: Memory | None = None,
 ) -> Result:
     """Predict and count every frame; `progress` is called after each.
 
-    Raises ConfigError as `chosen_protocols` does, and the first error of a frame, mask or prediction.
+    memory: keeps what was read and predicted for the next call. Raises ConfigError as `chosen_protocols`
+    does, and the first error of a frame, mask or prediction.
     """
-    chosen = chosen_protocols(protocols, predictor, frames)
-    as_points = counts_points(predictor, frames)
+    chosen = chosen_protocols(protocols, [predictor], frames)
+    rules = [get_protocol(name) for name in chosen]
+    by_mask = not counts_points(predictor, frames)
     results: dict[str, list[FrameResult]] = {}
     maps: dict[str, Evaluator] = {}
-    seen = _Duplicates()
+    digests: list[tuple[TruthFrame, bytes | None]] = []
     notes: list[str] = []
-    for frame in frames:
+    see = observe if memory is None else memory.observe
+    room = _PICTURE_BYTES
+    for seen in in_order(lambda f: see(predictor, f, by_mask), frames, workers_for(predictor, len(frames))):
         evaluator = None
-        if not as_points:
+        if by_mask:
             assert predictor.threshold is not None
-            evaluator = maps.setdefault(frame.data_set, Evaluator((predictor.threshold,), chosen))
-        pixels = frame.read_pixels()
-        seen.add(frame, pixels)
-        result, said = _frame_result(predictor, frame, pixels, chosen[0], evaluator)
-        results.setdefault(frame.data_set, []).append(result)
-        notes += said
+            evaluator = maps.setdefault(seen.frame.data_set, Evaluator((predictor.threshold,), chosen))
+        result = _frame_result(seen, rules, predictor.threshold, evaluator, room)
+        room -= 0 if result.pixels is None else result.pixels.nbytes
+        results.setdefault(seen.frame.data_set, []).append(result)
+        digests.append((seen.frame, seen.digest))
+        notes += seen.notes
         progress()
-    sets = tuple(_set_result(name, part, maps.get(name), predictor) for name, part in results.items())
-    return Result(predictor, chosen, sets, _pooled(sets, maps, chosen, predictor), (*notes, *seen.notes()))
+    sets = tuple(
+        _set_result(name, part, maps.get(name), predictor, rules[0]) for name, part in results.items()
+    )
+    pooled = _pooled(sets, maps, chosen, predictor)
+    return Result(predictor, chosen, sets, pooled, (*notes, *duplicate_notes(digests)))
 
 
 def _frame_result(
-    predictor: Predictor,
-    frame: TruthFrame,
-    pixels: npt.NDArray[Any] | None,
-    protocol: str,
+    seen: Observed,
+    rules: Sequence[Protocol],
+    threshold: float | None,
     evaluator: Evaluator | None,
-) -> tuple[FrameResult, list[str]]:
-    """The frame under the first protocol, and the notes on its label."""
-    predicted = predictor.predict(frame, pixels)
-    size = None if pixels is None else (pixels.shape[0], pixels.shape[1])
-    label = frame.read_mask(size) if evaluator is not None or frame.points is None else None
-    mask, notes = (None, []) if label is None else label
+    room: int,
+) -> FrameResult:
+    """The frame under the first protocol. room: bytes that its picture may take."""
+    predicted = seen.predicted
     if evaluator is not None:
-        assert mask is not None
-        assert predictor.threshold is not None
+        assert seen.mask is not None
+        assert seen.objects is not None
         assert not isinstance(predicted, PredictedPoints)
-        evaluator.update(predicted, mask, frame.key, pixels, frame.data_set)
-        return _of_map(frame, predicted, mask, predictor.threshold, protocol, pixels), notes
+        frame, known = seen.frame, (seen.objects, seen.known)
+        found = evaluator.update(predicted, seen.mask, frame.key, seen.pixels, frame.data_set, known)
+        return _of_map(seen, predicted, found, room)
     if not isinstance(predicted, PredictedPoints):
-        assert predictor.threshold is not None
-        predicted = points_of_map(predicted, predictor.threshold)
-    objects = None if mask is None else Components.of(mask)
-    return _of_points(frame, predicted, objects, predictor.threshold, pixels), notes
+        assert threshold is not None
+        predicted = points_of_map(predicted, threshold)
+        if len(seen.frame.ignore):
+            predicted = without_spared(predicted, seen.truth_xy, seen.frame)
+    return _of_points(seen, predicted, rules, threshold, room)
+
+
+def _picture(seen: Observed, false: Any, missed: Any, room: int) -> npt.NDArray[Any] | None:
+    wanted = seen.pixels is not None and (len(false) or len(missed)) and seen.pixels.nbytes <= room
+    return seen.pixels if wanted else None
 
 
 def points_of_map(prob: Map, threshold: float) -> PredictedPoints:
@@ -187,77 +209,76 @@ def _with_peaks(prob: Map, objects: Components) -> PredictedPoints:
     return PredictedPoints(objects.centroids, peaks)
 
 
-def _of_map(
-    frame: TruthFrame,
-    prob: Map,
-    mask: npt.NDArray[np.bool_],
-    threshold: float,
-    protocol: str,
-    pixels: npt.NDArray[Any] | None,
-) -> FrameResult:
-    prob, mask = check_pair(prob, mask, str(frame.path))
-    pred, truth = Components.of(above(prob, threshold)), Components.of(mask)
-    match = get_protocol(protocol).match(pred, truth)
-    found = _with_peaks(prob, pred)
+def _of_map(seen: Observed, prob: Map, found: FrameObjects, room: int) -> FrameResult:
+    points = _with_peaks(prob, found.pred)
+    missed = np.setdiff1d(np.arange(len(found.truth)), found.match.pairs[:, 1])
     return FrameResult(
-        frame=frame,
-        shape=truth.shape,
-        truth_xy=truth.centroids,
-        pred_xy=found.xy,
-        scores=found.scores,
-        pairs=match.pairs,
-        false=match.false,
-        missed=np.setdiff1d(np.arange(len(truth)), match.pairs[:, 1]),
-        counts=PointCounts(),  # the evaluator has them
-        table=with_match(describe_targets(truth, pixels, frame.data_set), match),
-        scored=ScoredFrame(found.xy, found.scores, truth.centroids),
+        frame=seen.frame,
+        shape=seen.shape,
+        truth_xy=seen.truth_xy,
+        pred_xy=points.xy,
+        scores=points.scores,
+        pairs=found.match.pairs,
+        false=found.match.false,
+        missed=missed,
+        counts={},  # the evaluator has them
+        table=found.table,
+        scored=ScoredFrame(points.xy, points.scores, seen.truth_xy),
+        pixels=_picture(seen, found.match.false, missed, room),
     )
 
 
 def _of_points(
-    frame: TruthFrame,
+    seen: Observed,
     predicted: PredictedPoints,
-    objects: Components | None,
+    rules: Sequence[Protocol],
     threshold: float | None,
-    pixels: npt.NDArray[Any] | None,
+    room: int,
 ) -> FrameResult:
-    truth = frame.true_points(objects)
-    if len(frame.ignore):
-        counted = ~spared(predicted.xy, truth, frame.ignore)
-        predicted = PredictedPoints(predicted.xy[counted], predicted.scores[counted])
-    shape = objects.shape if objects is not None else pixels.shape if pixels is not None else frame.shape()
     kept = np.ones(len(predicted.scores), np.bool_) if threshold is None else predicted.scores > threshold
     xy, scores = predicted.xy[kept], predicted.scores[kept]
-    match = match_points(xy, scores, truth)
-    if objects is not None:
-        known = describe_targets(objects, pixels, frame.data_set)
-    else:
-        known = describe_points(truth, (shape[0], shape[1]), pixels, frame.data_set)
+    matches = [
+        rule.match_points(xy, scores, seen.truth_xy) for rule in rules if rule.match_points is not None
+    ]
+    match = matches[0]
     return FrameResult(
-        frame=frame,
-        shape=(shape[0], shape[1]),
-        truth_xy=truth,
+        frame=seen.frame,
+        shape=seen.shape,
+        truth_xy=seen.truth_xy,
         pred_xy=xy,
         scores=scores,
         pairs=match.pairs,
         false=match.false,
         missed=match.missed,
-        counts=PointCounts.of_frame(match, (shape[0], shape[1])),
-        table=with_match(known, match),
-        scored=ScoredFrame(predicted.xy, predicted.scores, truth),
+        counts={
+            rule.name: PointCounts.of_frame(each, seen.shape)
+            for rule, each in zip(rules, matches, strict=True)
+        },
+        table=with_match(seen.known, match),
+        scored=ScoredFrame(predicted.xy, predicted.scores, seen.truth_xy),
+        pixels=_picture(seen, match.false, match.missed, room),
     )
 
 
 def _set_result(
-    name: str, frames: Sequence[FrameResult], maps: Evaluator | None, predictor: Predictor
+    name: str,
+    frames: Sequence[FrameResult],
+    maps: Evaluator | None,
+    predictor: Predictor,
+    rule: Protocol,
 ) -> SetResult:
+    """rule: the protocol whose curve is drawn."""
     ordered = tuple(sorted(frames, key=lambda each: each.frame.key))
     if maps is not None:
         result = maps.result()
-        return SetResult(name, ordered, curve_of_maps(result.target_curve), result, predictor.threshold)
+        if rule.curve == "own":
+            curve = curve_of_samples(result.sampled[rule.name], rule)
+        else:
+            curve = curve_of_maps(result.target_curve)
+        return SetResult(name, ordered, curve, result, predictor.threshold)
     pixels = sum(frame.shape[0] * frame.shape[1] for frame in frames)
-    swept = sweep([frame.scored for frame in ordered], pixels=pixels)
-    return SetResult(name, ordered, curve_of_points(swept, predictor.floor), None, predictor.threshold)
+    curve = point_curve([frame.scored for frame in ordered], rule, pixels, predictor.floor)
+    return SetResult(name, ordered, curve, None, predictor.threshold)
 
 
 def _pooled(
@@ -270,27 +291,5 @@ def _pooled(
         together = Evaluator((predictor.threshold,), protocols)
         for evaluator in maps.values():
             together.merge(evaluator)
-    return _set_result(POOLED, [frame for part in sets for frame in part.frames], together, predictor)
-
-
-class _Duplicates:
-    """Frames with the same pixels, which count twice."""
-
-    def __init__(self) -> None:
-        self._first: dict[bytes, TruthFrame] = {}
-        self._pairs: list[tuple[TruthFrame, TruthFrame]] = []
-
-    def add(self, frame: TruthFrame, pixels: npt.NDArray[Any] | None) -> None:
-        if pixels is None:
-            return
-        content = f"{pixels.dtype}{pixels.shape}".encode() + np.ascontiguousarray(pixels).data
-        first = self._first.setdefault(hashlib.sha256(content).digest(), frame)
-        if first is not frame:
-            self._pairs.append((first, frame))
-
-    def notes(self) -> list[str]:
-        if not self._pairs:
-            return []
-        one, other = self._pairs[0]
-        count = len(self._pairs)
-        return [f"{count} frames have the pixels of another one and count again: {other.key} is {one.key}"]
+    frames = [frame for part in sets for frame in part.frames]
+    return _set_result(POOLED, frames, together, predictor, get_protocol(protocols[0]))

@@ -10,6 +10,8 @@ from dimpoint.errors import ConfigError, DataError, ModelFileError
 from dimpoint.evaluation.prediction_files import FilePredictor
 from dimpoint.evaluation.predictions import ModelPredictor, Predictor
 from dimpoint.evaluation.truth import TruthFrame, open_truth
+from dimpoint.inference.detector import Detector
+from dimpoint.model.files import resolve_model
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,11 +49,17 @@ class Data:
 
 
 def open_model(
-    model: str | Path | None, data: Data, threshold: float | None = None, threads: int | None = None
+    model: str | Path | Detector | None,
+    data: Data,
+    threshold: float | None = None,
+    threads: int | None = None,
 ) -> Subject:
     """A model on data; see `ModelPredictor`."""
     notes: list[str] = []
-    return Subject(ModelPredictor(model, threshold, threads), data.frames(notes), tuple(notes))
+    if not isinstance(model, Detector):
+        resolve_model(model)  # what is wrong with its name is told before the data are read
+    frames = data.frames(notes)
+    return Subject(ModelPredictor(model, threshold, threads, len(frames)), frames, tuple(notes))
 
 
 def open_predictions(path: Path, data: Data, threshold: float | None = None) -> Subject:
@@ -74,29 +82,42 @@ def open_predictions(path: Path, data: Data, threshold: float | None = None) -> 
     return Subject(predictor, [frame for frame in frames if predictor.has(frame)], tuple(notes))
 
 
-def open_either(name: str, data: Data, threshold: float | None = None, threads: int | None = None) -> Subject:
-    """A model (name, .onnx file, run folder) or predictions on disk, whichever `name` is."""
-    path = Path(name)
+def open_either(
+    given: str | Path | Detector | None,
+    data: Data,
+    threshold: float | None = None,
+    threads: int | None = None,
+) -> Subject:
+    """A model (None, name, file, run folder, `Detector`) or predictions on disk, whichever it is."""
+    if given is None or isinstance(given, Detector):
+        return open_model(given, data, threshold, threads)
+    if not isinstance(given, str | Path):
+        raise ConfigError(
+            f"a {type(given).__name__} can not be evaluated; give a model (name, file, run folder, Detector) "
+            "or the path of predictions"
+        )
+    path = Path(given)
     if path.suffix.lower() == ".json" or (path.is_dir() and not _is_run(path)):
         return open_predictions(path, data, threshold)
     try:
-        return open_model(name, data, threshold, threads)
+        return open_model(given, data, threshold, threads)
     except ModelFileError as error:
         if path.exists():
             raise
-        raise ConfigError(f"'{name}' is neither a model nor predictions: {error}") from None
+        raise ConfigError(f"'{given}' is neither a model nor predictions: {error}") from None
 
 
 def _is_run(folder: Path) -> bool:
     return any((folder / name).is_file() for name in ("model.onnx", "model.safetensors", "run.json"))
 
 
-def same_frames(first: Subject, second: Subject) -> tuple[list[TruthFrame], list[str]]:
-    """The frames that both can be evaluated on, and a note if those are not all."""
-    theirs = {frame.key for frame in second.frames}
-    common = [frame for frame in first.frames if frame.key in theirs]
+def same_frames(*subjects: Subject) -> tuple[list[TruthFrame], list[str]]:
+    """The frames that all can be evaluated on, and a note if those are not all; DataError without any."""
+    shared = set.intersection(*({frame.key for frame in subject.frames} for subject in subjects))
+    common = [frame for frame in subjects[0].frames if frame.key in shared]
     if not common:
-        raise DataError(f"{first.predictor.name} and {second.predictor.name} have no frame in common")
-    left = [len(subject.frames) - len(common) for subject in (first, second)]
-    notes = [f"INCOMPLETE: {len(common)} frames that both have are compared"] if any(left) else []
-    return common, notes
+        names = " and ".join(subject.predictor.name for subject in subjects)
+        raise DataError(f"{names} have no frame in common")
+    left = any(len(subject.frames) > len(common) for subject in subjects)
+    which = "both" if len(subjects) == 2 else "all"
+    return common, [f"INCOMPLETE: {len(common)} frames that {which} have are compared"] if left else []

@@ -1,24 +1,20 @@
-"""An evaluation as plain numbers: headline numbers with their intervals, and the JSON record.
-
-The tables of an evaluation as text cells, for the terminal and the report alike.
-"""
+"""An evaluation as plain numbers: headline numbers with their intervals, and the JSON record."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import dimpoint
 from dimpoint.evaluation.predictions import Predictor
 from dimpoint.evaluation.run import Result, SetResult
-from dimpoint.metrics.bootstrap import Interval, interval
+from dimpoint.metrics.bootstrap import Interval, intervals
 from dimpoint.metrics.breakdown import BreakdownRow, By, TargetTable, breakdown
 from dimpoint.metrics.exact.samples import ErrorCounts
-from dimpoint.metrics.pixel import PixelCounts
-from dimpoint.metrics.points import Counts, PointCounts
-from dimpoint.metrics.protocols import PROTOCOLS
+from dimpoint.metrics.points import Counts
+from dimpoint.metrics.protocols import get_protocol
 
 BREAKDOWNS: dict[By, str] = {
     "size": "target size, pixels",
@@ -51,8 +47,6 @@ class Number:
         return "-" if math.isnan(value) else format(value, self.form)
 
 
-C = TypeVar("C", PointCounts, PixelCounts)
-
 _COMMON = (
     Number("precision", "precision", ".3f"),
     Number("recall", "recall (Pd)", ".3f"),
@@ -65,9 +59,13 @@ _ERRORS = (
 )
 _PER_FRAME = Number("false_per_frame", "false objects per frame", ".4f", less_is_better=True)
 _FA = {
-    "objects": Number("fa_objects", "Fa, false objects per pixel", ".2e", less_is_better=True),
-    "pixels": Number("fa_pixels", "Fa, false pixels per pixel", ".2e", less_is_better=True),
+    kind: (
+        Number(f"fa_{kind}", f"Fa, false {kind} per pixel", ".2e", less_is_better=True),
+        Number(f"fa_{kind}_e6", "Fa, in units of 1e-6", ".2f", less_is_better=True),
+    )
+    for kind in ("objects", "pixels")
 }
+_LABELS = {"hiou": "hIoU"}
 PIXEL_NUMBERS = (
     Number("iou", "IoU", ".3f"),
     Number("niou", "nIoU", ".3f"),
@@ -90,16 +88,54 @@ ERROR_NUMBERS = (
 
 def numbers_of(protocol: str) -> tuple[Number, ...]:
     """The headline numbers of a protocol, in the order in which they are shown."""
-    own = (Number("hiou", "hIoU", ".3f"),) if protocol == "opdc" else ()
-    return (*_COMMON, *own, _FA[PROTOCOLS[protocol].fa_counts], _PER_FRAME, *_ERRORS)
+    rule = get_protocol(protocol)
+    own = tuple(Number(key, _LABELS.get(key, key), ".3f") for key in rule.numbers)
+    return (*_COMMON, *own, *_FA[rule.fa_counts], _PER_FRAME, *_ERRORS)
 
 
-def measured(parts: Sequence[Counts], number: Number) -> Interval:
-    """A number over frames with its 95 % bootstrap interval, NaN where it is no ratio of sums."""
-    if number.resampled and parts:
-        return interval(parts, number.of)
-    value = number.of(type(parts[0]).total(parts)) if parts else math.nan
-    return Interval(float(value), math.nan, math.nan)
+def measured_numbers(part: SetResult, group: str) -> dict[str, Interval]:
+    """The numbers of a protocol, of "pixels" or of "errors" (of hIoU), by key, with their 95 % bootstrap
+    intervals over frames; NaN where one is no ratio of sums. Computed once for each part."""
+    if group not in part.memory:
+        part.memory[group] = _measured(*counts_and_numbers(part, group))
+    found: dict[str, Interval] = part.memory[group]
+    return found
+
+
+def measured_hse(part: SetResult) -> Interval:
+    """HSE with its interval; of maps alone. Computed once for each part."""
+    assert part.maps is not None
+    if "hse" not in part.memory:
+        part.memory["hse"] = part.maps.hse_samples.interval(part.maps.hse)
+    found: Interval = part.memory["hse"]
+    return found
+
+
+def counts_and_numbers(part: SetResult, group: str) -> tuple[Sequence[Counts], tuple[Number, ...]]:
+    """The counts of each frame, and the numbers, of a group as `measured_numbers` has it."""
+    if group not in ("pixels", "errors"):
+        return part.counts(group), numbers_of(group)
+    assert part.maps is not None
+    threshold = part.maps.thresholds[0]
+    if group == "pixels":
+        return part.maps.pixels(threshold), PIXEL_NUMBERS
+    return part.maps.errors(threshold), ERROR_NUMBERS
+
+
+def _measured(parts: Sequence[Counts], numbers: Sequence[Number]) -> dict[str, Interval]:
+    resampled = [number for number in numbers if number.resampled]
+    found = dict(
+        zip(
+            (number.key for number in resampled),
+            intervals(parts, [number.of for number in resampled]) if parts else [],
+            strict=bool(parts),
+        )
+    )
+    for number in numbers:
+        if number.key not in found:
+            value = number.of(type(parts[0]).total(parts)) if parts else math.nan
+            found[number.key] = Interval(float(value), math.nan, math.nan)
+    return found
 
 
 def measured_text(value: Interval, number: Number) -> str:
@@ -143,7 +179,13 @@ def threshold_text(predictor: Predictor) -> str:
     if predictor.threshold is None:
         return "every predicted point counts"
     what = "pixels" if predictor.kind == "maps" else "scores"
-    return f"{what} above {predictor.threshold:.4g} count ({predictor.threshold_origin})"
+    return f"{what} above {threshold_digits(predictor.threshold)} count ({predictor.threshold_origin})"
+
+
+def threshold_digits(threshold: float) -> str:
+    """A threshold with as many digits as are stored and compared, so that it can be typed in again."""
+    short = f"{threshold:.7g}"
+    return short if float(short) == threshold else repr(float(threshold))
 
 
 def to_record(result: Result) -> dict[str, Any]:
@@ -171,7 +213,7 @@ def _set_record(part: SetResult, result: Result) -> dict[str, Any]:
         "name": part.name,
         "frames": len(part.frames),
         "targets": sum(len(frame.truth_xy) for frame in part.frames),
-        "protocols": {name: _protocol_record(part.counts(name), name) for name in result.protocols},
+        "protocols": {name: _group_record(part, name) for name in result.protocols},
         "best_f1": None if best is None else {**asdict(best), "chosen_on": "the evaluated data"},
         "breakdowns": {
             by: [{**asdict(row), "pd": row.pd, "false_per_frame": row.false_per_frame} for row in rows]
@@ -179,7 +221,7 @@ def _set_record(part: SetResult, result: Result) -> dict[str, Any]:
         },
     }
     if part.maps is not None and part.threshold is not None:
-        record["pixels"] = _with_intervals(part.maps.pixels(part.threshold), PIXEL_NUMBERS) | {
+        record["pixels"] = _group_record(part, "pixels") | {
             "roc_area": part.maps.pixel_curve.roc_area,
             "pr_area": part.maps.pixel_curve.pr_area,
         }
@@ -188,14 +230,12 @@ def _set_record(part: SetResult, result: Result) -> dict[str, Any]:
     return record
 
 
-def _protocol_record(parts: Sequence[PointCounts], protocol: str) -> dict[str, Any]:
-    return _with_intervals(parts, numbers_of(protocol))
-
-
-def _with_intervals(parts: Sequence[C], numbers: Sequence[Number]) -> dict[str, Any]:
-    total = type(parts[0]).total(parts)
-    intervals = {each.key: measured(parts, each) for each in numbers if each.resampled}
-    return {**total.to_dict(), "intervals": {key: [each.low, each.high] for key, each in intervals.items()}}
+def _group_record(part: SetResult, group: str) -> dict[str, Any]:
+    parts, numbers = counts_and_numbers(part, group)
+    total: Any = type(parts[0]).total(parts)
+    found = measured_numbers(part, group)
+    shown = {each.key: found[each.key] for each in numbers if each.resampled}
+    return {**total.to_dict(), "intervals": {key: [each.low, each.high] for key, each in shown.items()}}
 
 
 def without_nan(value: Any) -> Any:
@@ -207,102 +247,3 @@ def without_nan(value: Any) -> Any:
     if hasattr(value, "item"):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-@dataclass(frozen=True)
-class TextTable:
-    """rows: a label and a cell for each column; a label that ends in * tells of hindsight."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[str, ...]], ...]
-
-
-def columns_of(result: Result) -> tuple[SetResult, ...]:
-    """Each data set, and all together where there are several."""
-    return result.sets if len(result.sets) == 1 else (*result.sets, result.pooled)
-
-
-def tables_of(result: Result) -> list[TextTable]:
-    """One table for each protocol, the first with the best threshold in hindsight, and one of pixels."""
-    columns = columns_of(result)
-    tables = [
-        _protocol_table(name, columns, with_best=name == result.protocols[0]) for name in result.protocols
-    ]
-    if result.pooled.maps is not None:
-        tables.append(_pixel_table(columns))
-        if "opdc" in result.protocols:
-            tables.append(_error_table(columns))
-        tables.append(_hse_table(columns))
-    return tables
-
-
-def _protocol_table(protocol: str, columns: Sequence[SetResult], *, with_best: bool) -> TextTable:
-    totals = [part.total(protocol) for part in columns]
-    rows: list[tuple[str, tuple[str, ...]]] = [
-        ("frames", tuple(f"{total.frames}" for total in totals)),
-        ("targets", tuple(f"{total.tp + total.fn}" for total in totals)),
-        ("found / missed / false", tuple(f"{t.tp} / {t.fn} / {t.fp}" for t in totals)),
-    ]
-    rows += _measured_rows([part.counts(protocol) for part in columns], numbers_of(protocol))
-    if with_best:
-        rows += _best_rows(columns, protocol)
-    return TextTable(f"protocol {protocol}", tuple(part.name for part in columns), tuple(rows))
-
-
-def _best_rows(columns: Sequence[SetResult], protocol: str) -> list[tuple[str, tuple[str, ...]]]:
-    """The best threshold in hindsight, marked as such; none where nothing is ever found."""
-    found = [best_f1(part) for part in columns]
-    named = {best.protocol for best in found if best is not None}
-    if not named:
-        return []
-    under = "".join(f", {name}" for name in named - {protocol})
-    return [
-        (f"best F1{under} *", tuple("-" if best is None else f"{best.f1:.3f}" for best in found)),
-        ("at threshold *", tuple("-" if best is None else f"{best.threshold:.3g}" for best in found)),
-    ]
-
-
-def _pixel_table(columns: Sequence[SetResult]) -> TextTable:
-    maps = [part.maps for part in columns if part.maps is not None]
-    rows = _measured_rows([each.pixels(each.thresholds[0]) for each in maps], PIXEL_NUMBERS)
-    rows.append(("ROC area, all thresholds", tuple(f"{each.pixel_curve.roc_area:.3f}" for each in maps)))
-    rows.append(("PR area, all thresholds", tuple(f"{each.pixel_curve.pr_area:.3f}" for each in maps)))
-    return TextTable("pixels", tuple(part.name for part in columns), tuple(rows))
-
-
-def _error_table(columns: Sequence[SetResult]) -> TextTable:
-    maps = [part.maps for part in columns if part.maps is not None]
-    rows = _measured_rows([each.errors(each.thresholds[0]) for each in maps], ERROR_NUMBERS)
-    return TextTable("where hIoU is lost", tuple(part.name for part in columns), tuple(rows))
-
-
-def _hse_table(columns: Sequence[SetResult]) -> TextTable:
-    """HSE with its interval, and its parts, over all thresholds."""
-    maps = [part.maps for part in columns if part.maps is not None]
-    hse = [each.hse_samples.interval(each.hse) for each in maps]
-    rows: list[tuple[str, tuple[str, ...]]] = [
-        ("HSE", tuple(measured_text(each, PIXEL_NUMBERS[0]) for each in hse)),
-        ("of pixels", tuple(_three(each.hse.pixel) for each in maps)),
-        ("  IoU", tuple(_three(each.hse.iou) for each in maps)),
-        ("  nIoU", tuple(_three(each.hse.niou) for each in maps)),
-        ("of targets", tuple(_three(each.hse.target) for each in maps)),
-    ]
-    for radius in maps[0].hse.f1:
-        rows.append((f"  F1 within {radius:g} px", tuple(_three(each.hse.f1[radius]) for each in maps)))
-    title = f"HSE ({maps[0].hse.name}), all thresholds"
-    return TextTable(title, tuple(part.name for part in columns), tuple(rows))
-
-
-def _measured_rows(
-    columns: Sequence[Sequence[Counts]], numbers: Sequence[Number]
-) -> list[tuple[str, tuple[str, ...]]]:
-    """A row for each number, with its interval, of the counts of each column."""
-    return [
-        (number.label, tuple(measured_text(measured(parts, number), number) for parts in columns))
-        for number in numbers
-    ]
-
-
-def _three(value: float) -> str:
-    return PIXEL_NUMBERS[0].text(value)

@@ -81,6 +81,11 @@ class Detector:
         self.rule = self.meta.decode if threshold is None else self.meta.decode.at(threshold)
         self._pixels = memory_mb * 2**20 // _BYTES_PER_PIXEL[self.meta.kind]
 
+    @property
+    def backend(self) -> Backend:
+        """What runs the network."""
+        return self._backend
+
     def __call__(self, frame: npt.NDArray[Any], valid: Mask | None = None) -> Detections:
         """The targets of a frame, (H, W) uint8, uint16 or float32; `dimpoint.sources.arrays` says what else.
 

@@ -187,6 +187,11 @@ class PointCounts(Counts):
         return ratio(self.fp, self.pixels)
 
     @property
+    def fa_objects_e6(self) -> float:
+        """False objects per million pixels."""
+        return 1e6 * self.fa_objects
+
+    @property
     def false_per_frame(self) -> float:
         return ratio(self.fp, self.frames)
 

@@ -126,6 +126,11 @@ class TargetCounts(PointCounts):
         return ratio(self.false_pixels, self.pixels)
 
     @property
+    def fa_pixels_e6(self) -> float:
+        """Pixels of false objects per million pixels, as the field prints Fa."""
+        return 1e6 * self.fa_pixels
+
+    @property
     def hiou(self) -> float:
         """Hierarchical IoU: mean IoU of the matched pairs times tp / (tp + fp + fn)."""
         return ratio(self.overlap, self.tp + self.fp + self.fn)
@@ -246,7 +251,7 @@ PROTOCOLS = {
         ),
         Protocol(
             "dnanet-legacy",
-            "As basicirstd, but a false object is forgotten when its area equals that of a matched one: a "
+            "As basicirstd, but a false object is ignored when its area equals that of a matched one: a "
             "known bug, kept to reproduce published tables.",
             _dnanet_legacy,
             "pixels",
@@ -292,7 +297,9 @@ def get_protocol(name: str) -> Protocol:
     if found is None:
         near = nearest(name, protocol_names())
         hint = f"; did you mean '{near}'?" if near else ""
-        raise ConfigError(f"unknown protocol '{name}'{hint}; there are: {', '.join(protocol_names())}")
+        raise ConfigError(f"unknown protocol '{name}'{hint}; known: {', '.join(protocol_names())}")
     if not isinstance(found, Protocol):
         raise ConfigError(f"protocol '{name}' is {found!r}, no dimpoint.metrics.protocols.Protocol")
+    if PROTOCOLS.setdefault(found.name, found) != found:  # from now on it is known by its own name
+        raise ConfigError(f"protocol '{name}' is called '{found.name}', as another protocol is")
     return found

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from dimpoint.evaluation.curve import Curve
+from dimpoint.evaluation.run import Result
+from dimpoint.evaluation.tables import columns_of
 from dimpoint.metrics.breakdown import BreakdownRow
 from dimpoint.metrics.pixel import PixelCurve
 
@@ -38,49 +40,80 @@ _STYLE: Any = {
 _MOST_POINTS = 1500  # of a curve; more make the page large and look the same
 
 
-def free_response(curves: Sequence[tuple[str, Curve]], threshold: float | None) -> str:
-    """Recall over false objects per frame; a dot shows the threshold that the numbers are for."""
+class Drawn(NamedTuple):
+    """A curve with its name in the legend and the threshold at which it gets a dot (None: at its end)."""
 
-    def draw(axes: Axes) -> None:
-        least = min((0.5 / max(curve.frames, 1) for _, curve in curves), default=0.01)
-        for (name, curve), colour in zip(curves, _colours(len(curves)), strict=True):
-            rate = np.maximum(curve.false_per_frame, least)
-            _step(axes, rate, curve.recall, colour, name)
-            _dot(axes, rate, curve.recall, _row(curve, threshold), colour)
-        _decades(axes, least)
-        axes.set(xlabel="false objects per frame", ylabel="recall (Pd)")
-        _finish(axes, len(curves))
-
-    return _svg(draw, "Free response: recall over false objects per frame")
+    name: str
+    curve: Curve
+    threshold: float | None = None
 
 
-def pd_fa(curves: Sequence[tuple[str, Curve]], threshold: float | None) -> str:
-    """Pd over Fa in pixels; a dot shows the threshold that the numbers are for."""
-
-    def draw(axes: Axes) -> None:
-        least = min((0.5 / max(curve.pixels, 1) for _, curve in curves), default=1e-7)
-        for (name, curve), colour in zip(curves, _colours(len(curves)), strict=True):
-            rate = np.maximum(curve.fa, least)
-            _step(axes, rate, curve.recall, colour, name)
-            _dot(axes, rate, curve.recall, _row(curve, threshold), colour)
-        _decades(axes, least)
-        axes.set(xlabel="Fa: pixels of false objects per pixel", ylabel="Pd")
-        _finish(axes, len(curves))
-
-    return _svg(draw, "Pd over Fa")
+def drawn(results: Sequence[Result]) -> list[Drawn]:
+    """The curves of one or several evaluations, each with its method's threshold."""
+    thresholds = [each.predictor.threshold for each in results for _ in columns_of(each)]
+    return [
+        Drawn(column.label, column.part.curve, threshold)
+        for column, threshold in zip(columns_of(results), thresholds, strict=True)
+    ]
 
 
-def precision_recall(curves: Sequence[tuple[str, Curve]], threshold: float | None) -> str:
-    """Precision over recall of objects; a dot shows the threshold that the numbers are for."""
+def draw_free_response(axes: Axes, curves: Sequence[Drawn]) -> None:
+    """Recall over false objects per frame."""
+    least = min((0.5 / max(each.curve.frames, 1) for each in curves), default=0.01)
+    rates = [np.maximum(each.curve.false_per_frame, least) for each in curves]
+    _recall_over(axes, curves, rates, least)
+    axes.set(xlabel="false objects per frame", ylabel="recall (Pd)")
 
-    def draw(axes: Axes) -> None:
-        for (name, curve), colour in zip(curves, _colours(len(curves)), strict=True):
-            _line(axes, curve.recall, curve.precision, colour, name)
-            _dot(axes, curve.recall, curve.precision, _row(curve, threshold), colour)
-        axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.02))
-        _finish(axes, len(curves))
 
-    return _svg(draw, "Precision over recall of objects")
+def draw_pd_fa(axes: Axes, curves: Sequence[Drawn]) -> None:
+    """Pd over Fa."""
+    least = min((0.5 / max(each.curve.pixels, 1) for each in curves), default=1e-7)
+    rates = [np.maximum(each.curve.fa, least) for each in curves]
+    _recall_over(axes, curves, rates, least)
+    pixels = all(each.curve.fa_unit == "pixels" for each in curves)
+    unit = "pixels of false objects" if pixels else "false objects"
+    axes.set(xlabel=f"Fa: {unit} per pixel", ylabel="Pd")
+
+
+def draw_precision_recall(axes: Axes, curves: Sequence[Drawn]) -> None:
+    """Precision over recall of objects."""
+    for each, colour in zip(curves, _colours(len(curves)), strict=True):
+        curve = each.curve
+        _line(axes, curve.recall, curve.precision, colour, each.name)
+        _dot(axes, curve.recall, curve.precision, _row(curve, each.threshold), colour)
+    axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.02))
+    _finish(axes, len(curves))
+
+
+DRAWINGS: dict[str, Callable[[Axes, Sequence[Drawn]], None]] = {
+    "free-response": draw_free_response,
+    "precision-recall": draw_precision_recall,
+    "pd-fa": draw_pd_fa,
+}
+
+
+def _recall_over(axes: Axes, curves: Sequence[Drawn], rates: Sequence[Any], least: float) -> None:
+    for each, rate, colour in zip(curves, rates, _colours(len(curves)), strict=True):
+        _step(axes, rate, each.curve.recall, colour, each.name)
+        _dot(axes, rate, each.curve.recall, _row(each.curve, each.threshold), colour)
+    _decades(axes, least)
+    _finish(axes, len(curves))
+
+
+def free_response(curves: Sequence[Drawn]) -> str:
+    """Recall over false objects per frame; dots show the thresholds that the numbers are for."""
+    label = "Free response: recall over false objects per frame"
+    return _svg(lambda axes: draw_free_response(axes, curves), label)
+
+
+def pd_fa(curves: Sequence[Drawn]) -> str:
+    """Pd over Fa; dots show the thresholds that the numbers are for."""
+    return _svg(lambda axes: draw_pd_fa(axes, curves), "Pd over Fa")
+
+
+def precision_recall(curves: Sequence[Drawn]) -> str:
+    """Precision over recall of objects; dots show the thresholds that the numbers are for."""
+    return _svg(lambda axes: draw_precision_recall(axes, curves), "Precision over recall of objects")
 
 
 def reliability(curves: Sequence[tuple[str, Curve]]) -> str:

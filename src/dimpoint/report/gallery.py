@@ -22,7 +22,8 @@ _STRETCH = IntensityRule(kind="percentile", low=0.5, high=99.9, clip=True)
 
 @dataclass(frozen=True)
 class Mark:
-    """A position in crop pixels, from the crop's top-left corner; what it is: truth, hit or false."""
+    """A position in crop pixels, from the crop's top-left corner. what: truth (a target
+    that was found), missed (one that was not), hit or false (predictions)."""
 
     x: float
     y: float
@@ -105,7 +106,7 @@ def _known(form: str, value: float) -> str:
 
 
 def _crop(frame: FrameResult, x: float, y: float, what: str) -> Crop | None:
-    pixels = frame.frame.read_pixels()
+    pixels = frame.read_pixels()
     if pixels is None:
         return None
     height, width = (min(SIDE, length) for length in pixels.shape)
@@ -127,8 +128,11 @@ def _start(centre: float, length: int, whole: int) -> int:
 
 
 def _marks(frame: FrameResult, left: int, top: int, width: int, height: int) -> list[Mark]:
-    false = set(frame.false.tolist())
-    marks = [Mark(x - left + 0.5, y - top + 0.5, "truth") for x, y in frame.truth_xy.tolist()]
+    false, missed = set(frame.false.tolist()), set(frame.missed.tolist())
+    marks = [
+        Mark(x - left + 0.5, y - top + 0.5, "missed" if index in missed else "truth")
+        for index, (x, y) in enumerate(frame.truth_xy.tolist())
+    ]
     for index, ((x, y), score) in enumerate(zip(frame.pred_xy.tolist(), frame.scores.tolist(), strict=True)):
         what = "false" if index in false else "hit"
         marks.append(Mark(x - left + 0.5, y - top + 0.5, what, f"{score:.2f}"))

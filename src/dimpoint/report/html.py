@@ -19,29 +19,24 @@ from dimpoint.evaluation.run import Result, SetResult
 from dimpoint.evaluation.summary import (
     BREAKDOWNS,
     HINDSIGHT,
+    PIXEL_NUMBERS,
+    Number,
     breakdowns,
-    columns_of,
-    measured,
+    measured_hse,
+    measured_numbers,
     numbers_of,
-    tables_of,
     threshold_text,
 )
+from dimpoint.evaluation.tables import columns_of, names_of, tables_of
+from dimpoint.metrics.bootstrap import Interval
 from dimpoint.metrics.breakdown import BreakdownRow
+from dimpoint.metrics.protocols import get_protocol
 from dimpoint.model.record import ModelMeta
 from dimpoint.report import figures, gallery
 
-PROTOCOL_TEXTS = {
-    "spire": "Each target takes the nearest free prediction at most 5 px away, one to one. Fa counts false "
-    "objects per pixel.",
-    "basicirstd": "Each target takes the first free object whose centroid is nearer than 3 px. Fa counts the "
-    "pixels of false objects.",
-    "dnanet-legacy": "As basicirstd, but a false object is ignored when its area equals that of a matched "
-    "one: a known bug, kept to reproduce published tables.",
-    "opdc": "Minimum-distance assignment keeps pairs with IoU of at least 0.5, a second one of the rest "
-    "keeps pairs nearer than 3 px. hIoU is the summed IoU of the pairs per object, found, missed or false.",
-}
 _PACKAGES = ("numpy", "scipy", "opencv-python-headless", "onnxruntime", "matplotlib")
 _TILES = ("f1", "precision", "recall", "false_per_frame", "distance_mean")
+_MAP_TILES = ("iou", "niou")
 
 
 @dataclass(frozen=True)
@@ -63,16 +58,38 @@ class Breakdown:
     counts_false: bool
 
 
+@dataclass(frozen=True)
+class Method:
+    """What the page has of one method alone; heading: its name behind headings where there are several."""
+
+    name: str
+    heading: str
+    threshold: str
+    tiles: list[tuple[str, str, str]]
+    breakdowns: list[Breakdown]
+    misses: list[gallery.Crop]
+    missed: int
+    false_alarms: list[gallery.Crop]
+    false_count: int
+    model: list[tuple[str, str]]
+
+
 def write_report(
-    folder: Path, result: Result, *, data: str, notes: Sequence[str] = (), operating: Sequence[str] = ()
+    folder: Path,
+    results: Result | Sequence[Result],
+    *,
+    data: str,
+    notes: Sequence[str] = (),
+    operating: Sequence[str] = (),
 ) -> Path:
-    """Write `index.html` in `folder` and return its path.
+    """Write `index.html` in `folder` and return its path; several results stand side by side in it.
 
     data: the data sets and split in words. operating: lines about a chosen operating point. Raises
     MissingExtraError without matplotlib or jinja2, DimpointError where the file cannot be written.
     """
     check_extra()
-    page = _template().render(**_context(result, data, notes, operating))
+    every = [results] if isinstance(results, Result) else list(results)
+    page = _template().render(**_context(every, data, notes, operating))
     path = folder / "index.html"
     write_text(path, page)
     return path
@@ -98,80 +115,100 @@ def _template() -> Any:
     return environment.from_string(source)
 
 
-def _context(result: Result, data: str, notes: Sequence[str], operating: Sequence[str]) -> dict[str, Any]:
-    every = [*notes, *result.notes]
-    protocol = result.protocols[0]
-    frames = result.pooled.frames
+def _context(
+    results: Sequence[Result], data: str, notes: Sequence[str], operating: Sequence[str]
+) -> dict[str, Any]:
+    first = results[0]
+    every = list(dict.fromkeys([*notes, *(note for result in results for note in result.notes)]))
+    names = names_of(results)
+    frames = first.pooled.frames
     return {
-        "name": result.predictor.name,
+        "name": ", ".join(names),
         "data": data,
         "frames": len(frames),
         "targets": sum(len(frame.truth_xy) for frame in frames),
-        "protocol": protocol,
-        "protocols": [(name, PROTOCOL_TEXTS[name]) for name in result.protocols],
-        "threshold": threshold_text(result.predictor),
+        "protocol": first.protocols[0],
+        "protocols": [(name, get_protocol(name).description) for name in first.protocols],
         "hindsight": HINDSIGHT,
         "operating": list(operating),
         "warnings": [note for note in every if note.startswith("INCOMPLETE")],
         "notes": [note for note in every if not note.startswith("INCOMPLETE")],
-        "tiles": _tiles(result.pooled, protocol),
-        "tables": tables_of(result),
-        "figures": _figures(result),
-        "breakdowns": _breakdowns(result.pooled),
-        "misses": gallery.worst_misses(frames),
-        "missed": sum(len(frame.missed) for frame in frames),
-        "false_alarms": gallery.worst_false_alarms(frames),
-        "false_count": sum(len(frame.false) for frame in frames),
-        "model": _model_card(result),
-        "sets": [_set_card(part) for part in result.sets],
+        "tables": tables_of(results),
+        "figures": _figures(results),
+        "methods": [
+            _method(name, result, len(results) > 1) for name, result in zip(names, results, strict=True)
+        ],
+        "sets": [_set_card(part) for part in first.sets],
         "versions": [("dimpoint", dimpoint.__version__), *_versions()],
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
     }
 
 
+def _method(name: str, result: Result, several: bool) -> Method:
+    frames = result.pooled.frames
+    return Method(
+        name=name,
+        heading=f": {name}" if several else "",
+        threshold=threshold_text(result.predictor),
+        tiles=_tiles(result.pooled, result.protocols[0]),
+        breakdowns=_breakdowns(result.pooled, f", {name}" if several else ""),
+        misses=gallery.worst_misses(frames),
+        missed=sum(len(frame.missed) for frame in frames),
+        false_alarms=gallery.worst_false_alarms(frames),
+        false_count=sum(len(frame.false) for frame in frames),
+        model=_model_card(result),
+    )
+
+
 def _tiles(part: SetResult, protocol: str) -> list[tuple[str, str, str]]:
-    """(label, value, interval) of the headline numbers."""
-    tiles = []
-    for number in numbers_of(protocol):
-        if number.key in _TILES:
-            value = measured(part.counts(protocol), number)
-            low, high = number.text(value.low), number.text(value.high)
-            between = "" if low == "-" else f"{low} to {high}"
-            tiles.append((number.key, number.label, number.text(value.value), between))
-    tiles.sort(key=lambda tile: _TILES.index(tile[0]))
-    return [tile[1:] for tile in tiles]
+    """(label, value, interval) of the numbers that stand on top; of maps IoU, nIoU and HSE first."""
+    shown: list[tuple[Number, Interval]] = []
+    if part.maps is not None:
+        pixels = measured_numbers(part, "pixels")
+        shown += [(number, pixels[number.key]) for number in PIXEL_NUMBERS if number.key in _MAP_TILES]
+        shown.append((Number("hse", "HSE", ".3f"), measured_hse(part)))
+    found = measured_numbers(part, protocol)
+    known = {number.key: number for number in numbers_of(protocol)}
+    shown += [(known[key], found[key]) for key in _TILES]
+    return [(number.label, number.text(value.value), _between(number, value)) for number, value in shown]
 
 
-def _figures(result: Result) -> list[Figure]:
-    columns = columns_of(result)
-    curves = [(part.name, part.curve) for part in columns]
-    threshold = result.predictor.threshold
-    under = f"Protocol {result.pooled.curve.protocol}. The dot is the threshold of this report."
+def _between(number: Number, value: Interval) -> str:
+    low, high = number.text(value.low), number.text(value.high)
+    return "" if low == "-" else f"{low} to {high}"
+
+
+def _figures(results: Sequence[Result]) -> list[Figure]:
+    columns = columns_of(results)
+    curves = figures.drawn(results)
+    protocols = ", ".join(dict.fromkeys(each.curve.protocol for each in curves))
+    under = f"Protocol {protocols}. The dot is the threshold of this report."
     drawn = [
-        Figure("Free response", figures.free_response(curves, threshold), under),
-        Figure("Precision and recall", figures.precision_recall(curves, threshold), under),
+        Figure("Free response", figures.free_response(curves), under),
+        Figure("Precision and recall", figures.precision_recall(curves), under),
     ]
-    scored = [(name, curve) for name, curve in curves if curve.protocol == "spire"]
+    scored = [(each.name, each.curve) for each in curves if each.curve.protocol == "spire"]
     if scored:
         meaning = "By tenths of the score. On the dashed line a score of 0.7 is right seven times in ten."
         drawn.append(Figure("Reliability of the scores", figures.reliability(scored), meaning))
-    maps = [(part.name, part.maps.pixel_curve) for part in columns if part.maps is not None]
+    maps = [(each.label, each.part.maps.pixel_curve) for each in columns if each.part.maps is not None]
     if maps:
         every = "Every distinct score is a threshold."
         drawn += [
-            Figure("Pd and Fa", figures.pd_fa(curves, threshold), under),
+            Figure("Pd and Fa", figures.pd_fa(curves), under),
             Figure("Pixels: precision and recall", figures.pixel_curves(maps), every),
             Figure("Pixels: ROC", figures.roc(maps), every),
         ]
     return drawn
 
 
-def _breakdowns(part: SetResult) -> list[Breakdown]:
+def _breakdowns(part: SetResult, method: str) -> list[Breakdown]:
+    """method: tells the figures of several methods apart."""
     return [
         Breakdown(
             BREAKDOWNS[by],
             rows,
-            figures.bars(rows, BREAKDOWNS[by]),
+            figures.bars(rows, f"{BREAKDOWNS[by]}{method}"),
             any(row.frames is not None for row in rows),
         )
         for by, rows in breakdowns(part).items()

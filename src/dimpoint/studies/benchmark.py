@@ -20,7 +20,7 @@ from dimpoint.evaluation.operating import apply_point, choose_threshold
 from dimpoint.evaluation.predictions import ModelPredictor
 from dimpoint.evaluation.run import evaluate
 from dimpoint.evaluation.subject import Subject
-from dimpoint.evaluation.summary import measured, numbers_of, without_nan
+from dimpoint.evaluation.summary import measured_numbers, without_nan
 from dimpoint.evaluation.truth import TruthFrame, held_out_frames
 from dimpoint.inference.detector import Detector
 from dimpoint.model.checkpoint import load_model
@@ -130,8 +130,7 @@ def score(run: Path, frames: Sequence[TruthFrame], threads: int | None = None) -
     apply_point(held, choose_threshold(held, "f1", 0.0, chosen_on=words, evaluated=frames))
     result = evaluate(predictor, frames, (PROTOCOL,)).pooled
     total = result.total(PROTOCOL)
-    f1 = next(number for number in numbers_of(PROTOCOL) if number.key == "f1")
-    interval = measured(result.counts(PROTOCOL), f1)
+    interval = measured_numbers(result, PROTOCOL)["f1"]
     network, meta = load_model(run / "model.safetensors")
     shape = frames[0].shape()
     seen = [[_round_up(side * s, meta.multiple) for side in shape] for s in meta.scales_of(shape)]
