@@ -207,7 +207,7 @@ def each(
 
 def normalise(entry: dict[str, Any]) -> None:
     x, y, v = entry["keypoints"]
-    entry["keypoints"] = [(x + 0.5) / SIZE[1], (y + 0.5) / SIZE[0], v]
+    entry["keypoints"] = [x / SIZE[1], y / SIZE[0], v]
 
 
 def hide(entry: dict[str, Any]) -> None:

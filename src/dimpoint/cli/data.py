@@ -165,3 +165,46 @@ def _print_repair(repaired: Repair, out: Path | None) -> None:
     typer.echo(
         f"clean copy in {out}; changed: {len(repaired.changes)}, not repaired: {len(repaired.unrepaired)}"
     )
+
+
+@data_app.command("convert")
+def convert(
+    source: Path = typer.Argument(metavar="DIR", help="The data set; with --to also a COCO points file."),
+    out: Path | None = typer.Option(
+        None, metavar="FILE", help="What to write; COCO points: DIR/points.json.", show_default=False
+    ),
+    from_: str | None = typer.Option(
+        None, "--from", metavar="FORMAT", help="voc, yolo, labelme, cvat, label-studio, csv or coco (boxes)."
+    ),
+    to: str | None = typer.Option(
+        None,
+        "--to",
+        metavar="FORMAT",
+        help="Instead: COCO points as labelme, cvat, label-studio, voc or yolo.",
+    ),
+    snap: bool = typer.Option(False, "--snap", help="Boxes: take the spot inside, not the centre."),
+    categories: str | None = typer.Option(None, metavar="LIST", help="The labels that are targets."),
+    box: float = typer.Option(5.0, min=1, help="Side of the boxes written for voc and yolo, pixels."),
+) -> None:
+    """Make COCO points of the labels of other tools (boxes become their centres), or the other way round."""
+    from dimpoint.datasets.convert import convert_labels, export_labels
+    from dimpoint.errors import ConfigError
+
+    if to is not None:
+        if out is None:
+            raise ConfigError("--to needs --out")
+        images, points = export_labels(source, out, to, box)
+        typer.echo(f"{out}: {points} points of {images} frames")
+        return
+    wanted = [part.strip() for part in categories.split(",")] if categories else []
+    done = convert_labels(source, out, from_, snap=snap, categories=wanted)
+    boxes = f" ({done.snapped} at spots in boxes, {done.centres} at centres of boxes)" * (
+        done.snapped + done.centres > 0
+    )
+    typer.echo(f"{done.path}: {done.points} points in {done.images} frames{boxes}")
+    shown = ", ".join(f"{label or 'without name'} ({count})" for label, count in done.labels.most_common(10))
+    typer.echo(f"labels: {shown or 'none'}", err=True)
+    for line in done.skipped[:20]:
+        typer.echo(f"left out: {line}", err=True)
+    if len(done.skipped) > 20:
+        typer.echo(f"left out: {len(done.skipped) - 20} more", err=True)

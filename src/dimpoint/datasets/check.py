@@ -27,7 +27,14 @@ from dimpoint.datasets.masks import (
     is_binary,
     read_levels,
 )
-from dimpoint.datasets.plausibility import Doubt, MaskLook, look_at_mask, mask_doubts, point_doubts
+from dimpoint.datasets.plausibility import (
+    Doubt,
+    MaskLook,
+    look_at_mask,
+    mask_doubts,
+    other_labels,
+    point_doubts,
+)
 from dimpoint.datasets.reading import AS_WRITTEN, Reading
 from dimpoint.errors import DimpointError
 
@@ -271,6 +278,8 @@ def check_dataset(
     doubts = [doubt for file in files for doubt in point_doubts(file, reading)]
     looks = [frame.look for frame in frames if frame.look is not None and frame.name not in labels]
     doubts += mask_doubts(looks, reading)
+    if not layout.point_files:
+        doubts += other_labels(layout.root, unlabelled=not layout.masks)
     findings += [_doubted(layout, doubt, reading) for doubt in doubts if doubt.severe or not doubt.by_file]
     findings += [Finding("layout", "info", layout.root, note) for note in layout.notes]
     if passed := layout.passed_over():

@@ -186,7 +186,7 @@ class _Parser:
         if counted:
             self.categories[category] += 1
         if "normalised" in self.reading.points:
-            counted = [(x * image.width - 0.5, y * image.height - 0.5) for x, y in counted]
+            counted = [(x * image.width, y * image.height) for x, y in counted]
         problems = []
         for x, y in counted:
             if is_inside(x, y, image.width, image.height):

@@ -1,13 +1,20 @@
-"""Point labels from masks."""
+"""Point labels from masks and from other tools' labels, and back to these."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from dimpoint.datasets.coco import PointImage, write_points
-from dimpoint.datasets.dataset import Sample, open_dataset
-from dimpoint.datasets.layout import find_layout
+import numpy as np
+
+from dimpoint.datasets.boxes import spot_in_box
+from dimpoint.datasets.coco import PointImage, is_inside, read_point_file, write_points
+from dimpoint.datasets.dataset import Sample, frame_size, open_dataset
+from dimpoint.datasets.export import write_labels
+from dimpoint.datasets.formats import TITLES, Labels, find_other_labels, read_labels
+from dimpoint.datasets.layout import Layout, find_layout
 from dimpoint.datasets.plausibility import demand_plausible
 from dimpoint.datasets.reading import AS_WRITTEN, Reading
 from dimpoint.errors import DataError
@@ -48,3 +55,104 @@ def _point_image(sample: Sample, folder: Path) -> PointImage:
     height, width = sample.read_mask().shape
     file_name = sample.frame_path.relative_to(folder).as_posix()
     return PointImage(file_name, width, height, sample.read_points())
+
+
+@dataclass
+class Converted:
+    """What `convert_labels` did. skipped: label files or images without a frame of that name."""
+
+    path: Path
+    images: int = 0
+    points: int = 0
+    centres: int = 0  # points that are the middle of a box
+    snapped: int = 0  # points at the spot inside a box
+    skipped: list[str] = field(default_factory=list)
+    labels: Counter[str] = field(default_factory=Counter)
+
+
+def convert_labels(
+    root: Path,
+    out: Path | None = None,
+    kind: str | None = None,
+    *,
+    snap: bool = False,
+    categories: Sequence[str] = (),
+) -> Converted:
+    """Write the COCO keypoints file of a data set whose labels are in another tool's format.
+
+    kind: one of `dimpoint.datasets.formats.TITLES`; None takes the one that is there. A box becomes its
+    centre, or with `snap` the centroid of the spot in it. categories: the labels that are targets; empty:
+    all. Raises DataError if there are no such labels, several formats, or the file to write is there already.
+    """
+    path = root / "points.json" if out is None else out
+    if path.exists():
+        raise DataError(f"{path}: is there already; remove it, or name another file with --out")
+    found = [one for one in find_other_labels(root) if kind in (None, one.format)]
+    if len(found) != 1:
+        held = ", ".join(f"{one.title} ({len(one.files)} files)" for one in found) or "none that are known"
+        raise DataError(
+            f"{root}: labels in one format are converted at a time; here: {held}; "
+            f"name one with --from: {', '.join(TITLES)}"
+        )
+    layout = find_layout(root)
+    done = Converted(path)
+    merged: dict[str, PointImage] = {}
+    for file in found[0].files:
+        for labels in read_labels(found[0].format, file, lambda stem: _size_of(layout, stem)):
+            name = layout.name_of(labels.name)
+            if name is None:
+                done.skipped.append(f"{file.name}: no frame '{labels.name}'")
+                continue
+            if name in merged:
+                raise DataError(f"{file}: frame '{name}' is labelled twice")
+            merged[name] = _converted(labels, layout, name, snap, categories, done)
+    write_points(path, [merged[name] for name in sorted(merged)])
+    done.images, done.points = len(merged), sum(len(image.points) for image in merged.values())
+    return done
+
+
+def _size_of(layout: Layout, stem: str) -> tuple[int, int] | None:
+    name = layout.name_of(stem)
+    return None if name is None else frame_size(layout.frame(name))
+
+
+def _converted(
+    labels: Labels, layout: Layout, name: str, snap: bool, categories: Sequence[str], done: Converted
+) -> PointImage:
+    from dimpoint.sources import read_image
+
+    path = layout.frame(name)
+    height, width = frame_size(path)
+    frame = read_image(path) if snap and labels.boxes else None
+    points: list[tuple[float, float]] = []
+    for x, y, label in labels.points:
+        done.labels[label] += 1
+        if not categories or label in categories:
+            points.append((x, y))
+    for left, top, right, bottom, label in labels.boxes:
+        done.labels[label] += 1
+        if categories and label not in categories:
+            continue
+        spot = None if frame is None else spot_in_box(frame, np.array([left, top, right, bottom]))
+        done.snapped += spot is not None
+        done.centres += spot is None
+        points.append(spot or ((left + right) / 2, (top + bottom) / 2))
+    outside = [point for point in points if not is_inside(*point, width, height)]
+    if outside:
+        x, y = outside[0]
+        raise DataError(f"{path}: a label at ({x:g}, {y:g}) is outside the {width}x{height} frame")
+    array = np.asarray(points, np.float32).reshape(-1, 2)
+    return PointImage(path.relative_to(layout.frame_folder).as_posix(), width, height, array)
+
+
+def export_labels(source: Path, out: Path, kind: str, side: float = 5.0) -> tuple[int, int]:
+    """Write the COCO points of a data set or file in another tool's format.
+
+    Returns the numbers of images and points. Raises DataError without a point file.
+    """
+    files = [source] if source.is_file() else list(find_layout(source).point_files)
+    images = [image for file in files for image in read_point_file(file).images]
+    if not images:
+        raise DataError(f"{source}: no COCO points to write; from masks: dimpoint data points")
+    write_labels(kind, images, out, side)
+    return len(images), sum(len(image.points) for image in images)

@@ -16,6 +16,7 @@ import numpy as np
 
 from dimpoint.datasets.coco import PointFile
 from dimpoint.datasets.dataset import THREADS, DataSet, Sample
+from dimpoint.datasets.formats import find_other_labels
 from dimpoint.datasets.masks import Levels, apply_reading, binarise, lost_spots, read_levels
 from dimpoint.datasets.reading import Reading
 from dimpoint.errors import DataError, DimpointError
@@ -80,7 +81,22 @@ def doubts(data: DataSet) -> list[Doubt]:
     with ThreadPoolExecutor(THREADS) as pool:
         masks = list(pool.map(lambda sample: _look(sample, reading), used))
     found += mask_doubts(masks, reading)
+    if not data.point_files and data.root.is_dir():
+        found += other_labels(data.root, unlabelled=not any(_is_labelled(sample) for sample in data))
     return sorted(found, key=lambda doubt: not doubt.severe)
+
+
+def other_labels(root: Path, *, unlabelled: bool) -> list[Doubt]:
+    """Labels of other tools in the folder, which are not used: severe if there are no others."""
+    return [
+        Doubt(
+            "other-labels",
+            unlabelled,
+            f"{one.title} labels ({len(one.files)} files, first {one.files[0].relative_to(root)}) are not "
+            f"read; make points of them: dimpoint data convert {root}",
+        )
+        for one in find_other_labels(root)
+    ]
 
 
 def demand_plausible(sets: Sequence[DataSet]) -> list[str]:

@@ -67,7 +67,8 @@ def fff_counts(block: bytes, name: str) -> Pixels:
             if kind == _RAW_RECORD and length > 32:
                 return _raw_record(block[offset : offset + length], name)
     except (struct.error, ValueError) as error:
-        raise FrameError(f"{name}: the FLIR block is damaged ({error}); copy the file again") from None
+        said = str(error)[:60]
+        raise FrameError(f"{name}: the FLIR block is damaged ({said}…); copy the file again") from None
     raise FrameError(
         f"{name}: a FLIR file whose thermal image cannot be read; export 16-bit TIFF with FLIR's software"
     )

@@ -1,0 +1,268 @@
+"""Labels of other tools -> points and boxes: VOC, YOLO, labelme, CVAT, Label Studio, COCO and CSV boxes.
+
+Coordinates come out with the centre of the top-left pixel at (0, 0). A box is given by its outermost pixels,
+so that its centre is their mean: COCO, CVAT and Label Studio give edges, of which the right one is a pixel
+further; VOC gives the pixels themselves; YOLO gives parts of the frame's width and height.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.etree import ElementTree
+
+from dimpoint import limits
+from dimpoint.datasets.boxes import read_boxes
+from dimpoint.datasets.coco import read_json
+from dimpoint.errors import DataError
+from dimpoint.sources.files import is_junk
+
+Point = tuple[float, float, str]  # x, y, label
+Box = tuple[float, float, float, float, str]  # left, top, right, bottom pixel, label
+Size = Callable[[str], tuple[int, int] | None]  # of an image by its name: (height, width)
+
+
+@dataclass
+class Labels:
+    """The labels of one image by one tool."""
+
+    name: str
+    points: list[Point] = field(default_factory=list)
+    boxes: list[Box] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Found:
+    """Label files of one format in a data set."""
+
+    format: str
+    title: str
+    files: tuple[Path, ...]
+
+
+TITLES = {
+    "voc": "VOC XML",
+    "cvat": "CVAT XML",
+    "yolo": "YOLO text",
+    "labelme": "labelme JSON",
+    "label-studio": "Label Studio JSON",
+    "coco": "COCO boxes",
+    "csv": "CSV boxes",
+}
+_FOLDERS = ("", "annotations", "labels", "label", "xml", "labelme", "anns", "images", "image")
+_CSV_KEYS = ("file", "frame", "filename", "file_name", "image", "name")
+_VOC_SIDES = ("xmin", "ymin", "xmax", "ymax")
+_PROBED = 5  # files of a kind that are looked into
+
+
+def find_other_labels(root: Path) -> list[Found]:
+    """Which labels in other formats lie in a data set, by a look into a few files of each folder."""
+    found: dict[str, list[Path]] = {}
+    for folder in _label_folders(root):
+        for suffix in (".xml", ".json", ".txt", ".csv"):
+            files = sorted(path for path in folder.glob(f"*{suffix}") if path.is_file())
+            probed = [format_of(path) for path in files[:_PROBED]]
+            for kind in dict.fromkeys(kind for kind in probed if kind is not None):
+                found.setdefault(kind, []).extend(files if set(probed) == {kind} else _of_kind(files, kind))
+    return [Found(kind, TITLES[kind], tuple(files)) for kind, files in found.items()]
+
+
+def _of_kind(files: Sequence[Path], kind: str) -> list[Path]:
+    """The files of one format; an empty text file is a YOLO frame without targets."""
+    empty = [path for path in files if kind == "yolo" and path.stat().st_size == 0]
+    return sorted({*empty, *(path for path in files if format_of(path) == kind)})
+
+
+def _label_folders(root: Path) -> Iterator[Path]:
+    wanted = set(_FOLDERS)
+    yield root
+    for path in sorted(root.iterdir()):
+        if path.is_dir() and path.name.casefold() in wanted and not is_junk(path.name):
+            yield path
+
+
+def format_of(path: Path) -> str | None:
+    """The format of one label file by its content; None if it is none of these, or native points."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(4096).decode("utf-8", "replace")
+    except OSError:
+        return None
+    if path.suffix.lower() == ".xml":
+        if "<annotations" in head:
+            return "cvat"
+        return "voc" if "<annotation" in head else None
+    if path.suffix.lower() == ".txt":
+        return "yolo" if _is_yolo(head) else None
+    if path.suffix.lower() == ".csv":
+        columns = {column.strip().strip('"') for column in head.splitlines()[0].split(",")} if head else set()
+        return "csv" if columns >= {"x", "y", "width", "height"} and columns & set(_CSV_KEYS) else None
+    if '"shapes"' in head:
+        return "labelme"
+    if head.lstrip().startswith("["):
+        return "label-studio"
+    return _coco_kind(path) if '"images"' in head else None
+
+
+def _coco_kind(path: Path) -> str | None:
+    """COCO files with boxes or outlines alone; those with keypoints are native."""
+    try:
+        content = read_json(path)
+        annotations = content["annotations"]
+        boxes = annotations and all("keypoints" not in one for one in annotations)
+        return "coco" if boxes and ("bbox" in annotations[0] or "segmentation" in annotations[0]) else None
+    except (DataError, KeyError, TypeError):
+        return None
+
+
+def _is_yolo(head: str) -> bool:
+    lines = [line.split() for line in head.splitlines()[:3] if line.strip()]
+    try:
+        return bool(lines) and all(
+            len(line) in (5, 6) and all(-0.1 <= float(value) <= 1.1 for value in line[1:5]) for line in lines
+        )
+    except ValueError:
+        return False
+
+
+def read_labels(kind: str, path: Path, size: Size) -> list[Labels]:
+    """The labels in one file. Raises DataError, naming file and place, for what is not of this format."""
+    readers: dict[str, Callable[[Path, Size], list[Labels]]] = {
+        "voc": _read_voc,
+        "cvat": _read_cvat,
+        "yolo": _read_yolo,
+        "labelme": _read_labelme,
+        "label-studio": _read_label_studio,
+        "coco": _read_coco,
+        "csv": _read_csv,
+    }
+    try:
+        labels = readers[kind](path, size)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
+        said = f"{type(error).__name__}: {error}"[:200]
+        raise DataError(f"{path}: not a {TITLES[kind]} file as its tool writes it ({said})") from None
+    count = sum(len(one.points) + len(one.boxes) for one in labels)
+    limits.check("annotations", count, f"{path}: annotations", DataError)
+    for one in labels:
+        for place in (*one.points, *one.boxes):
+            if not all(abs(value) < 1e9 for value in place[:-1] if isinstance(value, float)):
+                raise DataError(f"{path}: image '{one.name}': {place[:-1]} is no place in a frame")
+    return labels
+
+
+def _xml(path: Path) -> ElementTree.Element:
+    try:
+        text = limits.read_bytes(path, "label_bytes", DataError)
+        if b"<!ENTITY" in text:
+            raise DataError(f"{path}: an XML file that defines entities is not read")
+        return ElementTree.fromstring(text)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    except ElementTree.ParseError as error:
+        raise DataError(f"{path}: not an XML file ({error})") from None
+
+
+def _read_voc(path: Path, size: Size) -> list[Labels]:
+    root = _xml(path)
+    # The file's own name counts: `filename` inside is often that of another machine.
+    labels = Labels(path.stem)
+    for entry in root.iter("object"):
+        box = entry.find("bndbox")
+        if box is None:
+            raise ValueError("an object without bndbox")
+        left, top, right, bottom = (float(box.findtext(side) or "") for side in _VOC_SIDES)
+        labels.boxes.append((left, top, right, bottom, entry.findtext("name") or ""))
+    return [labels]
+
+
+def _read_cvat(path: Path, size: Size) -> list[Labels]:
+    found = []
+    for image in _xml(path).iter("image"):
+        labels = Labels(image.attrib["name"])
+        for shape in image.iter("points"):
+            for pair in shape.attrib["points"].split(";"):
+                x, y = map(float, pair.split(","))
+                labels.points.append((x, y, shape.attrib.get("label", "")))
+        for shape in image.iter("box"):
+            left, top, right, bottom = (float(shape.attrib[side]) for side in ("xtl", "ytl", "xbr", "ybr"))
+            labels.boxes.append((left, top, right - 1, bottom - 1, shape.attrib.get("label", "")))
+        found.append(labels)
+    return found
+
+
+def _read_yolo(path: Path, size: Size) -> list[Labels]:
+    shape = size(path.stem)
+    if shape is None:
+        return [Labels(path.stem)]  # told as a label without frame
+    height, width = shape
+    labels = Labels(path.stem)
+    for line in limits.read_bytes(path, "label_bytes", DataError).decode("utf-8-sig").splitlines():
+        if parts := line.split():
+            x, y, w, h = (float(value) for value in parts[1:5])
+            across, down = max(w * width - 1, 0) / 2, max(h * height - 1, 0) / 2
+            x, y = x * width, y * height
+            labels.boxes.append((x - across, y - down, x + across, y + down, parts[0]))
+    return [labels]
+
+
+def _read_labelme(path: Path, size: Size) -> list[Labels]:
+    labels = Labels(path.stem)
+    for shape in read_json(path)["shapes"]:
+        places = [(float(x), float(y)) for x, y in shape["points"]]
+        label, kind = str(shape.get("label", "")), shape.get("shape_type", "polygon")
+        if kind in ("point", "circle"):
+            labels.points.append((*places[0], label))
+        elif places:
+            xs, ys = [x for x, _ in places], [y for _, y in places]
+            labels.boxes.append((min(xs), min(ys), max(xs), max(ys), label))
+    return [labels]
+
+
+def _read_label_studio(path: Path, size: Size) -> list[Labels]:
+    found = []
+    for task in read_json(path):
+        data = task.get("data", {})
+        name = next((str(value) for value in data.values() if isinstance(value, str)), "")
+        name = str(task.get("file_upload") or name).rsplit("/", 1)[-1]
+        labels = Labels(name)
+        for result in (one for part in task.get("annotations", [])[:1] for one in part["result"]):
+            value, width, height = result["value"], result["original_width"], result["original_height"]
+            x, y = value["x"] / 100 * width, value["y"] / 100 * height
+            names = next((value[key] for key in value if key.endswith("labels")), [""])
+            if result["type"] == "rectanglelabels":
+                right, bottom = x + value["width"] / 100 * width, y + value["height"] / 100 * height
+                labels.boxes.append((x, y, right - 1, bottom - 1, str(names[0])))
+            elif result["type"] == "keypointlabels":
+                labels.points.append((float(x), float(y), str(names[0])))
+        found.append(labels)
+    return found
+
+
+def _read_csv(path: Path, size: Size) -> list[Labels]:
+    head = path.read_text("utf-8-sig").splitlines()[0]
+    columns = [column.strip().strip('"') for column in head.split(",")]
+    key = next(name for name in _CSV_KEYS if name in columns)
+    found = []
+    for name, boxes in read_boxes(path, key).items():
+        pixels = [(left, top, right - 1, bottom - 1, "") for left, top, right, bottom in boxes.tolist()]
+        found.append(Labels(name, boxes=pixels))
+    return found
+
+
+def _read_coco(path: Path, size: Size) -> list[Labels]:
+    content = read_json(path)
+    names = {one["id"]: str(one["name"]) for one in content.get("categories", [])}
+    images = {one["id"]: Labels(str(one["file_name"])) for one in content["images"]}
+    for one in content["annotations"]:
+        if one.get("iscrowd") == 1 or one["image_id"] not in images:
+            continue
+        if "bbox" in one:
+            x, y, w, h = map(float, one["bbox"])
+        else:
+            numbers = [float(value) for part in one["segmentation"] for value in part]
+            xs, ys = numbers[::2], numbers[1::2]
+            x, y, w, h = min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)
+        box = (x, y, x + max(w - 1, 0), y + max(h - 1, 0), names.get(one.get("category_id"), ""))
+        images[one["image_id"]].boxes.append(box)
+    return list(images.values())

@@ -1,0 +1,272 @@
+"""Labels of other tools become points and back: each format as its tool documents it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from data_sets import frame, make, save, write_json
+from dimpoint.datasets.check import check_dataset
+from dimpoint.datasets.coco import PointImage, read_points, write_points
+from dimpoint.datasets.convert import convert_labels, export_labels
+from dimpoint.datasets.dataset import open_dataset
+from dimpoint.datasets.export import FORMATS
+from dimpoint.datasets.plausibility import demand_plausible
+from dimpoint.errors import ConfigError, DataError
+
+HEIGHT, WIDTH = 40, 50
+PLACES = ((10, 8), (30, 20))  # centres of boxes of 5x5 pixels in frame a; frame b has no target
+
+
+def voc(root: Path) -> None:
+    objects = "".join(
+        f"<object><name>t</name><bndbox><xmin>{x - 2}</xmin><ymin>{y - 2}</ymin><xmax>{x + 2}</xmax>"
+        f"<ymax>{y + 2}</ymax></bndbox></object>"
+        for x, y in PLACES
+    )
+    for name, text in (("a", objects), ("b", "")):
+        write(
+            root / "Annotations" / f"{name}.xml", f"<annotation><filename>x.jpg</filename>{text}</annotation>"
+        )
+
+
+def yolo(root: Path) -> None:
+    lines = "".join(f"0 {x / WIDTH} {y / HEIGHT} {5 / WIDTH} {5 / HEIGHT}\n" for x, y in PLACES)
+    write(root / "labels" / "a.txt", lines)
+    write(root / "labels" / "b.txt", "")
+
+
+def labelme(root: Path) -> None:
+    for name, places in (("a", PLACES), ("b", ())):
+        shapes = [{"label": "t", "points": [[x, y]], "shape_type": "point"} for x, y in places]
+        write_json(
+            root / "labelme" / f"{name}.json", {"version": "5", "shapes": shapes, "imagePath": "q.png"}
+        )
+
+
+def labelme_rectangles(root: Path) -> None:
+    shapes = [
+        {"label": "t", "points": [[x - 2, y + 2], [x + 2, y - 2]], "shape_type": "rectangle"}
+        for x, y in PLACES
+    ]
+    write_json(root / "images" / "a.json", {"version": "5", "shapes": shapes})
+    write_json(root / "images" / "b.json", {"version": "5", "shapes": []})
+
+
+def cvat(root: Path) -> None:
+    points = ";".join(f"{x:.2f},{y:.2f}" for x, y in PLACES)
+    write(
+        root / "annotations.xml",
+        '<?xml version="1.0"?><annotations><version>1.1</version>'
+        f'<image id="0" name="images/a.png"><points label="t" points="{points}"/></image>'
+        '<image id="1" name="b.png" width="50" height="40"/></annotations>',
+    )
+
+
+def cvat_boxes(root: Path) -> None:
+    boxes = "".join(
+        f'<box label="t" xtl="{x - 2}" ytl="{y - 2}" xbr="{x + 3}" ybr="{y + 3}"/>' for x, y in PLACES
+    )
+    write(
+        root / "annotations.xml",
+        f'<annotations><image name="a.png">{boxes}</image><image name="b.png"/></annotations>',
+    )
+
+
+def label_studio(root: Path) -> None:
+    def result(x: int, y: int) -> dict[str, Any]:
+        value = {"x": 100 * x / WIDTH, "y": 100 * y / HEIGHT, "width": 0.5, "keypointlabels": ["t"]}
+        return {
+            "original_width": WIDTH,
+            "original_height": HEIGHT,
+            "value": value,
+            "type": "keypointlabels",
+        }
+
+    tasks = [
+        {"data": {"img": "/data/upload/1/a.png"}, "annotations": [{"result": [result(*p) for p in PLACES]}]},
+        {"data": {"img": "/data/upload/1/b.png"}, "annotations": [{"result": []}]},
+    ]
+    write_json(root / "project.json", tasks)
+
+
+def coco_boxes(root: Path) -> None:
+    images = [{"id": n, "file_name": f"{n}.png", "width": WIDTH, "height": HEIGHT} for n in "ab"]
+    boxes = [
+        {"id": n, "image_id": "a", "category_id": 1, "bbox": [x - 2, y - 2, 5, 5]}
+        for n, (x, y) in enumerate(PLACES)
+    ]
+    write_json(root / "annotations" / "instances.json", {"images": images, "annotations": boxes})
+
+
+def csv_boxes(root: Path) -> None:
+    rows = "".join(f"a.png,t,{x - 2},{y - 2},5,5\n" for x, y in PLACES)
+    write(root / "boxes.csv", f"file,label,x,y,width,height\n{rows}")
+
+
+WRITERS: list[Callable[[Path], None]] = [
+    voc,
+    yolo,
+    labelme,
+    labelme_rectangles,
+    cvat,
+    cvat_boxes,
+    label_studio,
+    coco_boxes,
+    csv_boxes,
+]
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for number, name in enumerate("ab"):
+        save(tmp_path / "set" / "images" / f"{name}.png", frame(number, (HEIGHT, WIDTH)))
+    return tmp_path / "set"
+
+
+@pytest.mark.parametrize("writer", WRITERS, ids=lambda writer: writer.__name__)
+def test_each_format_becomes_the_same_points(root: Path, writer: Callable[[Path], None]) -> None:
+    writer(root)
+    done = convert_labels(root)
+    assert done.points == 2
+    assert done.skipped == []
+    points = {image.file_name: image.points.tolist() for image in read_points(root / "points.json")}
+    assert points["a.png"] == [[x, y] for x, y in PLACES]
+    assert points.get("b.png", []) == []
+    assert demand_plausible([open_dataset(root)]) == []
+
+
+@pytest.mark.parametrize(
+    "writer", [voc, yolo, labelme, cvat, label_studio, csv_boxes], ids=lambda writer: writer.__name__
+)
+def test_labels_that_are_not_read_are_mentioned_with_the_command(
+    root: Path, writer: Callable[[Path], None]
+) -> None:
+    writer(root)
+    with pytest.raises(DataError, match=rf"are not read; make points of them: dimpoint data convert {root}"):
+        demand_plausible([open_dataset(root)])
+    assert "other-labels" in [finding.kind for finding in check_dataset(root).findings]
+
+
+def test_beside_masks_they_are_a_note(tmp_path: Path) -> None:
+    root = make(tmp_path / "set", 2, train=0)
+    write(root / "labels" / "a.txt", "0 0.5 0.5 0.1 0.1\n")
+    (note,) = demand_plausible([open_dataset(root)])
+    assert "YOLO text labels (1 files, first labels/a.txt) are not read" in note
+
+
+def test_snapping_takes_the_spot_inside_the_box(root: Path) -> None:
+    picture = np.full((HEIGHT, WIDTH), 50, np.uint8)
+    cv2.circle(picture, (11, 9), 1, 200, -1)
+    save(root / "images" / "a.png", picture)
+    voc(root)
+    done = convert_labels(root, snap=True)
+    assert (done.snapped, done.centres) == (1, 1)
+    (points,) = (image.points for image in read_points(root / "points.json") if image.file_name == "a.png")
+    np.testing.assert_allclose(points, [[11, 9], [30, 20]], atol=0.1)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_round_trip(root: Path, tmp_path: Path, kind: str) -> None:
+    points = np.array([[0, 0], [10.25, 8.5], [49, 39]], np.float32)
+    write_points(
+        root / "points.json",
+        [PointImage("a.png", WIDTH, HEIGHT, points), PointImage("b.png", WIDTH, HEIGHT, points[:0])],
+    )
+    out = root / ("labels" if kind not in ("cvat", "label-studio") else "labels.out")
+    if kind in ("cvat", "label-studio"):
+        out = root / ("all.xml" if kind == "cvat" else "all.json")
+    assert export_labels(root, out, kind) == (2, 3)
+    done = convert_labels(root, tmp_path / "again.json", kind)
+    assert done.points == 3
+    first, second = read_points(tmp_path / "again.json")
+    assert (first.file_name, second.file_name) == ("a.png", "b.png")
+    np.testing.assert_allclose(first.points, points, atol=1e-5)
+    assert len(second.points) == 0
+
+
+def test_chosen_labels(root: Path) -> None:
+    voc(root)
+    text = (root / "Annotations/a.xml").read_text().replace("<name>t<", "<name>cloud<", 1)
+    (root / "Annotations/a.xml").write_text(text)
+    done = convert_labels(root, categories=["t"])
+    assert (done.points, done.labels) == (1, {"cloud": 1, "t": 1})
+
+
+class TestRefused:
+    def test_nothing_there(self, root: Path) -> None:
+        with pytest.raises(DataError, match="here: none that are known; name one with --from"):
+            convert_labels(root)
+
+    def test_two_formats(self, root: Path) -> None:
+        voc(root)
+        yolo(root)
+        with pytest.raises(DataError, match=r"here: VOC XML \(2 files\), YOLO text \(2 files\)"):
+            convert_labels(root)
+        assert convert_labels(root, kind="voc").points == 2
+
+    def test_never_overwritten(self, root: Path) -> None:
+        voc(root)
+        write_points(root / "points.json", [PointImage("a.png", WIDTH, HEIGHT, np.zeros((0, 2)))])
+        with pytest.raises(DataError, match="is there already"):
+            convert_labels(root)
+        with pytest.raises(DataError, match="is there already"):
+            export_labels(root / "points.json", root, "voc")
+
+    def test_a_label_outside_its_frame(self, root: Path) -> None:
+        write(root / "labels" / "a.txt", "0 0.99 1.1 0.1 0.1\n")
+        with pytest.raises(DataError, match=r"a\.png: a label at .* is outside the 50x40 frame"):
+            convert_labels(root)
+        assert not (root / "points.json").exists()
+
+    def test_a_label_without_frame_is_told(self, root: Path) -> None:
+        voc(root)
+        (root / "Annotations/b.xml").rename(root / "Annotations/zzz.xml")
+        assert convert_labels(root).skipped == ["zzz.xml: no frame 'zzz'"]
+
+    @pytest.mark.parametrize(
+        ("name", "text"),
+        [
+            ("Annotations/a.xml", "<annotation><object></annotation>"),
+            ("Annotations/a.xml", "<annotation><object><name>t</name></object></annotation>"),
+            (
+                "Annotations/a.xml",
+                "<annotation><object><bndbox><xmin>x</xmin></bndbox></object></annotation>",
+            ),
+            ("Annotations/a.xml", '<!DOCTYPE a [<!ENTITY b "c">]><annotation>&b;</annotation>'),
+            ("labelme/a.json", '{"shapes": 3}'),
+            ("labelme/a.json", '{"shapes": [{"points": [["a", 2]]}]}'),
+            ("all.json", '[{"annotations": [{"result": [{"value": {}}]}]}]'),
+            ("labels/a.txt", "0 0.5 0.5 0.1 0.1\n" * 3 + "nan nan nan\n"),
+        ],
+    )
+    def test_damaged_files(self, root: Path, name: str, text: str) -> None:
+        write(root / name, text)
+        with pytest.raises(DataError, match=Path(name).name):
+            convert_labels(root)
+
+    def test_an_unknown_format(self, root: Path, tmp_path: Path) -> None:
+        write_points(root / "points.json", [PointImage("a.png", WIDTH, HEIGHT, np.zeros((1, 2), np.float32))])
+        with pytest.raises(ConfigError, match="--to: 'xyz' is none of labelme"):
+            export_labels(root, tmp_path / "out", "xyz")
+
+
+def test_cvat_and_label_studio_files_have_the_keys_that_importers_ask_for(root: Path, tmp_path: Path) -> None:
+    write_points(root / "points.json", [PointImage("a.png", WIDTH, HEIGHT, np.ones((1, 2), np.float32))])
+    export_labels(root, tmp_path / "a.json", "label-studio")
+    (task,) = json.loads((tmp_path / "a.json").read_text())
+    (result,) = task["annotations"][0]["result"]
+    assert set(result) >= {"original_width", "original_height", "value", "from_name", "to_name", "type"}
+    export_labels(root, tmp_path / "a.xml", "cvat")
+    assert '<points label="target"' in (tmp_path / "a.xml").read_text()
