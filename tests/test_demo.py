@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from dimpoint.cli import build_app
 from dimpoint.cli import demo as module
-from dimpoint.cli.demo import MINUTES, run_demo
+from dimpoint.cli.demo import run_demo
 from dimpoint.datasets.dataset import open_dataset
 from dimpoint.errors import ConfigError, MissingExtraError
 from dimpoint.inference.detections import read_detections
@@ -42,7 +42,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, PointCounts, s
     torch.set_num_threads(1)  # threads only get in each other's way in so small a network
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("typer.echo", lambda text, **_: said.append(text))
-        counts = run_demo(out, frames=FRAMES, changes=TINY)
+        counts = run_demo(out, minutes=None, frames=FRAMES, changes=TINY)
     torch.set_num_threads(threads)
     return out, counts, "\n".join(said)
 
@@ -111,11 +111,22 @@ def test_the_next_commands_can_be_pasted(done: Done) -> None:
     assert not Path(train[train.index("--out") + 1]).exists()
 
 
-@pytest.mark.parametrize("minutes", [0.5, 3.0, 12.0])
-def test_minutes_set_the_epochs(minutes: float) -> None:
-    epochs = load_recipe("demo").epochs
-    assert module._recipe(minutes, 7, ()).epochs == round(epochs * minutes / MINUTES)
-    assert module._recipe(minutes, 7, ()).seed == 7
+@pytest.mark.parametrize(
+    ("minutes", "frames"),
+    [(0.1, 60), (1.5, 200), (3.0, 400), (12.0, 400)],
+)
+def test_minutes_set_scenes_and_training(
+    minutes: float, frames: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is trained here: what is asked for is what is looked at."""
+    asked: dict[str, float] = {}
+    monkeypatch.setattr(module, "_make_scenes", lambda _, count, __: asked.update(frames=count))
+    monkeypatch.setattr(module, "_train", lambda _, __, left: asked.update(left=left))
+    for name in ("_detect", "_evaluate", "_report"):
+        monkeypatch.setattr(module, name, lambda *_: None)
+    run_demo(tmp_path / "out", minutes=minutes)
+    assert asked["frames"] == frames
+    assert 0.1 * minutes <= asked["left"] <= minutes
 
 
 # What stops it
@@ -152,7 +163,9 @@ def test_ctrl_c_while_training_keeps_a_run_that_can_go_on(
 ) -> None:
     out = tmp_path / "out"
     plain = module.run_demo
-    monkeypatch.setattr(module, "run_demo", lambda folder, **_: plain(folder, frames=FRAMES, changes=TINY))
+    monkeypatch.setattr(
+        module, "run_demo", lambda folder, **_: plain(folder, minutes=None, frames=FRAMES, changes=TINY)
+    )
     monkeypatch.setattr(
         "dimpoint.training.progress.Report.on_train_epoch_start",
         lambda _, trainer, module: stop() if trainer.current_epoch == 1 else None,

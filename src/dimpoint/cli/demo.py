@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from dimpoint.metrics.points import PointCounts
     from dimpoint.training.recipe import Recipe
 
-MINUTES = 3.0  # that the recipe's epochs are meant for
+MINUTES = 3.0  # of the whole demo
+_FOR_TRAINING = 0.8  # of what is left after making the scenes
+_LEAST_SCENES = 60
 _FRAMES = 400
 _TEST_FRACTION = 0.2
 _SCR = (5.0, 40.0)  # local signal-to-clutter ratio of the targets
@@ -29,7 +31,7 @@ def register(app: typer.Typer) -> None:
 def demo(
     out: Path = typer.Option(Path("dimpoint-demo"), "--out", metavar="DIR", help="A new or empty folder."),
     minutes: float = typer.Option(
-        MINUTES, min=0.1, help="About how long, on two processor cores; sets how long is trained."
+        MINUTES, min=0.1, help="About how long, on any machine; sets how long is trained."
     ),
     seed: int = typer.Option(0, min=0, help="The same seed gives the same scenes."),
 ) -> None:
@@ -42,13 +44,19 @@ def demo(
 
 
 def run_demo(
-    out: Path, *, minutes: float = MINUTES, seed: int = 0, frames: int = _FRAMES, changes: Sequence[str] = ()
+    out: Path,
+    *,
+    minutes: float | None = MINUTES,
+    seed: int = 0,
+    frames: int = _FRAMES,
+    changes: Sequence[str] = (),
 ) -> PointCounts:
     """What the command does; the counts of protocol `spire` on the test frames are returned.
 
     Leaves in `out` the data set `scenes`, the training run `run`, `detections.json` of the test frames and
-    `overlays`. changes: to the recipe, as `dimpoint train --set` takes them. Raises ConfigError before any
-    work if `out` is in use, MissingExtraError without the training packages.
+    `overlays`. minutes: of all of it, which sets scenes and training; None: the recipe's epochs. changes: to
+    the recipe, as `dimpoint train --set` takes them. Raises ConfigError before any work if `out` is in use,
+    MissingExtraError without the training packages.
     """
     import time
 
@@ -57,9 +65,12 @@ def run_demo(
     require_torch("the demo")
     _refuse_used(out)
     begin = time.monotonic()
-    recipe = _recipe(minutes, seed, changes)
+    recipe = _recipe(seed, changes)
+    if minutes is not None:
+        frames = min(frames, max(_LEAST_SCENES, round(frames * minutes / MINUTES)))
     _make_scenes(out / "scenes", frames, seed)
-    model = _train(recipe, out)
+    left = None if minutes is None else max(minutes - (time.monotonic() - begin) / 60, 0.1 * minutes)
+    model = _train(recipe, out, left)
     _detect(model, out)
     counts = _evaluate(out)
     _report(out, time.monotonic() - begin)
@@ -71,12 +82,10 @@ def _refuse_used(out: Path) -> None:
         raise ConfigError(f"--out {out}: exists and is not an empty folder; name a new one")
 
 
-def _recipe(minutes: float, seed: int, changes: Sequence[str]) -> Recipe:
+def _recipe(seed: int, changes: Sequence[str]) -> Recipe:
     from dimpoint.training.recipe import load_recipe
 
-    recipe = load_recipe("demo", changes)
-    epochs = max(1, round(recipe.epochs * minutes / MINUTES))
-    return recipe.model_copy(update={"epochs": epochs, "seed": seed})
+    return load_recipe("demo", changes).model_copy(update={"seed": seed})
 
 
 def _make_scenes(scenes: Path, frames: int, seed: int) -> None:
@@ -92,14 +101,23 @@ def _make_scenes(scenes: Path, frames: int, seed: int) -> None:
         write_dataset(scenes, config, frames, seed, _TEST_FRACTION, lambda _: step())
 
 
-def _train(recipe: Recipe, out: Path) -> Path:
-    typer.echo(f"2 of 4: training {recipe.network.name}, {recipe.epochs} epochs, on one point per target")
+def _train(recipe: Recipe, out: Path, left: float | None) -> Path:
+    """left: minutes for this and all that follows."""
+    now = "" if left is None else f", {left:.1f} minutes left"
+    typer.echo(f"2 of 4: training {recipe.network.name} on one point per target{now}")
     from dimpoint.training.fit import Machine, Sources, finish, train
 
     # One device: more would start this program once for each.
-    train(recipe, Sources([out / "scenes"]), out / "run", machine=Machine(devices=1), say=typer.echo)
+    held = train(
+        recipe,
+        Sources([out / "scenes"]),
+        out / "run",
+        machine=Machine(devices=1),
+        minutes=None if left is None else _FOR_TRAINING * left,
+        say=typer.echo,
+    )
     typer.echo("writing the model")
-    return finish(out / "run", typer.echo)
+    return finish(out / "run", typer.echo, held)
 
 
 def _detect(model: Path, out: Path) -> None:

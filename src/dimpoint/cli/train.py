@@ -48,6 +48,8 @@ def train(
     foundation: str = typer.Option(
         None, "--foundation", help="For fdep- recipes: a Hugging Face backbone, a folder or a hub id."
     ),
+    epochs: int = typer.Option(None, min=1, help="How long: epochs. Default: the recipe's."),
+    minutes: float = typer.Option(None, min=0.05, help="How long, instead: about so many minutes."),
     validation_by: str = typer.Option(
         None, help="How frames are held out: scene, time (the last of each sequence) or random."
     ),
@@ -73,7 +75,18 @@ def train(
     from dimpoint.training.run_folder import RunFolder
 
     if resume is not None:
-        if recipe or data or out or changes or split or init or foundation or validation_by:
+        if (
+            recipe
+            or data
+            or out
+            or changes
+            or split
+            or init
+            or foundation
+            or validation_by
+            or epochs
+            or minutes
+        ):
             raise ConfigError("--resume takes recipe and data from the run; give nothing else with it")
         folder = RunFolder(resume)
         recorded = folder.read_record()["sources"]
@@ -89,8 +102,11 @@ def train(
             raise ConfigError(f"recipe {recipe} learns without a foundation model; with one: fdep-{recipe}")
         reading = reading_of(mask_values, invert_masks, point_rules, categories, accept_labels, orientation)
         teacher = [f"foundation.source={foundation}"] if foundation else []
+        if epochs is not None and minutes is not None:
+            raise ConfigError("--epochs and --minutes: give one of them")
         held = [f"validation_by={validation_by}"] if validation_by else []
-        chosen = load_recipe(recipe, [*teacher, *held, *changes])
+        length = [f"epochs={epochs}"] if epochs is not None else []
+        chosen = load_recipe(recipe, [*teacher, *held, *changes, *length])
     source = init or chosen.init
     machine = Machine(
         accelerator, int(devices) if devices.isdigit() else devices, precision, threads, workers
@@ -103,6 +119,7 @@ def train(
             machine=machine,
             resume=resume is not None,
             init=resolve_weights(source) if source and resume is None else None,
+            minutes=minutes,
         )
     except (KeyboardInterrupt, SystemExit):
         if not is_helper():

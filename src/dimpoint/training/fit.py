@@ -39,6 +39,7 @@ from dimpoint.training.frames import (
 )
 from dimpoint.training.mining import Mining
 from dimpoint.training.module import DetectionModule
+from dimpoint.training.pace import Limit, measure, planned
 from dimpoint.training.recipe import Recipe
 from dimpoint.training.run_folder import Position, RunFolder, names_and_hashes, read_start, record_of
 from dimpoint.training.trainer import Machine as Machine
@@ -78,6 +79,7 @@ def fit(
     machine: Machine = ANY_MACHINE,
     resume: bool = False,
     init: Path | None = None,
+    minutes: float | None = None,
     say: Callable[[str], None] = print,
 ) -> Path:
     """Train (see `train`), and return the path of the trained `model.onnx` in the run folder `out`.
@@ -91,7 +93,7 @@ def fit(
     elif resume and folder.onnx.is_file() and folder.finished(recipe, folder.newest()):
         say(f"{out}: this run is finished, after {recipe.epochs} epochs: {folder.onnx}")
         return folder.onnx
-    held = train(recipe, sources, out, machine=machine, resume=resume, init=init, say=say)
+    held = train(recipe, sources, out, machine=machine, resume=resume, init=init, minutes=minutes, say=say)
     return folder.onnx if is_helper() else finish(out, say, held)
 
 
@@ -103,12 +105,14 @@ def train(
     machine: Machine = ANY_MACHINE,
     resume: bool = False,
     init: Path | None = None,
+    minutes: float | None = None,
     say: Callable[[str], None] = print,
 ) -> list[LabelledFrame]:
     """Train into the run folder `out`: checkpoints and logs; the held-out frames are returned.
 
     With `resume` the run goes on after its newest checkpoint and ends as an uninterrupted one does. With
     `init`, a .safetensors model of the same network, it starts from that model's weights (fine-tuning).
+    minutes: about how long; it sets the epochs of a new run by a few measured steps, and ends it in time.
     Raises ConfigError or DataError for a wrong recipe, data that changed, or an `out` that is in use.
     """
     folder = RunFolder(out)
@@ -153,6 +157,17 @@ def train(
         if folder.finished(recipe, newest):
             return validation
     position = Position() if newest is None else newest.position
+    if not resume:
+        steps = recipe.steps_per_epoch or max(1, len(views) // recipe.batch)
+        if is_helper():
+            recipe = folder.read_recipe()  # with the epochs that the first process came to
+        else:
+            trial = _module(network, recipe, meta, validation, 1, teacher)
+            costs = measure(trial, views, validation, machine)
+            recipe = planned(recipe, costs, steps, len(validation), minutes, say)
+        meta = meta.model_copy(update={"recipe": recipe.model_dump(mode="json")})
+        if limit := minutes or recipe.most_minutes:
+            more.append(Limit(60 * limit))
     if not resume and not is_helper():
         record = record_of(recipe, sources.to_record(), sets, hashes)
         record["held_out"] = names_and_hashes(validation, sets)

@@ -189,6 +189,9 @@ class Recipe(_Section):
     foundation: FoundationChoice | None = Field(None, description="a frozen teacher; none: plain training")
     decode: DecodeRule = Field(default_factory=DecodeRule)
     epochs: int = Field(60, ge=1)
+    most_minutes: float | None = Field(
+        None, gt=0, description="most that a run takes: on a slow machine it has fewer epochs"
+    )
     steps_per_epoch: int | None = Field(None, ge=1, description="none: one view of each frame an epoch")
     batch: int = Field(16, ge=1)
     weights: dict[str, float] = Field(
