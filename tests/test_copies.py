@@ -140,7 +140,7 @@ def _views(tmp_path: Path, group: str, **changes: float) -> TrainingViews:
         sample = Sample(group, tmp_path / f"{group}.png", None, points)
         counts = (frame * 255).astype(np.uint8)
         return LabelledFrame(
-            sample, group, points, recipe.intensity.limits(counts), counts, None, (0.0, 510.0)
+            sample, group, points, recipe.input.intensity.limits(counts), counts, None, (0.0, 510.0)
         )
 
     full = labelled("full", _frame((40.0, 50.0)), np.array([[40.0, 50.0]], np.float32))

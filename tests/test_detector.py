@@ -30,7 +30,7 @@ def blob(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def magnified_blob(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_model(tmp_path_factory.mktemp("model") / "blob2.onnx", blob_meta(input_scale=2, multiple=2))
+    return write_model(tmp_path_factory.mktemp("model") / "blob2.onnx", blob_meta(scale=2, multiple=2))
 
 
 class Recorder:
@@ -62,7 +62,7 @@ def assert_found(found: Detections, xy: npt.ArrayLike, within: float) -> None:
 @pytest.mark.parametrize(("scale", "native"), [(1, 0), (2, 0), (2, 0.5), (2, 0.8)])
 def test_positions_are_those_of_the_original_frame(scale: int, native: float, tmp_path: Path) -> None:
     """A systematic shift, such as half a pixel forgotten in the magnification, would show in the mean."""
-    record = blob_meta(input_scale=scale, native_share=native)
+    record = blob_meta(scale=scale, native_share=native)
     detector = Detector(write_model(tmp_path / "model.onnx", record), threads=1)
     rng = np.random.default_rng(0)
     truth = np.array([(30 + 30 * i, 30 + 30 * j) for i in range(6) for j in range(5)], float)
@@ -74,10 +74,10 @@ def test_positions_are_those_of_the_original_frame(scale: int, native: float, tm
 
 
 def test_only_small_frames_are_magnified(tmp_path: Path) -> None:
-    record = blob_meta(input_scale=2, magnify_below=6401)
+    record = blob_meta(scale=2, magnify_below=6401)
     detector = Detector(write_model(tmp_path / "model.onnx", record), threads=1)
-    assert (record.scale_of((80, 80)), record.scale_of((80, 81))) == (2, 1)
-    always = Detector(write_model(tmp_path / "always.onnx", blob_meta(input_scale=2)), threads=1)
+    assert (record.input.scale_of((80, 80)), record.input.scale_of((80, 81))) == (2, 1)
+    always = Detector(write_model(tmp_path / "always.onnx", blob_meta(scale=2)), threads=1)
     never = Detector(write_model(tmp_path / "never.onnx", blob_meta()), threads=1)
     small, large = spots((80, 80), [(20.4, 30.2)]), spots((80, 81), [(20.4, 30.2)])
     np.testing.assert_array_equal(detector(small).xy, always(small).xy)
@@ -92,10 +92,10 @@ def test_magnified_frames_are_also_seen_as_they_are(tmp_path: Path) -> None:
     """The response is that of the magnified frame averaged with that of the frame as it is."""
     small = np.random.default_rng(0).integers(0, 65536, (60, 81)).astype(np.uint16)
     plain = {
-        scale: Detector(write_model(tmp_path / f"{scale}.onnx", blob_meta(input_scale=scale)), threads=1)
+        scale: Detector(write_model(tmp_path / f"{scale}.onnx", blob_meta(scale=scale)), threads=1)
         for scale in (1, 2)
     }
-    record = blob_meta(input_scale=2, magnify_below=5000, native_share=0.25)
+    record = blob_meta(scale=2, magnify_below=5000, native_share=0.25)
     both = Detector(write_model(tmp_path / "both.onnx", record), threads=1)
     response, magnified = (d._response(d._measured(small)) for d in (both, plain[2]))
     native = (response - 0.75 * magnified) / 0.25
@@ -208,7 +208,7 @@ def test_tiled_responses_and_points_are_those_of_the_whole_frame(
     shape: tuple[int, int], scale: int, native: float, tmp_path: Path
 ) -> None:
     multiple = 8 if scale == 1 else 2
-    record = blob_meta(input_scale=scale, multiple=multiple, native_share=native, replace_hot_pixels=True)
+    record = blob_meta(scale=scale, multiple=multiple, native_share=native, replace_hot_pixels=True)
     path = write_model(tmp_path / "model.onnx", record)
     frame = np.random.default_rng(1).integers(0, 65536, shape).astype(np.uint16)
     whole = Detector(path, threads=1, threshold=0.1)
@@ -300,7 +300,7 @@ def test_frames_of_one_padded_size_run_together(heights: list[int], batch: int, 
 @pytest.mark.parametrize("native", [0, 0.5])
 def test_batches_find_what_single_frames_do(native: float, tmp_path: Path) -> None:
     """Frames of one padded size, some of them magnified to it and some of it as they are."""
-    record = blob_meta(input_scale=2, magnify_below=2000, native_share=native)
+    record = blob_meta(scale=2, magnify_below=2000, native_share=native)
     detector = Detector(write_model(tmp_path / "model.onnx", record), threads=1)
     shapes = [(40, 40), (37, 38), (40, 40), (80, 80), (73, 77), (40, 40)]
     frames = [spots(shape, [(11.3, 14.8), (25.2, 30.6)]) for shape in shapes]
@@ -346,7 +346,7 @@ def test_probability_maps_give_areas_in_frame_pixels(scale: int, tmp_path: Path)
     meta = blob_meta(
         kind="probability",
         stride=1,
-        input_scale=scale,
+        scale=scale,
         decode=DecodeRule(kind="components", threshold=0.5),
     )
     path = write_model(tmp_path / "mask.onnx", meta, kernel=np.ones((1, 1), np.float32))

@@ -17,13 +17,13 @@ from evaluation_sets import SIZE, frame, make_model, make_set
 from tiny_models import blob_meta, write_model
 
 
-def segmentation_model(path: Path, input_scale: int = 1) -> Path:
+def segmentation_model(path: Path, scale: int = 1) -> Path:
     """A model whose probability of a pixel is the pixel itself, in 0..1."""
     meta = blob_meta(
         name="copy",
         kind="probability",
         stride=1,
-        input_scale=input_scale,
+        scale=scale,
         decode=DecodeRule(kind="components", threshold=0.55),
     )
     names = ("frame", "probability")
@@ -38,7 +38,7 @@ def test_a_probability_for_every_pixel(tmp_path: Path) -> None:
 def test_a_magnified_map_comes_back_at_the_size_of_its_frame(tmp_path: Path) -> None:
     """Magnified twice and averaged again: smoother, but neither shifted nor of another size."""
     pixels = frame("bright")[:-1, :-3]  # sides that are no multiple of anything
-    found = Detector(segmentation_model(tmp_path / "m.onnx", input_scale=2)).probability_map(pixels)
+    found = Detector(segmentation_model(tmp_path / "m.onnx", scale=2)).probability_map(pixels)
     assert found.shape == pixels.shape
     assert np.unravel_index(found.argmax(), found.shape) == np.unravel_index(pixels.argmax(), pixels.shape)
     np.testing.assert_allclose(found.sum(), pixels.sum() / 255, rtol=1e-3)

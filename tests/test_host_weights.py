@@ -76,7 +76,7 @@ def test_record(weights: Path, name: str, parameters: int) -> None:
     assert (meta.decode.kind, meta.decode.threshold) == ("components", 0.5)
     assert "authors" in meta.licence
     counts = np.arange(256, dtype=np.uint8)[None]
-    seen = (meta.intensity.apply(counts) - meta.mean[0]) / meta.std[0]
+    seen = (meta.input.intensity.apply(counts) - meta.mean[0]) / meta.std[0]
     np.testing.assert_allclose(seen, (counts - MEAN) / STD, rtol=0, atol=1e-4)
 
 

@@ -63,9 +63,7 @@ def test_they_are_replaced_where_the_record_says_so_in_magnified_frames(tmp_path
     found = {}
     for replace in (False, True):
         for scale in (1, 2):
-            record = blob_meta(
-                input_scale=scale, replace_hot_pixels=replace, intensity=IntensityRule(kind="dtype")
-            )
+            record = blob_meta(scale=scale, replace_hot_pixels=replace, intensity=IntensityRule(kind="dtype"))
             model = write_model(tmp_path / f"{replace}{scale}.onnx", record)
             found[replace, scale] = len(Detector(model, threads=1)(frame))
     assert found == {(False, 1): 1, (False, 2): 1, (True, 1): 1, (True, 2): 0}

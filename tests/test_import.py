@@ -16,10 +16,12 @@ from typer.testing import CliRunner
 from dimpoint.cli import build_app
 from dimpoint.errors import ConfigError, ModelFileError
 from dimpoint.inference.decode import PUBLISHED
+from dimpoint.inference.detector import Detector
 from dimpoint.inference.onnx_backend import OnnxBackend
 from dimpoint.model.checkpoint import import_model, load_model, save_model
 from dimpoint.model.imports import SOURCES
 from dimpoint.networks import create
+from dimpoint.sources import read_image
 from spire_reference import WEIGHTS, golden, warped_frame
 
 
@@ -52,17 +54,68 @@ class TestSpire:
         assert meta.network == "spire"
         assert meta.parameters == 294_753
         assert meta.decode == PUBLISHED
-        assert (meta.stride, meta.input_scale, meta.channels, meta.activation) == (4, 2, 3, "none")
-        assert meta.intensity.kind == "dtype"
+        assert (meta.stride, meta.input.scale, meta.channels, meta.activation) == (4, 2, 3, "none")
+        assert meta.input.intensity.kind == "dtype"
         assert meta.mean == [0.485, 0.456, 0.406]
         assert meta.std == [0.229, 0.224, 0.225]
         assert "authors" in meta.licence
+
+    @pytest.mark.parametrize("name", ["Misc_1", "Misc_100", "Misc_200", "Misc_300"])
+    def test_the_detector_gives_the_golden_points_by_default(
+        self, shared_reference: Path, shared_data: Path, tmp_path: Path, name: str
+    ) -> None:
+        """On the frame as it is: fitted into 512x512, decoded and brought back as the authors do."""
+        out = tmp_path / "spire.safetensors"
+        save_model(out, *import_model("spire", shared_reference / WEIGHTS))
+        found = Detector(out, threads=1)(read_image(shared_data / "NUAA-SIRST" / "images" / f"{name}.png"))
+        expected, scores = (golden(shared_reference)[f"{name}_{what}"] for what in ("points_xy", "scores"))
+        order = np.argsort(-scores)
+        np.testing.assert_allclose(found.xy, expected[order], atol=0.05)
+        np.testing.assert_allclose(found.scores, scores[order].clip(max=1), atol=0.01)
+
+    @pytest.mark.parametrize(
+        ("options", "fit", "scale"),
+        [
+            ([], (512, 512), 1),
+            (["--fit", "640"], (640, 640), 1),
+            (["--fit", "640x480"], (640, 480), 1),
+            (["--input-scale", "2"], None, 2),
+            (["--input-scale", "1"], None, 1),
+        ],
+    )
+    def test_sizes(
+        self, options: list[str], fit: Any, scale: int, shared_reference: Path, tmp_path: Path
+    ) -> None:
+        result = invoke("spire", shared_reference / WEIGHTS, "--out", tmp_path / "m.safetensors", *options)
+        assert result.exit_code == 0, result.output
+        _, meta = load_model(tmp_path / "m.safetensors")
+        assert (meta.input.fit, meta.input.scale) == (fit, scale)
+        assert ("fitted into" in result.output) == (fit is not None)
+
+    def test_known_weights_bring_their_size_whatever_their_file_is_called(
+        self, shared_reference: Path, tmp_path: Path
+    ) -> None:
+        theirs = shared_reference / "spire" / "SPIRE-UAVB-640-epoch230-lr0.005.pth"
+        checkpoint = torch.load(theirs, weights_only=True, map_location="cpu")
+        safetensors.torch.save_file(checkpoint["model"], tmp_path / "a.safetensors")
+        assert import_model("spire", tmp_path / "a.safetensors")[1].input.fit == (640, 640)
+        checkpoint["model"]["conv1.weight"][0] += 1  # other weights: as the network's authors do
+        safetensors.torch.save_file(checkpoint["model"], tmp_path / "b.safetensors")
+        assert import_model("spire", tmp_path / "b.safetensors")[1].input.fit == (512, 512)
+
+    @pytest.mark.parametrize(
+        "options", [["--fit", "512", "--input-scale", "2"], ["--fit", "a"], ["--fit", "0"]]
+    )
+    def test_sizes_that_do_not_go(self, options: list[str], tmp_path: Path) -> None:
+        result = invoke("spire", tmp_path / "a.pth", "--out", tmp_path / "m.onnx", *options)
+        assert isinstance(result.exception, ConfigError)
+        assert "--fit" in str(result.exception)
 
     def test_safetensors_out_and_in(self, shared_reference: Path, tmp_path: Path) -> None:
         result = invoke("spire", shared_reference / WEIGHTS, "--out", tmp_path / "spire.safetensors")
         assert result.exit_code == 0, result.output
         network, meta = load_model(tmp_path / "spire.safetensors")
-        assert meta.input_scale == 1
+        assert meta.input.fit == (512, 512)
         assert meta.decode == PUBLISHED
         # The authors' tensors under their own names, as others convert them to safetensors:
         checkpoint = torch.load(shared_reference / WEIGHTS, weights_only=True, map_location="cpu")

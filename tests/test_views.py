@@ -13,8 +13,8 @@ from dimpoint.training.views import training_view
 
 MOVED_ALONE = [
     "view.size=128",
-    "input_scale=1",
-    "native_share=0",
+    "input.scale=1",
+    "input.native_share=0",
     "augmentation.contrast=0",
     "augmentation.offset=0",
     "augmentation.noise=0",
@@ -27,7 +27,8 @@ MOVED_ALONE = [
 
 
 def recipe(*changes: str) -> Recipe:
-    return load_recipe("spire-sirst", [*MOVED_ALONE, *changes])
+    whole = ["input.fit=[128, 128]", "input.scale=1"] if "view.kind=letterbox" in changes else []
+    return load_recipe("spire-sirst", [*MOVED_ALONE, *changes, *whole])
 
 
 def spots(shape: tuple[int, int], points: np.ndarray, sigma: float = 1.5) -> np.ndarray:
@@ -51,7 +52,7 @@ def centre_of_mass(view: np.ndarray, point: np.ndarray, reach: int = 9) -> np.nd
 )
 def test_points_follow_their_targets(seed: int, scale: int, kind: str) -> None:
     points = np.array([[60.3, 41.8]], np.float32)
-    rules = recipe(f"view.kind={kind}", f"input_scale={scale}", "augmentation.rotation_probability=1")
+    rules = recipe(f"view.kind={kind}", f"input.scale={scale}", "augmentation.rotation_probability=1")
     seen = training_view(spots((90, 120), points), points, rules, np.random.default_rng(seed))
     view, moved = seen.pixels, seen.points
     assert view.shape == (128, 128)
@@ -73,7 +74,7 @@ def test_a_magnified_view_is_a_part_of_the_frame_as_the_detector_magnifies_it() 
     frame = np.random.default_rng(0).random((160, 170)).astype(np.float32)
     magnified = cv2.resize(frame, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
     still = ("scale_probability=0", "rotation_probability=0", "quarter_turns=false", "flips=false")
-    rules = recipe("input_scale=2", *(f"augmentation.{change}" for change in still))
+    rules = recipe("input.scale=2", *(f"augmentation.{change}" for change in still))
     inside = 0
     for seed in range(20):
         seen = training_view(frame, np.zeros((0, 2), np.float32), rules, np.random.default_rng(seed))
@@ -86,7 +87,7 @@ def test_a_magnified_view_is_a_part_of_the_frame_as_the_detector_magnifies_it() 
 
 
 def test_only_small_frames_are_magnified() -> None:
-    rules = recipe("input_scale=2", "magnify_below=12000", "augmentation.scale_probability=0")
+    rules = recipe("input.scale=2", "input.magnify_below=12000", "augmentation.scale_probability=0")
     for shape, scale in [((100, 119), 2), ((100, 120), 1)]:
         seen = training_view(
             np.zeros(shape, np.float32), np.zeros((0, 2), np.float32), rules, np.random.default_rng(0)
@@ -95,8 +96,8 @@ def test_only_small_frames_are_magnified() -> None:
 
 
 def test_magnified_frames_are_also_seen_as_they_are() -> None:
-    still = ("augmentation.scale_probability=0", "magnify_below=12000")
-    rules = recipe("input_scale=2", "native_share=0.3", *still)
+    still = ("augmentation.scale_probability=0", "input.magnify_below=12000")
+    rules = recipe("input.scale=2", "input.native_share=0.3", *still)
     none = np.zeros((0, 2), np.float32)
 
     def scales(shape: tuple[int, int]) -> list[float]:

@@ -10,6 +10,8 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from dimpoint.model.input_rule import InputRule
+from dimpoint.model.intensity import IntensityRule
 from dimpoint.model.record import METADATA_KEY, DecodeRule, ModelMeta
 
 RADIUS = 6  # input pixels that the blob filter looks around
@@ -24,13 +26,18 @@ def blob_kernel(sigma: float = 1.5, wide: float = 3.0) -> npt.NDArray[np.float32
 
 
 def blob_meta(**changes: Any) -> ModelMeta:
-    """The record of a blob filter with stride 2, whose spots of height 1 respond with about 0.9."""
+    """The record of a blob filter with stride 2, whose spots of height 1 respond with about 0.9.
+
+    changes: fields of the record, or of its `input`.
+    """
+    rule = {key: changes.pop(key) for key in list(changes) if key in InputRule.model_fields}
     values: dict[str, Any] = {
         "name": "blob",
         "network": "blob",
         "stride": 2,
         "multiple": 8,
         "receptive_radius": RADIUS,
+        "input": InputRule(**({"intensity": IntensityRule(kind="dtype")} | rule)),
         "decode": DecodeRule(kind="peaks", threshold=0.3),
         "licence": "Apache-2.0",
         "date": "2025-01-01",

@@ -102,8 +102,13 @@ def import_(
     network: str = typer.Argument(..., help="The network that the checkpoint is of, such as spire."),
     file: Path = typer.Argument(..., help="The authors' checkpoint (.pth, .pt, .tar) or .safetensors of it."),
     out: Path = typer.Option(..., "--out", help="The file to write: .onnx to detect with, .safetensors."),
-    input_scale: int = typer.Option(
-        1, "--input-scale", min=1, max=2, help="Magnify every frame by this before the network sees it."
+    input_scale: int | None = typer.Option(
+        None, "--input-scale", min=1, max=2, help="Take frames at their own scale, magnified this many times."
+    ),
+    fit: str | None = typer.Option(
+        None,
+        metavar="SIZE",
+        help="Fit every frame into this size, 640 or 640x480; left out: as the weights were trained.",
     ),
 ) -> None:
     """Make a model file of weights that a network's authors published; their code is never run."""
@@ -111,9 +116,24 @@ def import_(
     _require_training_packages("import")
     from dimpoint.model.checkpoint import import_model
 
-    built, meta = import_model(network, file, input_scale=input_scale)
+    if fit is not None and input_scale is not None:
+        raise ConfigError("--fit and --input-scale: choose one; fitted frames are not magnified")
+    built, meta = import_model(network, file, scale=input_scale, fit=_size(fit))
     _write(built, meta, out)
+    rule = meta.input
+    if rule.fit is not None:
+        typer.echo(f"frames are fitted into {rule.fit[0]}x{rule.fit[1]} (--fit for another size)")
     typer.echo(f"licence: {meta.licence}")
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    """`640` or `640x480` -> width and height."""
+    if text is None:
+        return None
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.isdecimal() and 16 <= int(side) <= 8192 for side in sides):
+        raise ConfigError(f"--fit {text}: write a side or WIDTHxHEIGHT in pixels, 16 to 8192, such as 640")
+    return int(sides[0]), int(sides[-1])
 
 
 def _check_suffix(out: Path) -> None:

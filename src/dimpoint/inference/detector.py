@@ -17,7 +17,6 @@ from dimpoint.inference.backend import Backend, open_backend
 from dimpoint.inference.decode import Peaks, decode
 from dimpoint.inference.detections import Detections
 from dimpoint.inference.tiling import Span, Tile, plan_tiles
-from dimpoint.model.hot_pixels import replace_hot_pixels
 from dimpoint.model.record import ModelMeta
 from dimpoint.model.validity import Mask, filled, valid_pixels
 from dimpoint.sources.arrays import as_frame
@@ -32,6 +31,7 @@ _WIDEST_MARGIN = (
 
 _BORDERS = {"mirror": cv2.BORDER_REFLECT_101, "mean": cv2.BORDER_CONSTANT}
 
+_BESIDE = 2.0  # pixels beside a fitted frame from which a detection is moved onto it
 _AROUND = np.ones((3, 3), np.uint8)
 
 _Limits = tuple[float, float]
@@ -112,9 +112,14 @@ class Detector:
             )
         measured = self._measured(frame, valid)
         height, width = measured.shape
-        scale = self.meta.scale_of(measured.shape)
-        on_frame = self._response(measured)[: height * scale, : width * scale].clip(0, 1)
-        if scale > 1:
+        scale = self.meta.input.scale_of(measured.shape)
+        seen_height, seen_width = self.meta.input.size_of(measured.shape, scale)
+        on_frame = self._response(measured)[:seen_height, :seen_width].clip(0, 1)
+        fitted = self.meta.input.fit_map(measured.shape)
+        if fitted is not None:
+            how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+            on_frame = _float32(cv2.warpAffine(on_frame, fitted, (width, height), flags=how))
+        elif scale > 1:
             on_frame = _float32(cv2.resize(on_frame, (width, height), interpolation=cv2.INTER_AREA))
         return on_frame if measured.valid is None else on_frame * measured.valid
 
@@ -153,14 +158,14 @@ class Detector:
             valid = finite if valid is None else valid & finite
         valid = valid_pixels(frame, valid)
         frame = filled(frame, valid)
-        return _Measured(frame, valid, self.meta.intensity.limits(frame, valid))
+        return _Measured(frame, valid, self.meta.input.intensity.limits(frame, valid))
 
     def _together(self, frames: list[_Measured]) -> Iterator[Detections]:
         if len(frames) == 1:
             yield self._detections(frames[0], self._response(frames[0]))
             return
         responses = []
-        for scale in self.meta.scales_of(frames[0].shape):
+        for scale in self.meta.input.scales_of(frames[0].shape):
             height, width = self._padded(frames[0].shape, scale)
             whole = Tile(Span(0, height, 0, height), Span(0, width, 0, width))
             responses.append(self._run(np.stack([self._input(frame, whole, scale) for frame in frames])))
@@ -169,7 +174,7 @@ class Detector:
 
     def _response(self, frame: _Measured) -> npt.NDArray[np.float32]:
         """The map of the padded frame."""
-        return self._blended([self._tiled(frame, scale) for scale in self.meta.scales_of(frame.shape)])
+        return self._blended([self._tiled(frame, scale) for scale in self.meta.input.scales_of(frame.shape)])
 
     def _blended(self, responses: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
         """The response at the frame's magnification, averaged with that of the frame as it is, if any."""
@@ -177,15 +182,16 @@ class Detector:
         if not others:
             return magnified
         (native,) = others
-        share = self.meta.native_share
-        lifted = _lifted(native, self.meta.input_scale, self.meta.stride, magnified.shape)
+        share = self.meta.input.native_share
+        lifted = _lifted(native, self.meta.input.scale, self.meta.stride, magnified.shape)
         return (1 - share) * magnified + share * lifted
 
     def _tiled(self, frame: _Measured, scale: int) -> npt.NDArray[np.float32]:
         """The map of the padded, magnified frame, whole or put together from the cores of its tiles."""
         height, width = self._padded(frame.shape, scale)
         margin = min(self.meta.receptive_radius, _WIDEST_MARGIN)
-        tiles = plan_tiles(height, width, pixels=self._pixels, margin=margin, multiple=self._unit)
+        most = self._pixels if self.meta.input.fit is None else height * width
+        tiles = plan_tiles(height, width, pixels=most, margin=margin, multiple=self._unit)
         if len(tiles) == 1:
             return self._run_one(self._input(frame, tiles[0], scale))
         stride = self.meta.stride
@@ -198,23 +204,29 @@ class Detector:
         return response
 
     def _input(self, frame: _Measured, tile: Tile, scale: int) -> npt.NDArray[np.float32]:
-        """What the network sees of a tile, (1, height, width): counts mapped, magnified, padded.
+        """What the network sees of a tile, (1, height, width): counts mapped, fitted or magnified, padded.
 
         Only this part of the frame becomes float32.
         """
-        rows = _source(tile.rows, scale, frame.shape[0])
-        columns = _source(tile.columns, scale, frame.shape[1])
-        part = self.meta.intensity.apply(frame.pixels[rows, columns], frame.limits)
-        if self.meta.replace_hot_pixels and self.meta.scale_of(frame.shape) > 1:
-            part = replace_hot_pixels(part)
-        if scale > 1:
-            part = _float32(cv2.resize(part, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR))
-        top, left = tile.rows.start - rows.start * scale, tile.columns.start - columns.start * scale
-        part = part[top : top + _length(tile.rows), left : left + _length(tile.columns)]
+        rule = self.meta.input
+        fitted = rule.fit_map(frame.shape)
+        if fitted is not None:
+            height, width = rule.size_of(frame.shape, scale)
+            # Counts, not the network's range: SPIRE's warp rounds them, and so decides between equal peaks.
+            counts = cv2.warpAffine(frame.pixels, fitted, (width, height), borderValue=frame.limits[0])
+            part = rule.unit_range(np.asarray(counts), frame.limits, frame.shape)
+        else:
+            rows = _source(tile.rows, scale, frame.shape[0])
+            columns = _source(tile.columns, scale, frame.shape[1])
+            part = rule.unit_range(frame.pixels[rows, columns], frame.limits, frame.shape)
+            if scale > 1:
+                part = _float32(cv2.resize(part, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR))
+            top, left = tile.rows.start - rows.start * scale, tile.columns.start - columns.start * scale
+            part = part[top : top + _length(tile.rows), left : left + _length(tile.columns)]
         below = _length(tile.rows) - part.shape[0]
         right = _length(tile.columns) - part.shape[1]
         if below or right:
-            border, value = _BORDERS[self.meta.padding], self.meta.mean[0]
+            border, value = _BORDERS[self.meta.input.padding], self.meta.mean[0]
             part = _float32(cv2.copyMakeBorder(part, 0, below, 0, right, border, value=value))
         return part[None]
 
@@ -240,25 +252,30 @@ class Detector:
 
     def _detections(self, frame: _Measured, response: npt.NDArray[np.float32]) -> Detections:
         """Decode the part of the map that lies on the frame, not on its padding."""
-        height, width = frame.shape
-        scale, stride = self.meta.scale_of(frame.shape), self.meta.stride
-        on_frame = response[: -(-height * scale // stride), : -(-width * scale // stride)]
-        peaks = decode(on_frame, self.rule)
-        found = _in_frame(peaks, frame.shape, stride, scale, self.meta.name)
+        scale, stride = self.meta.input.scale_of(frame.shape), self.meta.stride
+        height, width = self.meta.input.size_of(frame.shape, scale)
+        peaks = decode(response[: -(-height // stride), : -(-width // stride)], self.rule)
+        fitted = self.meta.input.fit_map(frame.shape)
+        if fitted is None:
+            found = _in_frame(peaks, frame.shape, stride, scale, self.meta.name)
+        else:
+            found = _from_fit(peaks, frame.shape, stride, fitted, self.meta.name)
         return found if frame.valid is None else _measurements(found, frame.valid)
 
     @property
     def _unit(self) -> int:
         """Padded sizes and tile starts are multiples of this: whole map and, magnified, frame pixels."""
-        return math.lcm(self.meta.multiple, self.meta.stride, self.meta.input_scale)
+        return math.lcm(self.meta.multiple, self.meta.stride, self.meta.input.scale)
 
     def _kind(self, shape: tuple[int, ...]) -> tuple[int, tuple[int, int]]:
         """Frames of one kind can run together: one magnification, one padded size (as it is, too)."""
-        scale = self.meta.scale_of(shape)
+        scale = self.meta.input.scale_of(shape)
         return scale, self._padded(shape, scale)
 
     def _padded(self, shape: tuple[int, ...], scale: int) -> tuple[int, int]:
-        height, width = (-(-side * scale // self._unit) * self._unit for side in shape)
+        height, width = (
+            -(-side // self._unit) * self._unit for side in self.meta.input.size_of(shape, scale)
+        )
         return height, width
 
 
@@ -314,6 +331,21 @@ def _in_frame(peaks: Peaks, shape: tuple[int, ...], stride: int, scale: int, mod
     areas = None if peaks.areas is None else peaks.areas * np.float32((stride / scale) ** 2)
     scores = np.clip(peaks.scores, 0, 1)
     return Detections(xy.astype(np.float32), scores, areas, width=width, height=height, model=model)
+
+
+def _from_fit(
+    peaks: Peaks, shape: tuple[int, ...], stride: int, fitted: npt.NDArray[np.float64], model: str
+) -> Detections:
+    """The same for a frame that was fitted into another size; what lies beside the frame is left out."""
+    height, width = shape
+    last = np.array([width - 1, height - 1])
+    spread = np.array([fitted[0, 0], fitted[1, 1]])
+    xy = (peaks.xy * stride - fitted[:, 2]) / spread
+    kept = ((xy > -_BESIDE) & (xy < last + _BESIDE)).all(axis=1)
+    areas = None if peaks.areas is None else peaks.areas[kept] * np.float32(stride**2 / spread.prod())
+    xy = np.clip(xy[kept], 0, last).astype(np.float32)
+    scores = np.clip(peaks.scores[kept], 0, 1)
+    return Detections(xy, scores, areas, width=width, height=height, model=model)
 
 
 def _measurements(found: Detections, valid: Mask) -> Detections:

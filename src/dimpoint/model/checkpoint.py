@@ -18,7 +18,8 @@ from torch import Tensor, nn
 import dimpoint
 from dimpoint.atomic import replacing
 from dimpoint.errors import ConfigError, ModelFileError
-from dimpoint.model.imports import source
+from dimpoint.model.imports import fingerprint, source
+from dimpoint.model.input_rule import InputRule
 from dimpoint.model.onnx_file import is_pickle
 from dimpoint.model.record import METADATA_KEY, ModelMeta, parse_meta
 from dimpoint.networks import Network, create
@@ -77,11 +78,15 @@ def _refuse_foreign_code(network: str, path: Path) -> None:
         )
 
 
-def import_model(network: str, path: Path, *, input_scale: int = 1) -> tuple[Network, ModelMeta]:
+def import_model(
+    network: str, path: Path, *, scale: int | None = None, fit: tuple[int, int] | None = None
+) -> tuple[Network, ModelMeta]:
     """A network with the weights of a checkpoint by its authors, and a record for it.
 
     path: a PyTorch checkpoint, read by `torch.load(weights_only=True)` so that no code in it runs, or the
-    same tensors as safetensors. input_scale: magnification of frames in use, 1 or 2.
+    same tensors as safetensors. scale: magnification of frames in use, 1 or 2, instead of fitting them. fit:
+    width and height that frames are fitted into in use. Without both, as the weights were trained, where
+    they are known, else as the network's authors do.
     Raises ConfigError for a network that cannot be imported, ModelFileError for a file that does not fit.
     """
     origin = source(network)
@@ -96,15 +101,14 @@ def import_model(network: str, path: Path, *, input_scale: int = 1) -> tuple[Net
         tensors = _read_checkpoint(path, origin.state)
     built = create(network)
     _fill(built, origin.rename(tensors), path)
-    meta = ModelMeta.model_validate(
-        {
-            "name": _model_name(path),
-            "network": network,
-            "input_scale": input_scale,
-            **traits(built),
-            **origin.meta,
-        }
-    )
+    fields = {"name": _model_name(path), "network": network, **traits(built), **origin.meta}
+    rule: InputRule = fields.get("input", InputRule())
+    if scale is not None:
+        seen: dict[str, Any] = {"fit": None, "scale": scale}
+    else:
+        seen = {"fit": fit or origin.sizes.get(fingerprint(tensors), rule.fit)}
+    fields["input"] = InputRule.model_validate({**rule.model_dump(), **seen})
+    meta = ModelMeta.model_validate(fields)
     return built, stamped(built, meta)
 
 

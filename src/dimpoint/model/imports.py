@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
 from dimpoint.errors import ConfigError
+from dimpoint.model.input_rule import InputRule
 from dimpoint.model.intensity import IntensityRule
 from dimpoint.model.record import DecodeRule
 
@@ -21,13 +23,15 @@ class Source:
     state: the key under which the checkpoint keeps the weights. renames: patterns and what replaces them,
     tried one after another on each tensor's name. meta: what the record of an imported model says beside
     or instead of what the network says itself. unused: a pattern of the names, as in the checkpoint, of
-    tensors that the authors' network holds but never reads.
+    tensors that the authors' network holds but never reads. sizes: the width and height that frames are
+    fitted into for weights that are known by their `fingerprint`.
     """
 
     state: str
     renames: tuple[tuple[str, str], ...]
     meta: Mapping[str, Any]
     unused: str | None = None
+    sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     def rename(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The tensors that are used under our names; a name that no pattern knows stays."""
@@ -69,9 +73,11 @@ _SPIRE = Source(
         (r"^final_layer\.", "head."),
     ),
     meta={
+        "input": InputRule(intensity=IntensityRule(kind="dtype"), fit=(512, 512)),
         "decode": DecodeRule(kind="published", threshold=0.35, max_targets=8, max_height_gap=0.35),
         "licence": "weights by the authors of SPIRE (arXiv 2604.05363), under the authors' terms",
     },
+    sizes={"7d0d998863aeda55": (512, 512), "992955f3658a59d9": (640, 640)},
 )
 
 # ACM and ALCNet as LESPS and BasicIRSTD save them. The stem is one flat list there.
@@ -91,11 +97,10 @@ _ASYMBI_RENAMES = (
 # padded with zeros to multiples of 32.
 _SIRST3_MEAN, _SIRST3_STD = 95.010, 41.511
 _ASYMBI_META = {
-    "intensity": IntensityRule(kind="display", low=1, high=99),
+    "input": InputRule(intensity=IntensityRule(kind="display", low=1, high=99), padding="mean"),
     "mean": [_SIRST3_MEAN / 255],
     "std": [_SIRST3_STD / 255],
     "multiple": 32,
-    "padding": "mean",
     "decode": DecodeRule(kind="components", threshold=0.5),
     "training_data": ["SIRST3"],
 }
@@ -111,6 +116,14 @@ _ALCNET = Source(
 )
 
 SOURCES: dict[str, Source] = {"spire": _SPIRE, "acm": _ACM, "alcnet": _ALCNET}
+
+
+def fingerprint(tensors: Mapping[str, Tensor]) -> str:
+    """16 digits that tell weights apart, whatever file they come in: of their names and values."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode() + tensors[name].detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def source(network: str) -> Source:

@@ -10,10 +10,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from dimpoint.errors import ConfigError, ModelFileError
-from dimpoint.model.intensity import IntensityRule
+from dimpoint.model.input_rule import FORMER_KEYS, InputRule
 
 METADATA_KEY = "dimpoint"
-FORMAT_VERSION = 4  # 2: magnify_below, replace_hot_pixels; 3: native_share; 4: parent, decode.calibration
+# 2: magnify_below, replace_hot_pixels; 3: native_share; 4: parent, decode.calibration; 5: input
+FORMAT_VERSION = 5
 
 
 class DecodeRule(BaseModel):
@@ -71,10 +72,10 @@ def _is_rising(values: Sequence[float]) -> bool:
 class ModelMeta(BaseModel):
     """The record that every model file carries.
 
-    The network sees padded frames in unit range (`intensity`), magnified as `scale_of` says, repeated to
-    `channels` and standardised by `mean` and `std` (both inside the ONNX graph). Its output is a map at
-    1/`stride` of that input: logits for which a sigmoid is still due (`activation` = sigmoid) or responses.
-    With a `native_share` a magnified frame is also seen as it is, and the two responses are averaged.
+    The network sees frames as `input` says, repeated to `channels` and standardised by `mean` and `std` (both
+    inside the ONNX graph). Its output is a map at 1/`stride` of that input: logits for which a sigmoid is
+    still due (`activation` = sigmoid) or responses. With a native share a magnified frame is also seen as it
+    is, and the two responses are averaged.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -90,21 +91,10 @@ class ModelMeta(BaseModel):
     channels: int = Field(1, ge=1)
     mean: list[float] = Field(default_factory=lambda: [0.0])
     std: list[float] = Field(default_factory=lambda: [1.0])
-    intensity: IntensityRule = Field(default_factory=lambda: IntensityRule(kind="dtype"))
+    input: InputRule = Field(default_factory=InputRule)
     stride: int = Field(4, ge=1)
     multiple: int = Field(32, ge=1, description="the padded height and width are multiples of this")
-    padding: Literal["mirror", "mean"] = Field(
-        "mirror", description="right and below: the frame's mirror image, or `mean` (0 once standardised)"
-    )
-    receptive_radius: int = Field(64, ge=0, description="tiles overlap by at least this, input pixels")
-    input_scale: Literal[1, 2] = 1
-    magnify_below: int | None = Field(
-        None, ge=1, description="`input_scale` is for frames of fewer pixels than this; none: for all"
-    )
-    replace_hot_pixels: bool = Field(False, description="in magnified frames")
-    native_share: float = Field(
-        0.0, ge=0, lt=1, description="weight of a magnified frame's response as it is, beside the magnified"
-    )
+    receptive_radius: int = Field(ge=0, description="tiles overlap by at least this, input pixels")
     decode: DecodeRule = Field(default_factory=lambda: DecodeRule())
     parameters: int | None = Field(None, ge=0, description="trained numbers in the network")
     training_data: list[str] = Field(default_factory=list)
@@ -113,22 +103,8 @@ class ModelMeta(BaseModel):
     licence: str = "Apache-2.0"
     date: str = ""
 
-    def scale_of(self, shape: Sequence[int]) -> int:
-        """How many times the network sees a frame of (height, width) magnified."""
-        return scale_of(shape, self.input_scale, self.magnify_below)
-
-    def scales_of(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """At which magnifications it sees that frame: its own, and 1 beside that with a `native_share`."""
-        scale = self.scale_of(shape)
-        return (scale, 1) if scale > 1 and self.native_share else (scale,)
-
     def to_json(self) -> str:
         return self.model_dump_json()
-
-
-def scale_of(shape: Sequence[int], scale: int, below: int | None) -> int:
-    """`scale`, or 1 for a frame (height, width) of `below` pixels or more."""
-    return scale if below is None or shape[0] * shape[1] < below else 1
 
 
 def parse_meta(text: str | None, file: str) -> ModelMeta:
@@ -142,7 +118,7 @@ def parse_meta(text: str | None, file: str) -> ModelMeta:
             "upgrade with: pip install -U dimpoint"
         )
     try:
-        return ModelMeta.model_validate_json(text)
+        return ModelMeta.model_validate_json(_upgraded(text, version))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -155,3 +131,14 @@ def _format_version(text: str) -> int | None:
     except (ValueError, AttributeError):
         return None
     return version if isinstance(version, int) else None
+
+
+def _upgraded(text: str, version: int | None) -> str:
+    """A record before format 5, which had the keys of `input` one by one, in the present form."""
+    if version is None or version >= 5:
+        return text
+    content = json.loads(text)
+    former = {key: content.pop(key) for key in FORMER_KEYS if key in content}
+    content["input"] = {FORMER_KEYS[key]: value for key, value in former.items()}
+    content["format_version"] = FORMAT_VERSION
+    return json.dumps(content)

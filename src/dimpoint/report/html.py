@@ -31,7 +31,7 @@ from dimpoint.evaluation.tables import columns_of, names_of, tables_of
 from dimpoint.metrics.bootstrap import Interval
 from dimpoint.metrics.breakdown import BreakdownRow
 from dimpoint.metrics.protocols import get_protocol
-from dimpoint.model.record import ModelMeta
+from dimpoint.model.input_rule import InputRule
 from dimpoint.report import figures, gallery
 
 _PACKAGES = ("numpy", "scipy", "opencv-python-headless", "onnxruntime", "matplotlib")
@@ -215,10 +215,12 @@ def _breakdowns(part: SetResult, method: str) -> list[Breakdown]:
     ]
 
 
-def _magnified(meta: ModelMeta) -> str:
-    which = "" if meta.magnify_below is None else f" if of fewer than {meta.magnify_below:,} pixels"
-    also = f", and as it is with weight {meta.native_share:g}" if meta.native_share else ""
-    return f"magnified {meta.input_scale} times{which}{also}"
+def _magnified(rule: InputRule) -> str:
+    if rule.fit is not None:
+        return f"fitted into {rule.fit[0]}x{rule.fit[1]}"
+    which = "" if rule.magnify_below is None else f" if of fewer than {rule.magnify_below:,} pixels"
+    also = f", and as it is with weight {rule.native_share:g}" if rule.native_share else ""
+    return f"magnified {rule.scale} times{which}{also}"
 
 
 def _model_card(result: Result) -> list[tuple[str, str]]:
@@ -229,7 +231,7 @@ def _model_card(result: Result) -> list[tuple[str, str]]:
         ("model", meta.name),
         ("network", meta.network),
         ("parameters", "" if meta.parameters is None else f"{meta.parameters:,}"),
-        ("input", f"intensity rule '{meta.intensity.kind}', {_magnified(meta)}"),
+        ("input", f"intensity rule '{meta.input.intensity.kind}', {_magnified(meta.input)}"),
         ("map", f"{meta.kind}, one value for every {meta.stride} pixels of the input"),
         ("decoding", f"{meta.decode.kind}, threshold {meta.decode.threshold:g} in the file"),
         ("trained on", ", ".join(meta.training_data)),

@@ -133,7 +133,10 @@ def score(run: Path, frames: Sequence[TruthFrame], threads: int | None = None) -
     interval = measured_numbers(result, PROTOCOL)["f1"]
     network, meta = load_model(run / "model.safetensors")
     shape = frames[0].shape()
-    seen = [[_round_up(side * s, meta.multiple) for side in shape] for s in meta.scales_of(shape)]
+    rule = meta.input
+    seen = [
+        [_round_up(side, meta.multiple) for side in rule.size_of(shape, s)] for s in rule.scales_of(shape)
+    ]
     assert predictor.threshold is not None
     return Row(
         recipe=run.name,

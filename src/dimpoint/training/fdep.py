@@ -66,7 +66,8 @@ class Teacher:
         turns = turns_of(recipe.augmentation) if self.cache.orientations else ORIENTATIONS[:1]
         for number, frame in enumerate(frames, start=1):
             for limits in sorted({frame.limits, frame.deep or frame.limits}):
-                pixels = recipe.intensity.apply(frame.counts(), limits)
+                counts = frame.counts()
+                pixels = recipe.input.unit_range(counts, limits, counts.shape)
                 for turn in turns:
                     self.cache.get(oriented(pixels, turn))
             if number % 100 == 0 or number == len(frames):

@@ -23,7 +23,7 @@ from dimpoint.datasets.masks import centroids
 from dimpoint.datasets.splits import divide, thumbnail
 from dimpoint.errors import ConfigError, DataError
 from dimpoint.metrics.points import match_points
-from dimpoint.model.hot_pixels import replace_hot_pixels
+from dimpoint.model.validity import filled, valid_pixels
 from dimpoint.targets import make_target
 from dimpoint.training.copies import TargetCut, cut_targets, set_targets
 from dimpoint.training.recipe import Recipe
@@ -50,8 +50,11 @@ class LabelledFrame:
     deep: tuple[float, float] | None = None
 
     def counts(self) -> npt.NDArray[Any]:
-        """(H, W) uint8, uint16 or float32."""
-        return self.sample.read_frame() if self.kept is None else self.kept
+        """(H, W) uint8, uint16 or float32, with smooth values where pixels are no measurement."""
+        if self.kept is not None:
+            return self.kept
+        counts = self.sample.read_frame()
+        return filled(counts, valid_pixels(counts))
 
 
 def load_frames(sets: Sequence[DataSet], recipe: Recipe) -> tuple[list[LabelledFrame], list[LabelledFrame]]:
@@ -92,8 +95,11 @@ def _labelled(
 ) -> LabelledFrame:
     mask = sample.read_mask() if recipe.target.kind == "mask" else None
     points = sample.read_points() if mask is None else centroids(mask)
-    limits = recipe.intensity.limits(counts)
-    deep = recipe.intensity.deep_limits(counts) if recipe.augmentation.encoding else None
+    valid = valid_pixels(counts)
+    counts = filled(counts, valid)
+    intensity = recipe.input.intensity
+    limits = intensity.limits(counts, valid)
+    deep = intensity.deep_limits(counts, valid) if recipe.augmentation.encoding else None
     return LabelledFrame(sample, group, points, limits, counts if keep else None, mask, deep)
 
 
@@ -139,9 +145,8 @@ class TrainingViews(Dataset[tuple[Any, ...]]):
         share, limits = self.recipe.augmentation.encoding, frame.limits
         if share and frame.deep is not None and rng.random() < share:
             limits = frame.deep
-        pixels = self.recipe.intensity.apply(frame.counts(), limits)
-        if self.recipe.replace_hot_pixels and self.recipe.scale_of(pixels.shape) > 1:
-            pixels = replace_hot_pixels(pixels)
+        counts = frame.counts()
+        pixels = self.recipe.input.unit_range(counts, limits, counts.shape)
         points, bright = frame.points, self._bright.get(number)
         if self._cuts and len(points) and rng.random() < self.recipe.augmentation.copy_probability:
             pixels, points = self._with_copies(pixels, frame, rng)
@@ -172,7 +177,7 @@ def _cuts_by_group(frames: Sequence[LabelledFrame], recipe: Recipe) -> dict[str,
     cuts: dict[str, list[TargetCut]] = {}
     for frame in frames:
         if len(frame.points):
-            pixels = recipe.intensity.apply(frame.counts(), frame.limits)
+            pixels = recipe.input.intensity.apply(frame.counts(), frame.limits)
             if found := cut_targets(pixels, frame.points):
                 cuts.setdefault(frame.group, []).extend(found)
     return cuts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
@@ -12,8 +12,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from dimpoint.errors import ConfigError
-from dimpoint.model.intensity import IntensityRule
-from dimpoint.model.record import DecodeRule, scale_of
+from dimpoint.model.input_rule import FORMER_KEYS, InputRule
+from dimpoint.model.record import DecodeRule
 from dimpoint.targets import TargetRule
 
 Range: TypeAlias = tuple[float, float]
@@ -159,23 +159,8 @@ class Recipe(_Section):
     name: str = Field(description="names the run's model")
     description: str = ""
     network: NetworkChoice
-    input_scale: Literal[1, 2] = Field(1, description="fixed magnification of every frame")
-    magnify_below: int | None = Field(
-        None, ge=1, description="`input_scale` is for frames of fewer pixels than this; none: for all"
-    )
-    replace_hot_pixels: bool = Field(
-        False, description="lone hot pixels of magnified frames become the mean of their neighbours"
-    )
-    native_share: float = Field(
-        0.0,
-        ge=0,
-        lt=1,
-        description="magnified frames are also seen as they are: in this part of their views and, in use, "
-        "with this weight",
-    )
-    intensity: IntensityRule = Field(
-        default_factory=lambda: IntensityRule(kind="percentile", low=1, high=99),
-        description="sensor counts -> network range",
+    input: InputRule = Field(
+        default_factory=InputRule, description="what the network sees of a frame, in training and in use"
     )
     labels: Literal["auto", "masks", "points"] = Field(
         "auto", description="which labels count where a data set has both; auto: points for point targets"
@@ -242,9 +227,22 @@ class Recipe(_Section):
                     raise ValueError(f"augmentation.{key}: targets set into a frame have no mask yet")
         return self
 
-    def scale_of(self, shape: Sequence[int]) -> int:
-        """How many times the network sees a frame of (height, width) magnified."""
-        return scale_of(shape, self.input_scale, self.magnify_below)
+    @model_validator(mode="after")
+    def _seen(self) -> Recipe:
+        """Whole frames are fitted in use as in training, and crops are of frames at their own scale."""
+        fit, size = self.input.fit, self.view.size
+        if self.view.kind == "letterbox" and fit != (size, size):
+            raise ValueError(
+                f"view.kind 'letterbox' of size {size} needs input.fit [{size}, {size}], so that frames are "
+                f"seen in use as in training; got {None if fit is None else list(fit)}"
+            )
+        if self.view.kind == "crop" and fit is not None:
+            raise ValueError("input.fit needs view.kind 'letterbox': crops are of frames at their own scale")
+        if self.input.padding != "mirror":
+            raise ValueError(
+                "input.padding: views are continued by their mirror image; 'mean' is for imports"
+            )
+        return self
 
 
 def recipe_names() -> list[str]:
@@ -288,6 +286,7 @@ def _content(name_or_file: str, above: tuple[str, ...]) -> tuple[dict[str, Any],
         raise ConfigError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{file}: a recipe is a mapping of keys to values")
+    content = _under_input(content, file)
     base = content.pop("base", None)
     if base is None:
         return content, file
@@ -306,6 +305,22 @@ def _over(base: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
         both = isinstance(below, dict) and isinstance(value, dict)
         merged[key] = _over(below, value) if both else value  # type: ignore[arg-type]
     return merged
+
+
+def _under_input(content: dict[str, Any], file: str) -> dict[str, Any]:
+    """A recipe of an earlier version, where the keys of the section `input` stood one by one."""
+    former = {key: content[key] for key in FORMER_KEYS if key in content}
+    if not former:
+        return content
+    section = content.get("input", {})
+    if not isinstance(section, dict):
+        raise ConfigError(f"{file}: input: a mapping of keys to values is right, got {section!r}")
+    view = content.get("view")
+    if isinstance(view, dict) and view.get("kind") == "letterbox" and "size" in view:
+        section = {"fit": [view["size"], view["size"]], **section}
+    moved = {FORMER_KEYS[key]: value for key, value in former.items()}
+    rest = {key: value for key, value in content.items() if key not in FORMER_KEYS}
+    return {**rest, "input": {**section, **moved}}
 
 
 def parse_recipe(content: dict[str, Any], file: str) -> Recipe:
@@ -340,6 +355,9 @@ def _set(content: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
     if not equals or not key:
         raise ConfigError(f"--set {override}: write key=value, for example optimizer.lr=1e-3")
+    first = key.partition(".")[0]
+    if first in FORMER_KEYS:  # as earlier versions had it
+        key = f"input.{FORMER_KEYS[first]}{key.removeprefix(first)}"
     *parents, last = key.split(".")
     for parent in parents:
         content = content.setdefault(parent, {})

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from dimpoint.model.input_rule import fit_map
 from dimpoint.synthetic.planting import paste_targets
 from dimpoint.training.recipe import Augmentation, Recipe, View
 
@@ -50,7 +51,7 @@ def training_view(
 ) -> TrainingView:
     """A random view of a frame.
 
-    frame: (H, W) float32 after the intensity rule. points: (N, 2) x, y. mask: (H, W), resampled by nearest
+    frame: (H, W) float32 by `InputRule.unit_range`. points: (N, 2) x, y. mask: (H, W), resampled by nearest
     neighbour. The view is the same with and without a mask. bright: (M, 2) x, y, spots of a frame without
     targets around which `view.near_bright` of its crops are cut. ignored: (H, W), resampled as the mask is.
     near_bright: instead of the recipe's.
@@ -62,8 +63,8 @@ def training_view(
     else:
         of_bright = view.near_bright if near_bright is None else near_bright
         near, share = (points, view.near_target) if bright is None else (bright, of_bright)
-        scale = recipe.scale_of(frame.shape)
-        if scale > 1 and recipe.native_share and rng.random() < recipe.native_share:
+        scale = recipe.input.scale_of(frame.shape)
+        if scale > 1 and recipe.input.native_share and rng.random() < recipe.input.native_share:
             scale = 1
         affine = _crop(frame.shape, near, share, linear * scale, view.size, rng)
     warped = cv2.warpAffine(
@@ -136,12 +137,11 @@ def _crop(
 
 
 def _letterbox(shape: tuple[int, ...], linear: Affine, size: int) -> Affine:
-    """Fit the whole frame into the square, aspect kept, corners on corners as SPIRE's warp has it."""
+    """Fit the whole frame into the square as in use, and change it about the middle."""
     height, width = shape
-    fit = min(size / height, size / width)
-    spread = np.array([(width * fit - 1) / max(width - 1, 1), (height * fit - 1) / max(height - 1, 1)])
+    fitted = fit_map(shape, (size, size))
     centre = np.array([(width - 1) / 2, (height - 1) / 2])
-    return _about(centre, np.full(2, (size - 1) / 2), linear * spread)
+    return _about(centre, np.full(2, (size - 1) / 2), linear @ fitted[:, :2])
 
 
 def _about(centre: Affine, middle: Affine, linear: Affine) -> Affine:
