@@ -116,3 +116,13 @@ def fit_map(shape: Sequence[int], size: tuple[int, int]) -> Affine:
     left = (size[0] - 1 - spread_x * (width - 1)) / 2
     top = (size[1] - 1 - spread_y * (height - 1)) / 2
     return np.array([[spread_x, 0.0, left], [0.0, spread_y, top]])
+
+
+def under_input(content: dict[str, Any]) -> dict[str, Any]:
+    """A record's or recipe's content with its `FORMER_KEYS`, if any, moved into the section `input`."""
+    former = {key: value for key, value in content.items() if key in FORMER_KEYS}
+    if not former or not isinstance(content.get("input", {}), dict):
+        return content
+    moved = {FORMER_KEYS[key]: value for key, value in former.items()}
+    rest = {key: value for key, value in content.items() if key not in FORMER_KEYS}
+    return {**rest, "input": {**content.get("input", {}), **moved}}

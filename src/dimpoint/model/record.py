@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from dimpoint.errors import ConfigError, ModelFileError
-from dimpoint.model.input_rule import FORMER_KEYS, InputRule
+from dimpoint.model.input_rule import InputRule, under_input
 
 METADATA_KEY = "dimpoint"
 # 2: magnify_below, replace_hot_pixels; 3: native_share; 4: parent, decode.calibration; 5: input
@@ -137,8 +137,4 @@ def _upgraded(text: str, version: int | None) -> str:
     """A record before format 5, which had the keys of `input` one by one, in the present form."""
     if version is None or version >= 5:
         return text
-    content = json.loads(text)
-    former = {key: content.pop(key) for key in FORMER_KEYS if key in content}
-    content["input"] = {FORMER_KEYS[key]: value for key, value in former.items()}
-    content["format_version"] = FORMAT_VERSION
-    return json.dumps(content)
+    return json.dumps({**under_input(json.loads(text)), "format_version": FORMAT_VERSION})

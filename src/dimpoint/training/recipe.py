@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from dimpoint.errors import ConfigError
-from dimpoint.model.input_rule import FORMER_KEYS, InputRule
+from dimpoint.model.input_rule import FORMER_KEYS, InputRule, under_input
 from dimpoint.model.record import DecodeRule
 from dimpoint.targets import TargetRule
 
@@ -286,7 +286,7 @@ def _content(name_or_file: str, above: tuple[str, ...]) -> tuple[dict[str, Any],
         raise ConfigError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{file}: a recipe is a mapping of keys to values")
-    content = _under_input(content, file)
+    content = _under_input(content)
     base = content.pop("base", None)
     if base is None:
         return content, file
@@ -307,20 +307,13 @@ def _over(base: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _under_input(content: dict[str, Any], file: str) -> dict[str, Any]:
+def _under_input(content: dict[str, Any]) -> dict[str, Any]:
     """A recipe of an earlier version, where the keys of the section `input` stood one by one."""
-    former = {key: content[key] for key in FORMER_KEYS if key in content}
-    if not former:
-        return content
-    section = content.get("input", {})
-    if not isinstance(section, dict):
-        raise ConfigError(f"{file}: input: a mapping of keys to values is right, got {section!r}")
+    present = under_input(content)
     view = content.get("view")
-    if isinstance(view, dict) and view.get("kind") == "letterbox" and "size" in view:
-        section = {"fit": [view["size"], view["size"]], **section}
-    moved = {FORMER_KEYS[key]: value for key, value in former.items()}
-    rest = {key: value for key, value in content.items() if key not in FORMER_KEYS}
-    return {**rest, "input": {**section, **moved}}
+    if present is not content and isinstance(view, dict) and view.get("kind") == "letterbox":
+        present["input"].setdefault("fit", [view.get("size")] * 2)
+    return present
 
 
 def parse_recipe(content: dict[str, Any], file: str) -> Recipe:
