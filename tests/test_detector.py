@@ -379,7 +379,7 @@ def test_threshold_replaces_the_models_own(blob: Path) -> None:
         (np.zeros((0, 5), np.uint16), "empty"),
         (np.zeros((5, 5, 7), np.uint8), "2-D"),  # no picture
         (np.zeros(5, np.uint8), "2-D"),
-        (np.zeros((5, 5), np.int64), "int64"),
+        (np.zeros((5, 5), np.complex64), "complex64"),
         (np.full((5, 5), np.nan, np.float32), "no pixel of 25 is finite"),
         (np.array([[-np.inf, np.inf]], np.float32), "no pixel of 2 is finite"),
     ],
