@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from dimpoint.report.evaluation import Evaluation as Evaluation
     from dimpoint.report.evaluation import compare as compare
     from dimpoint.report.evaluation import evaluate as evaluate
+    from dimpoint.tracking.result import Tracks as Tracks
+    from dimpoint.tracking.result import read_tracks as read_tracks
+    from dimpoint.tracking.stream import track as track
+    from dimpoint.tracking.tracker import Tracker as Tracker
 
 __version__ = "0.2.0.dev0"
 
@@ -35,7 +39,11 @@ _HOMES = {
     "Evaluation": "dimpoint.report.evaluation",
     "compare": "dimpoint.report.evaluation",
     "evaluate": "dimpoint.report.evaluation",
+    "Tracker": "dimpoint.tracking.tracker",
+    "Tracks": "dimpoint.tracking.result",
     "read_detections": "dimpoint.inference.detections",
+    "read_tracks": "dimpoint.tracking.result",
+    "track": "dimpoint.tracking.stream",
 }
 _MODULES = ("networks",)
 
@@ -45,11 +53,15 @@ __all__ = [
     "Detector",
     "DimpointError",
     "Evaluation",
+    "Tracker",
+    "Tracks",
     "compare",
     "evaluate",
     "load",
     "networks",
     "read_detections",
+    "read_tracks",
+    "track",
 ]
 
 

@@ -17,12 +17,13 @@ from dimpoint.cli import (
     pretrain,
     serve,
     studies,
+    track,
     train,
 )
 from dimpoint.cli.signals import exit_code, stopping
 from dimpoint.errors import DimpointError
 
-_GROUPS = (detect, evaluate, calibrate, train, studies, pretrain, models, data, label, serve, demo)
+_GROUPS = (detect, track, evaluate, calibrate, train, studies, pretrain, models, data, label, serve, demo)
 
 
 def build_app() -> typer.Typer:

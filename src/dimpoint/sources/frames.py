@@ -34,6 +34,7 @@ class Frame:
     index: the number of the frame, page or stack layer from 0; None where there is only one.
     valid: (H, W) bool, False for pixels that the file says are no measurement; None where it says nothing.
     notes: what a user should know about this file.
+    time: presentation time of a video frame in seconds; None where the source has no times.
     """
 
     file: str
@@ -42,6 +43,7 @@ class Frame:
     index: int | None = None
     valid: npt.NDArray[np.bool_] | None = None
     notes: tuple[str, ...] = ()
+    time: float | None = None
 
 
 @dataclass(frozen=True)
@@ -172,7 +174,9 @@ def _frames_of(item: _Item, options: ReadOptions) -> Iterator[Frame]:
             yield Frame(_numbered(name, index), picture.pixels, None, index, picture.valid)
     elif _is_video(content):
         for index, picture in video_frames(content, options):
-            yield Frame(_numbered(name, index), picture.pixels, content, index, None, picture.notes)
+            yield Frame(
+                _numbered(name, index), picture.pixels, content, index, None, picture.notes, picture.time
+            )
     else:
         reader = reader_of(content)
         several = reader.count(content, options) > 1

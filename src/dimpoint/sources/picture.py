@@ -24,12 +24,13 @@ class Picture:
 
     pixels: (H, W) uint8, uint16 or float32, sensor counts where the file has them. valid: (H, W) bool, False
     where the file says that a pixel is no measurement; None where it says nothing. notes: what a user should
-    know about this file, one sentence each, without its name.
+    know about this file, one sentence each, without its name. time: of a video frame's presentation, seconds.
     """
 
     pixels: Pixels
     valid: npt.NDArray[np.bool_] | None = None
     notes: tuple[str, ...] = ()
+    time: float | None = None
 
 
 @dataclass(frozen=True)

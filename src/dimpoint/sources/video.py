@@ -59,7 +59,7 @@ def video_frames(path: Path, options: ReadOptions = PLAIN) -> Iterator[tuple[int
                 place = max(_place(frame, stream, number), last + 1)
                 missing = (_missing(last + 1, place),) if place > last + 1 else ()
                 pixels = as_frame(_grey(frame), f"{path}, frame {place}")
-                yield place, Picture(pixels, None, (*notes, *missing))
+                yield place, Picture(pixels, None, (*notes, *missing), frame.time)
                 number += 1
                 last = place
                 time = frame.time

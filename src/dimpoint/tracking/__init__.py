@@ -1,0 +1,1 @@
+"""Tracks from video: candidates of a detector, camera motion, resting spots, Kalman filter, results."""

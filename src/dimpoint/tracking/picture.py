@@ -1,0 +1,143 @@
+"""Tracks drawn on frames: a picture of all tracks, and an annotated video."""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from dimpoint.atomic import replacing
+from dimpoint.errors import DimpointError, MissingExtraError
+from dimpoint.inference.overlay import draw
+from dimpoint.sources import Frame
+from dimpoint.tracking.result import Tracks
+from dimpoint.tracking.tracker import Point, Track
+
+Picture = npt.NDArray[np.uint8]
+
+_TRAIL = 1.5  # seconds
+_STATIC = (160, 160, 160)  # BGR
+_SHIFT = 4  # binary digits of OpenCV's sub-pixel coordinates
+_ENCODERS = ("libx264", "libopenh264", "mpeg4")
+_TICKS = Fraction(1, 90000)  # seconds, of the annotated video's times
+
+
+def colour_of(one: Track) -> tuple[int, int, int]:
+    """The colour of a track, BGR: by its id, grey for a static one."""
+    if one.state == "static":
+        return _STATIC
+    red, green, blue = colorsys.hsv_to_rgb((one.id * 0.381966) % 1.0, 0.75, 1.0)
+    return int(255 * blue), int(255 * green), int(255 * red)
+
+
+def draw_all(frame: npt.NDArray[Any], tracks: Tracks) -> Picture:
+    """All confirmed and static tracks on one frame, (H, W) -> (kH, kW, 3) uint8 in BGR order.
+
+    Positions are those of the frames where they were measured: with a moving camera they are not in place.
+    """
+    picture, times = _canvas(frame)
+    for one in tracks:
+        if one.state != "tentative":
+            _draw_trail(picture, one.trimmed(), colour_of(one), times, _words(one))
+    return picture
+
+
+def draw_frame(frame: npt.NDArray[Any], tracks: Sequence[Track], number: int, time: float) -> Picture:
+    """The tracks that have a point in frame `number`, with trails of 1.5 seconds, ids and scores."""
+    picture, times = _canvas(frame)
+    for one in tracks:
+        trail = [point for point in one.points if point.frame <= number and time - point.time <= _TRAIL]
+        if one.state != "tentative" and trail and trail[-1].frame == number:
+            words = f"{_words(one)} {trail[-1].score:.2f}" if trail[-1].measured else f"{_words(one)} ..."
+            _draw_trail(picture, trail, colour_of(one), times, words)
+    return picture
+
+
+def write_video(path: Path, frames: Iterable[tuple[int, Frame]], tracks: Tracks) -> str:
+    """Write the frames with their tracks as a video; gives the encoder's name.
+
+    frames: those that were tracked, in order, with number and time. Raises MissingExtraError without PyAV,
+    DimpointError where the file cannot be written.
+    """
+    try:
+        import av
+    except ImportError:
+        raise MissingExtraError("an annotated video", "av", "video") from None
+    encoder = next((name for name in _ENCODERS if name in av.codecs_available), None)
+    if encoder is None:
+        raise DimpointError(f"{path}: FFmpeg has none of the encoders {', '.join(_ENCODERS)}")
+    by_frame = _by_frame(tracks)
+    try:
+        with replacing(path) as temporary, av.open(str(temporary), "w") as container:
+            stream: Any = None
+            size = (0, 0)
+            for number, frame in frames:
+                time = frame.time or 0.0
+                picture = draw_frame(frame.pixels, by_frame.get(number, ()), number, time)
+                if stream is None:
+                    stream = container.add_stream(encoder, rate=30)
+                    size = (picture.shape[1] // 2 * 2, picture.shape[0] // 2 * 2)
+                    stream.width, stream.height = size
+                    stream.pix_fmt = "yuv420p"
+                    stream.codec_context.time_base = _TICKS
+                image = av.VideoFrame.from_ndarray(_fitted(picture, size), format="bgr24")
+                image.pts, image.time_base = round(time / _TICKS), _TICKS
+                container.mux(stream.encode(image))
+            if stream is not None:
+                container.mux(stream.encode(None))
+    except av.error.FFmpegError as error:
+        raise DimpointError(f"{path}: cannot be written: {error}") from None
+    return encoder
+
+
+def _by_frame(tracks: Tracks) -> dict[int, list[Track]]:
+    found: dict[int, list[Track]] = {}
+    for one in tracks:
+        for point in one.trimmed():
+            found.setdefault(point.frame, []).append(one)
+    return found
+
+
+def _fitted(picture: Picture, size: tuple[int, int]) -> Picture:
+    """Cut and padded with black to a size: frames of another size than the first stay in scale."""
+    fitted = np.zeros((size[1], size[0], 3), np.uint8)
+    part = picture[: size[1], : size[0]]
+    fitted[: part.shape[0], : part.shape[1]] = part
+    return fitted
+
+
+def _canvas(frame: npt.NDArray[Any]) -> tuple[Picture, float]:
+    none = np.zeros(0, np.float32)
+    picture = draw(frame, none.reshape(0, 2), none)
+    return picture, picture.shape[1] / frame.shape[1]
+
+
+def _words(one: Track) -> str:
+    return f"{one.id} static" if one.state == "static" else f"{one.id}"
+
+
+def _draw_trail(
+    picture: Picture, points: Sequence[Point], colour: tuple[int, int, int], times: float, words: str
+) -> None:
+    if not points:
+        return
+    xy = (np.array([(point.x, point.y) for point in points]) + 0.5) * times - 0.5
+    fixed = np.round(xy * 2**_SHIFT).astype(np.int32)
+    cv2.polylines(
+        picture, [fixed], isClosed=False, color=colour, thickness=1, lineType=cv2.LINE_AA, shift=_SHIFT
+    )
+    cv2.circle(picture, fixed[-1].tolist(), 9 << _SHIFT, colour, 1, cv2.LINE_AA, _SHIFT)
+    x, y = xy[-1]
+    (width, height), _ = cv2.getTextSize(words, cv2.FONT_HERSHEY_SIMPLEX, 0.45, 1)
+    left = int(x + 12 if x + 12 + width < picture.shape[1] else x - 12 - width)
+    bottom = int(min(max(y + height / 2, height + 1), picture.shape[0] - 2))
+    for ink, thick in (((0, 0, 0), 3), (colour, 1)):
+        cv2.putText(
+            picture, words, (max(left, 0), bottom), cv2.FONT_HERSHEY_SIMPLEX, 0.45, ink, thick, cv2.LINE_AA
+        )

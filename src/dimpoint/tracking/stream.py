@@ -1,0 +1,218 @@
+"""Frames of a source -> tracks: candidates, camera motion and tracker run together, one frame at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from dimpoint.errors import ConfigError, DataError
+from dimpoint.inference.detections import Detections
+from dimpoint.inference.detector import Detector
+from dimpoint.sources import Frame, Sources, frames_from
+from dimpoint.sources.frames import OnError, OnPassed
+from dimpoint.sources.picture import PLAIN, ReadOptions
+from dimpoint.tracking.memory import CameraMemory, read_memory
+from dimpoint.tracking.motion import Motion, MotionEstimator
+from dimpoint.tracking.result import MotionRow, Tracks
+from dimpoint.tracking.tracker import Track, Tracker, TrackerSettings
+
+CANDIDATE_SCORE = 0.3
+"""Least score of a candidate; far below a detection's: persistence confirms what one frame cannot."""
+
+_MOST_NOTES = 50
+_ASSUMED_RATE = 25.0  # frames/s of a source that has no times
+
+
+class Finder(Protocol):
+    """What gives candidates: a `Detector`, or any function of a frame."""
+
+    def __call__(self, frame: npt.NDArray[np.generic], /) -> Detections: ...
+
+
+@dataclass
+class Clock:
+    """Times that always increase: the source's own where it has them, else counted by a rate.
+
+    rate: frames a second, None where the user gave none. counted: frames without a time. backwards: frames
+    whose time did not increase and was replaced by the last one plus the usual step.
+    """
+
+    rate: float | None = None
+    counted: int = 0
+    backwards: int = 0
+    _last: float | None = None
+    _shift: float = 0.0
+    _step: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.rate is not None and not (math.isfinite(self.rate) and self.rate > 0):
+            raise ConfigError(f"fps must be above 0, got {self.rate}")
+
+    def __call__(self, time: float | None, *, new_source: bool) -> float:
+        """The time of the next frame, seconds. new_source: its own times begin again."""
+        step = self._step or 1 / (self.rate or _ASSUMED_RATE)
+        last = self._last
+        if time is None or self.rate is not None:
+            self.counted += time is None and self.rate is None
+            now = 0.0 if last is None else last + 1 / (self.rate or _ASSUMED_RATE)
+        else:
+            if new_source:
+                self._shift = 0.0 if last is None else last + step - time
+            now = time + self._shift
+            if last is not None and now <= last:
+                self.backwards += 1
+                now = last + step
+            elif last is not None and not new_source:
+                self._step = now - last
+        self._last = now
+        return now
+
+    def notes(self) -> list[str]:
+        """What a reader of the times should know."""
+        notes = []
+        if self.counted:
+            rate = f"{_ASSUMED_RATE:g} frames/s assumed (--fps says otherwise)"
+            notes.append(f"{self.counted} frames have no time of their own: {rate}")
+        if self.backwards:
+            notes.append(
+                f"{self.backwards} frames have a time that does not increase: replaced by the usual step"
+            )
+        return notes
+
+
+@dataclass
+class Run:
+    """The frames of a source with the tracks that go on; iterate it once, then take `result()`.
+
+    Each step gives (frame, tracks): the `Frame`, its `time` filled in, and the confirmed and static tracks.
+    """
+
+    frames: Iterator[Frame]
+    finder: Finder
+    tracker: Tracker
+    clock: Clock
+    source: str = ""
+    model: str = ""
+    count: int = 0
+    number: int = -1  # of the last frame
+    motions: list[MotionRow] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[tuple[Frame, list[Track]]]:
+        estimate = MotionEstimator()
+        before: Frame | None = None
+        base = 0
+        for frame in self.frames:
+            new_source = before is not None and frame.index is not None and frame.path != before.path
+            self._take_notes(frame, before)
+            before = frame
+            base = self.number + 1 if new_source else base
+            self.number = number = max(self.number + 1, base + (frame.index or 0))
+            time = self.clock(frame.time, new_source=self.count == 0 or new_source)
+            motion = estimate(frame.pixels)
+            if new_source:
+                motion = Motion(np.eye(2, 3), "cut")
+            found = self._candidates(frame, motion)
+            tracks = self.tracker.update(found, time, motion=motion, frame=number)
+            if motion.how != "still":
+                self.motions.append(MotionRow(number, time, motion.how, motion.matrix))
+            self.count += 1
+            yield replace(frame, time=time), tracks
+
+    def _take_notes(self, frame: Frame, before: Frame | None) -> None:
+        for note in frame.notes:
+            if (before is None or note not in before.notes) and len(self.notes) < _MOST_NOTES:
+                self.notes.append(f"{frame.file if frame.path is None else frame.path}: {note}")
+
+    def _candidates(self, frame: Frame, motion: Motion) -> Detections:
+        memory = self.tracker.memory
+        shape = frame.pixels.shape
+        if memory.size is None:
+            memory.size = (shape[0], shape[1])
+        elif memory.kept and memory.size != shape:
+            height, width = memory.size
+            raise DataError(
+                f"{frame.file}: is {shape[1]}x{shape[0]}, the camera memory is for {width}x{height}"
+            )
+        if motion.how in ("frozen", "blank"):
+            none = np.zeros(0, np.float32)
+            return Detections(none.reshape(0, 2), none, width=shape[1], height=shape[0])
+        if frame.valid is not None and isinstance(self.finder, Detector):
+            return self.finder(frame.pixels, frame.valid)
+        return self.finder(frame.pixels)
+
+    def result(self) -> Tracks:
+        """The tracks so far."""
+        notes = [*self.notes, *self.clock.notes()]
+        if self.tracker.passed_over:
+            most = self.tracker.settings.most_candidates
+            notes.append(
+                f"{self.tracker.passed_over} candidates beyond the best {most} of a frame passed over"
+            )
+        return Tracks(self.tracker.all_tracks(), self.source, self.model, self.count, self.motions, notes)
+
+
+def track(
+    source: Sources,
+    *,
+    model: str | Path | None = None,
+    finder: Finder | None = None,
+    fps: float | None = None,
+    candidate_score: float = CANDIDATE_SCORE,
+    settings: TrackerSettings | None = None,
+    camera_memory: Path | None = None,
+    threads: int | None = None,
+    recursive: bool = False,
+    exclude: tuple[Path, ...] = (),
+    on_error: OnError | None = None,
+    on_passed: OnPassed | None = None,
+    options: ReadOptions = PLAIN,
+) -> Run:
+    """Track the targets of a video or of frames: `for frame, tracks in dimpoint.track("clip.mp4")`.
+
+    Parameters
+    ----------
+    source : path, folder, pattern, array (N, H, W), or a list of these; see `dimpoint.sources.frames_from`.
+    model : name or file of the model, None for the shipped default. finder: instead, what gives candidates.
+    fps : frames a second; replaces the times of a video. None: the video's presentation times, and 25
+    frames/s
+        where there are none, which the result's notes say.
+    candidate_score : least score of a candidate, 0..1. settings: of the tracker.
+    options : how files are read, such as which stream of a video.
+    camera_memory : file with the resting spots of this camera; read if it is there, never written here.
+
+    Raises ConfigError, FrameError, ModelFileError or DataError for what is wrong.
+    """
+    if not 0 <= candidate_score < 1:
+        raise ConfigError(f"the least score of a candidate must be in 0..1, got {candidate_score}")
+    clock = Clock(fps)
+    memory = CameraMemory() if camera_memory is None else read_memory(camera_memory)
+    name = ""
+    if finder is None:
+        detector = Detector(model, threshold=candidate_score, threads=threads)
+        finder, name = detector, detector.meta.name
+    frames = frames_from(
+        source,
+        recursive=recursive,
+        exclude=exclude,
+        on_error=on_error,
+        on_passed=on_passed,
+        options=options,
+    )
+    return Run(frames, finder, Tracker(settings, memory), clock, _named(source), name)
+
+
+def _named(source: Sources) -> str:
+    if isinstance(source, np.ndarray):
+        return "array"
+    if isinstance(source, str | Path):
+        return str(source)
+    if isinstance(source, list | tuple):
+        return ", ".join(_named(one) for one in source)
+    return str(source)

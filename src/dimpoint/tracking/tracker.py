@@ -1,0 +1,385 @@
+"""`Tracker`: detections of one frame after another -> tracks.
+
+For each frame: the states are carried by the camera's motion and predicted; candidates within the gate are
+assigned to confirmed tracks, then to tentative ones (least total Mahalanobis distance, `scipy.optimize`);
+each track's log-likelihood ratio grows with each candidate by its score and its fit, and falls with each miss
+(Blackman, Popoli, Design and Analysis of Modern Tracking Systems, 6.2). docs/tracking.md says how the values
+were chosen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import linear_sum_assignment
+
+from dimpoint.errors import ConfigError, DataError
+from dimpoint.inference.detections import Detections
+from dimpoint.tracking import kalman
+from dimpoint.tracking.memory import CameraMemory, Places
+from dimpoint.tracking.motion import Matrix, Motion, apply, compose, inverse
+
+_REJOIN_REACH = 4.0  # pixels from where a lost track would be
+_REJOIN_TURN = 12.0  # pixels more for each second of the gap
+_ECHO = 4.0  # pixels around a confirmed track in which its second peaks begin no track
+_LONGEST_WAIT = 5.0  # seconds of frozen frames after which tracks end
+
+Flags = npt.NDArray[np.bool_]
+Indices = npt.NDArray[np.int64]
+State = Literal["tentative", "confirmed", "static"]
+
+
+@dataclass(frozen=True)
+class TrackerSettings:
+    """What a tracker goes by; lengths in pixels, times in seconds.
+
+    noise: standard deviation of a candidate's position. acceleration: how fast a target may change its
+    velocity, the root of the spectral density in pixels / s^1.5. speed: standard deviation of an unknown
+    velocity, pixels a second. gate: largest squared Mahalanobis distance. confirm: log-likelihood ratio from
+    which a track is confirmed. least_hits: measurements that it then has at least. score_zero, score_slope: a
+    candidate of score s adds score_slope * (s - score_zero) to the ratio. miss: what a frame without a
+    candidate takes from it. best_gain: the most that one frame adds. coast: how long a confirmed track goes
+    on without a candidate. rejoin: how long after its end a track may be taken up again. most_candidates: of
+    one frame, best first.
+    """
+
+    noise: float = 0.8
+    acceleration: float = 60.0
+    speed: float = 90.0
+    gate: float = 13.8
+    confirm: float = 6.0
+    least_hits: int = 4
+    score_zero: float = 0.5
+    score_slope: float = 4.0
+    miss: float = 1.0
+    best_gain: float = 2.5
+    coast: float = 0.6
+    rejoin: float = 2.0
+    most_candidates: int = 300
+
+    def __post_init__(self) -> None:
+        for name in ("noise", "acceleration", "speed", "gate", "coast"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"tracker: {name} must be above 0, got {getattr(self, name)}")
+        if self.least_hits < 1 or self.most_candidates < 1:
+            raise ConfigError("tracker: least_hits and most_candidates must be at least 1")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One frame of a track: position and velocity in pixels and pixels a second, relative to the scene.
+
+    measured: whether a candidate was there; score is that candidate's, 0 where none was.
+    """
+
+    frame: int
+    time: float
+    x: float
+    y: float
+    vx: float
+    vy: float
+    score: float
+    measured: bool
+
+
+@dataclass(eq=False)
+class Track:
+    """A target over time. id: from 1, in order of confirmation; 0 while tentative."""
+
+    id: int = 0
+    state: State = "tentative"
+    points: list[Point] = field(default_factory=list)
+    evidence: float = 0.0
+    hits: int = 0
+    confirmed_at: float | None = None
+    reason: str | None = None
+    ended: bool = False
+    places: Places = field(default_factory=Places)
+    last_measured: float = 0.0
+    waited: float = 0.0  # seconds of frozen frames since the last measurement
+
+    @property
+    def measured_points(self) -> list[Point]:
+        """The points where a candidate was."""
+        return [point for point in self.points if point.measured]
+
+    def trimmed(self) -> list[Point]:
+        """The points up to the last measured one: what lies behind it is a guess that nothing confirmed."""
+        last = max((at for at, point in enumerate(self.points) if point.measured), default=-1)
+        return self.points[: last + 1]
+
+
+class Tracker:
+    """Joins the detections of one frame after another; from a `Detector` or from anywhere else.
+
+    settings: see `TrackerSettings`. memory: resting spots; without one, a new one learns from this clip.
+    """
+
+    def __init__(self, settings: TrackerSettings | None = None, memory: CameraMemory | None = None) -> None:
+        self.settings = settings or TrackerSettings()
+        self.memory = memory or CameraMemory()
+        self.finished: list[Track] = []  # confirmed or static tracks that have ended
+        self.passed_over = 0  # candidates beyond `most_candidates`
+        self._active: list[Track] = []
+        self._lost: list[
+            tuple[Track, Matrix, float]
+        ] = []  # ended tracks, their state in today's pixels, when
+        self._mean = np.zeros((0, 4))
+        self._covariance = np.zeros((0, 4, 4))
+        self._pose = np.eye(2, 3)
+        self._time: float | None = None
+        self._frame = -1
+        self._count = 0
+
+    def update(
+        self, detections: Detections, time: float, *, motion: Motion | None = None, frame: int | None = None
+    ) -> list[Track]:
+        """Take the candidates of the next frame in; gives the confirmed and static tracks that go on.
+
+        time: seconds, later than the frame before. motion: of the camera since then; None: it stood still.
+        frame: the frame's number, counted on if left out. Raises DataError for a time that does not increase.
+        """
+        if not math.isfinite(time) or (self._time is not None and time <= self._time):
+            raise DataError(
+                f"tracker: time {time} does not follow {self._time}; frames come in order of time"
+            )
+        dt = 0.0 if self._time is None else time - self._time
+        self._time = time
+        self._frame = self._frame + 1 if frame is None else frame
+        how = "still" if motion is None else motion.how
+        if how == "cut":
+            self._end_all()
+        elif motion is not None:
+            self._carry(motion)
+        self._predict(dt, unknown=how == "unknown")
+        if how in ("frozen", "blank"):
+            self._wait(dt, time)
+            return self.tracks
+        xy, scores = self._candidates(detections)
+        scene = apply(inverse(self._pose), xy)
+        self.memory.observe(time, dt, xy, scene, float(np.abs(self._pose - np.eye(2, 3))[:, 2].max()))
+        taken = self._assign(xy, scores, scene, time)
+        self._judge(time)
+        self._begin(xy[~taken], scores[~taken], scene[~taken], time)
+        return self.tracks
+
+    @property
+    def tracks(self) -> list[Track]:
+        """The confirmed and static tracks that go on, by id."""
+        return sorted((one for one in self._active if one.state != "tentative"), key=lambda one: one.id)
+
+    @property
+    def tentative(self) -> list[Track]:
+        """The tracks that are not confirmed yet."""
+        return [one for one in self._active if one.state == "tentative"]
+
+    def all_tracks(self) -> list[Track]:
+        """Confirmed and static tracks, ended ones too, by id, then those that are still tentative."""
+        known = [one for one in self.finished if one not in self._active] + self.tracks
+        return sorted(known, key=lambda one: one.id) + self.tentative
+
+    def _candidates(self, detections: Detections) -> tuple[Matrix, Matrix]:
+        most = self.settings.most_candidates
+        best = np.argsort(-detections.scores, kind="stable")
+        self.passed_over += max(0, len(best) - most)
+        best = best[:most]
+        return detections.xy[best].astype(np.float64), detections.scores[best].astype(np.float64)
+
+    def _carry(self, motion: Motion) -> None:
+        if not np.array_equal(motion.matrix, np.eye(2, 3)):
+            self._mean, self._covariance = kalman.carry(self._mean, self._covariance, motion.matrix)
+            self._pose = compose(self._pose, motion.matrix)
+            none = np.zeros((1, 4, 4))
+            self._lost = [
+                (one, kalman.carry(mean[None], none, motion.matrix)[0][0], ended)
+                for one, mean, ended in self._lost
+            ]
+
+    def _predict(self, dt: float, *, unknown: bool) -> None:
+        if not self._active:
+            return
+        self._mean, self._covariance = kalman.predict(
+            self._mean, self._covariance, dt, self.settings.acceleration
+        )
+        if unknown:
+            self._covariance[:, [0, 1], [0, 1]] += 1.0  # the camera may have moved by a pixel
+
+    def _assign(self, xy: Matrix, scores: Matrix, scene: Matrix, time: float) -> Flags:
+        taken = np.zeros(len(xy), np.bool_)
+        if not self._active or not len(xy):
+            self._miss(np.arange(len(self._active)), time)
+            return taken
+        squared, spread = kalman.innovation(self._mean, self._covariance, xy, self.settings.noise)
+        cost = squared + spread[:, None] - 2 * self.settings.score_slope * scores[None]
+        cost[squared > self.settings.gate] = np.inf
+        firm = np.array([one.state != "tentative" for one in self._active])
+        missed = np.ones(len(self._active), np.bool_)
+        for group in (np.flatnonzero(firm), np.flatnonzero(~firm)):
+            free = np.flatnonzero(~taken)
+            for row, column in _least_cost(cost[np.ix_(group, free)]):
+                track, candidate = group[row], free[column]
+                taken[candidate], missed[track] = True, False
+                gain = self._gain(squared[track, candidate], spread[track], scores[candidate])
+                self._hit(track, xy[candidate], scene[candidate], scores[candidate], gain, time)
+        self._miss(np.flatnonzero(missed), time)
+        near = self._echoes(xy, taken)
+        return taken | near
+
+    def _echoes(self, xy: Matrix, taken: Flags) -> Flags:
+        """Candidates beside a confirmed track that has its own: second peaks of one target begin no track."""
+        firm = [at for at, one in enumerate(self._active) if one.state != "tentative"]
+        if not firm:
+            return np.zeros(len(xy), np.bool_)
+        offset = np.abs(xy[:, None] - self._mean[firm][None, :, :2]).max(axis=2)
+        near: Flags = offset.min(axis=1) < _ECHO
+        return near & ~taken
+
+    def _gain(self, squared: float, spread: float, score: float) -> float:
+        """What a candidate adds to the log-likelihood ratio: by its score and by its fit."""
+        settings = self.settings
+        fit = 1.0 - 0.5 * squared - 0.25 * max(spread - 2.0, 0.0)
+        return min(settings.best_gain, settings.score_slope * (score - settings.score_zero) + fit)
+
+    def _hit(self, at: int, xy: Matrix, scene: Matrix, score: float, gain: float, time: float) -> None:
+        track = self._active[at]
+        self._mean[at : at + 1], self._covariance[at : at + 1] = kalman.update(
+            self._mean[at : at + 1], self._covariance[at : at + 1], xy[None], self.settings.noise
+        )
+        track.evidence = min(track.evidence + gain, 2 * self.settings.confirm)
+        track.hits += 1
+        track.last_measured, track.waited = time, 0.0
+        track.places.add(time, xy, scene)
+        self._add_point(at, time, score, measured=True)
+
+    def _miss(self, indices: Indices, time: float) -> None:
+        for at in indices:
+            self._active[at].evidence -= self.settings.miss
+            self._add_point(int(at), time, 0.0, measured=False)
+
+    def _wait(self, dt: float, time: float) -> None:
+        """A frame that tells nothing: tracks coast, and nothing counts as missed."""
+        for at, track in enumerate(self._active):
+            track.waited += dt
+            self._add_point(at, time, 0.0, measured=False)
+        self._drop([time - one.last_measured > _LONGEST_WAIT for one in self._active])
+
+    def _add_point(self, at: int, time: float, score: float, *, measured: bool) -> None:
+        x, y, vx, vy = self._mean[at].tolist()
+        self._active[at].points.append(Point(self._frame, time, x, y, vx, vy, float(score), measured))
+
+    def _judge(self, time: float) -> None:
+        settings = self.settings
+        drop = []
+        self._lost = [one for one in self._lost if time - one[2] <= settings.rejoin]
+        for at, track in enumerate(self._active):
+            unseen = time - track.last_measured - track.waited
+            if track.state == "tentative":
+                if track.evidence >= settings.confirm and track.hits >= settings.least_hits and unseen == 0:
+                    self._confirm(at, time)
+                drop.append(track.state == "tentative" and (track.evidence < -1.0 or unseen > settings.coast))
+                continue
+            drop.append(unseen > settings.coast)
+            if track.hits % 8 == 0 or track.state == "static":
+                self._rest(track)
+        self._drop(drop)
+
+    def _confirm(self, at: int, time: float) -> None:
+        track = self._active[at]
+        before = self._left_behind(at, time)
+        if before is None:
+            self._count += 1
+            track.id, track.state, track.confirmed_at = self._count, "confirmed", time
+            self._rest(track)
+            return
+        self.finished.remove(before)
+        track.id, track.state, track.reason = before.id, before.state, before.reason
+        track.confirmed_at = before.confirmed_at
+        track.points = _bridged(before.trimmed(), track.points)
+        track.places.first, track.places.farthest = before.places.first, before.places.farthest
+
+    def _left_behind(self, at: int, time: float) -> Track | None:
+        """The ended track that this one continues: it would be here by now, or has stayed where it was."""
+        here = self._mean[at, :2]
+        begin = self._active[at].points[0].time
+        best, least = -1, math.inf
+        for number, (old, mean, ended) in enumerate(self._lost):
+            gap = time - ended
+            if not (gap <= self.settings.rejoin and old.last_measured < begin):
+                continue
+            off = min(math.dist(mean[:2] + gap * mean[2:], here), math.dist(mean[:2], here))
+            if off < min(_REJOIN_REACH + _REJOIN_TURN * gap, least):
+                best, least = number, off
+        return self._lost.pop(best)[0] if best >= 0 else None
+
+    def _rest(self, track: Track) -> None:
+        reason = self.memory.reason(track.places)
+        if reason is not None:
+            track.state, track.reason = "static", reason
+        elif track.state == "static" and min(track.places.farthest) > 3.0:
+            track.state, track.reason = "confirmed", None
+
+    def _begin(self, xy: Matrix, scores: Matrix, scene: Matrix, time: float) -> None:
+        if not len(xy):
+            return
+        mean, covariance = kalman.start(xy, self.settings.noise, self.settings.speed)
+        self._mean = np.concatenate([self._mean, mean])
+        self._covariance = np.concatenate([self._covariance, covariance])
+        for at in range(len(xy)):
+            evidence = self.settings.score_slope * (scores[at] - self.settings.score_zero)
+            track = Track(evidence=min(float(evidence), self.settings.best_gain), hits=1, last_measured=time)
+            track.places.add(time, xy[at], scene[at])
+            self._active.append(track)
+            self._add_point(len(self._active) - 1, time, float(scores[at]), measured=True)
+        self._thin()
+
+    def _thin(self) -> None:
+        """Keep the best tentative tracks only, which bounds the work of a frame full of candidates."""
+        tentative = [(one.evidence, at) for at, one in enumerate(self._active) if one.state == "tentative"]
+        excess = len(tentative) - 2 * self.settings.most_candidates
+        if excess > 0:
+            worst = {at for _, at in sorted(tentative)[:excess]}
+            self._drop([at in worst for at in range(len(self._active))])
+
+    def _drop(self, which: Sequence[bool]) -> None:
+        if not any(which):
+            return
+        for at, (track, gone) in enumerate(zip(self._active, which, strict=True)):
+            if not gone:
+                continue
+            track.ended = True
+            if track.state != "tentative":
+                self.finished.append(track)
+                self._lost.append((track, self._mean[at].copy(), self._time or 0.0))
+        keep = ~np.array(which, np.bool_)
+        self._active = [track for track, stays in zip(self._active, keep, strict=True) if stays]
+        self._mean, self._covariance = self._mean[keep], self._covariance[keep]
+
+    def _end_all(self) -> None:
+        """Another scene: every track ends, and none of them is taken up again."""
+        self._drop([True] * len(self._active))
+        self._lost = []
+        self._pose = np.eye(2, 3)
+        self.memory.new_scene()
+
+
+def _least_cost(cost: Matrix) -> list[tuple[int, int]]:
+    """Pairs of rows and columns of least total cost; infinite ones are never taken."""
+    allowed = np.isfinite(cost)
+    rows, columns = np.flatnonzero(allowed.any(axis=1)), np.flatnonzero(allowed.any(axis=0))
+    if not len(rows):
+        return []
+    part = cost[np.ix_(rows, columns)]
+    never = 1e6
+    chosen = linear_sum_assignment(np.where(np.isfinite(part), part, never))
+    pairs = zip(rows[chosen[0]].tolist(), columns[chosen[1]].tolist(), strict=True)
+    return [(row, column) for row, column in pairs if allowed[row, column]]
+
+
+def _bridged(old: list[Point], new: list[Point]) -> list[Point]:
+    """Two parts of a track in one; the frames between them are no points, for nothing was seen there."""
+    return [*old, *(point for point in new if point.frame > old[-1].frame)]

@@ -1,0 +1,214 @@
+"""`dimpoint track` as a user meets it: files, exit codes, and what goes wrong."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from dimpoint import read_tracks
+from dimpoint.cli import main
+from dimpoint.errors import DataError
+from tiny_models import write_model
+from track_scenes import background, frame_of
+
+
+@pytest.fixture
+def run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Run `dimpoint track ... --model blob.onnx` in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    write_model(tmp_path / "blob.onnx")
+
+    def command(*arguments: str) -> tuple[int, str, str]:
+        model = () if "--model" in arguments else ("--model", "blob.onnx")
+        monkeypatch.setattr(sys, "argv", ["dimpoint", "track", *arguments, *model, "--threads", "1"])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        printed = capsys.readouterr()
+        return int(stop.value.code or 0), printed.out, printed.err
+
+    return command
+
+
+def flight(count: int) -> list[np.ndarray]:
+    """A target that flies by 2 pixels a frame."""
+    scene = background(4)
+    return [frame_of(scene, [(20 + 2 * n, 60 + 0.5 * n)], 1, n, 190) for n in range(count)]
+
+
+def write_clip(path: Path, frames: list[np.ndarray], times: list[float] | None = None) -> Path:
+    """A video with given times, seconds; 25 frames/s if left out."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height = frames[0].shape[1], frames[0].shape[0]
+        stream.pix_fmt = "gray"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for number, frame in enumerate(frames):
+            picture = av.VideoFrame.from_ndarray(frame, format="gray")
+            picture.pts = round(1000 * (number / 25 if times is None else times[number]))
+            picture.time_base = Fraction(1, 1000)
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode(None))
+    return path
+
+
+def test_a_clip_gives_all_files(run, tmp_path):
+    write_clip(tmp_path / "clip.mkv", flight(30))
+    code, out, err = run("clip.mkv", "--out", "results", "--video", "--start", "2026-05-01T12:00:00+00:00")
+    assert (code, err) == (0, "")
+    assert "encoder" in out
+    content = json.loads((tmp_path / "results" / "tracks.json").read_text())
+    assert content["source"] == "clip.mkv"
+    assert content["model"] == "blob"
+    assert content["frames"] == 30
+    (one,) = [one for one in content["tracks"] if one["state"] == "confirmed"]
+    keys = ["frame", "time", "x", "y", "vx", "vy", "score", "measured"]
+    assert all(list(point) == keys for point in one["points"])
+    assert one["points"][-1]["x"] == pytest.approx(78, abs=1)
+    assert one["points"][-1]["time"] == pytest.approx(29 / 25, abs=0.002)
+    rows = list(csv.DictReader((tmp_path / "results" / "tracks.csv").read_text().splitlines()))
+    assert rows[0]["clock"].startswith("2026-05-01T12:00:0")
+    mot = (tmp_path / "results" / "tracks.txt").read_text().splitlines()
+    assert mot[-1].startswith("30,1,")
+    assert len(mot[-1].split(",")) == 10
+    assert cv2.imread(str(tmp_path / "results" / "tracks.png")) is not None
+    page = (tmp_path / "results" / "tracks.html").read_text()
+    assert "<svg" in page
+    assert "http" not in page.replace("http-equiv", "")
+    with av.open(str(tmp_path / "results" / "tracks.mp4")) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 30
+
+
+def test_what_was_written_is_read_again(run, tmp_path):
+    write_clip(tmp_path / "clip.mkv", flight(20))
+    run("clip.mkv", "--out", "results")
+    tracks = read_tracks(tmp_path / "results" / "tracks.json")
+    tracks.write(tmp_path / "again")
+    first, again = (
+        json.loads((tmp_path / part / "tracks.json").read_text()) for part in ("results", "again")
+    )
+    assert first["tracks"] == again["tracks"]
+    frame = tracks.to_dataframe()
+    assert len(frame) == sum(len(one.points) for one in tracks)
+
+
+def test_times_of_the_stream_are_the_truth(run, tmp_path):
+    """Ten dropped frames: the velocity stays right, which frame numbers would not give."""
+    numbers = [n for n in range(40) if not 20 <= n < 30]
+    frames = flight(40)
+    write_clip(tmp_path / "clip.mkv", [frames[n] for n in numbers], [n / 25 for n in numbers])
+    run("clip.mkv", "--out", "results")
+    (one,) = read_tracks(tmp_path / "results" / "tracks.json").of("confirmed")
+    assert one.points[-1].time == pytest.approx(39 / 25, abs=0.002)
+    assert one.points[-1].vx == pytest.approx(50, abs=3)
+
+
+def test_a_folder_of_frames_with_a_rate(run, tmp_path):
+    for n, frame in enumerate(flight(12)):
+        (tmp_path / "frames").mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / "frames" / f"{n:03d}.png"), frame)
+    code, _, err = run("frames", "--out", "results", "--fps", "10")
+    assert code == 0
+    assert "assumed" not in err
+    (one,) = read_tracks(tmp_path / "results" / "tracks.json").of("confirmed")
+    assert [point.time for point in one.points] == pytest.approx([n / 10 for n in range(12)])
+
+
+def test_without_times_the_assumed_rate_is_said(run, tmp_path):
+    (tmp_path / "frames").mkdir()
+    for n, frame in enumerate(flight(3)):
+        cv2.imwrite(str(tmp_path / "frames" / f"{n:03d}.png"), frame)
+    code, _, err = run("frames", "--out", "results")
+    assert code == 0
+    assert "3 frames have no time of their own: 25 frames/s assumed" in err
+
+
+def test_a_truncated_video_gives_the_tracks_before_the_damage(run, tmp_path):
+    path = write_clip(tmp_path / "clip.mkv", flight(40))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    code, _, err = run("clip.mkv", "--out", "results")
+    assert code == 1
+    assert "not read" in err
+    assert "damaged" in err
+    assert read_tracks(tmp_path / "results" / "tracks.json").of("confirmed")
+
+
+def test_frames_that_change_size_end_the_tracks(run, tmp_path):
+    (tmp_path / "frames").mkdir()
+    for n, frame in enumerate(flight(24)):
+        cv2.imwrite(str(tmp_path / "frames" / f"{n:03d}.png"), frame if n < 12 else frame[:140, :180])
+    code, _, _ = run("frames", "--out", "results", "--fps", "25", "--video")
+    assert code == 0
+    tracks = read_tracks(tmp_path / "results" / "tracks.json").of("confirmed")
+    assert [(one.points[0].frame, one.points[-1].frame) for one in tracks] == [(0, 11), (12, 23)]
+
+
+def test_two_clips_are_two_scenes_in_one_time(run, tmp_path):
+    write_clip(tmp_path / "a.mkv", flight(12))
+    write_clip(tmp_path / "b.mkv", flight(12))
+    run("a.mkv", "b.mkv", "--out", "results")
+    first, second = read_tracks(tmp_path / "results" / "tracks.json").of("confirmed")
+    assert (first.points[-1].frame, second.points[0].frame) == (11, 12)
+    assert second.points[0].time == pytest.approx(12 / 25, abs=0.002)
+
+
+def test_a_black_stretch(run, tmp_path):
+    frames = flight(40)
+    for n in range(15, 20):
+        frames[n] = np.zeros_like(frames[n])
+    write_clip(tmp_path / "clip.mkv", frames)
+    run("clip.mkv", "--out", "results")
+    (one,) = read_tracks(tmp_path / "results" / "tracks.json").of("confirmed")
+    assert (one.points[0].frame, one.points[-1].frame) == (0, 39)
+
+
+def test_the_camera_memory_is_written_and_read(run, tmp_path):
+    scene = background(4)
+    write_clip(tmp_path / "clip.mkv", [frame_of(scene, [(100, 80)], 1, n, 190) for n in range(70)])
+    run("clip.mkv", "--out", "one", "--camera-memory", "camera.json")
+    assert len(json.loads((tmp_path / "camera.json").read_text())["spots"]) == 1
+    write_clip(tmp_path / "short.mkv", [frame_of(scene, [(100, 80)], 1, n, 190) for n in range(20)])
+    run("short.mkv", "--out", "two", "--camera-memory", "camera.json")
+    (one,) = json.loads((tmp_path / "two" / "tracks.json").read_text())["static"]
+    assert one["reason"].endswith("known from the camera memory")
+    assert (one["x"], one["y"]) == pytest.approx((100, 80), abs=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("none.mp4",), "none.mp4"),
+        (("clip.mkv", "--fps", "0"), "fps must be above 0"),
+        (("clip.mkv", "--start", "noon"), "--start: 'noon' is no time"),
+        (("clip.mkv", "--candidate-score", "2"), "must be in 0..1"),
+        (("clip.mkv", "--model", "nothing"), "nothing"),
+        (("clip.mkv", "--camera-memory", "clip.mkv"), "is no camera memory"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2(run, tmp_path, arguments, message):
+    write_clip(tmp_path / "clip.mkv", flight(2))
+    code, _, err = run(*arguments, "--out", "results")
+    assert code == 2
+    assert err.startswith("error: ")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"tracks": [{"id": 1, "state": "gone", "points": []}], "frames": 1}']
+)
+def test_a_file_that_is_no_tracks_json(tmp_path, text):
+    (tmp_path / "t.json").write_text(text)
+    with pytest.raises(DataError, match=r"t\.json"):
+        read_tracks(tmp_path / "t.json")
