@@ -163,8 +163,8 @@ def test_the_written_file_is_native_coco(tmp_path: Path) -> None:
                 "category_id": 1,
                 "num_keypoints": 1,
                 "keypoints": [1.5, 0.1, 2],
-                "bbox": [1.5, 0.1, 0, 0],
-                "area": 0,
+                "bbox": [-1.0, -2.4, 5, 5],
+                "area": 25,
                 "iscrowd": 0,
             }
         ],

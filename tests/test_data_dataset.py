@@ -182,7 +182,7 @@ class TestLabels:
         write_json(both / "points.json", coco((4, 5, 2), file_name=file_name))
         assert open_dataset(both).samples[0].read_points().tolist() == [[4, 5]]
 
-    @pytest.mark.parametrize("file_name", ["zzz.png", "a.txt", "elsewhere/a.png", ""])
+    @pytest.mark.parametrize("file_name", ["zzz.png", "a.txt", "elsewhere/zzz.png", ""])
     def test_an_image_that_is_not_there(self, both: Path, file_name: str) -> None:
         write_json(both / "points.json", coco((4, 5, 2), file_name=file_name))
         with pytest.raises(DataError, match=rf"points\.json: image '{file_name}' is not in .*images"):

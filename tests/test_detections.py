@@ -155,7 +155,7 @@ def test_coco_is_read_back_as_point_labels(tmp_path: Path) -> None:
 def test_coco_keeps_scores_and_areas() -> None:
     content = coco_content([TWO, AREAS])
     kept = [(one["image_id"], one["id"], one["score"], one["area"]) for one in content["annotations"]]
-    assert kept == [(1, 1, 0.9, 0), (1, 2, 0.4, 0), (2, 3, 0.7, 12.0)]
+    assert kept == [(1, 1, 0.9, 25), (1, 2, 0.4, 25), (2, 3, 0.7, 12.0)]
     assert TWO.to_coco() == coco_content([TWO])
 
 

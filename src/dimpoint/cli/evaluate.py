@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,12 @@ def evaluate(
         metavar="PATH",
         help="Instead, or beside: detections.json, COCO points, a folder of maps or masks; may be repeated.",
     ),
+    prediction_values: str | None = typer.Option(
+        None,
+        "--predictions-values",
+        metavar="RULE",
+        help="How predicted maps are read, where it is not plain: 0-1, 0-255, 0-65535, labels or alpha.",
+    ),
     split: str | None = typer.Option(None, metavar="NAME", help="Such as test.", show_default="all frames"),
     protocol: list[str] = typer.Option(["spire"], "--protocol", metavar="NAME", help=PROTOCOLS),
     threshold: float | None = typer.Option(
@@ -98,7 +105,7 @@ def evaluate(
         check_extra()
     goal = _goal(false_alarms, fa, pd, threshold, bool(calibrate or calibrate_split), store)
     reading = reading_of(mask_values, invert_masks, point_rules, categories, accept_labels, orientation)
-    held_against = Data(tuple(data), split, allow_missing, reading)
+    held_against = Data(tuple(data), split, allow_missing, reading, prediction_values)
     subjects = _subjects(model, predictions, held_against, threshold, threads)
     memory, point = Memory(), None
     if goal is not None:
@@ -180,7 +187,7 @@ def _calibration(
 ) -> tuple[Subject, str]:
     """What the threshold is chosen on, and in words; the evaluated frames where nothing else is named."""
     from dimpoint.evaluation.prediction_files import FilePredictor
-    from dimpoint.evaluation.subject import Data, Subject, open_predictions
+    from dimpoint.evaluation.subject import Subject, open_predictions
     from dimpoint.evaluation.truth import HELD_OUT, held_out_frames
 
     if split == HELD_OUT:
@@ -189,7 +196,7 @@ def _calibration(
         return Subject(subject.predictor, held_out_frames(Path(model))), f"the frames held out by {model}"
     if not roots and split is None:
         return subject, f"the evaluated data itself ({data})"
-    chosen = Data(roots or data.roots, split, data.allow_missing)
+    chosen = replace(data, roots=roots or data.roots, split=split)
     if isinstance(subject.predictor, FilePredictor):
         return open_predictions(subject.predictor.path, chosen), str(chosen)
     return Subject(subject.predictor, chosen.frames()), str(chosen)

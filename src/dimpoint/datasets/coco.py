@@ -206,10 +206,19 @@ class _Parser:
         return []
 
 
+POINT_SIDE = 5  # pixels; of the box that a point is written with
+
+
+def point_box(x: float, y: float) -> list[float]:
+    """The COCO box (left, top, width, height) around a point."""
+    return [round(x - POINT_SIDE / 2, 6), round(y - POINT_SIDE / 2, 6), POINT_SIDE, POINT_SIDE]
+
+
 def write_points(path: Path, images: Sequence[PointImage]) -> None:
     """Write a COCO keypoints file, one annotation per target or ignore region, category `target`.
 
-    A point has no extent: `bbox` is [x, y, 0, 0] and `area` 0, which keeps COCO readers that expect these
+    A point has no extent; `bbox` is 5 px wide and high around it and `area` 25, which readers such as
+    pycocotools need (an area of 0 scores 0.000 there), and which keeps COCO readers that expect these
     keys working. Same input, same bytes; the file appears complete or not at all. Raises DimpointError if
     it cannot be written.
     """
@@ -235,8 +244,8 @@ def write_points(path: Path, images: Sequence[PointImage]) -> None:
                 "category_id": 1,
                 "num_keypoints": 1,
                 "keypoints": [x, y, 2],
-                "bbox": [x, y, 0, 0],
-                "area": 0,
+                "bbox": point_box(x, y),
+                "area": POINT_SIDE**2,
                 "iscrowd": 0,
             }
             for number, (image_id, (x, y)) in enumerate(annotations, 1)

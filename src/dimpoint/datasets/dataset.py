@@ -261,7 +261,11 @@ def _points_by_name(layout: Layout, point_files: Iterable[PointFile]) -> dict[st
         for image in file.images:
             name = layout.name_of(image.file_name)
             if name is None:
-                raise DataError(f"{file.path}: image '{image.file_name}' is not in {layout.frame_folder}")
+                alike = layout.alike(image.file_name)
+                several = f"; it may be {' or '.join(alike[:3])}: write the path below it" if alike else ""
+                raise DataError(
+                    f"{file.path}: image '{image.file_name}' is not in {layout.frame_folder}{several}"
+                )
             if name in source:
                 raise DataError(
                     f"{file.path}: image '{image.file_name}' is labelled in {source[name]} already"

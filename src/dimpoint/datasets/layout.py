@@ -54,7 +54,25 @@ class Layout:
         It is the path below the frame folder; folders above it (`images/`, an absolute path that has the
         frame folder in it) are left aside. The suffix may be left out or be that of another picture format.
         """
-        return _name_of(file_name, self.frames, self.frame_folder.name)
+        found = _name_of(file_name, self.frames, self.frame_folder.name)
+        if found is not None:
+            return found
+        alike = self.alike(file_name)
+        return alike[0] if len(alike) == 1 else None
+
+    def alike(self, file_name: str) -> list[str]:
+        """The frames whose paths end as a COCO `file_name` does, whatever the folders above."""
+        path = PurePosixPath(plain_name(file_name.strip()).replace("\\", "/"))
+        if path.suffix and path.suffix.lower() not in (*IMAGE_SUFFIXES, *_OTHER_SUFFIXES):
+            return []
+        parts = (*path.parts[:-1], path.name.removesuffix(path.suffix))
+        if ".." in parts:
+            return []
+        for start in range(1, len(parts)):
+            shorter = "/".join(parts[start:])
+            if shorter in self.frames:
+                return [shorter]
+        return [name for name in self.frames if f"/{name}".endswith("/" + "/".join(parts))]
 
     def listed(self, text: str) -> str | None:
         """The frame that a line of a split list means: all of the line, or its first column."""

@@ -13,19 +13,17 @@ import numpy.typing as npt
 
 from dimpoint.datasets.coco import read_points
 from dimpoint.datasets.layout import images_by_name
-from dimpoint.datasets.masks import read_mask_image
 from dimpoint.errors import ConfigError, DataError
+from dimpoint.evaluation.map_files import read_map, survey
 from dimpoint.evaluation.predictions import Kind, PredictedPoints, Prediction
-from dimpoint.evaluation.truth import TruthFrame
+from dimpoint.evaluation.truth import TruthFrame, frame_stem
 from dimpoint.inference.detections import read_detections
-from dimpoint.metrics.components import Map, check_map
 from dimpoint.model.record import ModelMeta
 
 P = TypeVar("P")
 
 MASK_THRESHOLD = 0.5  # of probability maps and masks, unless another one is asked for
 _LISTED = 5  # names told of many
-_PROBED = 20  # pictures looked at for values other than 0 and 1
 _LAYOUT_FOLDERS = {"images", "masks"}  # say nothing about which frame is meant
 
 
@@ -61,8 +59,11 @@ class FilePredictor:
         frames: Sequence[TruthFrame],
         others: Sequence[TruthFrame] = (),
         threshold: float | None = None,
+        values: str | None = None,
     ) -> None:
         """others: frames of the same data sets outside the split; predictions of them are left aside.
+
+        values: how maps are read, one of `map_files.VALUES`; left out: as `map_files.survey` finds plain.
 
         Raises DataError if the predictions cannot be read or fit no frame at all.
         """
@@ -77,6 +78,11 @@ class FilePredictor:
         self.pairing = pair(entries, frames, others)
         if not self.pairing.found:
             raise DataError(f"{path}: {self.pairing.fault()}; predictions are named like the frames")
+        if self.kind == "maps":
+            survey([entry for entry in self.pairing.found.values() if isinstance(entry, Path)], values)
+        elif values is not None:
+            raise ConfigError(f"--predictions-values says how maps are read, and {path} holds points")
+        self.values = values
         self._by_frame = {frames[index].key: entry for index, entry in self.pairing.found.items()}
         self.threshold = MASK_THRESHOLD if self.kind == "maps" and threshold is None else threshold
         self.threshold_origin = "as asked" if threshold is not None else "usual for maps"
@@ -89,21 +95,7 @@ class FilePredictor:
 
     def predict(self, frame: TruthFrame, pixels: npt.NDArray[Any] | None = None) -> Prediction:
         entry = self._by_frame[frame.key]
-        return entry if isinstance(entry, PredictedPoints) else read_map(entry)
-
-
-def read_map(path: Path) -> Map:
-    """A probability map or mask, (H, W) in 0..1: 8 and 16 bit pictures over 255 and 65535, .npy as it is.
-
-    Raises DataError, naming the file, for what is no such map.
-    """
-    values = read_mask_image(path)
-    if values.dtype.kind == "u":
-        full = np.iinfo(values.dtype).max
-        return values.astype(np.float32) / np.float32(full)
-    if values.dtype.kind == "i":
-        raise DataError(f"{path}: type {values.dtype}; probabilities in 0..1 as float32 are right")
-    return check_map(values, str(path))
+        return entry if isinstance(entry, PredictedPoints) else read_map(entry, self.values)
 
 
 def pair(
@@ -158,7 +150,7 @@ def _frame_of(name: str, known: Sequence[TruthFrame], by_last: Mapping[str, list
 
 def _parts(path: PurePath) -> list[str]:
     """The folders and the stem, from the top."""
-    stem = path.name.removesuffix(path.suffix)
+    stem = frame_stem(path.name)
     return [part for part in path.parent.parts if part not in _LAYOUT_FOLDERS] + [stem]
 
 
@@ -185,23 +177,7 @@ def _map_files(folder: Path) -> dict[str, Path]:
     if not files:
         raise DataError(f"{folder}: no predictions here; detections.json, or maps and masks (.png .npy)")
     every = [file for several in files.values() for file in several]
-    _refuse_zero_one(every)
     return {file.relative_to(folder).as_posix(): file for file in every}
-
-
-def _refuse_zero_one(files: Sequence[Path]) -> None:
-    """Raise DataError for pictures of 0 and 1, which would silently lose all that they predict."""
-    brightest = 0
-    for file in files[:_PROBED]:
-        values = read_mask_image(file)
-        if values.dtype.kind != "u" or values.max() > 1:
-            return
-        brightest = max(brightest, int(values.max()))
-    if brightest == 1:
-        raise DataError(
-            f"{files[0].parent}: these pictures hold only 0 and 1; save masks as 0 and 255, probabilities "
-            "times 255 (8 bit) or 65535 (16 bit)"
-        )
 
 
 def _read_points(file: Path) -> dict[str, PredictedPoints]:

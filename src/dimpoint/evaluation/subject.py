@@ -31,6 +31,7 @@ class Data:
     split: str | None = None
     allow_missing: bool = False
     reading: Reading = AS_WRITTEN
+    prediction_values: str | None = None
 
     def frames(self, notes: list[str] | None = None) -> list[TruthFrame]:
         """The frames; which ones were taken is added to `notes`."""
@@ -69,7 +70,7 @@ def open_predictions(path: Path, data: Data, threshold: float | None = None) -> 
     """
     notes: list[str] = []
     frames = data.frames(notes)
-    predictor = FilePredictor(path, frames, data.others(), threshold)
+    predictor = FilePredictor(path, frames, data.others(), threshold, data.prediction_values)
     fault = predictor.pairing.fault()
     if fault is not None and not data.allow_missing:
         raise DataError(f"{path} against {data}: {fault}; --allow-missing scores the frames that have one")

@@ -6,6 +6,7 @@ The frames that a training run held out for validation, found again from what th
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -152,7 +153,7 @@ def _from_points(
     return [
         TruthFrame(
             data_set=name,
-            name=PurePosixPath(image.file_name).with_suffix("").as_posix(),
+            name=frame_stem(PurePosixPath(image.file_name).as_posix()),
             path=Path(image.file_name),
             points=image.points.astype(np.float64),
             size=(image.height, image.width),
@@ -169,6 +170,13 @@ def _names(roots: Sequence[Path]) -> list[str]:
         raise DataError("a data set is named twice; every frame would count twice")
     short = [path.stem if path.suffix.lower() == ".json" else path.name for path in paths]
     return [name if short.count(name) == 1 else str(root) for name, root in zip(short, roots, strict=True)]
+
+
+def frame_stem(name: str) -> str:
+    """A frame's name without its file's suffix; `clip.mp4#000012` is kept whole."""
+    if re.search(r"\.\w+#\d+$", name):
+        return name
+    return name.removesuffix(PurePosixPath(name).suffix)
 
 
 HELD_OUT = "held-out"

@@ -192,8 +192,10 @@ def coco_content(items: Sequence[Detections]) -> dict[str, Any]:
     """The content of a COCO keypoints file, as `dimpoint.datasets.coco` reads it back as points.
 
     One annotation per target with `num_keypoints: 1`, `keypoints: [x, y, 2]`, its `score`, and the
-    `area` where it is known; a point has no extent, so `bbox` is [x, y, 0, 0].
+    `area` where it is known; a point has no extent, so `bbox` is 5 px wide and high around it and `area` 25.
     """
+    from dimpoint.datasets.coco import POINT_SIDE, point_box
+
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for image_id, item in enumerate(items, 1):
@@ -208,8 +210,8 @@ def coco_content(items: Sequence[Detections]) -> dict[str, Any]:
                     "category_id": 1,
                     "num_keypoints": 1,
                     "keypoints": [x, y, 2],
-                    "bbox": [x, y, 0, 0],
-                    "area": found.get("area", 0),
+                    "bbox": point_box(x, y),
+                    "area": found.get("area", POINT_SIDE**2),
                     "iscrowd": 0,
                     "score": found["score"],
                 }

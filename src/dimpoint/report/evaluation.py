@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -192,6 +192,7 @@ def evaluate(
     threshold: float | None = None,
     allow_missing: bool = False,
     threads: int | None = None,
+    predictions_values: str | None = None,
 ) -> Evaluation:
     """Evaluate a model, or predictions on disk, on labelled frames.
 
@@ -212,10 +213,12 @@ def evaluate(
         Score the frames that have a prediction, though others have none.
     threads : int, optional
         Of the processor; all cores if left out.
+    predictions_values : {"0-1", "0-255", "0-65535", "labels", "alpha"}, optional
+        How predicted maps are read, where their files leave it open.
 
     Raises ConfigError, DataError or ModelFileError for what is wrong with the arguments or the data.
     """
-    held_against = data_of(data, split, allow_missing)
+    held_against = replace(data_of(data, split, allow_missing), prediction_values=predictions_values)
     several = isinstance(model_or_predictions, Sequence) and not isinstance(model_or_predictions, str)
     given: Sequence[Any] = model_or_predictions if several else [model_or_predictions]  # type: ignore[assignment]
     if not given:

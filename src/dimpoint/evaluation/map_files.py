@@ -1,0 +1,173 @@
+"""Probability maps and masks in files: how their values are read, decided over all files at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from dimpoint.datasets.masks import read_mask_image
+from dimpoint.errors import ConfigError, DataError
+from dimpoint.metrics.components import Map, check_map
+
+VALUES = {
+    "0-1": "1 is predicted, 0 is not",
+    "0-255": "probabilities times 255",
+    "0-65535": "probabilities times 65535",
+    "labels": "every value above 0 is predicted",
+    "alpha": "the alpha channel holds probabilities times 255",
+}
+_FULL = {"0-1": 1, "0-255": 255, "0-65535": 65535}
+
+_FEW = 32  # a picture whose values all lie below is more likely one of labels than of probabilities
+_COLOUR = 16  # counts by which the channels of a colour differ; less is compression
+_THREADS = 8
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What is to be known of one file. values: the distinct ones of a whole-number map, if they are few."""
+
+    file: Path
+    full: int | None = None  # of whole numbers: the largest value of their type
+    highest: int = 0
+    values: frozenset[int] | None = None
+    colour: bool = False
+    alpha: bool = False
+
+
+def check_values(values: str | None) -> None:
+    """Raise ConfigError for a way of reading that there is not."""
+    if values is not None and values not in VALUES:
+        known = ", ".join(f"{name} ({text})" for name, text in VALUES.items())
+        raise ConfigError(f"--predictions-values: '{values}' is none of {known}")
+
+
+def survey(files: Sequence[Path], values: str | None = None) -> None:
+    """Look at all files and raise DataError unless it is plain how they are read.
+
+    values: one of `VALUES`, which decides what pictures alone leave open. Refused are colour pictures, alpha
+    channels that hold a map, and whole numbers that may be 0/1 masks, labels, or another depth.
+    """
+    check_values(values)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        kinds = list(pool.map(_look, files))
+    colours = [kind for kind in kinds if kind.colour and values != "alpha"]
+    if colours:
+        raise DataError(
+            f"{_which(colours, kinds)} are colour pictures, which cannot be read as probabilities; save grey "
+            "maps, without a colour map"
+        )
+    clear = [kind for kind in kinds if kind.alpha]
+    if clear and values is None:
+        raise DataError(
+            f"{_which(clear, kinds)} have an alpha channel that is not the same everywhere; if it holds "
+            "the map: --predictions-values alpha; if the grey values do: --predictions-values 0-255"
+        )
+    whole = [kind for kind in kinds if kind.full is not None]
+    if values is None:
+        _refuse_unclear(whole)
+    elif values in _FULL:
+        beyond = [kind for kind in whole if kind.highest > _FULL[values]]
+        if beyond:
+            raise DataError(
+                f"{_which(beyond, kinds)} have values above {_FULL[values]}, up to "
+                f"{max(kind.highest for kind in beyond)}; "
+                f"--predictions-values {values} does not fit"
+            )
+
+
+def _refuse_unclear(whole: Sequence[_Kind]) -> None:
+    """Raise DataError for whole numbers that may mean several things, over all files together."""
+    highest = max((kind.highest for kind in whole), default=0)
+    if highest == 0:
+        return
+    largest = max(kind.full or 0 for kind in whole)
+    where = f"{whole[0].file.parent}: the values of these {len(whole)} pictures"
+    if highest == 1:
+        raise DataError(
+            f"{where} are only 0 and 1; save masks as 0 and 255, probabilities times 255 (8 bit) or 65535 "
+            "(16 bit), or say so: --predictions-values 0-1"
+        )
+    if highest < _FEW:
+        raise DataError(
+            f"{where} reach only {highest}: numbers of objects (--predictions-values labels), or very low "
+            f"probabilities (--predictions-values {'0-65535' if largest > 255 else '0-255'})?"
+        )
+    if largest > 255 and highest <= 255:
+        raise DataError(
+            f"{where} are 16 bit but reach only {highest}: 8-bit values (--predictions-values 0-255), or low "
+            "probabilities (--predictions-values 0-65535)?"
+        )
+    several = [kind.values for kind in whole]
+    levels = frozenset[int]().union(*(each for each in several if each is not None))
+    if None not in several and len(levels - {0}) == 1 and highest <= largest // 2:
+        raise DataError(
+            f"{where} are only 0 and {highest}, and {highest} of {largest} is below a half: a mask "
+            "(--predictions-values labels), or probabilities (--predictions-values "
+            f"{'0-65535' if largest > 255 else '0-255'})?"
+        )
+
+
+def read_map(path: Path, values: str | None = None) -> Map:
+    """A probability map or mask, (H, W) in 0..1: 8 and 16 bit pictures over 255 and 65535, .npy as it is.
+
+    values: another way of reading, one of `VALUES`. Raises DataError, naming the file, for what is no map.
+    """
+    if values == "alpha":
+        channels = _channels(path)
+        if channels is None or channels.ndim != 3 or channels.shape[2] != 4:
+            raise DataError(f"{path}: no picture with an alpha channel")
+        return channels[..., 3].astype(np.float32) / np.float32(np.iinfo(channels.dtype).max)
+    found = read_mask_image(path)
+    if values == "labels" and found.dtype.kind == "u":
+        return (found > 0).astype(np.float32)
+    if found.dtype.kind == "u":
+        full = np.iinfo(found.dtype).max if values is None else _FULL.get(values, np.iinfo(found.dtype).max)
+        return found.astype(np.float32) / np.float32(full)
+    return _checked(found, path)
+
+
+def _checked(values: npt.NDArray[Any], file: Path) -> Map:
+    """Values that are no unsigned whole numbers, as they are; DataError for what is no probability map."""
+    if values.dtype.kind == "i":
+        raise DataError(f"{file}: type {values.dtype}; probabilities in 0..1 as float32 are right")
+    return check_map(values, str(file))
+
+
+def _look(file: Path) -> _Kind:
+    channels = _channels(file)
+    colour = alpha = False
+    if channels is not None and channels.ndim == 3:
+        parts = [channels[..., index].astype(np.int64) for index in range(min(channels.shape[2], 3))]
+        colour = max(int(np.abs(part - parts[0]).max()) for part in parts) > _COLOUR
+        alpha = channels.shape[2] == 4 and bool((channels[..., 3] != channels[0, 0, 3]).any())
+    values = read_mask_image(file)
+    if values.dtype.kind != "u":
+        _checked(values, file)
+        return _Kind(file, colour=colour, alpha=alpha)
+    levels = np.unique(values)
+    few = frozenset(levels.tolist()) if len(levels) <= _FEW else None
+    return _Kind(file, int(np.iinfo(values.dtype).max), int(levels[-1]), few, colour, alpha)
+
+
+def _channels(file: Path) -> npt.NDArray[Any] | None:
+    """A picture as it stands in the file, with colour and alpha; None for what is no such picture."""
+    if file.suffix.lower() == ".npy":
+        return None
+    try:
+        content = np.fromfile(file, np.uint8)
+        found = cv2.imdecode(content, cv2.IMREAD_UNCHANGED) if len(content) else None
+    except (OSError, cv2.error):
+        return None  # reading the values says what is wrong
+    return None if found is None else np.asarray(found)
+
+
+def _which(some: Sequence[_Kind], every: Sequence[_Kind]) -> str:
+    return f"{some[0].file.parent}: {len(some)} of {len(every)} files (such as {some[0].file.name})"
