@@ -1,7 +1,7 @@
 """The panel: a model on frames that no training sees, figures with 95 % intervals, one JSON line for a part.
 
-    python benchmarks/panel.py --data DATA [--model NAME_OR_FILE] [--save FILE]
-    python benchmarks/panel.py --load FILE --threshold 0.6
+    python benchmarks/panel.py --data DATA [--model NAME_OR_FILE] [--save FILE] [--folder NAME]
+    python benchmarks/panel.py --load FILE [--load FILE] --threshold 0.6
 
 DATA holds the folders that `benchmarks/parts.py` lists; a part that is not there is named and left out.
 
@@ -219,19 +219,25 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path)
-    parser.add_argument("--load", type=Path, help="what --save wrote: report it anew, without a model")
+    parser.add_argument(
+        "--load", type=Path, action="append", help="what --save wrote: report it anew, without a model"
+    )
+    parser.add_argument("--folder", action="append", help="only this folder of DATA; may be repeated")
     parser.add_argument("--model", help="shipped name or ONNX file; the default model if left out")
     parser.add_argument("--threshold", type=float, help="instead of the model's own")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--save", type=Path, help="a JSON file for all scores")
     options = parser.parse_args()
     if options.load:
-        report(loaded(options.load), options.threshold, str(options.load))
+        together = [outcome for file in options.load for outcome in loaded(file)]
+        report(together, options.threshold, str(options.load[0]))
         return
     detector = Detector(options.model, threshold=LOWEST, threads=options.threads)
     own = detector.meta.decode.threshold if options.threshold is None else options.threshold
     outcomes: list[Outcome] = []
     for name, items in sources(options.data).items():
+        if options.folder and name not in options.folder:
+            continue
         if not (options.data / name).is_dir():
             print(f"{options.data / name}: not there, left out", file=sys.stderr)
             continue
@@ -264,7 +270,7 @@ def report(outcomes: list[Outcome], own: float, model: str) -> None:
     for name, part in groups.items():
         if part:
             print(json.dumps({"part": name, **describe(part, own, rates)}), flush=True)
-    every = [o for o in outcomes if not o.part.endswith("16bit")]
+    every = [o for o in outcomes if not (o.part.endswith("16bit") or o.part.startswith("planted"))]
     if every:
         print(json.dumps({"part": "calibration", "bins": calibration(every)}), flush=True)
 

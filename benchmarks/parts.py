@@ -3,7 +3,7 @@
 NUAA-SIRST, NUDT-SIRST, IRSTD-1K, SIRST-v2   by scene, as every training holds them out (15 %, seed 0)
 HIT-UAV-background                           by flight: time of day, altitude and angle in the file's name
 IR-video                                     by scene_groups.json; a group of more than a fifth of the
-                                             clips (all drones) always trains
+                                             clips would always train (the drones, 26 of 131, are held out)
 AntiUAV-video                                two of the four clips
 aerial-16bit                                 all of it is held out
 """
