@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import resource
 import signal
+import struct
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,6 +21,8 @@ from dimpoint.cli import main
 from dimpoint.datasets.coco import read_points
 from dimpoint.inference.detections import read_detections
 from dimpoint.inference.onnx_backend import OnnxBackend
+from dimpoint.inference.results import ResultsFolder
+from dimpoint.sources.readers import reader_of
 from tiny_models import spots, write_model
 
 
@@ -257,16 +261,34 @@ def signal_in_frame(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., N
         signal.signal(kind, handler)
 
 
-def test_ctrl_c_keeps_what_is_done(
-    run: Callable[..., Result], frames: Path, signal_in_frame: Callable[..., None]
+UNFINISHED = "detections.unfinished.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_a_signal_keeps_what_is_done_and_the_same_command_goes_on(
+    kind: signal.Signals,
+    code: int,
+    run: Callable[..., Result],
+    frames: Path,
+    signal_in_frame: Callable[..., None],
 ) -> None:
-    signal_in_frame(3)
-    result = run("frames", "--out", "results", "--format", "csv")
-    assert result.code == 130
+    command = ("frames", "--format", "csv", "--overlay")
+    assert run(*command, "--out", "whole").code == 0
+    signal_in_frame(3, kind)
+    result = run(*command, "--out", "results")
+    assert result.code == code
     assert counts(Path("results")) == {"a.png": 2, "b.png": 0}
     assert len(Path("results/detections.csv").read_text().splitlines()) == 3
     assert "2 frames are done" in result.err
-    assert sorted(file.name for file in Path("results").iterdir()) == ["detections.csv", "detections.json"]
+    again = run(*command, "--out", "results")
+    assert again.code == 0
+    assert "going on with the unfinished run: 2 frames are done" in again.err
+    files = {file.relative_to("whole") for file in Path("whole").rglob("*.*")}
+    assert {file.relative_to("results") for file in Path("results").rglob("*.*")} == files
+    for file in files:
+        assert (Path("results") / file).read_bytes() == (Path("whole") / file).read_bytes()
 
 
 def test_ctrl_c_in_the_first_frame_leaves_nothing(
@@ -275,3 +297,163 @@ def test_ctrl_c_in_the_first_frame_leaves_nothing(
     signal_in_frame(1)
     assert run("frames", "--out", "results").code == 130
     assert not Path("results").exists()
+
+
+# An unfinished run, an earlier run
+
+
+def shorten(results: Path, frames: int, rest: str = "") -> None:
+    """What kill -9 leaves: the journal after some frames, and a part of the next line."""
+    journal = results / UNFINISHED
+    lines = journal.read_text().splitlines(keepends=True)
+    assert len(lines) > frames + 1 > 0
+    journal.write_text("".join(lines[: frames + 1]) + rest)
+    (results / "detections.json").unlink()
+
+
+@pytest.fixture
+def keep_journal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let runs end without removing their journal."""
+    finish = ResultsFolder.finish
+
+    def unfinished(self: ResultsFolder, model: str, formats: set[str], *, whole: bool) -> bool:
+        return finish(self, model, formats, whole=False)
+
+    monkeypatch.setattr(ResultsFolder, "finish", unfinished)
+
+
+@pytest.mark.usefixtures("keep_journal")
+@pytest.mark.parametrize("done", [0, 1, 2, 4, 5, None])
+def test_a_killed_run_goes_on_where_it_was(
+    done: int | None, run: Callable[..., Result], frames: Path
+) -> None:
+    """In a stack, after an unreadable file, with a half-written line, and before the first line (None)."""
+    (frames / "b.png").write_text("no picture")
+    cv2.imwritemulti("frames/stack.tif", [spots_of(30), spots_of(20), spots_of(25)])
+    assert run("frames", "--out", "results").code == 1
+    whole = Path("results/detections.json").read_bytes()
+    shorten(Path("results"), done or 0, '{"input": ["fra')
+    if done is None:
+        Path("results", UNFINISHED).write_text('{"sett')
+    again = run("frames", "--out", "results", "--resume")
+    assert again.code == 1
+    assert again.err.count("not read: frames/b.png") == 1
+    assert Path("results/detections.json").read_bytes() == whole
+
+
+def spots_of(x: int) -> np.ndarray:
+    return (spots((60, 70), [(x, 30)]) * 255).astype(np.uint8)
+
+
+def change_frame() -> None:
+    write_frame(Path("frames/a.png"), [])
+
+
+DIFFERENCES = [
+    # what is different in the second call, and what is said
+    (lambda: None, ["--threshold", "0.4"], "threshold is 0.5 there and 0.4 here"),
+    (lambda: None, ["--overlay"], "--overlay is False there and True here"),
+    (change_frame, [], "frames/a.png has changed since"),
+    (lambda: Path("frames/a.png").unlink(), [], "its file 1, frames/a.png, is now frames/b.png"),
+]
+
+
+@pytest.mark.usefixtures("keep_journal")
+@pytest.mark.parametrize(("change", "arguments", "message"), DIFFERENCES)
+def test_an_unfinished_run_is_not_mixed_with_another(
+    change: Callable[[], object],
+    arguments: list[str],
+    message: str,
+    run: Callable[..., Result],
+    frames: Path,
+) -> None:
+    assert run("frames", "--out", "results", "--threshold", "0.5").code == 0
+    before = Path("results", UNFINISHED).read_bytes()
+    change()
+    arguments = arguments if "--threshold" in arguments else ["--threshold", "0.5", *arguments]
+    result = run("frames", "--out", "results", *arguments)
+    assert result.code == 2
+    assert message in result.err
+    assert "--overwrite" in result.err
+    assert Path("results", UNFINISHED).read_bytes() == before
+    assert run("frames", "--out", "results", "--overwrite", *arguments).code == 0
+
+
+def test_resume_without_an_unfinished_run_is_told(run: Callable[..., Result], frames: Path) -> None:
+    result = run("frames", "--out", "results", "--resume")
+    assert (result.code, "no unfinished run" in result.err) == (2, True)
+
+
+def test_an_earlier_run_is_replaced_and_the_users_files_stay(
+    run: Callable[..., Result], frames: Path
+) -> None:
+    assert run("frames", "--out", "results", "--overlay", "--format", "csv,coco").code == 0
+    Path("results/notes.txt").write_text("mine")
+    Path("results/overlays/mine.png").write_text("mine")
+    result = run("frames/a.png", "--out", "results", "--overlay")
+    assert result.code == 0
+    assert "the results of an earlier run were replaced" in result.out
+    left = {str(file.relative_to("results")) for file in Path("results").rglob("*.*")}
+    assert left == {
+        "detections.json",
+        "notes.txt",
+        "overlays.csv",
+        "overlays/frames_a.png",
+        "overlays/mine.png",
+    }
+
+
+# Hostile names and files
+
+
+def test_names_that_are_hostile_reach_the_terminal_escaped(run: Callable[..., Result], frames: Path) -> None:
+    name = "a\x1b]0;owned\x07\nerror: forged\u202e.png"
+    (frames / name).write_text("no picture")
+    result = run("frames", "--out", "results", "--overlay")
+    assert result.code == 1
+    shown = result.out + result.err
+    assert not {"\x1b", "\x07", "\u202e"} & set(shown)
+    assert not any(line.startswith("error: forged") for line in shown.splitlines())
+    assert "\\x1b]0;owned\\x07\\nerror: forged" in shown
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_names_that_are_not_utf8_are_kept(run: Callable[..., Result], frames: Path) -> None:
+    name = os.fsdecode(b"frames/\xb2\xe2\xca\xd4.png")  # GBK
+    Path("frames/a.png").rename(name)
+    assert run("frames", "--out", "results", "--overlay", "--format", "csv,coco").code == 0
+    files = [item.file for item in read_detections("results/detections.json")]
+    assert name in files
+    Path("results/detections.json").read_text("utf-8")
+    Path("results/detections.csv").read_text("utf-8")
+    assert name in {image.file_name for image in read_points(Path("results/detections.coco.json"))}
+
+
+def test_a_very_long_name_has_a_short_overlay(run: Callable[..., Result], frames: Path) -> None:
+    Path("frames/a.png").rename(f"frames/{'n' * 250}.png")
+    Path("frames/b.png").rename(f"frames/{'m' * 5}{'n' * 245}.png")
+    assert run("frames", "--out", "results", "--overlay").code == 0
+    names = [file.name for file in Path("results/overlays").iterdir()]
+    assert len(names) == 3
+    assert max(map(len, names)) < 60
+
+
+def test_a_decoder_that_fails_or_hangs_does_not_stop_the_run(
+    run: Callable[..., Result], frames: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hostile(path: Path) -> object:
+        if path.name == "a.png":
+            raise struct.error("unpack requires a buffer")
+        while path.name == "b.png":
+            pass
+        return reader_of(path)
+
+    monkeypatch.setenv("DIMPOINT_MAX_READ_SECONDS", "1")
+    monkeypatch.setattr("dimpoint.sources.frames.reader_of", hostile)
+    os.mkfifo("frames/d.png")
+    result = run("frames", "--out", "results")
+    assert result.code == 1
+    assert counts(Path("results")) == {"c.png": 1}
+    assert "frames/a.png: cannot be read (error: unpack requires a buffer)" in result.err
+    assert "frames/b.png: cannot be read (reading took more than 1 s)" in result.err
+    assert "frames/d.png: a pipe" in result.err

@@ -48,10 +48,11 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
 def write_text(path: Path, text: str) -> None:
     """Write a text file in UTF-8, whole or not at all.
 
-    Bytes of file names that are not UTF-8, which Python holds as lone surrogates, are written as they were.
+    Bytes of file names that are not UTF-8, which Python holds as lone surrogates, are written as escapes such
+    as \\udce9: the file stays UTF-8, and from JSON the same name is read back.
     """
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def remove_temporary(folder: Path) -> None:

@@ -21,6 +21,7 @@ DEFAULTS = {
     "points_per_frame": 20_000,  # labels or detections of one frame
     "yaml_nodes": 100_000,  # of a recipe, aliases counted each time they are used
     "depth": 100,  # levels of lists and mappings within each other
+    "read_seconds": 60,  # to read one frame in `dimpoint detect`
     "record_number": 2**20,  # any number in a model's or encoder's record that sets a size
 }
 _FREE_ARCHIVE = 2**26

@@ -20,6 +20,7 @@ from dimpoint.cli import (
     track,
     train,
 )
+from dimpoint.cli.console import printable
 from dimpoint.cli.signals import exit_code, stopping
 from dimpoint.errors import DimpointError
 
@@ -58,7 +59,7 @@ def main() -> None:
         try:
             build_app()()
         except DimpointError as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {printable(str(error))}", file=sys.stderr)
             sys.exit(2)
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)

@@ -2,54 +2,21 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from dimpoint.errors import DimpointError
     from dimpoint.inference.detections import Detections
     from dimpoint.inference.detector import Detector
+    from dimpoint.inference.results import ResultsFolder
     from dimpoint.sources import Frame, ReadOptions
 
 _READING = "How files are read"
 _FORMATS = ("json", "csv", "coco")
 _MOST_LISTED = 20  # unreadable files named at the end
-
-
-@dataclass
-class _Tally:
-    """What a run has done so far."""
-
-    frames: int = 0
-    targets: int = 0
-    without_targets: int = 0
-    seconds: float = 0.0
-    unreadable: list[tuple[str, DimpointError]] = field(default_factory=list)
-    stopped: bool = False
-    notes: dict[str, list[str]] = field(default_factory=dict)
-
-    def noted(self, frames: Iterable[Frame]) -> Iterator[Frame]:
-        """The frames, while their notes are kept with the files that they are on."""
-        for frame in frames:
-            for note in frame.notes:
-                files = self.notes.setdefault(note, [])
-                name = frame.file.partition("#")[0] if frame.index is not None else frame.file
-                if not files or files[-1] != name:
-                    files.append(name)
-            yield frame
-
-    def add(self, found: Detections) -> None:
-        self.frames += 1
-        self.targets += len(found)
-        self.without_targets += not len(found)
-
-    def set_aside(self, name: str, error: DimpointError) -> None:
-        self.unreadable.append((name, error))
+_LONGEST_NAME = 40  # characters of a picture's name
 
 
 def register(app: typer.Typer) -> None:
@@ -72,6 +39,10 @@ def detect(
     overlay: bool = typer.Option(False, help="Write each frame as a picture with its targets circled."),
     threads: int | None = typer.Option(None, help="Threads of the processor; left out: all cores."),
     recursive: bool = typer.Option(False, help="Enter sub-folders."),
+    resume: bool = typer.Option(
+        False, help="Go on with the unfinished run in --out; the same command does so without this, too."
+    ),
+    overwrite: bool = typer.Option(False, help="Discard an unfinished run in --out."),
     verbose: bool = typer.Option(False, help="Name every file and folder that is passed over."),
     accept_damaged: bool = typer.Option(
         False,
@@ -104,44 +75,49 @@ def detect(
     """Find the targets of every frame; exit code 1 if some files could not be read.
 
     Files of other kinds, hidden folders and sub-folders are passed over: a line of counts says so, and the
-    exit code stays 0.
+    exit code stays 0. A run that is stopped keeps what is done, and the same command goes on with it. The
+    results of an earlier, finished run in --out are replaced.
     """
-    from dimpoint.cli.console import print_passed
-    from dimpoint.errors import FrameError
-    from dimpoint.inference.detections import DetectionsWriter
+    from dimpoint.cli.console import print_passed, printable
+    from dimpoint.errors import DimpointError, FrameError
     from dimpoint.inference.detector import Detector
-    from dimpoint.sources import count_frames, frames_from
+    from dimpoint.inference.results import ResultsFolder
+    from dimpoint.sources.frames import source_files
 
     options = _read_options(accept_damaged, orientation, preview, stream, raw_shape, raw_type)
     chosen = _parse_formats(formats)
     detector = Detector(model, threshold=threshold, threads=threads)
-    tally = _Tally()
-    frames = frames_from(
+    missing: list[tuple[str, str]] = []
+    files = source_files(
         sources,
         recursive=recursive,
         exclude=[out],
-        on_error=tally.set_aside,
+        on_error=lambda name, error: missing.append((name, str(error))),
         on_passed=lambda source, found: print_passed(source, found, verbose),
-        options=options,
     )
-    frames = tally.noted(frames)
-    total = count_frames(sources, recursive=recursive, exclude=[out], options=options)
-    results = out / "detections.json"
+    results = ResultsFolder(out, _settings(detector, options, overlay))
+    _open_results(results, files, resume=resume, overwrite=overwrite)
+    stopped, begin = False, results.done.frames
     try:
-        with DetectionsWriter(results, detector.meta.name) as writer:
-            show = _Pictures(out / "overlays").write if overlay else None
-            _run(detector, frames, writer.add, show, tally, total)
-            if not tally.frames:
-                raise FrameError(_nothing_read(tally, sources))
+        seconds = _run(detector, files, results, options, overlay)
     except KeyboardInterrupt:
-        tally.stopped = True
-    if tally.frames:
-        _write_formats(results, chosen)
-        _report(tally, results, overlay)
-    if tally.stopped:
-        typer.echo(f"stopped: {tally.frames} frames are done", err=True)
+        stopped, seconds = True, 0.0
+    except DimpointError:
+        _keep(results, detector.meta.name, chosen, whole=False)
+        raise
+    unread = missing + results.done.failures
+    if not results.done.frames:
+        results.discard()
+        if stopped:
+            raise typer.Exit(130)
+        raise FrameError(_nothing_read(unread, sources))
+    if _keep(results, detector.meta.name, chosen, whole=not stopped):
+        typer.echo(f"{printable(str(out))}: the results of an earlier run were replaced")
+    _report(results, seconds, begin, unread, overlay)
+    if stopped:
+        typer.echo(f"stopped: {results.done.frames} frames are done; the same command goes on", err=True)
         raise typer.Exit(130)
-    if tally.unreadable:
+    if unread:
         raise typer.Exit(1)
 
 
@@ -164,6 +140,47 @@ def _read_options(
     return ReadOptions(accept_damaged, turn, False, preview, raw, stream)
 
 
+def _settings(detector: Detector, options: ReadOptions, overlay: bool) -> dict[str, object]:
+    """What the results depend on; a run is resumed only with the same."""
+    import hashlib
+
+    from dimpoint import __version__
+
+    content = detector.path.read_bytes() if detector.path is not None else b""
+    return {
+        "dimpoint": __version__,
+        "model": detector.meta.name,
+        "model file (SHA-256)": hashlib.sha256(content).hexdigest(),
+        "threshold": detector.rule.threshold,
+        "how files are read": repr(options),
+        "--overlay": overlay,
+    }
+
+
+def _open_results(results: ResultsFolder, files: list[Path], *, resume: bool, overwrite: bool) -> None:
+    """Begin a run, or go on with an unfinished one."""
+    from dimpoint.errors import ConfigError
+
+    if resume and overwrite:
+        raise ConfigError("--resume and --overwrite: give one of them")
+    if resume and not results.unfinished:
+        raise ConfigError(f"--resume: there is no unfinished run in {results.path}")
+    if overwrite or not results.unfinished:
+        results.begin()
+        return
+    results.resume()
+    results.same_inputs(files)
+    typer.echo(f"going on with the unfinished run: {results.done.frames} frames are done", err=True)
+
+
+def _keep(results: ResultsFolder, model: str, formats: set[str], *, whole: bool) -> bool:
+    """Write what is done, if anything is."""
+    if not results.done.frames:
+        results.discard()
+        return False
+    return results.finish(model, formats, whole=whole)
+
+
 def _parse_formats(text: str) -> set[str]:
     from dimpoint.errors import ConfigError
 
@@ -175,20 +192,19 @@ def _parse_formats(text: str) -> set[str]:
 
 
 def _run(
-    detector: Detector,
-    frames: Iterable[Frame],
-    write: Callable[[Detections], None],
-    show: Callable[[Frame, Detections], None] | None,
-    tally: _Tally,
-    total: int | None,
-) -> None:
-    """Detect in all frames, with a progress bar; what is done when it ends early is in `tally`."""
+    detector: Detector, files: list[Path], results: ResultsFolder, options: ReadOptions, overlay: bool
+) -> float:
+    """Detect in all frames, with a progress bar; the seconds that it took."""
     import time
 
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    begin = time.perf_counter()
+    from dimpoint.inference.stream import Failure, detect_stream, read_files
+    from dimpoint.sources import count_frames
+
+    pictures = _Pictures(results.overlays, results.done.pictures) if overlay else None
+    begin, before = time.perf_counter(), results.done.frames
     columns = (
         TextColumn("detecting"),
         BarColumn(),
@@ -197,48 +213,43 @@ def _run(
         TimeRemainingColumn(),
     )
     terminal = Console(stderr=True)
-    with Progress(*columns, console=terminal, transient=True, disable=not terminal.is_terminal) as bar:
-        task = bar.add_task("", total=total, speed=0.0, targets=0)
-        for frame, found in _detections(detector, frames):
-            write(found)
-            if show is not None:
-                show(frame, found)
-            tally.add(found)
-            tally.seconds = time.perf_counter() - begin
-            speed = tally.frames / tally.seconds
-            bar.update(task, completed=tally.frames, speed=speed, targets=tally.targets)
-
-
-def _detections(detector: Detector, frames: Iterable[Frame]) -> Iterator[tuple[Frame, Detections]]:
-    """Each frame with its targets; the detector takes several frames before it gives the first back."""
-    taken: deque[Frame] = deque()
-
-    def passed_on() -> Iterator[Frame]:
-        for frame in frames:
-            taken.append(frame)
-            yield frame
-
-    for found in detector.detect_many(passed_on()):
-        frame = taken.popleft()
-        yield frame, replace(found, file=frame.file)
+    visible = terminal.is_terminal
+    with Progress(*columns, console=terminal, transient=True, disable=not visible) as bar:
+        total = count_frames(files, options=options) if visible else None
+        task = bar.add_task("", total=total, completed=before, speed=0.0, targets=0)
+        for event in detect_stream(detector, read_files(files, results.done.lines, options)):
+            if isinstance(event, Failure):
+                results.add_failure(event.path, event.file, event.reason)
+                continue
+            frame, found = event
+            picture = pictures.write(frame, found) if pictures else None
+            results.add(frame.path or Path(frame.file), found, picture, frame.notes)
+            speed = (results.done.frames - before) / (time.perf_counter() - begin)
+            bar.update(task, completed=results.done.frames, speed=speed, targets=results.done.targets)
+    return time.perf_counter() - begin
 
 
 class _Pictures:
-    """Writes overlays into one folder, under names that tell the frames apart."""
+    """Writes overlays into one folder, under short names that tell the frames apart."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, names: list[str]) -> None:
         self.folder = folder
-        self._used: set[str] = set()
+        self._used = {name.removesuffix(".png").casefold() for name in names}
 
-    def write(self, frame: Frame, found: Detections) -> None:
-        found.plot(frame.pixels, self.folder / f"{self._name(frame)}.png")
+    def write(self, frame: Frame, found: Detections) -> str:
+        """The name of the picture."""
+        from dimpoint.inference.overlay import draw, write_picture
+
+        name = f"{self._name(frame)}.png"
+        write_picture(self.folder / name, draw(frame.pixels, found.xy, found.scores), durable=False)
+        return name
 
     def _name(self, frame: Frame) -> str:
         """The frame's path in one word, its end if it is long; numbered if two would be the same."""
         import re
 
         file = frame.file if frame.index is not None else str(Path(frame.file).with_suffix(""))
-        word = re.sub(r"[^\w.#-]+", "_", file).strip("._")[-60:] or "frame"
+        word = re.sub(r"[^\w.#-]+", "_", file).strip("._")[-_LONGEST_NAME:] or "frame"
         name, number = word, 2
         while name.casefold() in self._used:
             name, number = f"{word}-{number}", number + 1
@@ -246,47 +257,36 @@ class _Pictures:
         return name
 
 
-def _nothing_read(tally: _Tally, sources: list[str]) -> str:
-    if not tally.unreadable:
+def _nothing_read(unread: list[tuple[str, str]], sources: list[str]) -> str:
+    if not unread:
         return f"no frames in {', '.join(sources)}"
-    _, first = tally.unreadable[0]
-    more = len(tally.unreadable) - 1
-    return f"no frame could be read: {first}" + (f" (and {more} more files)" if more else "")
+    more = len(unread) - 1
+    return f"no frame could be read: {unread[0][1]}" + (f" (and {more} more files)" if more else "")
 
 
-def _write_formats(results: Path, chosen: set[str]) -> None:
-    """Write CSV and COCO beside `detections.json`, from what that file holds."""
-    import json
-
-    from dimpoint.atomic import write_text
-    from dimpoint.inference.detections import coco_content, csv_text, read_detections
-
-    if not chosen - {"json"}:
-        return
-    items = read_detections(results)
-    if "csv" in chosen:
-        write_text(results.with_name("detections.csv"), csv_text(items))
-    if "coco" in chosen:
-        write_text(results.with_name("detections.coco.json"), json.dumps(coco_content(items)))
-
-
-def _report(tally: _Tally, results: Path, overlay: bool) -> None:
+def _report(
+    results: ResultsFolder, seconds: float, before: int, unread: list[tuple[str, str]], overlay: bool
+) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from dimpoint.cli.console import printable
+
+    done = results.done
     table = Table("frames", "targets", "frames without targets", "ms per frame", "unreadable files")
-    each = 1000 * tally.seconds / tally.frames
-    counts = (tally.frames, tally.targets, tally.without_targets, f"{each:.1f}", len(tally.unreadable))
+    new = done.frames - before
+    each = f"{1000 * seconds / new:.1f}" if seconds and new else ""
+    counts = (done.frames, done.targets, done.without_targets, each, len(unread))
     table.add_row(*(str(count) for count in counts))
     Console().print(table)
-    typer.echo(f"results: {results}")
+    typer.echo(f"results: {printable(str(results.file))}")
     if overlay:
-        typer.echo(f"pictures: {results.parent / 'overlays'}")
-    for note, files in list(tally.notes.items())[:_MOST_LISTED]:
+        typer.echo(f"pictures: {printable(str(results.overlays))}")
+    for note, files in list(done.notes.items())[:_MOST_LISTED]:
         more = f" and {len(files) - 1} more files" if len(files) > 1 else ""
-        typer.echo(f"{files[0]}{more}: {note}", err=True)
-    for name, error in tally.unreadable[:_MOST_LISTED]:
-        text = str(error)
-        typer.echo(f"not read: {text if name in text else f'{name}: {text}'}", err=True)
-    if len(tally.unreadable) > _MOST_LISTED:
-        typer.echo(f"not read: {len(tally.unreadable) - _MOST_LISTED} more files", err=True)
+        typer.echo(printable(f"{files[0]}{more}: {note}"), err=True)
+    for name, reason in unread[:_MOST_LISTED]:
+        line = reason if name in reason else f"{name}: {reason}"
+        typer.echo(f"not read: {printable(line)}", err=True)
+    if len(unread) > _MOST_LISTED:
+        typer.echo(f"not read: {len(unread) - _MOST_LISTED} more files", err=True)

@@ -9,7 +9,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from dimpoint.errors import ModelFileError
+from dimpoint.errors import ConfigError, ModelFileError
+from dimpoint.model.onnx_file import import_runtime
 from dimpoint.model.record import ModelMeta
 
 
@@ -25,19 +26,32 @@ class Backend(Protocol):
         """
 
 
-def open_backend(model: str | Path | None, threads: int | None = None) -> Backend:
+_PROVIDERS = {  # device -> ONNX Runtime's name of it, and the package that brings it
+    "cpu": ("CPUExecutionProvider", "onnxruntime"),
+    "cuda": ("CUDAExecutionProvider", "onnxruntime-gpu"),
+    "directml": ("DmlExecutionProvider", "onnxruntime-directml"),
+    "openvino": ("OpenVINOExecutionProvider", "onnxruntime-openvino"),
+    "coreml": ("CoreMLExecutionProvider", "onnxruntime"),
+}
+
+
+def open_backend(model: str | Path | None, threads: int | None = None, device: str = "cpu") -> Backend:
     """What runs a model: ONNX Runtime for an ONNX file, torch for safetensors weights.
 
     model: as `dimpoint.model.files.resolve_model` has it. threads: of the processor; None takes all cores.
-    Raises ModelFileError for a model that is not there, cannot be used, or needs torch where there is none.
+    device: `cpu`, `cuda`, `directml`, `openvino`, `coreml`, or `auto` for the fastest that is there.
+    Raises ModelFileError for a model that is not there, cannot be used, or needs torch where there is none,
+    ConfigError for a device that is not there, with the package to install.
     """
     from dimpoint.model.files import resolve_model
 
+    if device != "auto" and device not in _PROVIDERS:
+        raise ConfigError(f"device '{device}' is not known; choose from auto, {', '.join(_PROVIDERS)}")
     path = resolve_model(model)
     if path.suffix.lower() != ".safetensors":
         from dimpoint.inference.onnx_backend import OnnxBackend
 
-        return OnnxBackend(path, threads=threads)
+        return OnnxBackend(path, threads=threads, providers=_providers(device))
     if find_spec("torch") is None or find_spec("safetensors") is None:
         raise ModelFileError(
             f"{path}: safetensors weights run with PyTorch, which is not installed (pip install "
@@ -46,4 +60,22 @@ def open_backend(model: str | Path | None, threads: int | None = None) -> Backen
         )
     from dimpoint.inference.torch_backend import open_weights
 
-    return open_weights(path, threads)
+    return open_weights(path, threads, device)
+
+
+def _providers(device: str) -> list[str]:
+    """ONNX Runtime's execution providers for a device, the processor behind it."""
+    cpu = _PROVIDERS["cpu"][0]
+    if device == "cpu":
+        return [cpu]
+    there = import_runtime().get_available_providers()
+    if device == "auto":
+        known = [name for key in ("cuda", "directml", "coreml") if (name := _PROVIDERS[key][0]) in there]
+        return [*known, cpu]
+    name, package = _PROVIDERS[device]
+    if name not in there:
+        raise ConfigError(
+            f"device '{device}': the installed ONNX Runtime has no {name}; pip uninstall onnxruntime, then "
+            f"pip install {package}; or take device='cpu'"
+        )
+    return [name, cpu]

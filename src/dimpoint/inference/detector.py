@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,17 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from dimpoint.errors import ConfigError, FrameError, ModelFileError
+from dimpoint.errors import ConfigError, DimpointError, FrameError, ModelFileError
 from dimpoint.inference.backend import Backend, open_backend
 from dimpoint.inference.decode import Peaks, decode
 from dimpoint.inference.detections import Detections
+from dimpoint.inference.stream import predict, with_progress
 from dimpoint.inference.tiling import Span, Tile, plan_tiles
 from dimpoint.model.record import ModelMeta
 from dimpoint.model.validity import Mask, filled, valid_pixels
 from dimpoint.sources.arrays import as_frame
-from dimpoint.sources.frames import Frame
+from dimpoint.sources.frames import Frame, Sources, count_frames, frames_from
+from dimpoint.sources.objects import as_array, as_sources
 
 # Of a network at work. Point networks take up to 300; of the full-resolution hosts acm 220, mlclnet 1400.
 _BYTES_PER_PIXEL = {"response": 512, "probability": 2048}
@@ -59,7 +61,10 @@ class Detector:
     is cut into overlapping tiles, whose responses are put together before decoding, so that a seam
     neither loses nor doubles a target. Where a network looks at the whole of its input (spire's
     squeeze-excitation), or farther than the 256 pixels that tiles overlap by at most (the large hosts), a
-    tile's responses differ a little from the whole frame's.
+    tile's responses differ a little from the whole frame's. device: where the network runs, see
+    `dimpoint.inference.backend.open_backend`.
+
+    A detector can be pickled: the copy opens the same model file again.
 
     Raises ModelFileError for a model that is not there or cannot be used, ConfigError for a wrong option.
     """
@@ -71,12 +76,15 @@ class Detector:
         threshold: float | None = None,
         threads: int | None = None,
         memory_mb: int = 1024,
+        device: str = "cpu",
     ) -> None:
         if memory_mb < 1:
             raise ConfigError(f"memory_mb must be at least 1, got {memory_mb}")
         if threads is not None and threads < 1:
             raise ConfigError(f"threads must be at least 1, got {threads}")
-        self._backend = _backend(model, threads)
+        self.threads = threads
+        self._options = {"threshold": threshold, "memory_mb": memory_mb, "device": device}
+        self._backend = _backend(model, threads, device)
         self.meta: ModelMeta = self._backend.meta
         self.rule = self.meta.decode if threshold is None else self.meta.decode.at(threshold)
         self._pixels = memory_mb * 2**20 // _BYTES_PER_PIXEL[self.meta.kind]
@@ -86,8 +94,60 @@ class Detector:
         """What runs the network."""
         return self._backend
 
-    def __call__(self, frame: npt.NDArray[Any], valid: Mask | None = None) -> Detections:
+    def __repr__(self) -> str:
+        meta = self.meta
+        return f"Detector({meta.name!r}, network {meta.network}, threshold {self.rule.threshold:.4g})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        path = getattr(self._backend, "path", None)
+        if path is None:
+            raise ConfigError("this detector runs a network in memory; open a model file to pickle it")
+        return _open, (Path(path).absolute(), {**self._options, "threads": self.threads})
+
+    @property
+    def path(self) -> Path | None:
+        """The model file; None for a network in memory."""
+        path = getattr(self._backend, "path", None)
+        return None if path is None else Path(path)
+
+    def with_threads(self, threads: int) -> Detector | None:
+        """This detector on so many threads of the processor; None where it cannot be opened a second time."""
+        if self.path is None or self.path.suffix.lower() != ".onnx" or self._options["device"] != "cpu":
+            return None
+        return _open(self.path, {**self._options, "threads": threads})
+
+    def shares_memory(self, shape: tuple[int, ...], count: int) -> bool:
+        """Whether `count` frames of a shape fit into the memory for one run."""
+        _, size = self._kind(shape[:2])
+        return math.prod(size) * count <= self._pixels
+
+    def predict(
+        self,
+        source: Sources,
+        *,
+        recursive: bool = False,
+        batch: int = 1,
+        progress: bool = False,
+        on_error: Callable[[str, DimpointError], None] | None = None,
+    ) -> Iterator[Detections]:
+        """The targets of every frame of files, folders, patterns, videos and arrays, in order.
+
+        source: what `dimpoint.sources.frames_from` takes: one source or a list of them; `recursive` enters
+        sub-folders. batch: frames that run together, on a GPU. progress: show a bar on the terminal.
+        on_error: called with the file and the error for what cannot be read, which is then passed over;
+        without it the error is raised. `Detections.file` says which frame each result is of.
+
+        Raises FrameError for a source that holds no frames.
+        """
+        frames = frames_from(as_sources(source), recursive=recursive, on_error=on_error)
+        total = count_frames(as_sources(source), recursive=recursive) if progress else None
+        return predict(self, with_progress(frames, total) if progress else frames, batch, on_error)
+
+    def __call__(self, frame: Any, valid: Mask | None = None) -> Detections:
         """The targets of a frame, (H, W) uint8, uint16 or float32; `dimpoint.sources.arrays` says what else.
+
+        Lists of numbers, PIL pictures in grey and torch tensors on the processor are taken as arrays. A path
+        is read if it names one picture.
 
         valid: (H, W) bool, False for pixels that are no measurement. Those are no targets, do not move the
         range, and are seen as smooth continuations of their surroundings. NaN and infinite pixels, and what
@@ -95,7 +155,7 @@ class Detector:
 
         Raises FrameError for an array that is no frame: empty, of another shape or type, nowhere finite.
         """
-        measured = self._measured(frame, valid)
+        measured = self._measured(as_array(frame), valid)
         return self._detections(measured, self._response(measured))
 
     def probability_map(self, frame: npt.NDArray[Any], valid: Mask | None = None) -> npt.NDArray[np.float32]:
@@ -110,7 +170,7 @@ class Detector:
                 f"model '{self.meta.name}' responds to points; only a segmentation network gives a "
                 "probability for every pixel"
             )
-        measured = self._measured(frame, valid)
+        measured = self._measured(as_array(frame), valid)
         height, width = measured.shape
         scale = self.meta.input.scale_of(measured.shape)
         seen_height, seen_width = self.meta.input.size_of(measured.shape, scale)
@@ -133,7 +193,7 @@ class Detector:
             raise ConfigError(f"batch must be at least 1, got {batch}")
         waiting: list[_Measured] = []
         for number, item in enumerate(frames):
-            array, valid = (item.pixels, item.valid) if isinstance(item, Frame) else (item, None)
+            array, valid = (item.pixels, item.valid) if isinstance(item, Frame) else (as_array(item), None)
             measured = self._measured(array, valid, f"frame number {number}")
             scale, size = self._kind(measured.shape)
             most = min(batch, self._pixels // math.prod(size))
@@ -279,8 +339,14 @@ class Detector:
         return height, width
 
 
-def _backend(model: str | Path | Backend | None, threads: int | None) -> Backend:
-    return open_backend(model, threads) if model is None or isinstance(model, str | Path) else model
+def _backend(model: str | Path | Backend | None, threads: int | None, device: str) -> Backend:
+    if model is None or isinstance(model, str | Path):
+        return open_backend(model, threads, device)
+    return model
+
+
+def _open(path: Path, options: dict[str, Any]) -> Detector:
+    return Detector(path, **options)
 
 
 def _float32(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

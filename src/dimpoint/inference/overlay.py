@@ -44,13 +44,16 @@ def draw(
     return picture
 
 
-def write_picture(path: Path, picture: npt.NDArray[np.uint8]) -> None:
-    """Write a picture, its format by the suffix, whole or not at all; raises DimpointError if that fails."""
+def write_picture(path: Path, picture: npt.NDArray[np.uint8], *, durable: bool = True) -> None:
+    """Write a picture, its format by the suffix, whole or not at all; raises DimpointError if that fails.
+
+    durable: it is on the disk when this returns.
+    """
     try:
         encoded = cv2.imencode(path.suffix, picture)[1].tobytes()
     except cv2.error:
         raise DataError(f"{path}: a picture is written as .png or .jpg") from None
-    with replacing(path) as temporary:
+    with replacing(path, durable=durable) as temporary:
         temporary.write_bytes(encoded)
 
 

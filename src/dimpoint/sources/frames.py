@@ -79,6 +79,19 @@ def frames_from(
     return _read(list(_items(sources, recursive, exclude, on_error, on_passed)), on_error, options)
 
 
+def source_files(
+    sources: Sequence[str | os.PathLike[str]],
+    *,
+    recursive: bool = False,
+    exclude: Sequence[Path] = (),
+    on_error: OnError | None = None,
+    on_passed: OnPassed | None = None,
+) -> list[Path]:
+    """The files that `frames_from` reads, in order; the options are the same."""
+    items = _items(list(sources), recursive, exclude, on_error, on_passed)
+    return [item.content for item in items if isinstance(item.content, Path)]
+
+
 def count_frames(
     sources: Sources,
     *,

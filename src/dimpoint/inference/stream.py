@@ -1,0 +1,203 @@
+"""Many frames -> detections, in order: frames run side by side, one thread each, while the next are read.
+
+On a processor, N frames with one thread each give more frames a second than one frame with N threads, because
+no thread waits for another within a layer. The results are the same.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, TypeAlias
+
+from dimpoint.errors import DimpointError, FrameError
+from dimpoint.inference.detections import Detections
+from dimpoint.limits import limit
+from dimpoint.sources.frames import Frame, frames_from
+from dimpoint.sources.picture import PLAIN, ReadOptions
+
+if TYPE_CHECKING:
+    from dimpoint.inference.detector import Detector
+
+_AHEAD = 2  # frames that wait, read, for each one at work
+_MEMORY = "needs more memory than there is"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A file, page or video frame that could not be read, or is no frame. reason: why. path: its file."""
+
+    file: str
+    reason: str
+    path: Path
+
+
+Event: TypeAlias = tuple[Frame, Detections] | Failure
+
+
+def detect_stream(detector: Detector, frames: Iterable[Frame | Failure]) -> Iterator[Event]:
+    """The targets of each frame, in the order of `frames`; failures are passed on in their place.
+
+    A frame that the detector refuses becomes a `Failure`. A frame that is too large to share the memory runs
+    alone, with all threads. At most three frames for each thread are in memory.
+
+    Raises ModelFileError if the model cannot run.
+    """
+    workers = detector.threads or usable_cores()
+    single = detector.with_threads(1) if workers > 1 else None
+    if single is None:
+        for item in frames:
+            yield item if isinstance(item, Failure) else _found(detector, item)
+        return
+    waiting: deque[Future[Event] | Failure] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for item in frames:
+                if isinstance(item, Failure):
+                    waiting.append(item)
+                elif detector.shares_memory(item.pixels.shape, workers):
+                    waiting.append(pool.submit(_found, single, item))
+                else:
+                    yield from (_result(each) for each in waiting)
+                    waiting.clear()
+                    yield _found(detector, item)
+                while waiting and (len(waiting) > workers * (1 + _AHEAD) or _is_done(waiting[0])):
+                    yield _result(waiting.popleft())
+            while waiting:
+                yield _result(waiting.popleft())
+        finally:
+            for each in waiting:
+                if isinstance(each, Future):
+                    each.cancel()
+
+
+def predict(
+    detector: Detector,
+    frames: Iterable[Frame],
+    batch: int,
+    on_error: Callable[[str, DimpointError], None] | None,
+) -> Iterator[Detections]:
+    """The named detections of frames, in order; see `Detector.predict`."""
+    if batch != 1:
+        names: deque[str] = deque()
+
+        def named() -> Iterator[Frame]:
+            for frame in frames:
+                names.append(frame.file)
+                yield frame
+
+        for found in detector.detect_many(named(), batch):
+            yield replace(found, file=names.popleft())
+        return
+    for event in detect_stream(detector, frames):
+        if not isinstance(event, Failure):
+            yield event[1]
+        elif on_error is None:
+            raise FrameError(event.reason)
+        else:
+            on_error(event.file, FrameError(event.reason))
+
+
+def with_progress(frames: Iterable[Frame], total: int | None) -> Iterator[Frame]:
+    """The same frames, counted by a bar on the terminal."""
+    from rich.progress import track
+
+    yield from track(frames, "detecting", total=total)
+
+
+def read_files(
+    files: Sequence[Path], skip: Sequence[int] = (), options: ReadOptions = PLAIN
+) -> Iterator[Frame | Failure]:
+    """The frames of files in order, and what cannot be read in its place: nothing in a file ends the stream.
+
+    skip: how many frames and failures of each of the first files are known already. A frame that takes longer
+    to read than the limit `read_seconds` is given up, and the rest of its file with it.
+    """
+    for number, file in enumerate(files):
+        known = skip[number] if number < len(skip) else 0
+        if known and number < len(skip) - 1:
+            continue
+        yield from islice(_read(file, options), known, None)
+
+
+def _read(file: Path, options: ReadOptions) -> Iterator[Frame | Failure]:
+    failures: list[Failure] = []
+    frames = frames_from(
+        [file], on_error=lambda name, error: failures.append(Failure(name, str(error), file))
+    )
+    while True:
+        frame = None
+        try:
+            with _time_limit(limit("read_seconds")):
+                frame = next(frames, None)
+        except MemoryError:
+            failures.append(Failure(str(file), f"{file}: {_MEMORY}", file))
+        except Exception as error:  # whatever a hostile file makes a decoder raise
+            failures.append(Failure(str(file), f"{file}: cannot be read ({_brief(error)})", file))
+        yield from failures
+        failures.clear()
+        if frame is None:
+            return
+        yield frame
+
+
+class _TooSlowError(Exception):
+    """Reading a frame took too long."""
+
+
+@contextmanager
+def _time_limit(seconds: int) -> Iterator[None]:
+    """Raise _TooSlowError in the block after so many seconds, where signals can do that."""
+    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        raise _TooSlowError(f"reading took more than {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _brief(error: Exception) -> str:
+    text = " ".join(str(error).split())[:200]
+    return text if isinstance(error, _TooSlowError) else f"{type(error).__name__}: {text}"
+
+
+def usable_cores() -> int:
+    """The processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _found(detector: Detector, frame: Frame) -> Event:
+    try:
+        found = detector(frame.pixels, frame.valid)
+    except FrameError as error:
+        return Failure(frame.file, str(error), frame.path or Path(frame.file))
+    except MemoryError:
+        return Failure(frame.file, f"{frame.file}: {_MEMORY}", frame.path or Path(frame.file))
+    return frame, replace(found, file=frame.file)
+
+
+def _is_done(item: Future[Event] | Failure) -> bool:
+    return isinstance(item, Failure) or item.done()
+
+
+def _result(item: Future[Event] | Failure) -> Event:
+    return item if isinstance(item, Failure) else item.result()
