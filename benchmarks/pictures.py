@@ -22,7 +22,7 @@ def main() -> None:
     pictures = []
     for sample in open_dataset(ROOT / "examples" / "scenes").samples[: 2 * COLUMNS]:
         frame = sample.read_frame()
-        pictures.append(detector(frame).plot(frame))
+        pictures.append(detector(frame).draw(frame))
     rows = [np.hstack(pictures[i : i + COLUMNS]) for i in range(0, len(pictures), COLUMNS)]
     sheet = np.vstack(rows)
     out = ROOT / "docs" / "images" / "detections.png"

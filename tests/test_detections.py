@@ -8,6 +8,7 @@ import resource
 import signal
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,95 @@ def test_equality(other: object, equal: bool) -> None:
     assert (other == TWO) is equal
 
 
+# Indexing, tables, pictures in a notebook
+
+
+def test_an_integer_gives_one_target() -> None:
+    assert TWO[0] == (1.25, pytest.approx(2.1), pytest.approx(0.9), None)
+    assert (TWO[-1].x, TWO[np.int64(1)].y) == (99, 49)
+    assert AREAS[0].area == 12
+    with pytest.raises(IndexError):
+        TWO[2]
+
+
+@pytest.mark.parametrize(
+    ("index", "kept"),
+    [
+        (slice(None), [0, 1]),
+        (slice(1, 5), [1]),
+        ([], []),
+        ([1, 0], [1, 0]),
+        (np.array([True, False]), [0]),
+        ([False, False], []),
+        (np.array([1]), [1]),
+    ],
+)
+def test_slices_masks_and_numbers_give_detections(index: Any, kept: list[int]) -> None:
+    chosen = TWO[index]
+    np.testing.assert_array_equal(chosen.xy, TWO.xy[kept])
+    np.testing.assert_array_equal(chosen.scores, TWO.scores[kept])
+    assert (chosen.file, chosen.areas) == ("a.png", None)
+    assert [each.x for each in chosen] == [TWO[number].x for number in kept]
+
+
+@pytest.mark.parametrize(("score", "count"), [(0, 2), (0.4, 1), (0.5, 1), (0.9, 0), (1, 0)])
+def test_filter_keeps_what_lies_above_the_score(score: float, count: int) -> None:
+    found = found_with(np.float32([score, 0.9, 0.4]))
+    assert len(found.filter(score=np.float32(score))) == count
+
+
+def found_with(scores: npt.NDArray[np.float32]) -> Detections:
+    return found(np.zeros((len(scores), 2)), scores)
+
+
+@pytest.mark.parametrize(
+    ("item", "text"),
+    [
+        (TWO, "Detections(2 targets, best score 0.9, frame 100x50, 'a.png')"),
+        (AREAS, "Detections(1 target, best score 0.7, frame 100x50, 'b.png')"),
+        (NONE, "Detections(0 targets, frame 100x50, 'c.png')"),
+        (found(file="", width=0, height=0), "Detections(0 targets)"),
+    ],
+)
+def test_the_repr_is_one_short_line(item: Detections, text: str) -> None:
+    assert repr(item) == text
+    assert text.split(",")[0] in item._repr_html_()
+
+
+def test_the_html_escapes_names_and_cuts_long_tables() -> None:
+    many = found(np.zeros((30, 2)), np.ones(30), file="<script>.png")
+    text = many._repr_html_()
+    assert "<script>" not in text
+    assert text.count("<tr>") == 11
+    assert "and 20 more" in text
+
+
+def test_to_dataframe_has_a_row_for_each_target() -> None:
+    pd = pytest.importorskip("pandas")
+    frame = TWO.to_dataframe()
+    assert list(frame.columns) == ["file", "x", "y", "score"]
+    assert frame.score.tolist() == pytest.approx([0.9, 0.4])
+    assert list(AREAS.to_dataframe().columns) == ["file", "x", "y", "score", "area"]
+    assert len(pd.concat([TWO.to_dataframe(), NONE.to_dataframe()])) == 2
+
+
+def test_to_supervision_without_the_package_names_it() -> None:
+    if find_spec("supervision") is not None:
+        assert len(TWO.to_supervision()) == 2
+        return
+    with pytest.raises(DimpointError, match="pip install supervision"):
+        TWO.to_supervision()
+
+
+@pytest.mark.parametrize("item", [TWO, NONE, AREAS])
+def test_plot_gives_an_axis(item: Detections) -> None:
+    plt = pytest.importorskip("matplotlib.pyplot")
+    ax = item.plot(np.zeros((50, 100), np.uint16))
+    assert len(ax.collections[0].get_offsets()) == len(item)
+    assert item.plot(ax=ax) is ax
+    plt.close("all")
+
+
 # Files
 
 
@@ -136,6 +226,18 @@ def test_csv_has_one_line_per_target() -> None:
         ["a.png", "99.0", "49.0", "0.4", ""],
         ["b.png", "3.0", "4.0", "0.7", "12.0"],
     ]
+
+
+def test_csv_has_no_empty_column_of_areas() -> None:
+    assert csv_text([TWO, NONE]).splitlines()[0] == "file,x,y,score"
+    assert csv_text([]).splitlines() == ["file,x,y,score"]
+
+
+@pytest.mark.parametrize("name", ["=1+1.png", "+a", "-a", "@a", "\ta"])
+def test_names_are_no_formulas_in_a_spreadsheet_and_numbers_stay_numbers(name: str) -> None:
+    row = next(csv.DictReader(found([(-1, 2)], [0.5], file=name).to_csv().splitlines()))
+    assert row["file"] == f"'{name}"
+    assert float(row["x"]) == -1
 
 
 def test_csv_of_a_file_name_with_a_comma() -> None:
@@ -282,7 +384,7 @@ def test_a_read_only_folder_is_told_on_opening() -> None:
     [((600, 512), 1), ((256, 256), 2), ((240, 320), 2), ((100, 128), 4), ((1, 1), 8)],
 )
 def test_small_frames_are_enlarged(shape: tuple[int, int], times: int) -> None:
-    picture = NONE.plot(np.zeros(shape, np.uint8))
+    picture = NONE.draw(np.zeros(shape, np.uint8))
     assert picture.shape == (shape[0] * times, shape[1] * times, 3)
     assert picture.dtype == np.uint8
 
@@ -323,13 +425,25 @@ def test_scores_stay_in_the_picture(xy: tuple[int, int]) -> None:
     assert text[xy] > 0.9 * text[300, 300] > 0
 
 
-def test_plot_writes_a_picture(tmp_path: Path) -> None:
+def test_scores_cover_no_target() -> None:
+    """Two targets side by side and one below: no score lies on a circle of another."""
+    xy = np.array([(300, 300), (330, 300), (300, 322), (318, 318)], np.float32)
+    frame = np.zeros((600, 600), np.uint8)
+    labelled = draw(frame, xy, np.full(4, 0.88, np.float32))
+    plain = draw(frame, xy, np.zeros(0, np.float32))
+    for x, y in xy.astype(int):
+        around = slice(y - 7, y + 8), slice(x - 7, x + 8)
+        np.testing.assert_array_equal(labelled[around], plain[around])
+    assert np.any(labelled != plain)
+
+
+def test_draw_writes_a_picture(tmp_path: Path) -> None:
     path = tmp_path / "new" / "a.png"
-    picture = TWO.plot(np.zeros((50, 100), np.uint16), path)
+    picture = TWO.draw(np.zeros((50, 100), np.uint16), path)
     np.testing.assert_array_equal(cv2.imread(str(path)), picture)
 
 
-def test_plot_under_an_unknown_suffix_is_refused(tmp_path: Path) -> None:
+def test_draw_under_an_unknown_suffix_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"\.png"):
-        TWO.plot(np.zeros((50, 100), np.uint8), tmp_path / "a.txt")
+        TWO.draw(np.zeros((50, 100), np.uint8), tmp_path / "a.txt")
     assert not list(tmp_path.iterdir())

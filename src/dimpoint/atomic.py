@@ -29,7 +29,7 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         mode = _mode(path)
-        temporary = _new_file(path)
+        temporary = new_file(path)
     except OSError as error:
         raise DimpointError(f"{path}: cannot be written: {error.strerror}") from None
     try:
@@ -76,7 +76,7 @@ def _mode(path: Path) -> int | None:
     return stat.S_IMODE(found.st_mode)
 
 
-def _new_file(path: Path) -> Path:
+def new_file(path: Path) -> Path:
     """An empty file beside `path` under a random name, with its suffix."""
     suffix = path.suffix if len(path.suffix) <= _LONGEST_SUFFIX else ""
     temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(8)}{suffix}")

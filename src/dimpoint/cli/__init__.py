@@ -20,9 +20,9 @@ from dimpoint.cli import (
     track,
     train,
 )
-from dimpoint.cli.console import printable
 from dimpoint.cli.signals import exit_code, stopping
 from dimpoint.errors import DimpointError
+from dimpoint.text import printable
 
 _GROUPS = (detect, track, evaluate, calibrate, train, studies, pretrain, models, data, label, serve, demo)
 

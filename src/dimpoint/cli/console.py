@@ -11,30 +11,14 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from dimpoint.text import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
 
     from dimpoint.sources import FoundFiles
 
 _WIDEST = 240  # columns
-_LONGEST = 1500  # characters of a message
-
-
-def printable(text: str) -> str:
-    """One line that a terminal shows as it is: of file names, model records and messages with either.
-
-    Control characters, line breaks, marks that turn the direction of writing and bytes that are not UTF-8 are
-    written as escapes. Long texts are cut.
-    """
-    shown = "".join(char if char.isprintable() else _escape(char) for char in text)
-    return shown if len(shown) <= _LONGEST else f"{shown[: _LONGEST // 2]} ... {shown[-_LONGEST // 2 :]}"
-
-
-def _escape(char: str) -> str:
-    code = ord(char)
-    if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8
-        return f"\\x{code - 0xDC00:02x}"
-    return char.encode("unicode_escape").decode("ascii")
 
 
 def table_console() -> Console:

@@ -141,7 +141,7 @@ def _detect(model: Path, out: Path) -> None:
             found = replace(detector(frame), file=str(sample.frame_path))
             writer.add(found)
             if sample in pictures:
-                found.plot(frame, out / "overlays" / f"{sample.name}.png")
+                found.draw(frame, out / "overlays" / f"{sample.name}.png")
             step()
 
 

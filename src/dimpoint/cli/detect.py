@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from dimpoint.text import printable
+
 if TYPE_CHECKING:
     from dimpoint.inference.detections import Detections
     from dimpoint.inference.detector import Detector
@@ -78,7 +80,7 @@ def detect(
     exit code stays 0. A run that is stopped keeps what is done, and the same command goes on with it. The
     results of an earlier, finished run in --out are replaced.
     """
-    from dimpoint.cli.console import print_passed, printable
+    from dimpoint.cli.console import print_passed
     from dimpoint.errors import DimpointError, FrameError
     from dimpoint.inference.detector import Detector
     from dimpoint.inference.results import ResultsFolder
@@ -269,8 +271,6 @@ def _report(
 ) -> None:
     from rich.console import Console
     from rich.table import Table
-
-    from dimpoint.cli.console import printable
 
     done = results.done
     table = Table("frames", "targets", "frames without targets", "ms per frame", "unreadable files")

@@ -3,32 +3,69 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import json
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from dimpoint.atomic import write_text
-from dimpoint.errors import DataError, DimpointError
+from dimpoint.atomic import new_file, write_text
+from dimpoint.errors import DataError, DimpointError, MissingExtraError
+from dimpoint.text import csv_cell
 
-CSV_COLUMNS = ("file", "x", "y", "score", "area")
+CSV_COLUMNS = ("file", "x", "y", "score")
+_SHOWN = 10  # rows in a notebook
 
 
-@dataclass(frozen=True, eq=False)
+class Detection(NamedTuple):
+    """One target: pixels, score, and the area in pixels or None where the model gives no extent."""
+
+    x: float
+    y: float
+    score: float
+    area: float | None = None
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Detections:
     """Targets of one frame, best first.
 
-    xy: (N, 2) float32, pixels of the original frame; the centre of the top-left pixel is (0, 0).
-    scores: (N,) float32 in 0..1. areas: (N,) float32 pixels, or None where the model gives no extent.
-    Two are equal if all but the model's name is.
+    An integer as index gives one `Detection`; a slice, a boolean mask or a list of numbers gives `Detections`
+    of these targets. Iterating gives each `Detection`. Two are equal if all but the model's name is.
+
+    Parameters
+    ----------
+    xy : (N, 2) float32
+        Pixels of the original frame, x and y; the centre of the top-left pixel is (0, 0).
+    scores : (N,) float32
+        In 0..1.
+    areas : (N,) float32, optional
+        Pixels; None where the model gives no extent.
+    file : str
+        The frame's name.
+    width, height : int
+        Pixels of the frame.
+    model : str
+        The model's name.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> found = Detections(np.float32([[10, 20], [30, 5]]), np.float32([0.9, 0.4]), width=64, height=64)
+    >>> found
+    Detections(2 targets, best score 0.9, frame 64x64)
+    >>> found[0].x
+    10.0
+    >>> len(found.filter(score=0.5)), len(found[found.xy[:, 1] < 10])
+    (1, 1)
     """
 
     xy: npt.NDArray[np.float32]
@@ -41,6 +78,80 @@ class Detections:
 
     def __len__(self) -> int:
         return len(self.scores)
+
+    @overload
+    def __getitem__(self, index: int | np.integer[Any]) -> Detection: ...
+
+    @overload
+    def __getitem__(self, index: slice | Sequence[int] | npt.NDArray[Any]) -> Detections: ...
+
+    def __getitem__(
+        self, index: int | np.integer[Any] | slice | Sequence[int] | npt.NDArray[Any]
+    ) -> Detection | Detections:
+        if isinstance(index, int | np.integer):
+            area = None if self.areas is None else float(self.areas[index])
+            return Detection(
+                float(self.xy[index, 0]), float(self.xy[index, 1]), float(self.scores[index]), area
+            )
+        chosen = index if isinstance(index, slice) else np.asarray(index)
+        if not isinstance(chosen, slice) and chosen.size == 0:
+            chosen = chosen.astype(np.intp)
+        areas = None if self.areas is None else self.areas[chosen]
+        return replace(self, xy=self.xy[chosen], scores=self.scores[chosen], areas=areas)
+
+    def __iter__(self) -> Iterator[Detection]:
+        return (self[number] for number in range(len(self)))
+
+    def __repr__(self) -> str:
+        best = f", best score {self.scores.max():.3g}" if len(self) else ""
+        frame = f", frame {self.width}x{self.height}" if self.width else ""
+        name = f", {self.file!r}" if self.file else ""
+        return f"Detections({len(self)} target{'s' * (len(self) != 1)}{best}{frame}{name})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: a table of the first targets."""
+        names = ["x", "y", "score"] if self.areas is None else ["x", "y", "score", "area"]
+        head = "".join(f"<th>{name}</th>" for name in names)
+        rows = "".join(
+            "<tr>"
+            + "".join(f"<td>{value:.4g}</td>" for value in each[: len(names)] if value is not None)
+            + "</tr>"
+            for each in self[:_SHOWN]
+        )
+        more = f"<p>and {len(self) - _SHOWN} more</p>" if len(self) > _SHOWN else ""
+        return f"<p>{html.escape(repr(self))}</p><table><tr>{head}</tr>{rows}</table>{more}"
+
+    def filter(self, *, score: float) -> Detections:
+        """The targets whose score is above `score`, as a model's threshold counts them."""
+        return self[self.scores > score]
+
+    def to_dataframe(self) -> Any:
+        """A pandas DataFrame with the columns file, x, y, score and, where it is known, area.
+
+        Raises MissingExtraError without pandas.
+        """
+        if find_spec("pandas") is None:
+            raise MissingExtraError("to_dataframe", "pandas", "notebook")
+        import pandas as pd
+
+        columns = {"file": [self.file] * len(self), "x": self.xy[:, 0], "y": self.xy[:, 1]}
+        areas = {} if self.areas is None else {"area": self.areas}
+        return pd.DataFrame(columns | {"score": self.scores} | areas)
+
+    def to_supervision(self, size: float = 8) -> Any:
+        """A `supervision.Detections` with a box around each target.
+
+        size: side of a box in pixels where the model gives no extent.
+        Raises DimpointError without the package supervision.
+        """
+        if find_spec("supervision") is None:
+            raise DimpointError("to_supervision needs the package 'supervision': pip install supervision")
+        import supervision
+
+        half = np.full(len(self), size / 2) if self.areas is None else np.sqrt(self.areas) / 2
+        boxes = np.concatenate([self.xy - half[:, None], self.xy + half[:, None]], axis=1)
+        classes = np.zeros(len(self), int)
+        return supervision.Detections(xyxy=boxes, confidence=self.scores, class_id=classes)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Detections):
@@ -67,7 +178,7 @@ class Detections:
         return coco_content([self])
 
     def to_csv(self) -> str:
-        """One line for each target under the header `file,x,y,score,area` (area empty where unknown)."""
+        """One line for each target under the header `file,x,y,score`, with `area` where it is known."""
         return csv_text([self])
 
     def save(self, path: str | Path) -> None:
@@ -83,8 +194,8 @@ class Detections:
         else:
             raise DataError(f"{path}: detections are saved as .json or .csv")
 
-    def plot(self, frame: npt.NDArray[Any], out: str | Path | None = None) -> npt.NDArray[np.uint8]:
-        """The frame with its targets circled, (kH, kW, 3) uint8 in BGR order.
+    def draw(self, frame: npt.NDArray[Any], out: str | Path | None = None) -> npt.NDArray[np.uint8]:
+        """The frame as a picture with its targets circled, (kH, kW, 3) uint8 in BGR order.
 
         frame: (H, W) uint8, uint16 or float32. out: an image file to write as well.
         """
@@ -94,6 +205,16 @@ class Detections:
         if out is not None:
             write_picture(Path(out), picture)
         return picture
+
+    def plot(self, frame: npt.NDArray[Any] | None = None, ax: Any = None) -> Any:
+        """Circle the targets on a matplotlib axis, which is returned.
+
+        frame: (H, W), shown in grey below them. ax: the axis; a new one without it.
+        Raises MissingExtraError without matplotlib.
+        """
+        from dimpoint.inference.overlay import plot
+
+        return plot(self.xy, self.scores, (self.width, self.height), frame, ax)
 
 
 class DetectionsWriter:
@@ -108,7 +229,7 @@ class DetectionsWriter:
     def __init__(self, path: Path, model: str) -> None:
         self.path = path
         self.frames = 0
-        self._temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        self._temporary = path
         self._begin = f'{{"model": {json.dumps(model, ensure_ascii=False)}, "images": ['
         self._whole = 0  # bytes up to the end of the last whole entry
 
@@ -116,11 +237,12 @@ class DetectionsWriter:
         self._new_folder = not self.path.parent.exists()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._temporary = new_file(self.path)
             self._file = self._temporary.open("wb", buffering=0)
             self._append(self._begin)
         except OSError as error:
-            with suppress(OSError):
-                self._temporary.unlink()
+            if self._temporary != self.path:
+                self._temporary.unlink(missing_ok=True)
             raise _unwritable(self.path, error) from None
         return self
 
@@ -159,7 +281,7 @@ class DetectionsWriter:
         self._file.seek(self._whole)
 
     def _append(self, text: str) -> None:
-        rest = memoryview(text.encode())
+        rest = memoryview(text.encode("utf-8", "backslashreplace"))
         while rest:
             rest = rest[self._file.write(rest) :]
         self._whole = self._file.tell()
@@ -221,12 +343,18 @@ def coco_content(items: Sequence[Detections]) -> dict[str, Any]:
 
 
 def csv_text(items: Iterable[Detections]) -> str:
-    """All targets of several frames, one line each under the header `file,x,y,score,area`."""
+    """All targets of several frames, one line each under the header `file,x,y,score`.
+
+    A column `area` follows where a model gives areas. File names that a spreadsheet would take for a formula
+    begin with an apostrophe.
+    """
+    items = list(items)
     text = io.StringIO()
-    writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n")
+    area = ("area",) if any(item.areas is not None for item in items) else ()
+    writer = csv.DictWriter(text, (*CSV_COLUMNS, *area), lineterminator="\n")
     writer.writeheader()
     for item in items:
-        writer.writerows({"file": item.file, **found} for found in item.to_dict()["detections"])
+        writer.writerows({"file": csv_cell(item.file), **found} for found in item.to_dict()["detections"])
     return text.getvalue()
 
 

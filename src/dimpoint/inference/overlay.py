@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dimpoint.atomic import replacing
-from dimpoint.errors import DataError
+from dimpoint.errors import DataError, MissingExtraError
 from dimpoint.model.intensity import IntensityRule
 
 _STRETCH = IntensityRule(kind="percentile", low=0.5, high=99.9, clip=True)
@@ -21,6 +22,8 @@ _COLOUR = (80, 230, 60)  # BGR
 _OUTLINE = (0, 0, 0)
 _SHIFT = 4  # binary digits of OpenCV's sub-pixel coordinates
 _MOST_LABELS = 200  # more scores than this would only hide the frame
+
+_Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
 def draw(
@@ -39,9 +42,34 @@ def draw(
     centres = (xy + 0.5) * times - 0.5
     for centre in np.round(centres * 2**_SHIFT).astype(int).tolist():
         cv2.circle(picture, centre, _RADIUS << _SHIFT, _COLOUR, 1, cv2.LINE_AA, _SHIFT)
+    taken = [(x - _RADIUS, y - _RADIUS, x + _RADIUS, y + _RADIUS) for x, y in centres.round().tolist()]
     for (x, y), score in zip(centres[:_MOST_LABELS].tolist(), scores.tolist(), strict=False):
-        _label(picture, f"{score:.2f}", round(x), round(y))
+        _label(picture, f"{score:.2f}", round(x), round(y), taken)
     return picture
+
+
+def plot(
+    xy: npt.NDArray[np.float32],
+    scores: npt.NDArray[np.float32],
+    size: tuple[int, int],
+    frame: npt.NDArray[Any] | None,
+    ax: Any,
+) -> Any:
+    """Circle N targets on a matplotlib axis; see `Detections.plot`. size: width and height of the frame."""
+    if find_spec("matplotlib") is None:
+        raise MissingExtraError("plot", "matplotlib", "report")
+    if ax is None:
+        import matplotlib.pyplot as plt
+
+        ax = plt.subplots()[1]
+    if frame is not None:
+        ax.imshow(_STRETCH.apply(np.asarray(frame)), cmap="gray", vmin=0, vmax=1)
+    elif size[0]:
+        ax.set(xlim=(-0.5, size[0] - 0.5), ylim=(size[1] - 0.5, -0.5), aspect="equal")
+    ax.scatter(xy[:, 0], xy[:, 1], s=120, facecolors="none", edgecolors="tab:green")
+    for (x, y), score in zip(xy[:_MOST_LABELS].tolist(), scores.tolist(), strict=False):
+        ax.annotate(f"{score:.2f}", (x, y), (8, 4), textcoords="offset points", color="tab:green", fontsize=8)
+    return ax
 
 
 def write_picture(path: Path, picture: npt.NDArray[np.uint8], *, durable: bool = True) -> None:
@@ -57,13 +85,32 @@ def write_picture(path: Path, picture: npt.NDArray[np.uint8], *, durable: bool =
         temporary.write_bytes(encoded)
 
 
-def _label(picture: npt.NDArray[np.uint8], text: str, x: int, y: int) -> None:
-    """Write a score beside its circle, on the side where there is room."""
+def _label(picture: npt.NDArray[np.uint8], text: str, x: int, y: int, taken: list[_Box]) -> None:
+    """Write a score beside its circle, where it covers no circle and no other score; else not at all."""
     font, size = cv2.FONT_HERSHEY_SIMPLEX, 0.4
     (width, height), _ = cv2.getTextSize(text, font, size, 1)
-    left = x + _RADIUS + 3
-    if left + width > picture.shape[1]:
-        left = x - _RADIUS - 3 - width
-    bottom = min(max(y + height // 2, height), picture.shape[0] - 1)
-    for colour, thickness in ((_OUTLINE, 3), (_COLOUR, 1)):  # readable on bright ground too
-        cv2.putText(picture, text, (max(left, 0), bottom), font, size, colour, thickness, cv2.LINE_AA)
+    rows, columns = picture.shape[:2]
+    gap = _RADIUS + 3
+    places = [
+        (x + gap, y + height // 2),
+        (x - gap - width, y + height // 2),
+        (x - width // 2, y - gap),
+        (x - width // 2, y + gap + height),
+        (x + gap, y - gap),
+        (x + gap, y + gap + height),
+        (x - gap - width, y - gap),
+        (x - gap - width, y + gap + height),
+    ]
+    for left, bottom in places:
+        bottom = min(max(bottom, height), rows - 1)
+        box = (left - 1, bottom - height, left + width, bottom + 1)
+        if left < 0 or left + width > columns or any(_overlap(box, other) for other in taken):
+            continue
+        taken.append(box)
+        for colour, thickness in ((_OUTLINE, 3), (_COLOUR, 1)):  # readable on bright ground too
+            cv2.putText(picture, text, (left, bottom), font, size, colour, thickness, cv2.LINE_AA)
+        return
+
+
+def _overlap(one: _Box, other: _Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

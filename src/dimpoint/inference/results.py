@@ -23,6 +23,7 @@ from typing import Any
 from dimpoint.atomic import remove_temporary, replacing, write_text
 from dimpoint.errors import ConfigError, DimpointError
 from dimpoint.inference.detections import Detections, coco_content, csv_text, read_detections
+from dimpoint.text import csv_cell
 
 FORMATS = {"json": "detections.json", "csv": "detections.csv", "coco": "detections.coco.json"}
 _SYNC_SECONDS = 2.0
@@ -195,7 +196,7 @@ class ResultsFolder:
         except OSError:
             return
         for row in csv.DictReader(io.StringIO(text)):
-            name = row.get("picture") or ""
+            name = (row.get("picture") or "").removeprefix("'")
             if name == Path(name).name and name.endswith(".png"):
                 yield name
 
@@ -208,7 +209,11 @@ class ResultsFolder:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["picture", "frame"])
-        shown = ((one["picture"], one["entry"]["file"]) for one in self._entries() if one.get("picture"))
+        shown = (
+            (csv_cell(one["picture"]), csv_cell(one["entry"]["file"]))
+            for one in self._entries()
+            if one.get("picture")
+        )
         writer.writerows(shown)
         write_text(listing, text.getvalue())
 
