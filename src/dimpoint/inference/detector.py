@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from dimpoint.errors import ConfigError, DimpointError, FrameError, ModelFileErr
 from dimpoint.inference.backend import Backend, open_backend
 from dimpoint.inference.decode import Peaks, decode
 from dimpoint.inference.detections import Detections
+from dimpoint.inference.maps import core, lifted, measurements, sigmoid, source
 from dimpoint.inference.stream import predict, with_progress
 from dimpoint.inference.tiling import Span, Tile, plan_tiles
 from dimpoint.model.record import ModelMeta
@@ -34,7 +35,6 @@ _WIDEST_MARGIN = (
 _BORDERS = {"mirror": cv2.BORDER_REFLECT_101, "mean": cv2.BORDER_CONSTANT}
 
 _BESIDE = 2.0  # pixels beside a fitted frame from which a detection is moved onto it
-_AROUND = np.ones((3, 3), np.uint8)
 
 _Limits = tuple[float, float]
 
@@ -243,8 +243,8 @@ class Detector:
             return magnified
         (native,) = others
         share = self.meta.input.native_share
-        lifted = _lifted(native, self.meta.input.scale, self.meta.stride, magnified.shape)
-        return (1 - share) * magnified + share * lifted
+        raised = lifted(native, self.meta.input.scale, self.meta.stride, magnified.shape)
+        return (1 - share) * magnified + share * raised
 
     def _tiled(self, frame: _Measured, scale: int) -> npt.NDArray[np.float32]:
         """The map of the padded, magnified frame, whole or put together from the cores of its tiles."""
@@ -258,8 +258,8 @@ class Detector:
         response = np.empty((height // stride, width // stride), np.float32)
         for tile in tiles:
             part = self._run_one(self._input(frame, tile, scale))
-            response[_core(tile.rows, stride), _core(tile.columns, stride)] = part[
-                _core(tile.rows, stride, tile.rows.start), _core(tile.columns, stride, tile.columns.start)
+            response[core(tile.rows, stride), core(tile.columns, stride)] = part[
+                core(tile.rows, stride, tile.rows.start), core(tile.columns, stride, tile.columns.start)
             ]
         return response
 
@@ -276,8 +276,8 @@ class Detector:
             counts = cv2.warpAffine(frame.pixels, fitted, (width, height), borderValue=frame.limits[0])
             part = rule.unit_range(np.asarray(counts), frame.limits, frame.shape)
         else:
-            rows = _source(tile.rows, scale, frame.shape[0])
-            columns = _source(tile.columns, scale, frame.shape[1])
+            rows = source(tile.rows, scale, frame.shape[0])
+            columns = source(tile.columns, scale, frame.shape[1])
             part = rule.unit_range(frame.pixels[rows, columns], frame.limits, frame.shape)
             if scale > 1:
                 part = _float32(cv2.resize(part, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR))
@@ -308,7 +308,7 @@ class Detector:
         if not np.isfinite(outputs).all():
             raise ModelFileError(f"model '{self.meta.name}': NaN or infinite output; its weights are damaged")
         responses = outputs[:, 0]
-        return _sigmoid(responses) if self.meta.activation == "sigmoid" else responses
+        return sigmoid(responses) if self.meta.activation == "sigmoid" else responses
 
     def _detections(self, frame: _Measured, response: npt.NDArray[np.float32]) -> Detections:
         """Decode the part of the map that lies on the frame, not on its padding."""
@@ -320,7 +320,7 @@ class Detector:
             found = _in_frame(peaks, frame.shape, stride, scale, self.meta.name)
         else:
             found = _from_fit(peaks, frame.shape, stride, fitted, self.meta.name)
-        return found if frame.valid is None else _measurements(found, frame.valid)
+        return found if frame.valid is None else measurements(found, frame.valid)
 
     @property
     def _unit(self) -> int:
@@ -358,37 +358,6 @@ def _length(span: Span) -> int:
     return span.stop - span.start
 
 
-def _core(span: Span, stride: int, origin: int = 0) -> slice:
-    """The map pixels of a span's core, counted from the input pixel `origin`."""
-    return slice((span.core_start - origin) // stride, (span.core_stop - origin) // stride)
-
-
-def _source(span: Span, scale: int, size: int) -> slice:
-    """The frame pixels that a span of the input is made of, and two more around.
-
-    A magnified pixel lies between two of the frame's, and whether those are hot their neighbours say.
-    """
-    return slice(max(span.start // scale - 2, 0), min(-(-span.stop // scale) + 2, size))
-
-
-def _lifted(
-    native: npt.NDArray[np.float32], scale: int, stride: int, shape: tuple[int, ...]
-) -> npt.NDArray[np.float32]:
-    """The map of a frame as it is, sampled where the pixels of the `scale` times magnified one's map lie."""
-    shift = (1 / scale - 1) / (2 * stride)
-    onto = np.array([[1 / scale, 0, shift], [0, 1 / scale, shift]])
-    how = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
-    size = (shape[1], shape[0])
-    return _float32(cv2.warpAffine(native, onto, size, flags=how, borderMode=cv2.BORDER_REPLICATE))
-
-
-def _sigmoid(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    from scipy.special import expit
-
-    probabilities: npt.NDArray[np.float32] = expit(logits)
-    return probabilities
-
-
 def _in_frame(peaks: Peaks, shape: tuple[int, ...], stride: int, scale: int, model: str) -> Detections:
     """Map pixels -> pixels of the original frame; magnified pixels are halves around the same centre."""
     height, width = shape
@@ -412,12 +381,3 @@ def _from_fit(
     xy = np.clip(xy[kept], 0, last).astype(np.float32)
     scores = np.clip(peaks.scores[kept], 0, 1)
     return Detections(xy, scores, areas, width=width, height=height, model=model)
-
-
-def _measurements(found: Detections, valid: Mask) -> Detections:
-    """Those that do not lie on an invalid pixel, nor beside one, where the frame ends for the network."""
-    inside = np.asarray(cv2.erode(valid.view(np.uint8), _AROUND)).view(np.bool_)
-    columns, rows = np.round(found.xy).astype(int).T
-    kept = inside[rows, columns]
-    areas = None if found.areas is None else found.areas[kept]
-    return replace(found, xy=found.xy[kept], scores=found.scores[kept], areas=areas)
