@@ -118,7 +118,7 @@ class TestTable:
         }  # fmt: skip
         assert dict(zip(COLUMNS, cells(row), strict=True)) == {
             "recipe": "r", "labels": "points", "precision": "-", "recall": "0.000", "F1": "0.500",
-            "95 %": "-", "Fa, objects/pixel": "0.0e+00", "error, px": "-", "parameters": "1,234",
+            "95 %": "-", "Fa, per pixel": "0.0e+00", "error, px": "-", "parameters": "1,234",
             "GMACs": "0.50", "CPU ms": "1.2", "training, min": "-",
         }  # fmt: skip
         record = {
@@ -271,3 +271,29 @@ class TestRefused:
         monkeypatch.setattr("dimpoint.cli.train.find_spec", lambda package: None)
         result = run("spire-sirst", "--data", scenes, "--out", tmp_path / "out")
         assert_refused(result, MissingExtraError, "pip install 'dimpoint[train]'")
+
+
+class TestProtocols:
+    """Every protocol that the recipes can serve; what they cannot is told before any training."""
+
+    def test_maps_are_judged_by_a_protocol_of_maps(
+        self, scenes: Path, recipes: tuple[str, str], tmp_path: Path
+    ) -> None:
+        out = tmp_path / "runs"
+        options = ("--data", scenes, "--out", out, "--protocol", "opdc", "--threads", "1")
+        done = run(recipes[1], *options)
+        assert done.exit_code == 0, done.output
+        record = json.loads((out / "benchmark.json").read_text())
+        assert (record["protocol"], record["fa"]) == ("opdc", "false pixels per pixel")
+        assert "Fa: false pixels per pixel." in (out / "benchmark.md").read_text()
+
+    @pytest.mark.parametrize(
+        ("protocol", "message"), [("opdc", "on-points gives points"), ("spyre", "did you mean 'spire'")]
+    )
+    def test_what_cannot_be_served(
+        self, scenes: Path, recipes: tuple[str, str], tmp_path: Path, protocol: str, message: str
+    ) -> None:
+        done = run(*recipes, "--data", scenes, "--out", tmp_path / "runs", "--protocol", protocol)
+        assert isinstance(done.exception, ConfigError)
+        assert message in str(done.exception)
+        assert not (tmp_path / "runs").exists()

@@ -19,10 +19,10 @@ from dimpoint.evaluation.truth import held_out_frames
 from dimpoint.model.checkpoint import load_model
 from dimpoint.model.onnx_file import read_meta
 from dimpoint.training import progress
-from dimpoint.training.choosing import just_below
 from dimpoint.training.fit import Sources, finish, fit, train
 from dimpoint.training.frames import CountingSampler, TrainingViews, load_frames
 from dimpoint.training.recipe import Recipe, load_recipe
+from dimpoint.training.validation import just_below
 from spot_scenes import make_spots
 from training_runs import CPU, kill_at, logged
 

@@ -32,6 +32,9 @@ def benchmark(
     train_split: str | None = typer.Option(
         None, metavar="NAME", help="The split that is trained on.", show_default="train"
     ),
+    protocol: str = typer.Option(
+        "spire", "--protocol", metavar="NAME", help="How all are judged; `dimpoint protocols` lists them."
+    ),
     epochs: int | None = typer.Option(None, min=1, help="Of every recipe.", show_default="the recipe's own"),
     minutes: float | None = typer.Option(
         None, min=0.01, help="Instead: about how long every recipe is trained."
@@ -41,7 +44,7 @@ def benchmark(
 ) -> None:
     """Train recipes on the same frames, evaluate them on the same others, and print one table.
 
-    Protocol spire, each at the threshold of the best F1 on the frames that its run held out. Leaves
+    Each at the threshold of the best F1 on the frames that its run held out. Leaves
     benchmark.md and benchmark.json beside the runs. Started again, it goes on where it stopped.
     """
     from rich.table import Table
@@ -80,6 +83,7 @@ def benchmark(
         tuple(changes),
         Budget(epochs, minutes),
         Machine(threads=threads),
+        protocol,
     )
     rows = run_benchmark(study, frames, lambda line: typer.echo(line, err=True))
     record = to_record(study, rows, frames) | {"split": split}

@@ -228,10 +228,11 @@ class ScoredFrame:
 
 @dataclass(frozen=True, eq=False)
 class PointSweep:
-    """Counts at every distinct score, highest first; a prediction counts if score >= t.
+    """Counts at every threshold that makes a difference, highest first; a prediction counts if score > t.
 
-    thresholds: (K,) float64, the distinct scores, falling. tp, fp: (K,) int64. truths: true objects in all.
-    frames, pixels: numbers evaluated (pixels 0 if no sizes were given).
+    thresholds: (K,) float64, the distinct scores, falling; the counts at index k, of all predictions with at
+    least that score, hold for thresholds[k + 1] <= t < thresholds[k]. tp, fp: (K,) int64.
+    truths: true objects in all. frames, pixels: numbers evaluated (pixels 0 if no sizes were given).
     """
 
     thresholds: _Float

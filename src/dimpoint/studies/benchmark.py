@@ -23,6 +23,7 @@ from dimpoint.evaluation.subject import Subject
 from dimpoint.evaluation.summary import measured_numbers, without_nan
 from dimpoint.evaluation.truth import TruthFrame, held_out_frames
 from dimpoint.inference.detector import Detector
+from dimpoint.metrics.protocols import get_protocol
 from dimpoint.model.checkpoint import load_model
 from dimpoint.networks.complexity import count_macs
 from dimpoint.studies.budget import Budget, train_once, within
@@ -30,7 +31,6 @@ from dimpoint.training.fit import Machine, Sources
 from dimpoint.training.frames import labels_of
 from dimpoint.training.recipe import Recipe, load_recipe
 
-PROTOCOL = "spire"
 _TIMED_FRAMES, _TIMED_ROUNDS = 8, 5
 _CLOCK = "seconds.json"  # in a run's folder: how long it has been trained
 
@@ -40,7 +40,8 @@ class Row:
     """One recipe's line.
 
     labels: what was trained on, `points` or `masks`. threshold: of the best F1 on the run's held-out
-    frames. f1_interval: 95 %, bootstrap over frames. fa: false objects per pixel. distance: mean
+    frames. f1_interval: 95 %, bootstrap over frames. fa: false objects, or their pixels, per pixel, as
+    the protocol has it. distance: mean
     localisation error, pixels. macs: of one frame of the first evaluated frame's size. ms: array to
     targets in ONNX Runtime, median. minutes: of training. NaN where nothing was found.
     """
@@ -72,6 +73,7 @@ class Benchmark:
     changes: tuple[str, ...] = ()
     budget: Budget = field(default_factory=Budget)
     machine: Machine = field(default_factory=Machine)
+    protocol: str = "spire"
 
     def load(self) -> dict[str, Recipe]:
         """The recipes by the names of their folders; raises ConfigError for two of one name."""
@@ -89,6 +91,7 @@ class Benchmark:
         Raises ConfigError where frames that are evaluated would be trained on, DataError where the data
         lack the labels that a recipe needs.
         """
+        self._check_protocol(frames)
         evaluated = {frame.path.resolve() for frame in frames}
         for labels in {labels_of(recipe) for recipe in self.load().values()}:
             samples = [sample for part in self.sources.open(labels) for sample in part]
@@ -100,6 +103,18 @@ class Benchmark:
                 )
             for sample in samples:
                 sample.read_points()
+
+    def _check_protocol(self, frames: Sequence[TruthFrame]) -> None:
+        if get_protocol(self.protocol).match_points is not None:
+            return
+        pointing = [name for name, recipe in self.load().items() if recipe.target.kind != "mask"]
+        if pointing:
+            raise ConfigError(
+                f"--protocol {self.protocol} needs probability maps, but {', '.join(pointing)} gives points; "
+                "points are compared with --protocol spire"
+            )
+        if not all(frame.has_mask for frame in frames):
+            raise ConfigError(f"--protocol {self.protocol} needs masks, and some evaluated frames have none")
 
 
 def run_benchmark(
@@ -117,20 +132,22 @@ def run_benchmark(
         with _clock(out):
             train_once(planned, benchmark.sources, out, benchmark.machine, say)
         say(f"{name}: evaluating")
-        rows.append(score(out, frames, benchmark.machine.threads))
+        rows.append(score(out, frames, benchmark.machine.threads, benchmark.protocol))
     return rows
 
 
-def score(run: Path, frames: Sequence[TruthFrame], threads: int | None = None) -> Row:
+def score(
+    run: Path, frames: Sequence[TruthFrame], threads: int | None = None, protocol: str = "spire"
+) -> Row:
     """The line of a finished run on `frames`, at the threshold of the best F1 on its held-out frames."""
     recipe = load_recipe(str(run / "recipe.yaml"))
     predictor = ModelPredictor(run, threads=threads)
     held = Subject(predictor, held_out_frames(run))
     words = f"the frames held out by {run.name}"
     apply_point(held, choose_threshold(held, "f1", 0.0, chosen_on=words, evaluated=frames))
-    result = evaluate(predictor, frames, (PROTOCOL,)).pooled
-    total = result.total(PROTOCOL)
-    interval = measured_numbers(result, PROTOCOL)["f1"]
+    result = evaluate(predictor, frames, protocol).pooled
+    total = result.total(protocol)
+    interval = measured_numbers(result, protocol)["f1"]
     network, meta = load_model(run / "model.safetensors")
     shape = frames[0].shape()
     rule = meta.input
@@ -148,7 +165,7 @@ def score(run: Path, frames: Sequence[TruthFrame], threads: int | None = None) -
         recall=total.recall,
         f1=total.f1,
         f1_interval=(interval.low, interval.high),
-        fa=total.fa_objects,
+        fa=float(getattr(total, f"fa_{get_protocol(protocol).fa_counts}")),
         distance=total.distance_mean,
         parameters=meta.parameters or 0,
         macs=sum(count_macs(network, height, width) for height, width in seen),
@@ -165,7 +182,8 @@ def to_record(benchmark: Benchmark, rows: Sequence[Row], frames: Sequence[TruthF
             "data": [str(root) for root in benchmark.sources.roots],
             "frames": len(frames),
             "frame_size": [height, width],
-            "protocol": PROTOCOL,
+            "protocol": benchmark.protocol,
+            "fa": _fa(benchmark.protocol),
             "threshold": "of the best F1 on the frames that each run held out",
             "budget": str(benchmark.budget),
             "changes": list(benchmark.changes),
@@ -222,6 +240,11 @@ def _milliseconds(model: Path, frames: Sequence[TruthFrame], threads: int | None
     return median(times)
 
 
+def _fa(protocol: str) -> str:
+    """What a protocol's Fa is, in words."""
+    return f"false {get_protocol(protocol).fa_counts} per pixel"
+
+
 def _round_up(value: int, multiple: int) -> int:
     return -(-value // multiple) * multiple
 
@@ -237,7 +260,7 @@ _FORMS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("recall", "recall", _three),
     ("f1", "F1", _three),
     ("f1_interval", "95 %", lambda ends: "-" if None in ends else f"{ends[0]:.3f} .. {ends[1]:.3f}"),
-    ("fa", "Fa, objects/pixel", "{:.1e}".format),
+    ("fa", "Fa, per pixel", "{:.1e}".format),
     ("distance", "error, px", "{:.2f}".format),
     ("parameters", "parameters", "{:,}".format),
     ("macs", "GMACs", lambda macs: f"{macs / 1e9:.2f}"),
@@ -274,8 +297,9 @@ def markdown(record: Mapping[str, Any]) -> str:
         "|---|---|" + "---:|" * (len(COLUMNS) - 2),
         *("| " + " | ".join(cells(row)) + " |" for row in record["rows"]),
         "",
-        f"Each at the threshold {record['threshold']}. 95 %: bootstrap over frames. Error: mean distance of "
-        f"a found target. GMACs: convolutions, one {height}x{width} frame. CPU ms: array to targets in ONNX "
+        f"Each at the threshold {record['threshold']}. 95 %: bootstrap over frames. Fa: "
+        f"{_fa(record['protocol'])}. Error: mean distance of a found target. "
+        f"GMACs: convolutions, one {height}x{width} frame. CPU ms: array to targets in ONNX "
         f"Runtime, median, {threads}.",
     ]
     return "\n".join(lines) + "\n"

@@ -7,7 +7,6 @@ from the model that the training started from, or chosen on some of the frames a
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,7 +165,7 @@ def judge(
     recipe, meta = trained.recipe, trained.meta
     known = dict(trained.found)
     fixed = recipe.refit or trained.on_masks or "threshold" not in known
-    threshold = meta.decode.threshold if fixed else just_below(known["threshold"])
+    threshold = meta.decode.threshold if fixed else known["threshold"]
     first = describe(known, refit=recipe.refit)
     if recipe.refit or not held:
         return _with(meta, threshold, {"validation": known}), [first]
@@ -213,11 +212,6 @@ def _old_counts(parent: Mapping[str, Any], held: Sequence[LabelledFrame]) -> lis
 def sha256_of(file: Path) -> str:
     """Of the file's bytes, hex."""
     return hashlib.sha256(file.read_bytes()).hexdigest()
-
-
-def just_below(score: float) -> float:
-    """The threshold, to three decimals, that keeps a detection of this score: what is kept lies above it."""
-    return max(0.0, (math.ceil(score * 1000) - 1) / 1000)
 
 
 def _counts(frame: ScoredFrame, shape: tuple[int, int], threshold: float) -> PointCounts:

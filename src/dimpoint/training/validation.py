@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 import numpy as np
@@ -68,13 +69,14 @@ class PointScores:
         if not len(curve.thresholds):
             return {"f1": 0.0, "threshold": self._threshold}
         best = curve.best()
+        threshold = just_below(float(curve.thresholds[best]))
         return {
             "f1": float(curve.f1[best]),
             "precision": float(curve.precision[best]),
             "recall": float(curve.recall[best]),
             "false_per_frame": float(curve.false_per_frame[best]),
-            "threshold": float(curve.thresholds[best]),
-            "distance": self._distance(float(curve.thresholds[best])),
+            "threshold": threshold,
+            "distance": self._distance(threshold),
         }
 
     def _distance(self, threshold: float) -> float:
@@ -82,7 +84,7 @@ class PointScores:
         distances = []
         for frame in self._scored:
             scores = np.asarray(frame.scores)
-            kept = scores >= threshold
+            kept = scores > threshold
             distances.append(
                 match_points(np.asarray(frame.pred_xy)[kept], scores[kept], frame.truth_xy).distances
             )
@@ -139,6 +141,11 @@ class FalseObjects:
 
     def values(self) -> dict[str, float]:
         return {"false_per_frame": float(np.mean(self._found)), "threshold": self._threshold}
+
+
+def just_below(score: float) -> float:
+    """The threshold, to three decimals, that keeps a detection of this score: what is kept lies above it."""
+    return max(0.0, (math.ceil(score * 1000) - 1) / 1000)
 
 
 def describe(values: dict[str, float], *, refit: bool = False) -> str:
