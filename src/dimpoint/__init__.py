@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dimpoint.inference.detections import Detections as Detections
     from dimpoint.inference.detections import read_detections as read_detections
     from dimpoint.inference.detector import Detector as Detector
+    from dimpoint.inference.polarity import Polarity
     from dimpoint.report.evaluation import Compared as Compared
     from dimpoint.report.evaluation import Evaluation as Evaluation
     from dimpoint.report.evaluation import compare as compare
@@ -71,6 +72,7 @@ def load(
     threshold: float | None = None,
     threads: int | None = None,
     memory_mb: int = 1024,
+    polarity: Polarity = "white-hot",
 ) -> Detector:
     """A `Detector` of the shipped default model, a shipped model's name, a model file or a training run.
 
@@ -78,7 +80,7 @@ def load(
     """
     from dimpoint.inference.detector import Detector
 
-    return Detector(model, threshold=threshold, threads=threads, memory_mb=memory_mb)
+    return Detector(model, threshold=threshold, threads=threads, memory_mb=memory_mb, polarity=polarity)
 
 
 def __getattr__(name: str) -> Any:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _READING = "How files are read"
 _FORMATS = ("json", "csv", "coco")
+_LOOKED_AT = 50  # frames, for a hint about their polarity
+_MANY_INVERTED = 0.1  # of them; of white-hot frames 1 % look so
 _MOST_LISTED = 20  # unreadable files named at the end
 _LONGEST_NAME = 40  # characters of a picture's name
 
@@ -39,6 +41,9 @@ def detect(
         "json", "--format", metavar="LIST", help="json (always written), csv, coco; several with commas."
     ),
     overlay: bool = typer.Option(False, help="Write each frame as a picture with its targets circled."),
+    polarity: str = typer.Option(
+        "white-hot", metavar="WHICH", help="white-hot, or black-hot for frames in which hot is dark."
+    ),
     threads: int | None = typer.Option(None, help="Threads of the processor; left out: all cores."),
     recursive: bool = typer.Option(False, help="Enter sub-folders."),
     resume: bool = typer.Option(
@@ -88,7 +93,8 @@ def detect(
 
     options = _read_options(accept_damaged, orientation, preview, stream, raw_shape, raw_type)
     chosen = _parse_formats(formats)
-    detector = Detector(model, threshold=threshold, threads=threads)
+    which: Any = polarity  # the detector refuses what it does not know
+    detector = Detector(model, threshold=threshold, threads=threads, polarity=which)
     missing: list[tuple[str, str]] = []
     files = source_files(
         sources,
@@ -154,6 +160,7 @@ def _settings(detector: Detector, options: ReadOptions, overlay: bool) -> dict[s
         "model": detector.meta.name,
         "model file (SHA-256)": hashlib.sha256(content).hexdigest(),
         "threshold": detector.rule.threshold,
+        "--polarity": detector.polarity,
         "how files are read": repr(options),
         "--overlay": overlay,
     }
@@ -202,11 +209,13 @@ def _run(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from dimpoint.inference.polarity import looks_black_hot
     from dimpoint.inference.stream import Failure, detect_stream, read_files
     from dimpoint.sources import count_frames
 
     pictures = _Pictures(results.overlays, results.done.pictures) if overlay else None
     begin, before = time.perf_counter(), results.done.frames
+    inverted: list[bool] = []
     columns = (
         TextColumn("detecting"),
         BarColumn(),
@@ -224,10 +233,18 @@ def _run(
                 results.add_failure(event.path, event.file, event.reason)
                 continue
             frame, found = event
+            if len(inverted) < _LOOKED_AT:
+                inverted.append(looks_black_hot(frame.pixels))
             picture = pictures.write(frame, found) if pictures else None
             results.add(frame.path or Path(frame.file), found, picture, frame.notes)
             speed = (results.done.frames - before) / (time.perf_counter() - begin)
             bar.update(task, completed=results.done.frames, speed=speed, targets=results.done.targets)
+    if detector.polarity == "white-hot" and sum(inverted) > _MANY_INVERTED * len(inverted):
+        typer.echo(
+            f"{sum(inverted)} of {len(inverted)} frames look black-hot (their strongest spot is dark); if hot "
+            "is dark in them, use --polarity black-hot",
+            err=True,
+        )
     return time.perf_counter() - begin
 
 

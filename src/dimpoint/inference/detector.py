@@ -17,6 +17,7 @@ from dimpoint.inference.backend import Backend, open_backend
 from dimpoint.inference.decode import Peaks, decode
 from dimpoint.inference.detections import Detections
 from dimpoint.inference.maps import core, lifted, measurements, sigmoid, source
+from dimpoint.inference.polarity import POLARITIES, Polarity
 from dimpoint.inference.stream import predict, with_progress
 from dimpoint.inference.tiling import Span, Tile, plan_tiles
 from dimpoint.model.record import ModelMeta
@@ -62,7 +63,7 @@ class Detector:
     neither loses nor doubles a target. Where a network looks at the whole of its input (spire's
     squeeze-excitation), or farther than the 256 pixels that tiles overlap by at most (the large hosts), a
     tile's responses differ a little from the whole frame's. device: where the network runs, see
-    `dimpoint.inference.backend.open_backend`.
+    `dimpoint.inference.backend.open_backend`. polarity: `black-hot` for frames in which hot is dark.
 
     A detector can be pickled: the copy opens the same model file again.
 
@@ -77,13 +78,22 @@ class Detector:
         threads: int | None = None,
         memory_mb: int = 1024,
         device: str = "cpu",
+        polarity: Polarity = "white-hot",
     ) -> None:
+        if polarity not in POLARITIES:
+            raise ConfigError(f"polarity must be {' or '.join(POLARITIES)}, got {polarity!r}")
+        self.polarity = polarity
         if memory_mb < 1:
             raise ConfigError(f"memory_mb must be at least 1, got {memory_mb}")
         if threads is not None and threads < 1:
             raise ConfigError(f"threads must be at least 1, got {threads}")
         self.threads = threads
-        self._options = {"threshold": threshold, "memory_mb": memory_mb, "device": device}
+        self._options = {
+            "threshold": threshold,
+            "memory_mb": memory_mb,
+            "device": device,
+            "polarity": polarity,
+        }
         self._backend = _backend(model, threads, device)
         self.meta: ModelMeta = self._backend.meta
         self.rule = self.meta.decode if threshold is None else self.meta.decode.at(threshold)
@@ -216,9 +226,14 @@ class Detector:
         if frame.dtype == np.float32 and np.shape(array) == frame.shape:
             finite = np.isfinite(array)
             valid = finite if valid is None else valid & finite
-        valid = valid_pixels(frame, valid)
+        black_hot = self.polarity == "black-hot"
+        valid = valid_pixels(frame, valid, black_hot=black_hot)
         frame = filled(frame, valid)
-        return _Measured(frame, valid, self.meta.input.intensity.limits(frame, valid))
+        intensity = self.meta.input.intensity
+        limits = intensity.limits(frame, valid)
+        if black_hot:
+            limits = intensity.reversed_limits(limits, frame.dtype)
+        return _Measured(frame, valid, limits)
 
     def _together(self, frames: list[_Measured]) -> Iterator[Detections]:
         if len(frames) == 1:

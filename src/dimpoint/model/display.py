@@ -18,7 +18,7 @@ from dimpoint.model.validity import Mask
 ROWS_AT_ONCE = 512  # bounds the memory over a 10,000 x 10,000 frame
 
 # Means over the training parts of NUAA-SIRST, NUDT-SIRST and IRSTD-1K (8-bit counts over 255).
-_MIDDLE = 0.43  # where the middle of the 1st and 99th percentiles lies
+MIDDLE = 0.43  # where the middle of the 1st and 99th percentiles lies
 _SPAN = 0.45  # distance of these percentiles
 _RANGE = 0.70  # distance of the least and largest count
 
@@ -59,10 +59,10 @@ def display_limits(
     middle = (percentiles[0] + percentiles[1]) / 2
     step = step_of_8_bit(frame, percentiles, valid) if recover else None
     if step is None:
-        zero = middle - _MIDDLE * distance
+        zero = middle - MIDDLE * distance
         return zero, zero + distance
     distance = 255 * step
-    return _zero_within(middle - _MIDDLE * distance, distance, *_range(frame, valid))
+    return _zero_within(middle - MIDDLE * distance, distance, *_range(frame, valid))
 
 
 def _zero_within(zero: float, distance: float, low: float, high: float) -> tuple[float, float]:

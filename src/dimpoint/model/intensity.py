@@ -14,7 +14,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from dimpoint.errors import FrameError
-from dimpoint.model.display import ROWS_AT_ONCE, display_limits
+from dimpoint.model.display import MIDDLE, ROWS_AT_ONCE, display_limits
 from dimpoint.model.validity import Mask
 
 _DEEP = (-1.0, 2.0)  # range of deep frames by `display`: beyond it a network has seen nothing in training
@@ -80,6 +80,13 @@ class IntensityRule(BaseModel):
             if self.kind == "display"
             else self.limits(frame, valid)
         )
+
+    def reversed_limits(self, limits: tuple[float, float], dtype: np.dtype[Any]) -> tuple[float, float]:
+        """The limits that map a black-hot frame as `limits` map a white-hot one: dark becomes bright."""
+        low, high = limits
+        deep = self.kind == "display" and dtype != np.uint8
+        shift = (1 - 2 * MIDDLE) * (high - low) if deep else 0.0  # the middle stays where it is
+        return high - shift, low - shift
 
     def _display(self, frame: npt.NDArray[Any], valid: Mask | None, *, recover: bool) -> tuple[float, float]:
         integers = frame.dtype != np.float32

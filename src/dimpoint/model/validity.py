@@ -31,7 +31,9 @@ _MOST_VALUES = 3  # different fill values at either end
 _AROUND = np.ones((3, 3), np.uint8)
 
 
-def valid_pixels(frame: npt.NDArray[Any], known: Mask | None = None) -> Mask | None:
+def valid_pixels(
+    frame: npt.NDArray[Any], known: Mask | None = None, *, black_hot: bool = False
+) -> Mask | None:
     """The mask of a frame's measurements, or None if all pixels are.
 
     frame: (H, W) uint8, uint16 or float32; NaN and infinite pixels are no measurements. known: (H, W), False
@@ -42,14 +44,15 @@ def valid_pixels(frame: npt.NDArray[Any], known: Mask | None = None) -> Mask | N
     - pixels of one extreme value that are connected with the border or fill a line (padding),
     - farther outside, regions of one extreme value anywhere (no data).
 
-    Regions of the highest value count only if they are large, because a target may be saturated, and none
-    counts that has a small spot within it, because then it is a background.
+    Regions of the highest value (of the lowest, where targets are dark: `black_hot`) count only if they are
+    large, because a target may be saturated, and none counts that has a small spot within it, because then it
+    is a background.
     """
     valid = np.ones(frame.shape, np.bool_) if known is None else known.copy()
     if frame.dtype == np.float32:
         valid &= np.isfinite(frame)
     if frame.dtype != np.uint8 and valid.any():
-        _leave_out(frame, valid)
+        _leave_out(frame, valid, black_hot)
     return None if valid.all() or not valid.any() else valid
 
 
@@ -83,7 +86,7 @@ def _pulled(counts: npt.NDArray[np.float32], weights: npt.NDArray[np.float32]) -
     return np.where(weights > 0, counts, fine).astype(np.float32)
 
 
-def _leave_out(frame: npt.NDArray[Any], valid: Mask) -> None:
+def _leave_out(frame: npt.NDArray[Any], valid: Mask, black_hot: bool) -> None:
     """Set `valid` to False where the rules say so."""
     bulk = _bulk(frame, valid)
     if bulk is None:
@@ -100,9 +103,9 @@ def _leave_out(frame: npt.NDArray[Any], valid: Mask) -> None:
         dark, bright = (low - least) / spread, (most - high) / spread
         more = np.zeros(frame.shape, np.bool_)
         if dark > _NEAR:
-            more |= _padding(rest & (frame == least), dark, bright=False)
+            more |= _padding(rest & (frame == least), dark, bright=black_hot)
         if bright > _NEAR:
-            more |= _padding(rest & (frame == most), bright, bright=True)
+            more |= _padding(rest & (frame == most), bright, bright=not black_hot)
         if not more.any():
             break
         found |= more
