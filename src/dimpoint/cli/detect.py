@@ -241,8 +241,8 @@ def _run(
             bar.update(task, completed=results.done.frames, speed=speed, targets=results.done.targets)
     if detector.polarity == "white-hot" and sum(inverted) > _MANY_INVERTED * len(inverted):
         typer.echo(
-            f"{sum(inverted)} of {len(inverted)} frames look black-hot (their strongest spot is dark); if hot "
-            "is dark in them, use --polarity black-hot",
+            f"{sum(inverted)} of {len(inverted)} frames look black-hot (their strongest spot is dark); if "
+            "hot is dark in them, use --polarity black-hot",
             err=True,
         )
     return time.perf_counter() - begin
