@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import itertools
 import json
 import re
 import shutil
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -15,12 +17,13 @@ import torch
 
 from dimpoint.datasets.dataset import open_dataset
 from dimpoint.errors import ConfigError, DataError
+from dimpoint.evaluation.subject import Data, open_model
 from dimpoint.evaluation.truth import held_out_frames
 from dimpoint.model.checkpoint import load_model
 from dimpoint.model.onnx_file import read_meta
 from dimpoint.training import progress
 from dimpoint.training.fit import Sources, finish, fit, train
-from dimpoint.training.frames import CountingSampler, TrainingViews, load_frames
+from dimpoint.training.frames import CountingSampler, TrainingViews, fingerprints, load_frames
 from dimpoint.training.recipe import Recipe, load_recipe
 from dimpoint.training.validation import just_below
 from spot_scenes import make_spots
@@ -238,3 +241,35 @@ def test_resuming_nothing(scenes: Path, tmp_path: Path) -> None:
         fit(small(), Sources([scenes]), tmp_path, machine=CPU, resume=True)
     with pytest.raises(ConfigError):
         finish(tmp_path)
+
+
+def test_frames_and_masks_are_decoded_once(scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also for the fingerprint of the data, which is that of `DataSet.fingerprint`."""
+    part = open_dataset(scenes, "train")
+    expected = part.fingerprint()
+    decoded: list[Path] = []
+    for name in ("read_image", "read_mask_file"):
+        module = "dimpoint.sources" if name == "read_image" else "dimpoint.datasets.dataset"
+        plain = getattr(importlib.import_module(module), name)
+
+        def counted(path: Path, *rest: object, plain: Callable[..., object] = plain) -> object:
+            decoded.append(path)
+            return plain(path, *rest)
+
+        monkeypatch.setattr(f"{module}.{name}", counted)
+    frames = [frame for side in load_frames([part], small()) for frame in side]
+    assert fingerprints([part], frames) == {part.name: expected}
+    TrainingViews(frames, small())[0]
+    assert len(decoded) == len(set(decoded)) == 2 * len(part)
+
+
+@pytest.mark.parametrize(("split", "seen"), [("train", True), ("test", False)])
+def test_evaluating_on_training_frames_says_so(
+    run: Path, scenes: Path, tmp_path: Path, split: str, seen: bool
+) -> None:
+    """Also for a model file without its run, on a copy of the data under another name."""
+    model = shutil.copy(run / "model.onnx", tmp_path / "elsewhere.onnx")
+    data = shutil.copytree(scenes, tmp_path / "COPY")
+    notes = open_model(model, Data((data,), split)).notes
+    warned = [note for note in notes if "was trained on 6 of 9 of these frames" in note]
+    assert len(warned) == seen

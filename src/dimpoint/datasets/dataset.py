@@ -125,9 +125,8 @@ class DataSet:
 
         Raises FrameError or DataError if one cannot be read.
         """
-        samples = sorted(self.samples, key=lambda sample: sample.name)
-        lines = zip((s.name for s in samples), hash_frames(samples), hash_labels(samples), strict=True)
-        return hashlib.sha256("\n".join("\t".join(line) for line in lines).encode()).hexdigest()
+        names = [sample.name for sample in self.samples]
+        return combined_hash(zip(names, hash_frames(self.samples), hash_labels(self.samples), strict=True))
 
 
 def open_dataset(
@@ -305,11 +304,19 @@ def hash_frames(samples: Iterable[Sample]) -> list[str]:
 def hash_labels(samples: Iterable[Sample]) -> list[str]:
     """sha256 (hex) of each sample's points, else of its mask; empty where it has no label."""
     with ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(_hash_label, samples))
+        return list(pool.map(hash_label, samples))
 
 
-def _hash_label(sample: Sample) -> str:
+def combined_hash(lines: Iterable[tuple[str, str, str]]) -> str:
+    """sha256 (hex) over (name, hash of the frame, hash of the label) of samples, whatever their order."""
+    return hashlib.sha256("\n".join("\t".join(line) for line in sorted(lines)).encode()).hexdigest()
+
+
+def hash_label(sample: Sample, mask: npt.NDArray[np.bool_] | None = None) -> str:
+    """sha256 (hex) of a sample's points, else of its mask; empty without a label. mask: if it was read."""
     if sample.points is not None:
         regions = hash_array(sample.ignore) if len(sample.ignore) else ""
         return hash_array(sample.points) + regions
-    return hash_array(sample.read_mask()) if sample.mask_path is not None else ""
+    if sample.mask_path is None:
+        return ""
+    return hash_array(sample.read_mask() if mask is None else mask)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from dimpoint.datasets.dataset import hash_frames
 from dimpoint.datasets.reading import AS_WRITTEN, Reading
 from dimpoint.errors import ConfigError, DataError, ModelFileError
 from dimpoint.evaluation.prediction_files import FilePredictor
@@ -12,6 +14,9 @@ from dimpoint.evaluation.predictions import ModelPredictor, Predictor
 from dimpoint.evaluation.truth import TruthFrame, open_truth
 from dimpoint.inference.detector import Detector
 from dimpoint.model.files import resolve_model
+from dimpoint.model.record import TOLD
+
+_LOOKED_AT = 40  # evaluated frames whose pixels are held against those that the model was trained on
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +65,23 @@ def open_model(
     if not isinstance(model, Detector):
         resolve_model(model)  # what is wrong with its name is told before the data are read
     frames = data.frames(notes)
-    return Subject(ModelPredictor(model, threshold, threads, len(frames)), frames, tuple(notes))
+    predictor = ModelPredictor(model, threshold, threads, len(frames))
+    return Subject(predictor, frames, (*notes, *_trained_on(predictor, frames)))
+
+
+def _trained_on(predictor: ModelPredictor, frames: list[TruthFrame]) -> Iterator[str]:
+    """A warning if the model was trained on evaluated frames, by their pixels; a sample of them tells."""
+    known = set(predictor.meta.training_frames) if predictor.meta is not None else set()
+    looked_at = frames[:: -(-len(frames) // _LOOKED_AT)] if known else []
+    samples = [frame.sample for frame in looked_at if frame.sample is not None]
+    seen = sum(sha256[:TOLD] in known for sha256 in hash_frames(samples))
+    if seen:
+        share = "all" if seen == len(frames) else f"{seen} of {len(samples)}"
+        of = " that were looked at" if len(samples) < len(frames) else ""
+        yield (
+            f"WARNING: {predictor.name} was trained on {share} of these frames{of}, so the numbers are too "
+            "good to be true of new data; evaluate frames that it has not seen (--split test, or --data)"
+        )
 
 
 def open_predictions(path: Path, data: Data, threshold: float | None = None) -> Subject:

@@ -13,7 +13,8 @@ from dimpoint.errors import ConfigError, ModelFileError
 from dimpoint.model.input_rule import InputRule, under_input
 
 METADATA_KEY = "dimpoint"
-# 2: magnify_below, replace_hot_pixels; 3: native_share; 4: parent, decode.calibration; 5: input
+TOLD = 12  # digits of a frame's sha256 in `training_frames`
+# 2: magnify_below, replace_hot_pixels; 3: native_share; 4: parent, decode.calibration; 5: input, training_frames
 FORMAT_VERSION = 5
 
 
@@ -98,6 +99,9 @@ class ModelMeta(BaseModel):
     decode: DecodeRule = Field(default_factory=lambda: DecodeRule())
     parameters: int | None = Field(None, ge=0, description="trained numbers in the network")
     training_data: list[str] = Field(default_factory=list)
+    training_frames: list[str] = Field(
+        default_factory=list, description="the first digits of the sha256 of each frame that was trained on"
+    )
     recipe: dict[str, Any] = Field(default_factory=dict)
     scores: dict[str, Any] = Field(default_factory=dict)
     licence: str = "Apache-2.0"

@@ -109,6 +109,7 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
+FEW_CROPS = 20_000  # seen in all; a warning is printed below it
 _SAVE_EVERY = 60.0  # seconds
 _SAY_EVERY = 15.0
 
@@ -192,6 +193,12 @@ def _train(run: PretrainRun, out: Path, started: dict[str, Any], say: Callable[[
     publish(run, out, started)
     shutil.rmtree(work)
     say(f"a foundation encoder: {out}")
+    seen = run.step * run.settings.batch
+    if seen < FEW_CROPS:
+        say(
+            f"warning: it has seen {seen:,} crops, {seen / len(run.crops):.1f} of each frame: too few to "
+            f"learn from. Pretrain on at least {FEW_CROPS:,} crops (--minutes, --epochs)"
+        )
     return out
 
 

@@ -24,7 +24,7 @@ from dimpoint.datasets.reading import AS_WRITTEN, Reading
 from dimpoint.errors import ConfigError, MissingExtraError
 from dimpoint.model.checkpoint import load_model, save_model, traits
 from dimpoint.model.export import export_onnx
-from dimpoint.model.record import ModelMeta
+from dimpoint.model.record import TOLD, ModelMeta
 from dimpoint.networks import Network, create
 from dimpoint.networks.base import HostNetwork
 from dimpoint.networks.complexity import count_parameters
@@ -33,6 +33,7 @@ from dimpoint.training.frames import (
     LabelledFrame,
     TrainingViews,
     disagreements,
+    fingerprints,
     labels_of,
     load_frames,
     training_loader,
@@ -137,7 +138,7 @@ def train(
     names = ", ".join(part.name for part in sets)
     say(f"{len(frames)} training and {len(validation)} validation frames from {names}")
     if not is_helper():
-        hashes = {part.name: part.fingerprint() for part in sets}
+        hashes = fingerprints(sets, [*frames, *validation])
         if resume:
             folder.check_data(hashes)
             if teacher is not None:
@@ -165,7 +166,8 @@ def train(
             trial = _module(network, recipe, meta, validation, 1, teacher)
             costs = measure(trial, views, validation, machine)
             recipe = planned(recipe, costs, steps, len(validation), minutes, say)
-        meta = meta.model_copy(update={"recipe": recipe.model_dump(mode="json")})
+        seen = [frame.hashes[0][:TOLD] for frame in frames]
+        meta = meta.model_copy(update={"recipe": recipe.model_dump(mode="json"), "training_frames": seen})
         if limit := minutes or recipe.most_minutes:
             more.append(Limit(60 * limit))
     if not resume and not is_helper():

@@ -18,7 +18,15 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dimpoint.datasets.check import POINT_TOLERANCE
-from dimpoint.datasets.dataset import DataSet, Labels, Sample, validation_part
+from dimpoint.datasets.dataset import (
+    DataSet,
+    Labels,
+    Sample,
+    combined_hash,
+    hash_array,
+    hash_label,
+    validation_part,
+)
 from dimpoint.datasets.masks import centroids
 from dimpoint.datasets.splits import divide, thumbnail
 from dimpoint.errors import ConfigError, DataError
@@ -38,7 +46,7 @@ class LabelledFrame:
     """A sample with its labels and intensity limits; the counts too, while the memory lasts.
 
     deep: the limits of the same frame as a deep sensor would have encoded it (`IntensityRule.deep_limits`).
-    mask: (H, W) bool where the target is the mask itself, else None.
+    mask: (H, W) bool where the target is the mask itself, else None. hashes: of the frame and of its label.
     """
 
     sample: Sample
@@ -48,6 +56,7 @@ class LabelledFrame:
     kept: npt.NDArray[Any] | None = field(repr=False)
     mask: npt.NDArray[np.bool_] | None = field(repr=False, default=None)
     deep: tuple[float, float] | None = None
+    hashes: tuple[str, str] = ("", "")
 
     def counts(self) -> npt.NDArray[Any]:
         """(H, W) uint8, uint16 or float32, with smooth values where pixels are no measurement."""
@@ -93,14 +102,24 @@ def load_frames(sets: Sequence[DataSet], recipe: Recipe) -> tuple[list[LabelledF
 def _labelled(
     sample: Sample, counts: npt.NDArray[Any], group: str, recipe: Recipe, *, keep: bool
 ) -> LabelledFrame:
-    mask = sample.read_mask() if recipe.target.kind == "mask" else None
+    learnt = recipe.target.kind == "mask"
+    read = learnt or (sample.points is None and sample.mask_path is not None)
+    mask = sample.read_mask_with_notes((counts.shape[0], counts.shape[1]))[0] if read else None
     points = sample.read_points() if mask is None else centroids(mask)
+    hashes = hash_array(counts), hash_label(sample, mask)
     valid = valid_pixels(counts)
     counts = filled(counts, valid)
     intensity = recipe.input.intensity
     limits = intensity.limits(counts, valid)
     deep = intensity.deep_limits(counts, valid) if recipe.augmentation.encoding else None
-    return LabelledFrame(sample, group, points, limits, counts if keep else None, mask, deep)
+    kept = counts if keep else None
+    return LabelledFrame(sample, group, points, limits, kept, mask if learnt else None, deep, hashes)
+
+
+def fingerprints(sets: Sequence[DataSet], frames: Sequence[LabelledFrame]) -> dict[str, str]:
+    """`DataSet.fingerprint` of each set by its name, from its frames as they were read."""
+    hashes = {frame.sample: frame.hashes for frame in frames}
+    return {part.name: combined_hash((one.name, *hashes[one]) for one in part) for part in sets}
 
 
 Array = npt.NDArray[np.float32]

@@ -24,7 +24,7 @@ import torch
 import yaml
 
 from dimpoint.atomic import replacing, write_text
-from dimpoint.datasets.dataset import DataSet, hash_array
+from dimpoint.datasets.dataset import DataSet
 from dimpoint.errors import ConfigError, DataError
 from dimpoint.training.frames import LabelledFrame
 from dimpoint.training.recipe import Recipe, load_recipe
@@ -233,6 +233,6 @@ def names_and_hashes(
     """The name and content hash of each frame, by data set."""
     listed: dict[str, list[dict[str, str]]] = {part.name: [] for part in sets}
     for frame in frames:
-        entry = {"name": frame.sample.name, "sha256": hash_array(frame.counts())}
+        entry = {"name": frame.sample.name, "sha256": frame.hashes[0]}
         listed.setdefault(frame.group, []).append(entry)
     return listed
