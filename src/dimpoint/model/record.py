@@ -14,7 +14,7 @@ from dimpoint.model.input_rule import InputRule, under_input
 
 METADATA_KEY = "dimpoint"
 TOLD = 12  # digits of a frame's sha256 in `training_frames`
-# 2: magnify_below, replace_hot_pixels; 3: native_share; 4: parent, decode.calibration; 5: input, trained frames
+# 2: magnify_below, replace_hot_pixels; 3: native_share; 4: parent, decode.calibration; 5: input, frames
 FORMAT_VERSION = 5
 
 
