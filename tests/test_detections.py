@@ -186,7 +186,7 @@ def detections(draw: st.DrawFn) -> Detections:
     count = draw(st.integers(0, 5))
     numbers = st.floats(0, 2**20, width=32)
     return found(
-        draw(arrays(np.float32, (count, 2), elements=numbers)),
+        draw(arrays(np.float32, (count, 2), elements=st.floats(0, 49, width=32))),
         draw(arrays(np.float32, count, elements=st.floats(0, 1, width=32))),
         draw(arrays(np.float32, count, elements=numbers)) if count and draw(st.booleans()) else None,
         file=draw(st.text(st.characters(exclude_categories=["Cs"]), max_size=8)),

@@ -75,3 +75,57 @@ def read_bytes(path: Path, name: str, error: type[DimpointError] = DimpointError
         data = file.read(limit(name) + 1)
     check(name, len(data), f"{path}: bytes", error)
     return data
+
+
+def read_text(path: Path, error: type[DimpointError] = DimpointError) -> str:
+    """The text of a UTF-8 file of at most `label_bytes`; `error` if it cannot be read or is none."""
+    try:
+        return read_bytes(path, "label_bytes", error).decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as problem:
+        raise error(f"{path}: not a readable UTF-8 text ({problem})") from None
+
+
+def check_yaml(text: str, what: str, error: type[DimpointError] = DimpointError) -> None:
+    """Raise `error` if a YAML text, with its aliases written out, holds too many nodes or levels.
+
+    Only events are read, so that a text that unfolds to gigabytes is refused before it is built. Raises
+    yaml.YAMLError for what is no YAML.
+    """
+    import yaml
+
+    sizes: dict[str, int] = {}
+    open_nodes: list[tuple[str | None, int]] = []  # anchor, nodes before it
+    total = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            total += sizes.get(str(event.anchor), 1)
+        elif isinstance(event, yaml.ScalarEvent):
+            total += 1
+            if event.anchor:
+                sizes[event.anchor] = 1
+        elif isinstance(event, yaml.CollectionStartEvent):
+            open_nodes.append((event.anchor, total))
+            total += 1
+            check("depth", len(open_nodes), f"{what}: levels within each other", error)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, before = open_nodes.pop()
+            if anchor:
+                sizes[anchor] = total - before
+        check("yaml_nodes", total, f"{what}: entries with aliases written out", error)
+
+
+def check_numbers(content: object, what: str, error: type[DimpointError] = DimpointError) -> None:
+    """Raise `error` if a record of JSON values holds an integer above `record_number`, or is too deep.
+
+    For records whose numbers set the sizes of what is built from them.
+    """
+    pending: list[tuple[object, str, int]] = [(content, "", 1)]
+    while pending:
+        value, place, depth = pending.pop()
+        check("depth", depth, f"{what}: levels within each other", error)
+        if isinstance(value, dict):
+            pending += [(inner, f"{place}.{key}".strip("."), depth + 1) for key, inner in value.items()]
+        elif isinstance(value, list):
+            pending += [(inner, place, depth + 1) for inner in value]
+        elif isinstance(value, int) and not isinstance(value, bool):
+            check("record_number", abs(value), f"{what}: {place[:80]}", error)

@@ -11,6 +11,7 @@ the frame folder without the suffix, `000001` or `sequence-3/0001`, in Unicode's
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -89,8 +90,15 @@ class Layout:
 
 def find_layout(root: Path) -> Layout:
     """List the files of the data set in folder `root`; raises DataError if it holds no frames."""
-    if not root.is_dir():
+    if not os.path.isdir(root):  # noqa: PTH112  (Path.is_dir raises for a name that is too long)
         raise DataError(f"{root}: no such folder")
+    try:
+        return _layout(root)
+    except OSError as error:
+        raise DataError(f"{error.filename or root}: cannot be read ({error.strerror})") from None
+
+
+def _layout(root: Path) -> Layout:
     notes: list[str] = []
     images = _sub_folder(root, _FRAME_FOLDERS)
     folder = root if images is None else images

@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from dimpoint import limits
 from dimpoint.errors import ConfigError, MissingExtraError
 from dimpoint.networks.base import standardise
 
@@ -39,6 +40,18 @@ except ModuleNotFoundError as error:
 _BAD = (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError, StrictDataclassError)
 
 
+def _check_sizes(source: str) -> None:
+    """Refuse a local model's record of absurd sizes before anything is built from it."""
+    record = Path(source) / "config.json"
+    if not record.is_file():
+        return
+    try:
+        content = json.loads(limits.read_bytes(record, "label_bytes", ConfigError))
+    except (OSError, ValueError, RecursionError):
+        return  # what is wrong with it is said when it is read
+    limits.check_numbers(content, str(record), ConfigError)
+
+
 def load_backbone(source: str, taps: Sequence[int] | int, randomise: int | None) -> tuple[nn.Module, Any]:
     """A backbone that gives the features of `taps`, and its configuration.
 
@@ -46,6 +59,7 @@ def load_backbone(source: str, taps: Sequence[int] | int, randomise: int | None)
     taps: see `choose_taps`. randomise: a seed for fresh weights; only the configuration is read then.
     torch's random state is left as it was. Raises ConfigError if it is no backbone.
     """
+    _check_sizes(source)
     config = _from_source(source, AutoConfig.from_pretrained, trust_remote_code=False)
     if type(config) not in MODEL_FOR_BACKBONE_MAPPING or len(getattr(config, "stage_names", [])) < 2:
         raise ConfigError(

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from dimpoint import limits
 from dimpoint.errors import ConfigError, ModelFileError
 from dimpoint.model.input_rule import InputRule, under_input
 
@@ -121,6 +122,7 @@ def parse_meta(text: str | None, file: str) -> ModelMeta:
             f"{file}: model format {version} is newer than this dimpoint reads ({FORMAT_VERSION}); "
             "upgrade with: pip install -U dimpoint"
         )
+    _check_sizes(text, file)
     try:
         return ModelMeta.model_validate_json(_upgraded(text, version))
     except ValidationError as error:
@@ -129,10 +131,24 @@ def parse_meta(text: str | None, file: str) -> ModelMeta:
         raise ModelFileError(f"{file}: damaged model metadata at '{where}': {first['msg']}") from None
 
 
+_SIZES = ("options", "channels", "stride", "multiple", "receptive_radius", "input_scale")
+
+
+def _check_sizes(text: str, file: str) -> None:
+    """Refuse numbers that would make a network, a border or a tile of absurd size."""
+    try:
+        record = json.loads(text)
+    except (ValueError, RecursionError):
+        return  # what is wrong with it is said when it is read
+    if isinstance(record, dict):
+        sizes = {key: record[key] for key in _SIZES if key in record}
+        limits.check_numbers(sizes, f"{file}: model metadata", ModelFileError)
+
+
 def _format_version(text: str) -> int | None:
     try:
         version = json.loads(text).get("format_version")
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return None
     return version if isinstance(version, int) else None
 

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from dimpoint import limits
 from dimpoint.errors import ConfigError
 from dimpoint.model.input_rule import FORMER_KEYS, InputRule, under_input
 from dimpoint.model.record import DecodeRule
@@ -281,9 +282,10 @@ def _content(name_or_file: str, above: tuple[str, ...]) -> tuple[dict[str, Any],
         return _over(content, taught), file
     file, text = _read(name_or_file)
     try:
+        limits.check_yaml(text, file, ConfigError)
         content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{file}: not valid YAML: {' '.join(str(error).split())[:300]}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{file}: a recipe is a mapping of keys to values")
     content = _under_input(content)
@@ -333,7 +335,7 @@ def _read(name_or_file: str) -> tuple[str, str]:
     if _is_file(name_or_file):
         if not path.is_file():
             raise ConfigError(f"{path}: no such recipe file")
-        return str(path), path.read_text(encoding="utf-8")
+        return str(path), limits.read_text(path, ConfigError)
     if name_or_file not in recipe_names():
         near = difflib.get_close_matches(name_or_file, recipe_names(), n=1)
         hint = f"; did you mean '{near[0]}'?" if near else ""
