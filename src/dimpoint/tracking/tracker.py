@@ -52,9 +52,9 @@ class TrackerSettings:
     acceleration: float = 60.0
     speed: float = 90.0
     gate: float = 13.8
-    confirm: float = 6.0
-    least_hits: int = 4
-    score_zero: float = 0.5
+    confirm: float = 9.0
+    least_hits: int = 5
+    score_zero: float = 0.6
     score_slope: float = 4.0
     miss: float = 1.0
     best_gain: float = 2.5
