@@ -6,10 +6,10 @@ The groups of `scene_groups.json` (clips that share a background), sorted, are p
 first half is `choose`, the rest `untouched`. Taken are clips whose boxes are all 25 pixels or smaller, the
 first `--per-group` of each group by name.
 
-`covered`: labelled boxes that hold a confirmed track's point, give or take two pixels, and `single`: that hold a
-detection at the model's own threshold. `false_tracks`: confirmed tracks with fewer than half of their points
-in boxes. `switches`: changes of the covering track's id. `confirmed_after`: seconds from the first box to
-the first confirmation of a true track. ms: medians of one frame; `other`: camera motion and tracker together.
+`covered`: labelled boxes that hold a confirmed track's point, give or take two pixels. `single`: those that
+hold a detection at the model's own threshold. `false_tracks`: confirmed tracks with fewer than half of their
+points in boxes. `switches`: changes of the covering track's id. `confirmed_after`: seconds from the first box
+to the first confirmation of a true track. ms: medians of one frame; `other`: camera motion and tracker.
 """
 
 from __future__ import annotations

@@ -115,14 +115,14 @@ def test_times_of_the_stream_are_the_truth(run, tmp_path):
 
 
 def test_a_folder_of_frames_with_a_rate(run, tmp_path):
-    for n, frame in enumerate(flight(12)):
+    for n, frame in enumerate(flight(30)):
         (tmp_path / "frames").mkdir(exist_ok=True)
         cv2.imwrite(str(tmp_path / "frames" / f"{n:03d}.png"), frame)
     code, _, err = run("frames", "--out", "results", "--fps", "10")
     assert code == 0
     assert "assumed" not in err
     (one,) = read_tracks(tmp_path / "results" / "tracks.json").of("confirmed")
-    assert [point.time for point in one.points] == pytest.approx([n / 10 for n in range(12)])
+    assert [point.time for point in one.points] == pytest.approx([n / 10 for n in range(30)])
 
 
 def test_without_times_the_assumed_rate_is_said(run, tmp_path):
@@ -146,21 +146,21 @@ def test_a_truncated_video_gives_the_tracks_before_the_damage(run, tmp_path):
 
 def test_frames_that_change_size_end_the_tracks(run, tmp_path):
     (tmp_path / "frames").mkdir()
-    for n, frame in enumerate(flight(24)):
-        cv2.imwrite(str(tmp_path / "frames" / f"{n:03d}.png"), frame if n < 12 else frame[:140, :180])
+    for n, frame in enumerate(flight(60)):
+        cv2.imwrite(str(tmp_path / "frames" / f"{n:03d}.png"), frame if n < 30 else frame[:150, :190])
     code, _, _ = run("frames", "--out", "results", "--fps", "25", "--video")
     assert code == 0
     tracks = read_tracks(tmp_path / "results" / "tracks.json").of("confirmed")
-    assert [(one.points[0].frame, one.points[-1].frame) for one in tracks] == [(0, 11), (12, 23)]
+    assert [(one.points[0].frame, one.points[-1].frame) for one in tracks] == [(0, 29), (30, 59)]
 
 
 def test_two_clips_are_two_scenes_in_one_time(run, tmp_path):
-    write_clip(tmp_path / "a.mkv", flight(12))
-    write_clip(tmp_path / "b.mkv", flight(12))
+    write_clip(tmp_path / "a.mkv", flight(30))
+    write_clip(tmp_path / "b.mkv", flight(30))
     run("a.mkv", "b.mkv", "--out", "results")
     first, second = read_tracks(tmp_path / "results" / "tracks.json").of("confirmed")
-    assert (first.points[-1].frame, second.points[0].frame) == (11, 12)
-    assert second.points[0].time == pytest.approx(12 / 25, abs=0.002)
+    assert (first.points[-1].frame, second.points[0].frame) == (29, 30)
+    assert second.points[0].time == pytest.approx(30 / 25, abs=0.002)
 
 
 def test_a_black_stretch(run, tmp_path):
