@@ -1,4 +1,4 @@
-"""Measures of tracks: by hand, and against values that py-motmetrics 1.4.0 gave once for the same sequences."""
+"""Measures of tracks: by hand, and against values that py-motmetrics 1.4.0 gave for the same sequences."""
 
 from __future__ import annotations
 

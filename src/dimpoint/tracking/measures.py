@@ -4,11 +4,11 @@ A truth object and a track point match within a distance (pixels), one to one, w
 matching keeps the pairs of the frame before where they still match (Bernardin, Stiefelhagen 2008).
 
 - MOTA = 1 - (misses + false positives + switches) / truth points (Bernardin, Stiefelhagen 2008);
-- IDF1 = 2 IDTP / (truth points + track points), IDTP from the best assignment of whole truth objects to whole tracks
-  (Ristani et al. 2016);
+- IDF1 = 2 IDTP / (truth points + track points), IDTP from the best assignment of whole truth objects to whole
+  tracks (Ristani et al. 2016);
 - fragmentations: a truth object is covered again after a gap (Li, Huang, Nevatia 2009);
-- OSPA of order p with cut-off c, mean over frames (Schuhmacher, Vo, Vo 2008); GOSPA with alpha 2 (Rahmathullah,
-  Garcia-Fernandez, Svensson 2017).
+- OSPA of order p with cut-off c, mean over frames (Schuhmacher, Vo, Vo 2008); GOSPA with alpha 2
+  (Rahmathullah, Garcia-Fernandez, Svensson 2017).
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ def measure(
 ) -> TrackMeasures:
     """Compare tracks with the truth, frame by frame.
 
-    truth, tracks: for each frame the objects by id. distance: the farthest that a pair matches, pixels; also the
-    cut-off of OSPA and GOSPA. order: of OSPA and GOSPA. Raises ConfigError for another number of frames or a
-    distance that is not above 0.
+    truth, tracks: for each frame the objects by id. distance: the farthest that a pair matches, pixels; also
+    the cut-off of OSPA and GOSPA. order: of OSPA and GOSPA. Raises ConfigError for another number of frames or
+    a distance that is not above 0.
     """
     if len(truth) != len(tracks):
         raise ConfigError(f"truth has {len(truth)} frames, the tracks {len(tracks)}")

@@ -178,16 +178,35 @@ def track(
 
     Parameters
     ----------
-    source : path, folder, pattern, array (N, H, W), or a list of these; see `dimpoint.sources.frames_from`.
-    model : name or file of the model, None for the shipped default. finder: instead, what gives candidates.
-    fps : frames a second; replaces the times of a video. None: the video's presentation times, and 25
-    frames/s
-        where there are none, which the result's notes say.
-    candidate_score : least score of a candidate, 0..1. settings: of the tracker.
-    options : how files are read, such as which stream of a video.
-    camera_memory : file with the resting spots of this camera; read if it is there, never written here.
+    source : str, Path, array or list of these
+        Video, folder, pattern, multi-page TIFF file or stack (N, H, W); see `dimpoint.sources.frames_from`.
+    model : str or Path, optional
+        Name or file of the model; the shipped default if left out.
+    finder : callable, optional
+        Instead of a model, what gives the candidates of a frame: (H, W) array -> `Detections`.
+    fps : float, optional
+        Frames a second; replaces the times of a video. Left out, the video's presentation times count, and 25
+        frames a second where there are none, which the result's notes say.
+    candidate_score : float
+        Least score of a candidate, 0..1.
+    settings : TrackerSettings, optional
+        Of the tracker.
+    camera_memory : Path, optional
+        File with the resting spots of this camera; it is read if it is there, and not written.
+    threads : int, optional
+        Threads of the processor; all cores if left out.
+    recursive, exclude, on_error, on_passed, options
+        As of `dimpoint.sources.frames_from`.
 
-    Raises ConfigError, FrameError, ModelFileError or DataError for what is wrong.
+    Returns
+    -------
+    Run
+        Iterate it for (frame, tracks), once; `result()` gives the `Tracks`.
+
+    Raises
+    ------
+    DimpointError
+        For a source, model, option or memory that cannot be used: which one, and what would be right.
     """
     if not 0 <= candidate_score < 1:
         raise ConfigError(f"the least score of a candidate must be in 0..1, got {candidate_score}")
