@@ -1,7 +1,7 @@
 """How good tracks are, against points or boxes a frame: each measure with its source.
 
-A truth object and a track point match within a distance (pixels), one to one, with least total distance. CLEAR
-matching keeps the pairs of the frame before where they still match (Bernardin, Stiefelhagen 2008).
+A truth object and a track point match within a distance (pixels), one to one, with least total distance.
+CLEAR matching keeps the pairs of the frame before where they still match (Bernardin, Stiefelhagen 2008).
 
 - MOTA = 1 - (misses + false positives + switches) / truth points (Bernardin, Stiefelhagen 2008);
 - IDF1 = 2 IDTP / (truth points + track points), IDTP from the best assignment of whole truth objects to whole
@@ -56,8 +56,8 @@ def measure(
     """Compare tracks with the truth, frame by frame.
 
     truth, tracks: for each frame the objects by id. distance: the farthest that a pair matches, pixels; also
-    the cut-off of OSPA and GOSPA. order: of OSPA and GOSPA. Raises ConfigError for another number of frames or
-    a distance that is not above 0.
+    the cut-off of OSPA and GOSPA. order: of OSPA and GOSPA. Raises ConfigError for another number of frames
+    or a distance that is not above 0.
     """
     if len(truth) != len(tracks):
         raise ConfigError(f"truth has {len(truth)} frames, the tracks {len(tracks)}")
