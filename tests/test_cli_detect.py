@@ -16,8 +16,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
-from dimpoint.cli import main
+from dimpoint.cli import build_app, main
 from dimpoint.datasets.coco import read_points
 from dimpoint.inference.detections import read_detections
 from dimpoint.inference.onnx_backend import OnnxBackend
@@ -457,3 +458,15 @@ def test_a_decoder_that_fails_or_hangs_does_not_stop_the_run(
     assert "frames/a.png: cannot be read (error: unpack requires a buffer)" in result.err
     assert "frames/b.png: cannot be read (reading took more than 1 s)" in result.err
     assert "frames/d.png: a pipe" in result.err
+
+
+def test_how_files_are_read_reaches_the_readers(tmp_path):
+    counts = np.full((40, 50), 900, "<u2")
+    (tmp_path / "x.raw").write_bytes(counts.tobytes() * 2)
+    command = ["detect", str(tmp_path / "x.raw"), "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(build_app(), command)
+    assert "--raw-shape HEIGHTxWIDTH" in str(result.exception)
+    result = CliRunner().invoke(build_app(), [*command, "--raw-shape", "40x50", "--raw-type", "u16"])
+    assert result.exit_code == 0, result.output
+    content = json.loads((tmp_path / "out" / "detections.json").read_text())
+    assert [(image["width"], image["height"]) for image in content["images"]] == [(50, 40)] * 2

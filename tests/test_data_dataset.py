@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from data_sets import SIZE, coco, frame, make, mask, save, split, write_json
+from dimpoint.datasets.coco import read_points
+from dimpoint.datasets.convert import points_from_masks
 from dimpoint.datasets.dataset import DataSet, frame_size, hash_frames, open_dataset
 from dimpoint.errors import DataError, FrameError
 
@@ -320,3 +322,18 @@ def test_published_labels_agree_with_the_reference(shared_data: Path, shared_ref
     assert len(labelled) == 3
     for name in labelled:
         np.testing.assert_allclose(samples[name].read_points(), golden[f"{name}_label_xy"], atol=1e-4)
+
+
+def test_a_name_that_is_no_unicode(tmp_path: Path) -> None:
+    """Such as a GBK name on Linux, which Python gives with surrogates."""
+    name = b"\xb2\xe2\xca\xd4".decode("utf-8", "surrogateescape")
+    make(tmp_path, 2, train=0)
+    for folder in ("images", "masks"):
+        (tmp_path / folder / "a.png").rename(tmp_path / folder / f"{name}.png")
+    (tmp_path / "train.txt").write_bytes(b"\xb2\xe2\xca\xd4\n")
+    data = open_dataset(tmp_path, "train")
+    assert names(data) == [name]
+    assert len(data.fingerprint()) == 64
+    points_from_masks(tmp_path)
+    assert {image.file_name for image in read_points(tmp_path / "points.json")} == {f"{name}.png", "b.png"}
+    assert open_dataset(tmp_path, "train").samples[0].read_points().tolist() == [[1, 2]]

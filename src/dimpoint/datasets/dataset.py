@@ -309,7 +309,9 @@ def hash_labels(samples: Iterable[Sample]) -> list[str]:
 
 def combined_hash(lines: Iterable[tuple[str, str, str]]) -> str:
     """sha256 (hex) over (name, hash of the frame, hash of the label) of samples, whatever their order."""
-    return hashlib.sha256("\n".join("\t".join(line) for line in sorted(lines)).encode()).hexdigest()
+    return hashlib.sha256(
+        "\n".join("\t".join(line) for line in sorted(lines)).encode("utf-8", "surrogateescape")
+    ).hexdigest()
 
 
 def hash_label(sample: Sample, mask: npt.NDArray[np.bool_] | None = None) -> str:

@@ -161,7 +161,7 @@ def write_split(
 
 
 def _rank(seed: int, key: str) -> bytes:
-    return hashlib.sha256(f"{seed}\n{key}".encode()).digest()
+    return hashlib.sha256(f"{seed}\n{key}".encode("utf-8", "surrogateescape")).digest()
 
 
 _SIDE = 16

@@ -19,6 +19,7 @@ from dimpoint.evaluation.predictions import Kind, PredictedPoints, Prediction
 from dimpoint.evaluation.truth import TruthFrame, frame_stem
 from dimpoint.inference.detections import read_detections
 from dimpoint.model.record import ModelMeta
+from dimpoint.sources.files import plain_name
 
 P = TypeVar("P")
 
@@ -150,6 +151,7 @@ def _frame_of(name: str, known: Sequence[TruthFrame], by_last: Mapping[str, list
 
 def _parts(path: PurePath) -> list[str]:
     """The folders and the stem, from the top."""
+    path = type(path)(plain_name(str(path)))
     stem = frame_stem(path.name)
     return [part for part in path.parent.parts if part not in _LAYOUT_FOLDERS] + [stem]
 

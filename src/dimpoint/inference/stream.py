@@ -132,7 +132,9 @@ def read_files(
 def _read(file: Path, options: ReadOptions) -> Iterator[Frame | Failure]:
     failures: list[Failure] = []
     frames = frames_from(
-        [file], on_error=lambda name, error: failures.append(Failure(name, str(error), file))
+        [file],
+        on_error=lambda name, error: failures.append(Failure(name, str(error), file)),
+        options=options,
     )
     while True:
         frame = None
