@@ -1,10 +1,11 @@
-"""dimpoint: find dim point-like targets in infrared frames.
+"""dimpoint: find dim point targets in infrared frames.
 
-    import dimpoint
-    detector = dimpoint.load()
-    detector(frame).xy  # (N, 2) float32, x and y of the targets
+The public names are imported when they are first used, so that `import dimpoint` is fast.
 
-The public names are imported when they are first used, so that `import dimpoint` stays light.
+>>> import cv2, dimpoint
+>>> frame = cv2.imread("examples/scenes/images/000003.png", cv2.IMREAD_UNCHANGED)
+>>> dimpoint.load()(frame).xy.shape  # x and y of one target
+(1, 2)
 """
 
 from __future__ import annotations
@@ -74,9 +75,37 @@ def load(
     memory_mb: int = 1024,
     polarity: Polarity = "white-hot",
 ) -> Detector:
-    """A `Detector` of the shipped default model, a shipped model's name, a model file or a training run.
+    """Load a model for detection.
 
-    The options are those of `Detector`. Raises ModelFileError if there is no such model.
+    Parameters
+    ----------
+    model
+        Name of a shipped model (`dimpoint models` lists them), path of an ONNX or safetensors file, or
+        folder of a training run. Default: the shipped default model.
+    threshold
+        Least score of a detection, 0..1. Default: the model's own.
+    threads
+        Number of processor threads. Default: all cores.
+    memory_mb
+        Approximate memory for one run of the network, MiB; larger frames are processed in tiles.
+
+    Returns
+    -------
+    Detector
+
+    Raises
+    ------
+    ModelFileError
+        If there is no such model, or it cannot be used.
+    ConfigError
+        If an option is out of range.
+
+    Examples
+    --------
+    >>> import dimpoint
+    >>> detector = dimpoint.load("spire-lite", threshold=0.8)
+    >>> detector.meta.name
+    'spire-lite'
     """
     from dimpoint.inference.detector import Detector
 

@@ -1,4 +1,4 @@
-"""The command line: one module for each group of commands, which imports its own work when it runs."""
+"""The command line: one module per group of commands; imports of the work are made when a command runs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def build_app() -> typer.Typer:
     """The `dimpoint` command with every command group registered."""
     app = typer.Typer(
         name="dimpoint",
-        help="Find dim point-like targets in infrared frames.",
+        help="Find dim point targets in infrared frames.",
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,

@@ -8,7 +8,7 @@ import typer
 
 from dimpoint.errors import ConfigError
 
-_LOWEST = 0.01  # scores above this are looked at
+_LOWEST = 0.01  # scores above this are considered
 
 
 def register(app: typer.Typer) -> None:
@@ -23,12 +23,17 @@ def calibrate(
     ),
     out: Path = typer.Option(..., "--out", metavar="FILE", help="The model to write, .onnx."),
     per_hour: float | None = typer.Option(
-        None, "--false-alarms-per-hour", metavar="X", help="At most so many; needs --fps."
+        None,
+        "--false-alarms-per-hour",
+        metavar="X",
+        help="Largest number of false alarms per hour; needs --fps.",
     ),
-    per_frame: float | None = typer.Option(None, "--per-frame", metavar="X", help="At most so many a frame."),
-    fps: float | None = typer.Option(None, "--fps", help="Frames a second of your sensor."),
-    insist: bool = typer.Option(False, help="Go on although the footage looks as if it had targets in it."),
-    threads: int | None = typer.Option(None, help="Threads of the processor; left out: all cores."),
+    per_frame: float | None = typer.Option(
+        None, "--per-frame", metavar="X", help="Largest number of false alarms per frame."
+    ),
+    fps: float | None = typer.Option(None, "--fps", help="Frame rate of your sensor, frames per second."),
+    insist: bool = typer.Option(False, help="Continue even if the footage seems to contain targets."),
+    threads: int | None = typer.Option(None, help="Number of processor threads; default: all cores."),
     recursive: bool = typer.Option(False, help="Enter sub-folders."),
 ) -> None:
     """Set a model's threshold by a false-alarm rate on footage without targets, and write the model."""

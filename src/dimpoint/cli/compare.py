@@ -18,16 +18,18 @@ if TYPE_CHECKING:
 def compare(
     first: str = typer.Argument(metavar="A", help="A model (name, file or run) or predictions on disk."),
     second: str = typer.Argument(metavar="B", help="Another one."),
-    data: list[Path] = typer.Option(..., "--data", metavar="DIR", help="A data set; may be repeated."),
-    split: str | None = typer.Option(None, metavar="NAME", help="Such as test.", show_default="all frames"),
+    data: list[Path] = typer.Option(..., "--data", metavar="DIR", help="Data set; may be repeated."),
+    split: str | None = typer.Option(
+        None, metavar="NAME", help="Split, such as test.", show_default="all frames"
+    ),
     protocol: list[str] = typer.Option(
         ["spire"], "--protocol", metavar="NAME", help="As in dimpoint evaluate."
     ),
     allow_missing: bool = typer.Option(
-        False, "--allow-missing", help="Compare on the frames that both have."
+        False, "--allow-missing", help="Compare on the frames for which both have a prediction."
     ),
-    as_json: str | None = typer.Option(None, "--json", metavar="FILE|-", help="All numbers as JSON."),
-    threads: int | None = typer.Option(None, help="Threads of the processor.", show_default="all cores"),
+    as_json: str | None = typer.Option(None, "--json", metavar="FILE|-", help="Write all numbers as JSON."),
+    threads: int | None = typer.Option(None, help="Number of processor threads.", show_default="all cores"),
 ) -> None:
     """Compare A and B on the same frames, each at its own threshold, with paired intervals."""
     from contextlib import ExitStack

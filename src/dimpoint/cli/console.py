@@ -1,4 +1,4 @@
-"""What commands share on the terminal: tables, progress bars, JSON."""
+"""Terminal output shared by the commands: tables, progress bars, JSON."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WIDEST = 240  # columns
 
 
 def table_console() -> Console:
-    """Standard output: a terminal has its own width, a file or a pipe gets tables as wide as they are."""
+    """Standard output; tables written to a file or a pipe are not cut to a terminal's width."""
     from rich.console import Console
 
     known = sys.stdout.isatty() or "COLUMNS" in os.environ

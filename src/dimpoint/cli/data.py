@@ -36,10 +36,10 @@ synth.add_to(data_app)
 
 @data_app.command("check")
 def check(
-    folder: Path = typer.Argument(metavar="DIR", help="The data set: images, masks, img_idx or points.json."),
+    folder: Path = typer.Argument(metavar="DIR", help="Data set with images, masks, img_idx or points.json."),
     repair: Path | None = typer.Option(None, metavar="OUT", help="Write a clean copy to this new folder."),
     as_json: bool = typer.Option(False, "--json", help="Print the report as JSON."),
-    verbose: bool = typer.Option(False, help="Name every file and folder that is passed over."),
+    verbose: bool = typer.Option(False, help="List every skipped file and folder."),
     mask_values: str | None = MASK_VALUES,
     invert_masks: bool = INVERT_MASKS,
     point_rules: str | None = POINTS,
@@ -47,7 +47,7 @@ def check(
     accept_labels: bool = ACCEPT_LABELS,
     orientation: str | None = ORIENTATION,
 ) -> None:
-    """Report what is wrong with a data set; exit code 1 if something is (with --repair: if it stays so)."""
+    """Check a data set; exit code 1 if it has errors (with --repair: errors that remain)."""
     import json
     from dataclasses import asdict
 
@@ -80,7 +80,7 @@ def check(
 
 @data_app.command("split")
 def split(
-    folder: Path = typer.Argument(metavar="DIR", help="The data set; it must have no split lists yet."),
+    folder: Path = typer.Argument(metavar="DIR", help="Data set without split lists."),
     by: str = typer.Option(
         "scene", help="scene: look-alike frames stay together; time: the last of each sequence; random."
     ),
@@ -112,7 +112,7 @@ def split(
 
 @data_app.command("points")
 def points(
-    folder: Path = typer.Argument(metavar="DIR", help="The data set: images and masks."),
+    folder: Path = typer.Argument(metavar="DIR", help="Data set with images and masks."),
     out: Path | None = typer.Option(
         None, metavar="FILE", help="COCO file to write.  [default: DIR/points.json]"
     ),

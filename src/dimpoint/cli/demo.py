@@ -1,4 +1,4 @@
-"""`dimpoint demo`: the whole loop, from scenes to detections, on synthetic frames."""
+"""`dimpoint demo`: all steps from scenes to detections, on synthetic frames."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def register(app: typer.Typer) -> None:
 def demo(
     out: Path = typer.Option(Path("dimpoint-demo"), "--out", metavar="DIR", help="A new or empty folder."),
     minutes: float = typer.Option(
-        MINUTES, min=0.1, help="About how long, on any machine; sets how long is trained."
+        MINUTES, min=0.1, help="Approximate duration on any machine; sets scenes and epochs."
     ),
     seed: int = typer.Option(0, min=0, help="The same seed gives the same scenes."),
 ) -> None:
@@ -51,7 +51,7 @@ def run_demo(
     frames: int = _FRAMES,
     changes: Sequence[str] = (),
 ) -> PointCounts:
-    """What the command does; the counts of protocol `spire` on the test frames are returned.
+    """Run the demo; returns the counts of protocol `spire` on the test frames.
 
     Leaves in `out` the data set `scenes`, the training run `run`, `detections.json` of the test frames and
     `overlays`. minutes: of all of it, which sets scenes and training; None: the recipe's epochs. changes: to
@@ -151,7 +151,7 @@ def _evaluate(out: Path) -> PointCounts:
     from dimpoint.evaluation.run import evaluate
     from dimpoint.evaluation.subject import Data, open_predictions
 
-    typer.echo("4 of 4: evaluating what was found, protocol spire")
+    typer.echo("4 of 4: evaluating the detections, protocol spire")
     subject = open_predictions(out / "detections.json", Data((out / "scenes",), "test"))
     with progress("evaluating", len(subject.frames)) as step:
         result = evaluate(subject.predictor, subject.frames, ("spire",), step)
@@ -188,4 +188,4 @@ def _stopped(out: Path) -> str:
         from dimpoint.training.run_folder import RunFolder
 
         return RunFolder(run).stopped()
-    return f"stopped; what is finished stays in {out}"
+    return f"stopped; finished parts are in {out}"

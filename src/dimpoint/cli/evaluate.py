@@ -1,4 +1,4 @@
-"""`dimpoint evaluate`: how good a model, or anybody's predictions, are on labelled frames."""
+"""`dimpoint evaluate`: evaluate a model, or predictions of any method, on labelled frames."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def register(app: typer.Typer) -> None:
 
 def evaluate(
     data: list[Path] = typer.Option(
-        ..., "--data", metavar="DIR", help="A data set, or a COCO points file; may be repeated."
+        ..., "--data", metavar="DIR", help="Data set, or COCO points file; may be repeated."
     ),
     model: list[str] = typer.Option(
         [],
@@ -62,26 +62,31 @@ def evaluate(
     split: str | None = typer.Option(None, metavar="NAME", help="Such as test.", show_default="all frames"),
     protocol: list[str] = typer.Option(["spire"], "--protocol", metavar="NAME", help=PROTOCOLS),
     threshold: float | None = typer.Option(
-        None, help="Scores above it count.", show_default="the model's own; 0.5 for maps"
+        None, help="Scores above this count.", show_default="the model's own; 0.5 for maps"
     ),
     allow_missing: bool = typer.Option(
-        False, "--allow-missing", help="Score the frames that have a prediction, though others have none."
+        False, "--allow-missing", help="Evaluate the frames that have a prediction, even if others have none."
     ),
     false_alarms: float | None = typer.Option(
-        None, "--false-alarms-per-frame", metavar="X", help="Choose the threshold for at most this many."
+        None,
+        "--false-alarms-per-frame",
+        metavar="X",
+        help="Choose the threshold for at most this many false alarms per frame.",
     ),
-    fa: float | None = typer.Option(None, metavar="X", help="Choose it for this Fa (per pixel) at most."),
-    pd: float | None = typer.Option(None, metavar="X", help="Choose it for this recall at least."),
+    fa: float | None = typer.Option(
+        None, metavar="X", help="Choose the threshold for at most this Fa (per pixel)."
+    ),
+    pd: float | None = typer.Option(None, metavar="X", help="Choose the threshold for at least this recall."),
     calibrate: list[Path] = typer.Option(
         [], metavar="DIR", help="Data set on which the threshold is chosen.", show_default="--data"
     ),
     calibrate_split: str | None = typer.Option(
-        None, metavar="NAME", help="Its split; held-out: what the --model run kept back in training."
+        None, metavar="NAME", help="Its split; held-out: the held-out frames of the --model run."
     ),
     store: Path | None = typer.Option(
         None, metavar="FILE", help="Write the model with the chosen threshold; may be the model itself."
     ),
-    as_json: str | None = typer.Option(None, "--json", metavar="FILE|-", help="All numbers as JSON."),
+    as_json: str | None = typer.Option(None, "--json", metavar="FILE|-", help="Write all numbers as JSON."),
     as_csv: Path | None = typer.Option(None, "--csv", metavar="FILE", help="The tables as CSV."),
     latex: Path | None = typer.Option(None, metavar="FILE", help="The tables as LaTeX (booktabs)."),
     report: Path | None = typer.Option(None, metavar="DIR", help="Write a page with figures and pictures."),
@@ -91,7 +96,7 @@ def evaluate(
     categories: str | None = CATEGORIES,
     accept_labels: bool = ACCEPT_LABELS,
     orientation: str | None = ORIENTATION,
-    threads: int | None = typer.Option(None, help="Threads of the processor.", show_default="all cores"),
+    threads: int | None = typer.Option(None, help="Number of processor threads.", show_default="all cores"),
 ) -> None:
     """Evaluate models or predictions on labelled frames; several are shown side by side."""
     from dimpoint.atomic import write_text
@@ -185,7 +190,7 @@ def _goal(
 def _calibration(
     subject: Subject, data: Data, roots: tuple[Path, ...], split: str | None, model: str | None
 ) -> tuple[Subject, str]:
-    """What the threshold is chosen on, and in words; the evaluated frames where nothing else is named."""
+    """The data on which the threshold is chosen, and its description; by default the evaluated frames."""
     from dimpoint.evaluation.prediction_files import FilePredictor
     from dimpoint.evaluation.subject import Subject, open_predictions
     from dimpoint.evaluation.truth import HELD_OUT, held_out_frames
@@ -205,7 +210,7 @@ def _calibration(
 def _choose(
     goal: tuple[Goal, float], chosen_on: tuple[Subject, str], subject: Subject, memory: Memory
 ) -> OperatingPoint:
-    """Choose the threshold, and judge the subject at it from now on."""
+    """Choose the threshold and apply it to the subject."""
     from dimpoint.evaluation.operating import apply_point, choose_threshold
 
     calibration, words = chosen_on

@@ -1,4 +1,4 @@
-"""`dimpoint models`: what ships with the package.
+"""`dimpoint models`: the shipped models.
 
 `dimpoint export` and `dimpoint import`.
 """
@@ -80,7 +80,9 @@ def export(
     out: Path = typer.Option(..., "--out", help="The file to write: .onnx to detect with, .safetensors."),
     half: bool = typer.Option(False, "--half", help="Weights as float16: half the size, .safetensors only."),
     threshold: float | None = typer.Option(
-        None, "--threshold", help="Least score of a detection, instead of the run's own, whose scores go."
+        None,
+        "--threshold",
+        help="Least score of a detection; replaces the run's own and drops its recorded scores.",
     ),
 ) -> None:
     """Write a model as one file: weights, normalisation, threshold and licence."""
@@ -111,7 +113,7 @@ def import_(
         help="Fit every frame into this size, 640 or 640x480; left out: as the weights were trained.",
     ),
 ) -> None:
-    """Make a model file of weights that a network's authors published; their code is never run."""
+    """Convert weights published by a network's authors into a model file; their code is never run."""
     _check_suffix(out)
     _require_training_packages("import")
     from dimpoint.model.checkpoint import import_model

@@ -18,27 +18,27 @@ def register(app: typer.Typer) -> None:
 
 def pretrain(
     data: list[Path] = typer.Option(
-        [], "--data", metavar="DIR", help="A data set, of which the train split is read; may be repeated."
+        [], "--data", metavar="DIR", help="Data set, of which the train split is used; may be repeated."
     ),
     out: Path = typer.Option(None, "--out", metavar="DIR", help="The encoder's folder, which must be new."),
     resume: Path = typer.Option(
-        None, "--resume", metavar="DIR", help="Go on with the unfinished run of this --out."
+        None, "--resume", metavar="DIR", help="Continue the unfinished run of this --out."
     ),
-    minutes: float = typer.Option(None, help=f"About how long (default: {_MINUTES:g})."),
+    minutes: float = typer.Option(None, help=f"Approximate duration (default: {_MINUTES:g})."),
     epochs: float = typer.Option(None, help="Crops of each frame, instead of --minutes."),
     size: int = typer.Option(128, help="Side of the crops, pixels."),
     patch: int = typer.Option(8, help="Side of a patch, pixels."),
     hidden: int = typer.Option(192, help="Channels of a token."),
     layers: int = typer.Option(6, help="Layers of the transformer."),
     heads: int = typer.Option(3, help="Heads of its attention."),
-    batch: int = typer.Option(64, help="Crops a step."),
+    batch: int = typer.Option(64, help="Crops per step."),
     intensity: str = typer.Option(
-        "display", help="How counts become network range: dtype, percentile or display."
+        "display", help="Rule from counts to network range: dtype, percentile or display."
     ),
     seed: int = typer.Option(0, help="The same seed, data and length give the same encoder."),
-    threads: int = typer.Option(None, min=1, help="Threads of the processor; default: all cores."),
+    threads: int = typer.Option(None, min=1, help="Number of processor threads; default: all cores."),
 ) -> None:
-    """Teach a small vision transformer your frames without labels, for `dimpoint train fdep-...`."""
+    """Pretrain a small vision transformer on unlabelled frames, for `dimpoint train fdep-...`."""
     from dimpoint.cli.train import require_torch
 
     require_torch("pretraining")
@@ -78,5 +78,5 @@ def pretrain(
         )
         run(data, out, settings)
     except (KeyboardInterrupt, SystemExit):
-        typer.echo(f"stopped; go on with: dimpoint pretrain --resume {resume or out}", err=True)
+        typer.echo(f"stopped; continue with: dimpoint pretrain --resume {resume or out}", err=True)
         raise typer.Exit(130) from None

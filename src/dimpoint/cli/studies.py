@@ -1,7 +1,4 @@
-"""`dimpoint benchmark`: which recipe is best on somebody's data, at what cost.
-
-`dimpoint ablate`: what a method gives, over several seeds.
-"""
+"""`dimpoint benchmark` compares recipes on a data set; `dimpoint ablate` measures the effect of a method."""
 
 from __future__ import annotations
 
@@ -37,7 +34,7 @@ def benchmark(
     ),
     epochs: int | None = typer.Option(None, min=1, help="Of every recipe.", show_default="the recipe's own"),
     minutes: float | None = typer.Option(
-        None, min=0.01, help="Instead: about how long every recipe is trained."
+        None, min=0.01, help="Instead of --epochs: approximate training time of every recipe."
     ),
     changes: list[str] = typer.Option([], "--set", help="Change a key of all recipes alike."),
     threads: int | None = typer.Option(None, min=1, help="Threads of the processor; default: all cores."),
@@ -101,19 +98,19 @@ def benchmark(
 
 
 def ablate(
-    method: str = typer.Argument(help="What is looked at: fdep."),
+    method: str = typer.Argument(help="The method: fdep."),
     host: str = typer.Option("acm", "--host", help="The recipe of an encoder-decoder network."),
     data: list[Path] = typer.Option(..., "--data", metavar="DIR", help="A data set; may be repeated."),
     foundation: str = typer.Option(..., "--foundation", help="A Hugging Face backbone: a folder or hub id."),
     out: Path = typer.Option(..., "--out", help="Folder of the runs; finished ones are kept."),
-    seeds: int = typer.Option(3, min=1, help="Runs of each arm."),
-    arms: str = typer.Option("plain,fdep,add,random", help="Which arms, separated by commas."),
+    seeds: int = typer.Option(3, min=1, help="Runs per arm."),
+    arms: str = typer.Option("plain,fdep,add,random", help="Arms, separated by commas."),
     split: str = typer.Option("test", metavar="NAME", help="The split that is evaluated, never trained on."),
     changes: list[str] = typer.Option([], "--set", help="Change a key of the recipe, in all arms alike."),
     as_json: str | None = typer.Option(None, "--json", metavar="FILE|-", help="All numbers as JSON."),
     threads: int | None = typer.Option(None, min=1, help="Threads of the processor; default: all cores."),
 ) -> None:
-    """Train a host plain, with FDEP, and with controls of it, and say what differs on the same frames."""
+    """Train a host plainly, with FDEP and with its controls, and compare them on the same frames."""
     from dimpoint.cli.console import write_json
     from dimpoint.cli.train import require_torch
 

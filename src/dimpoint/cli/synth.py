@@ -37,7 +37,9 @@ def add_to(data_app: typer.Typer) -> None:
         bits: int = typer.Option(8, help="8, or 16 for the counts of a 14-bit camera in uint16."),
         background: str = typer.Option("mixed", help="cloud, sea, ground or mixed."),
         scr: str = typer.Option("3-40", metavar="LOW-HIGH", help="Local signal-to-clutter ratio of targets."),
-        targets: str = typer.Option("1-3", metavar="LOW-HIGH", help="Targets of a frame that has any."),
+        targets: str = typer.Option(
+            "1-3", metavar="LOW-HIGH", help="Number of targets in a frame with targets."
+        ),
         empty: float = typer.Option(0.1, help="Part of the frames that have no target, 0 to 1."),
         test_fraction: float = typer.Option(0.2, help="Part of the frames in the test split, 0 to 1."),
     ) -> None:

@@ -1,4 +1,4 @@
-"""What `dimpoint evaluate` prints."""
+"""The output of `dimpoint evaluate`."""
 
 from __future__ import annotations
 

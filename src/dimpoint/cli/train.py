@@ -38,7 +38,7 @@ def train(
     ),
     data: list[Path] = typer.Option([], "--data", help="A data set; may be repeated."),
     out: Path = typer.Option(None, "--out", help="The run's folder: checkpoints, logs, the trained model."),
-    resume: Path = typer.Option(None, "--resume", help="Go on with the run in this folder."),
+    resume: Path = typer.Option(None, "--resume", help="Continue the run in this folder."),
     changes: list[str] = typer.Option(
         [], "--set", help="Change a key of the recipe, for example optimizer.lr=1e-3; may be repeated."
     ),
@@ -61,12 +61,12 @@ def train(
     accept_labels: bool = ACCEPT_LABELS,
     orientation: str = ORIENTATION,
     accelerator: str = typer.Option("auto", help="cpu, gpu or auto."),
-    devices: str = typer.Option("auto", help="How many; more than one trains on all of them (DDP)."),
+    devices: str = typer.Option("auto", help="Number of devices; more than one trains with DDP."),
     precision: str = typer.Option("auto", help="auto, 32-true, bf16-mixed or 16-mixed."),
-    threads: int = typer.Option(None, min=1, help="Threads of the processor; default: all cores."),
+    threads: int = typer.Option(None, min=1, help="Number of processor threads; default: all cores."),
     workers: int = typer.Option(0, min=0, help="Processes that prepare views; 0: the training process."),
 ) -> None:
-    """Train a detector from points or masks; the end gives model.onnx and model.safetensors."""
+    """Train a detector from points or masks; writes model.onnx and model.safetensors."""
     require_torch("training")
     from dimpoint.datasets.reading import Reading
     from dimpoint.model.files import resolve_weights
@@ -99,7 +99,9 @@ def train(
                 "write: dimpoint train RECIPE --data DIR --out DIR, or: dimpoint train --resume DIR"
             )
         if foundation and load_recipe(recipe).foundation is None:
-            raise ConfigError(f"recipe {recipe} learns without a foundation model; with one: fdep-{recipe}")
+            raise ConfigError(
+                f"recipe {recipe} uses no foundation model; the recipe that does: fdep-{recipe}"
+            )
         reading = reading_of(mask_values, invert_masks, point_rules, categories, accept_labels, orientation)
         teacher = [f"foundation.source={foundation}"] if foundation else []
         if epochs is not None and minutes is not None:
@@ -160,4 +162,4 @@ def recipes() -> None:
         recipe = load_recipe(name)
         table.add_row(name, recipe.network.name, recipe.description)
     Console().print(table)
-    typer.echo("A recipe on masks as fdep-NAME is taught by a frozen foundation model (--foundation).")
+    typer.echo("fdep-NAME is the mask recipe NAME with a frozen foundation model (--foundation).")

@@ -132,13 +132,38 @@ class DataSet:
 def open_dataset(
     root: Path | str, split: str | None = None, labels: Labels = "auto", reading: Reading = AS_WRITTEN
 ) -> DataSet:
-    """Open a data set: a folder laid out as `dimpoint.datasets.layout` says, or a COCO keypoints .json.
+    """Open a data set: a folder in the layout of `dimpoint.datasets.layout`, or a COCO keypoints .json.
 
-    split: what a split list is for (`train`, `val`, `test`: all lists for it together), or its stem or path;
-    None or `all` takes all frames (of a .json: all its images). labels: `auto` takes what is there, `masks`
-    leaves COCO files aside and `points` leaves masks aside, and either demands that label for every frame.
-    reading: what masks and points mean where that is not plain.
-    Raises DataError naming the file and line, id or key that is wrong.
+    Parameters
+    ----------
+    root
+        Folder or .json file.
+    split
+        Purpose of a split list (`train`, `val`, `test`: all lists for it together), or its stem or path.
+        Default, and `all`: all frames (of a .json: all its images).
+    labels
+        `auto` (default) uses the labels that exist. `masks` ignores COCO files, `points` ignores masks; both
+        require that label for every frame.
+    reading
+        How to read ambiguous masks and points. Default: as they are written.
+
+    Returns
+    -------
+    DataSet
+        A sequence of samples.
+
+    Raises
+    ------
+    DataError
+        If a file is wrong; the message names the file and the line, id or key.
+
+    Examples
+    --------
+    >>> from dimpoint.datasets.dataset import open_dataset
+    >>> dataset = open_dataset("examples/scenes", "test")
+    >>> sample = dataset.samples[0]
+    >>> sample.read_frame().dtype, sample.read_points().shape
+    (dtype('uint16'), (4, 2))
     """
     path = Path(root)
     opened_file = path.suffix.lower() == ".json" and path.is_file()

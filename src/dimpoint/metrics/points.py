@@ -103,10 +103,26 @@ class PointMatch:
 def match_points(
     pred_xy: npt.ArrayLike, pred_scores: npt.ArrayLike, truth_xy: npt.ArrayLike, radius: float = RADIUS
 ) -> PointMatch:
-    """Match the predicted points of one frame with its true points, as the module's docstring describes.
+    """Match predicted with true points of one frame, by the rule above; either side may be empty.
 
-    pred_xy: (N, 2) x, y in pixels. pred_scores: (N,). truth_xy: (T, 2). Either side may be empty.
-    Raises DataError for other shapes or for values that are not finite.
+    Parameters
+    ----------
+    pred_xy, pred_scores, truth_xy
+        (N, 2) x and y in pixels, (N,) scores, and (T, 2) x and y in pixels.
+    radius
+        Largest distance of a match, pixels.
+
+    Raises
+    ------
+    DataError
+        If a shape is wrong or a value is not finite.
+
+    Examples
+    --------
+    >>> from dimpoint.metrics.points import match_points
+    >>> match = match_points([[10, 10], [50, 50]], [0.9, 0.8], [[12, 10]])
+    >>> match.pairs.tolist(), match.distances.tolist(), match.false.tolist()
+    ([[0, 0]], [2.0], [1])
     """
     pred, scores, truth = _checked(pred_xy, pred_scores, truth_xy)
     near = _candidates(pred, scores, truth, radius)

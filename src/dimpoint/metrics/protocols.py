@@ -2,17 +2,23 @@
 
 All work on 8-connected components in raster order, compare centroids, and match one to one.
 
-`basicirstd`: each target in order takes the first predicted object that is free and nearer than 3 px. A false
-    alarm is an unmatched object; Fa counts its pixels. (XinyiYing/BasicIRSTD, `PD_FA`.)
-`dnanet-legacy`: the same, but an unmatched object is not counted when its area equals that of a matched
-object
-    of the same frame. A known bug, kept to reproduce published tables.
-    (YeRen123455/Infrared-Small-Target-Detection, `PD_FA`.)
-`spire`: each target in order takes the nearest free object at most 5 px away; Fa counts false objects.
-    (SPIRE, arXiv 2604.05363; see `dimpoint.metrics.points`.)
-`opdc`: a minimum-distance assignment keeps the pairs with IoU >= 0.5; a second one, of what is left, keeps
-    the pairs nearer than 3 px. (Pang et al., NeurIPS 2025, arXiv 2509.16888; their package adds a phantom
-    object on a frame with an empty side, dimpoint does not.)
+`basicirstd`
+    Each target in order takes the first predicted object that is free and nearer than 3 px. A false alarm is
+    an unmatched object; Fa counts its pixels. (XinyiYing/BasicIRSTD, `PD_FA`.)
+
+`dnanet-legacy`
+    The same, but an unmatched object is not counted when its area equals that of a matched object of the same
+    frame. A known bug, kept to reproduce published tables. (YeRen123455/Infrared-Small-Target-Detection,
+    `PD_FA`.)
+
+`spire`
+    Each target in order takes the nearest free object at most 5 px away; Fa counts false objects. (SPIRE,
+    arXiv 2604.05363; see `dimpoint.metrics.points`.)
+
+`opdc`
+    A minimum-distance assignment keeps the pairs with IoU >= 0.5; a second one, of what is left, keeps the
+    pairs nearer than 3 px. (Pang et al., NeurIPS 2025, arXiv 2509.16888; their package adds a phantom object
+    on a frame with an empty side, dimpoint does not.)
 """
 
 from __future__ import annotations
@@ -72,16 +78,25 @@ class Protocol:
     A new protocol is one of these, in a file of its own, and one line: in `PROTOCOLS`, or in another
     package's entry points under `dimpoint.protocols`, or `module:object` where a name is asked for.
 
-    name, description: for tables and reports; the description is one or two sentences.
-    match: (predicted, true) `Components` of a frame -> `TargetMatch`; `MatchingPoints` makes one of a
-        matcher of points.
-    fa_counts: what Fa counts, false "objects" or their "pixels", per pixel looked at.
-    match_points: (pred_xy (N, 2), scores (N,), truth_xy (T, 2)) -> `PointMatch`, where points without extent
-        can be matched; None: the protocol needs maps and masks.
-    curve: the curve over all thresholds that stands for it on maps: "basicirstd", exact, or "own", sampled
-        at 100 thresholds.
-    sweep: frames' scored points -> `PointSweep`, exact at every score; None: the same, sampled.
-    numbers: further properties of `TargetCounts` to show, such as "hiou".
+    Parameters
+    ----------
+    name, description
+        For tables and reports; the description is one or two sentences.
+    match
+        (predicted, true) `Components` of a frame -> `TargetMatch`; `MatchingPoints` makes one of a matcher of
+        points.
+    fa_counts
+        What Fa counts: false "objects" or their "pixels", per pixel evaluated.
+    match_points
+        (pred_xy (N, 2), scores (N,), truth_xy (T, 2)) -> `PointMatch`, where points without extent can be
+        matched; None: the protocol needs maps and masks.
+    curve
+        The curve over all thresholds that represents it on maps: "basicirstd", exact, or "own", sampled at
+        100 thresholds.
+    sweep
+        Frames' scored points -> `PointSweep`, exact at every score; None: the same, sampled.
+    numbers
+        Further properties of `TargetCounts` to show, such as "hiou".
     """
 
     name: str

@@ -65,10 +65,26 @@ def names() -> list[str]:
 
 
 def create(name: str, **options: Any) -> Network:
-    """A network with fresh weights; `options` are its constructor's arguments.
+    """Create a network with fresh weights.
 
-    name: one of `names()`, or `module:Class` of a subclass of `Network`. Raises ConfigError, with the nearest
-    known name, for an unknown network or option, and for values that the network refuses.
+    Parameters
+    ----------
+    name
+        One of `names()`, or `module:Class` of a subclass of `Network`.
+    **options
+        Arguments of the network's constructor.
+
+    Raises
+    ------
+    ConfigError
+        If the network or an option is unknown, with the nearest known name, or a value is invalid.
+
+    Examples
+    --------
+    >>> from dimpoint import networks
+    >>> network = networks.create("spire-lite")
+    >>> network.stride, sum(weight.numel() for weight in network.parameters())
+    (2, 571881)
     """
     build = _builder(name)
     known = inspect.signature(build).parameters

@@ -63,7 +63,28 @@ class Scene:
 
 
 def make_scene(config: SceneConfig, rng: np.random.Generator) -> Scene:
-    """A random scene. Raises ConfigError where the targets asked for do not fit into the frame."""
+    """Make a random scene.
+
+    Parameters
+    ----------
+    config
+        Size, background, camera and targets.
+    rng
+        Source of randomness; the same state gives the same scene.
+
+    Raises
+    ------
+    ConfigError
+        If the requested targets do not fit into the frame.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from dimpoint.synthetic.scenes import SceneConfig, make_scene
+    >>> scene = make_scene(SceneConfig(width=64, height=48), np.random.default_rng(0))
+    >>> scene.frame.shape, scene.frame.dtype
+    ((48, 64), dtype('uint8'))
+    """
     kinds: list[Background] = list(BACKGROUNDS) if config.background == "mixed" else [config.background]
     kind = kinds[int(rng.integers(len(kinds)))]
     clutter = BACKGROUNDS[kind]((config.height, config.width), rng, getattr(config, kind))
