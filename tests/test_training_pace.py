@@ -30,7 +30,6 @@ LENGTHS = [
     (None, 7, None, 7),
     (1.0, 7, None, 5),  # 54 s: a tenth is left for what varies
     (10.0, 7, None, 54),
-    (0.01, 7, None, 1),
     (None, 7, 0.5, 2),
     (None, 7, 60.0, 7),  # a limit, not a length
     (1.0, 7, 0.1, 5),  # what is asked for goes before the recipe's limit
@@ -44,6 +43,14 @@ def test_minutes_become_epochs(minutes: float | None, epochs: int, most: float |
     said: list[str] = []
     assert planned(recipe, Costs(1.0, 0.0), 10, 5, minutes, said.append).epochs == trained
     assert said == [f"{trained} epochs of 10 steps, 1.00 s a step: about {duration(10 * trained)}"]
+
+
+def test_less_than_an_epoch_is_fewer_steps() -> None:
+    recipe = load_recipe("demo", ["steps_per_epoch=50"])
+    said: list[str] = []
+    short = planned(recipe, Costs(10.0, 0.0), 50, 5, 1.0, said.append)
+    assert (short.epochs, short.steps_per_epoch) == (1, 5)
+    assert said == ["1 epochs of 5 steps, 10.00 s a step: about 50 s"]
 
 
 @pytest.mark.parametrize(

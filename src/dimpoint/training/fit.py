@@ -166,6 +166,7 @@ def train(
             trial = _module(network, recipe, meta, validation, 1, teacher)
             costs = measure(trial, views, validation, machine)
             recipe = planned(recipe, costs, steps, len(validation), minutes, say)
+        views.recipe = recipe
         seen = [frame.hashes[0][:TOLD] for frame in frames]
         meta = meta.model_copy(update={"recipe": recipe.model_dump(mode="json"), "training_frames": seen})
         if limit := minutes or recipe.most_minutes:

@@ -57,6 +57,10 @@ def planned(
     elif recipe.most_minutes is not None:
         fitting = costs.epochs(recipe, steps, held, _SAFE * 60 * recipe.most_minutes)
         recipe = recipe.model_copy(update={"epochs": min(recipe.epochs, fitting)})
+    limit = minutes or recipe.most_minutes
+    if limit and costs.seconds(recipe, steps, held) > 60 * limit and recipe.epochs == 1:
+        steps = min(steps, max(1, int((_SAFE * 60 * limit - held * costs.frame) / max(costs.step, 1e-9))))
+        recipe = recipe.model_copy(update={"steps_per_epoch": steps})
     say(
         f"{recipe.epochs} epochs of {steps} steps, {costs.step:.2f} s a step: "
         f"about {duration(costs.seconds(recipe, steps, held))}"
