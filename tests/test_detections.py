@@ -24,13 +24,13 @@ from dimpoint.datasets.coco import read_points
 from dimpoint.errors import DataError, DimpointError
 from dimpoint.inference.detections import (
     Detections,
-    DetectionsWriter,
     coco_content,
     csv_text,
     read_detections,
     write_detections,
 )
 from dimpoint.inference.overlay import draw
+from dimpoint.inference.writer import DetectionsWriter
 
 LAW = settings(deadline=None, derandomize=True, max_examples=60)
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dimpoint import networks as networks
+    from dimpoint.api import export as export
+    from dimpoint.api import train as train
+    from dimpoint.datasets.dataset import open_dataset as open_dataset
     from dimpoint.errors import DimpointError as DimpointError
     from dimpoint.inference.detections import Detections as Detections
     from dimpoint.inference.detections import read_detections as read_detections
@@ -41,6 +44,8 @@ _HOMES = {
     "Evaluation": "dimpoint.report.evaluation",
     "compare": "dimpoint.report.evaluation",
     "evaluate": "dimpoint.report.evaluation",
+    "export": "dimpoint.api",
+    "open_dataset": "dimpoint.datasets.dataset",
     "Tracker": "dimpoint.tracking.tracker",
     "Tracks": "dimpoint.tracking.result",
     "read_detections": "dimpoint.inference.detections",
@@ -74,6 +79,7 @@ def load(
     threads: int | None = None,
     memory_mb: int = 1024,
     polarity: Polarity = "white-hot",
+    device: str = "cpu",
 ) -> Detector:
     """Load a model for detection.
 
@@ -109,7 +115,9 @@ def load(
     """
     from dimpoint.inference.detector import Detector
 
-    return Detector(model, threshold=threshold, threads=threads, memory_mb=memory_mb, polarity=polarity)
+    return Detector(
+        model, threshold=threshold, threads=threads, memory_mb=memory_mb, polarity=polarity, device=device
+    )
 
 
 def __getattr__(name: str) -> Any:
@@ -121,4 +129,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted([*__all__, "__version__"])

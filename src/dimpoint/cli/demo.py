@@ -125,8 +125,8 @@ def _detect(model: Path, out: Path) -> None:
 
     from dimpoint.cli.console import progress
     from dimpoint.datasets.dataset import open_dataset
-    from dimpoint.inference.detections import DetectionsWriter
     from dimpoint.inference.detector import Detector
+    from dimpoint.inference.writer import DetectionsWriter
 
     samples = open_dataset(out / "scenes", "test").samples
     typer.echo(f"3 of 4: detecting in the {len(samples)} test frames with ONNX Runtime")

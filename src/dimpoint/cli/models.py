@@ -5,18 +5,17 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from dimpoint.errors import ConfigError, MissingExtraError
+from dimpoint.errors import ConfigError
+from dimpoint.text import printable
 
 if TYPE_CHECKING:
     from dimpoint.model.files import ShippedModel
     from dimpoint.model.record import ModelMeta
-    from dimpoint.networks import Network
 
 models_app = typer.Typer(help="List the shipped models, show their cards.", invoke_without_command=True)
 
@@ -39,7 +38,7 @@ def list_models(context: typer.Context) -> None:
     if not models:
         typer.echo(f"no models in {WEIGHTS}")
     for model in models:
-        typer.echo("\n".join(_lines(model)))
+        typer.echo("\n".join(printable(line) for line in _lines(model)))
 
 
 @models_app.command("show")
@@ -86,18 +85,9 @@ def export(
     ),
 ) -> None:
     """Write a model as one file: weights, normalisation, threshold and licence."""
-    _check_suffix(out)
-    if half and out.suffix != ".safetensors":
-        raise ConfigError(f"--half: {out} would hold float32; write a .safetensors first, and export that")
-    _require_training_packages("export")
-    from dimpoint.model.checkpoint import load_model
-    from dimpoint.model.files import resolve_weights
+    from dimpoint.api import export as write
 
-    weights = resolve_weights(source)
-    network, meta = load_model(_run_model(weights) if weights.is_dir() else weights)
-    if threshold is not None:
-        meta = meta.model_copy(update={"decode": meta.decode.at(threshold), "scores": {}})
-    _write(network, meta, out, half=half)
+    _tell(write(source, out, half=half, threshold=threshold, say=typer.echo), out)
 
 
 def import_(
@@ -114,14 +104,17 @@ def import_(
     ),
 ) -> None:
     """Convert weights published by a network's authors into a model file; their code is never run."""
-    _check_suffix(out)
-    _require_training_packages("import")
+    from dimpoint.api import EXPORT_PACKAGES, check_suffix, require_packages, write_model
+
+    check_suffix(out)
+    require_packages("dimpoint import", EXPORT_PACKAGES)
     from dimpoint.model.checkpoint import import_model
 
     if fit is not None and input_scale is not None:
         raise ConfigError("--fit and --input-scale: choose one; fitted frames are not magnified")
     built, meta = import_model(network, file, scale=input_scale, fit=_size(fit))
-    _write(built, meta, out)
+    write_model(built, meta, out)
+    _tell(meta, out)
     rule = meta.input
     if rule.fit is not None:
         typer.echo(f"frames are fitted into {rule.fit[0]}x{rule.fit[1]} (--fit for another size)")
@@ -138,32 +131,6 @@ def _size(text: str | None) -> tuple[int, int] | None:
     return int(sides[0]), int(sides[-1])
 
 
-def _check_suffix(out: Path) -> None:
-    if out.suffix not in (".onnx", ".safetensors"):
-        raise ConfigError(f"--out {out}: write a .onnx or a .safetensors file")
-
-
-def _require_training_packages(command: str) -> None:
-    for package in ("torch", "safetensors", "onnx", "onnxscript"):
-        if find_spec(package) is None:
-            raise MissingExtraError(f"dimpoint {command}", package, "train")
-
-
-def _run_model(run: Path) -> Path:
-    """The weights of a run that was stopped before its end, made of its best checkpoint."""
-    from dimpoint.training.fit import finish
-
-    finish(run, say=typer.echo)
-    return run / "model.safetensors"
-
-
-def _write(network: Network, meta: ModelMeta, out: Path, *, half: bool = False) -> None:
-    if out.suffix == ".onnx":
-        from dimpoint.model.export import export_onnx
-
-        export_onnx(network, meta, out)
-    else:
-        from dimpoint.model.checkpoint import save_model
-
-        save_model(out, network, meta, half=half)
-    typer.echo(f"{out}: {meta.name}, network {meta.network}, {out.stat().st_size / 1e6:.1f} MB")
+def _tell(meta: ModelMeta, out: Path) -> None:
+    line = f"{out}: {meta.name}, network {meta.network}, {out.stat().st_size / 1e6:.1f} MB"
+    typer.echo(printable(line))

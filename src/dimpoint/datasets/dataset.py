@@ -113,6 +113,15 @@ class DataSet:
     def __len__(self) -> int:
         return len(self.samples)
 
+    def __getitem__(self, key: int | str) -> Sample:
+        """A sample by its number or its name. Raises IndexError or KeyError if there is none."""
+        if not isinstance(key, str):
+            return self.samples[key]
+        for sample in self.samples:
+            if sample.name == key:
+                return sample
+        raise KeyError(f"no frame '{key}' in {self.name}; the names are like '{self.samples[0].name}'")
+
     def __iter__(self) -> Iterator[Sample]:
         return iter(self.samples)
 

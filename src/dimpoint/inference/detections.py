@@ -7,18 +7,16 @@ import html
 import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from dimpoint import limits
-from dimpoint.atomic import new_file, write_text
+from dimpoint.atomic import write_text
 from dimpoint.errors import DataError, DimpointError, MissingExtraError
 from dimpoint.inference.plausible import check_content
 from dimpoint.text import csv_cell
@@ -219,76 +217,6 @@ class Detections:
         return plot(self.xy, self.scores, (self.width, self.height), frame, ax)
 
 
-class DetectionsWriter:
-    """Writes `detections.json` frame by frame: `{"model": ..., "images": [one entry per frame]}`.
-
-    A context manager. The file takes its place when the block ends, by error and Ctrl-C too: then it holds
-    the frames that were added; an error before the first leaves nothing. Where the disk fills up, the
-    frames that fit are kept, and DimpointError says so. Opening raises DimpointError if the folder cannot
-    be written, before any work is lost.
-    """
-
-    def __init__(self, path: Path, model: str) -> None:
-        self.path = path
-        self.frames = 0
-        self._temporary = path
-        self._begin = f'{{"model": {json.dumps(model, ensure_ascii=False)}, "images": ['
-        self._whole = 0  # bytes up to the end of the last whole entry
-
-    def __enter__(self) -> DetectionsWriter:
-        self._new_folder = not self.path.parent.exists()
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._temporary = new_file(self.path)
-            self._file = self._temporary.open("wb", buffering=0)
-            self._append(self._begin)
-        except OSError as error:
-            if self._temporary != self.path:
-                self._temporary.unlink(missing_ok=True)
-            raise _unwritable(self.path, error) from None
-        return self
-
-    def add(self, detections: Detections) -> None:
-        """Add a frame; raises DimpointError if the disk is full."""
-        entry = json.dumps(detections.to_dict(), ensure_ascii=False)
-        try:
-            self._append((",\n" if self.frames else "\n") + entry)
-        except OSError as error:
-            raise DimpointError(
-                f"{self.path}: cannot write on ({error.strerror}); the file holds the first "
-                f"{self.frames} frames"
-            ) from None
-        self.frames += 1
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            with self._file:
-                self._back_to_whole()
-                self._append("\n]}\n")
-            if error is not None and self.frames == 0:
-                self._temporary.unlink()
-                if self._new_folder:
-                    with suppress(OSError):  # it may hold something by now
-                        self.path.parent.rmdir()
-            else:
-                self._temporary.replace(self.path)
-        except OSError as problem:
-            raise _unwritable(self.path, problem) from error
-
-    def _back_to_whole(self) -> None:
-        """Forget what a full disk or Ctrl-C has left of an entry."""
-        self._file.truncate(self._whole)
-        self._file.seek(self._whole)
-
-    def _append(self, text: str) -> None:
-        rest = memoryview(text.encode("utf-8", "backslashreplace"))
-        while rest:
-            rest = rest[self._file.write(rest) :]
-        self._whole = self._file.tell()
-
-
 def write_detections(path: Path, model: str, items: Iterable[Detections]) -> None:
     """Write `detections.json` whole or not at all; raises DimpointError if it cannot be written."""
     entries = ",\n".join(json.dumps(item.to_dict(), ensure_ascii=False) for item in items)
@@ -358,10 +286,6 @@ def csv_text(items: Iterable[Detections]) -> str:
     for item in items:
         writer.writerows({"file": csv_cell(item.file), **found} for found in item.to_dict()["detections"])
     return text.getvalue()
-
-
-def _unwritable(path: Path, error: OSError) -> DimpointError:
-    return DimpointError(f"{path}: cannot be written: {error.strerror}")
 
 
 def _shortest(value: np.float32) -> float:
