@@ -8,23 +8,20 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-import typer.main
 from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 import dimpoint
-from dimpoint.cli import build_app
+from dimpoint.cli import build_command
 
 
 class Commands(SphinxDirective):
     """One section for each command, with its usage, arguments and options."""
 
     def run(self) -> list[nodes.Node]:
-        return [
-            self._section(path, command) for path, command in _leaves(typer.main.get_command(build_app()))
-        ]
+        return [self._section(path, command) for path, command in _leaves(build_command())]
 
     def _section(self, path: list[str], command: Any) -> nodes.section:
         name = " ".join(path)

@@ -51,6 +51,7 @@ _HOMES = {
     "read_detections": "dimpoint.inference.detections",
     "read_tracks": "dimpoint.tracking.result",
     "track": "dimpoint.tracking.stream",
+    "train": "dimpoint.api",
 }
 _MODULES = ("networks",)
 
@@ -64,11 +65,14 @@ __all__ = [
     "Tracks",
     "compare",
     "evaluate",
+    "export",
     "load",
     "networks",
+    "open_dataset",
     "read_detections",
     "read_tracks",
     "track",
+    "train",
 ]
 
 

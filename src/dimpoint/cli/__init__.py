@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import typer
 
@@ -33,7 +34,6 @@ def build_app() -> typer.Typer:
         name="dimpoint",
         help="Find dim point targets in infrared frames.",
         no_args_is_help=True,
-        add_completion=False,
         pretty_exceptions_enable=False,
     )
 
@@ -50,6 +50,33 @@ def build_app() -> typer.Typer:
     return app
 
 
+def build_command() -> Any:
+    """The `dimpoint` command with its sub-commands; help names types as people write them."""
+    command = typer.main.get_command(build_app())
+    _name_types(command)
+    return command
+
+
+def _name_types(command: Any) -> None:
+    """Give every option without a word for its value one: INTEGER, NUMBER, PATH, TEXT; nothing on flags."""
+    shown = command.get_help_option(command.context_class(command))
+    for parameter in [*command.params, *([shown] if shown is not None else [])]:
+        if getattr(parameter, "is_flag", False):
+            parameter.metavar = ""
+        elif parameter.metavar is not None:
+            continue
+        elif parameter.param_type_name == "argument":
+            parameter.metavar = parameter.name.upper()
+        else:
+            kind = str(parameter.bare_type()).removeprefix("list[").removesuffix("]").partition(" ")[0]
+            parameter.metavar = _WORDS.get(kind.lower(), "TEXT")
+    for inner in getattr(command, "commands", {}).values():
+        _name_types(inner)
+
+
+_WORDS = {"int": "INTEGER", "float": "NUMBER", "path": "PATH", "str": "TEXT"}
+
+
 def main() -> None:
     """Run the command line; bad input prints one line and exits 2.
 
@@ -57,7 +84,7 @@ def main() -> None:
     """
     with stopping():
         try:
-            build_app()()
+            build_command()(prog_name="dimpoint")
         except DimpointError as error:
             print(f"error: {printable(str(error))}", file=sys.stderr)
             sys.exit(2)
