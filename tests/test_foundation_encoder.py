@@ -15,7 +15,7 @@ from torch import nn
 from transformers import BertConfig
 
 from dimpoint.errors import ConfigError
-from dimpoint.fdep.encoder import IMAGENET_MEAN, IMAGENET_STD, FoundationEncoder, choose_taps
+from dimpoint.fdep.encoder import IMAGENET_MEAN, IMAGENET_STD, FoundationEncoder, _hub_answers, choose_taps
 from dimpoint.networks.base import standardise
 from tiny_backbones import CHANNELS, PATCH, backbone, saved
 
@@ -267,6 +267,16 @@ class TestBadSources:
     def test_a_hub_id_that_is_not_cached_offline(self, name: str) -> None:
         with pytest.raises(ConfigError, match=rf"{name}: .*neither in the local cache.*`hf download {name}"):
             FoundationEncoder(name)
+
+    def test_a_hub_that_does_not_answer_is_not_asked(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refused(*_: object, **__: object) -> None:
+            raise OSError("no route to host")
+
+        for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        monkeypatch.setattr("socket.create_connection", refused)
+        assert not _hub_answers()
 
     def test_dinov3_on_the_hub_is_gated(self) -> None:
         with pytest.raises(ConfigError, match="licence must be accepted"):

@@ -12,11 +12,14 @@ import hashlib
 import json
 import logging
 import math
+import os
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import torch
 from safetensors import SafetensorError
@@ -37,6 +40,7 @@ except ModuleNotFoundError as error:
     raise MissingExtraError("a foundation encoder", "transformers", "foundation") from None
 
 # What transformers raises for content that is no such model.
+_HUB_SECONDS = 3.0  # to connect to the hub
 _BAD = (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError, StrictDataclassError)
 
 
@@ -119,7 +123,26 @@ def _from_source(source: str, read: Any, **options: Any) -> Any:
     try:
         return _attempt(source, read, local_files_only=True, **options)
     except ConfigError:
+        if not _hub_answers():
+            raise
         return _attempt(source, read, **options)
+
+
+def _hub_answers() -> bool:
+    """Whether the hub can be reached; asked first, since its own client tries for half a minute."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    if any(name.upper() in ("HTTPS_PROXY", "ALL_PROXY") for name in os.environ):
+        return True  # the proxy knows
+    address = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
+    try:
+        port = address.port or (80 if address.scheme == "http" else 443)
+        socket.create_connection((address.hostname or "", port), timeout=_HUB_SECONDS).close()
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _attempt(source: str, read: Any, **options: Any) -> Any:
