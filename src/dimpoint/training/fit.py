@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 
 import dimpoint
 from dimpoint.datasets.dataset import DataSet, Labels, open_dataset, training_split
-from dimpoint.datasets.plausibility import demand_plausible, demand_targets
+from dimpoint.datasets.plausibility import demand_plausible
 from dimpoint.datasets.reading import AS_WRITTEN, Reading
 from dimpoint.errors import ConfigError, MissingExtraError
 from dimpoint.model.checkpoint import load_model, save_model, traits
@@ -267,7 +267,6 @@ def _open_sets(recipe: Recipe, sources: Sources, say: Callable[[str], None]) -> 
         sets = sources.open(labels)
     for note in [*(note for part in sets for note in part.notes()), *demand_plausible(sets)]:
         say(note)
-    demand_targets(sets)
     return sets
 
 
