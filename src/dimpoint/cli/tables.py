@@ -33,7 +33,7 @@ def print_results(
     tables = tables_of(results)
     for content in tables:
         table = Table(title=content.title, title_justify="left")
-        table.add_column("")
+        table.add_column("", no_wrap=True)
         for name in content.columns:
             table.add_column(name, justify="right")
         for label, cells in content.rows:
