@@ -9,6 +9,7 @@ without imagecodecs (LZW, JPEG, CCITT) go through OpenCV, where it is known to g
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,8 @@ from dimpoint.errors import DimpointError, FrameError
 from dimpoint.sources.arrays import Pixels, frame_dtype, grey_of_bgr
 from dimpoint.sources.picture import PLAIN, Picture, ReadOptions, picture_of
 from dimpoint.sources.tiff_data import check_segments, is_sparse, valid_pixels
+
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what is wrong with a file is raised and told once
 
 TiffPage: TypeAlias = Any  # tifffile.TiffPage: what it declares is wider than what a page holds
 
