@@ -1,4 +1,4 @@
-"""A short seeded part of `benchmarks/fuzz.py`: damaged and hostile files give results or errors, no tracebacks."""
+"""A seeded part of `benchmarks/fuzz.py`: damaged and hostile files give results or errors, no tracebacks."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ class Tracks:
         try:
             import pandas as pd
         except ImportError:
-            raise MissingExtraError("a data frame", "pandas", "dataframe") from None
+            raise MissingExtraError("a data frame", "pandas", "notebook") from None
         return pd.DataFrame(list(self.rows()), columns=list(CSV_COLUMNS))
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
