@@ -15,6 +15,8 @@ from dimpoint.model.validity import filled
 Pixels = npt.NDArray[Any]
 _EXACT = 2**24  # integers up to it are float32 numbers
 
+_COLOURED = 10  # see colour_notes
+
 
 def as_frame(array: Pixels, name: str) -> Pixels:
     """Make a frame of an array, or raise FrameError, which names it by `name`.
@@ -66,6 +68,24 @@ def grey_of_bgr(picture: Pixels) -> Pixels:
     if _equal_channels(picture):
         return picture[..., 0]
     return np.asarray(cv2.cvtColor(np.ascontiguousarray(picture[..., :3]), cv2.COLOR_BGR2GRAY))
+
+
+def colour_notes(picture: Pixels) -> tuple[str, ...]:
+    """A note for a decoded picture with real colours, (H, W, 3 or 4): its grey values may not be counts.
+
+    Real colours: the channels of more than a tenth of the pixels lie apart by more than a tenth of the range.
+    Grey pictures that JPEG or a white balance tinted stay below that.
+    """
+    if picture.ndim == 2 or picture.dtype.kind != "u" or _equal_channels(picture):
+        return ()
+    colours = picture[..., :3]
+    apart = colours.max(axis=2) - colours.min(axis=2)
+    if float((apart > np.iinfo(picture.dtype).max / _COLOURED).mean()) <= 1 / _COLOURED:
+        return ()
+    return (
+        "a picture in colours: their brightness (luma) is read, which follows the temperature only where the "
+        "colours do not stand for it; save false-colour pictures again as grey counts",
+    )
 
 
 def _one_channel(array: Pixels, name: str) -> Pixels:

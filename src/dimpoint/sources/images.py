@@ -17,7 +17,7 @@ import numpy as np
 from dimpoint import limits
 from dimpoint.errors import FrameError
 from dimpoint.sources import jpeg
-from dimpoint.sources.arrays import Pixels, grey_of_bgr
+from dimpoint.sources.arrays import Pixels, colour_notes, grey_of_bgr
 from dimpoint.sources.files import SUPPORTED_IMAGES
 from dimpoint.sources.picture import PLAIN, Picture, ReadOptions, file_head, picture_of, unreadable
 from dimpoint.sources.thermal import radiometric
@@ -59,7 +59,7 @@ def image_pages(path: Path, options: ReadOptions) -> Iterator[Picture]:
                 f"the picture has EXIF orientation {orientation}; positions are of the pixels as stored "
                 "(--orientation upright turns it)"
             )
-    yield picture_of(grey_of_bgr(picture), str(path), notes=tuple(notes))
+    yield picture_of(grey_of_bgr(picture), str(path), notes=(*notes, *colour_notes(picture)))
 
 
 def count_one(path: Path, options: ReadOptions) -> int:

@@ -22,7 +22,7 @@ from tifffile import EXTRASAMPLE, PHOTOMETRIC
 
 from dimpoint import limits
 from dimpoint.errors import DimpointError, FrameError
-from dimpoint.sources.arrays import Pixels, frame_dtype, grey_of_bgr
+from dimpoint.sources.arrays import Pixels, colour_notes, frame_dtype, grey_of_bgr
 from dimpoint.sources.picture import PLAIN, Picture, ReadOptions, picture_of
 from dimpoint.sources.tiff_data import check_segments, is_sparse, valid_pixels
 
@@ -48,7 +48,8 @@ def read_page(page: TiffPage, name: str, options: ReadOptions = PLAIN) -> Pictur
     _check_header(page, name, options)
     _check_channels(page, name)
     if page.photometric == PHOTOMETRIC.YCBCR:  # tifffile would not convert it to RGB
-        return picture_of(grey_of_bgr(_decode_with_opencv(page, name)), name)
+        colours = _decode_with_opencv(page, name)
+        return picture_of(grey_of_bgr(colours), name, notes=colour_notes(colours))
     try:
         check_segments(page, name)
         picture = _bgr(page, page.asarray())
@@ -58,7 +59,7 @@ def read_page(page: TiffPage, name: str, options: ReadOptions = PLAIN) -> Pictur
         picture = _decode_with_opencv(page, name)
     grey = grey_of_bgr(picture)
     notes = () if _orientation(page) == 1 else (f"it has an orientation tag ({_orientation(page)})",)
-    return picture_of(grey, name, valid_pixels(page, grey), notes)
+    return picture_of(grey, name, valid_pixels(page, grey), (*notes, *colour_notes(picture)))
 
 
 def _orientation(page: TiffPage) -> int:
