@@ -381,7 +381,7 @@ class TestCommand:
         assert list(tmp_path.iterdir()) == []
 
     def test_without_the_training_packages(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("dimpoint.cli.models.find_spec", lambda package: None)
+        monkeypatch.setattr("dimpoint.api.find_spec", lambda package: None)
         result = self.invoke(tmp_path, "--out", "model.onnx")
         assert isinstance(result.exception, MissingExtraError)
         assert "pip install 'dimpoint[train]'" in str(result.exception)
