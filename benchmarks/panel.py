@@ -39,8 +39,7 @@ from dimpoint.metrics.bootstrap import bootstrap
 from dimpoint.metrics.points import match_points
 from dimpoint.sources import read_image
 from dimpoint.sources.video import read_video
-from dimpoint.synthetic.planting import plant
-from dimpoint.synthetic.spots import TargetConfig
+from dimpoint.synthetic.planting import TargetConfig, plant
 from parts import LABELLED, backgrounds, drone_clips, flight, sky_clips
 
 LOWEST = 0.05

@@ -14,9 +14,8 @@ import pytest
 from data_sets import frame, make, save, write_json
 from dimpoint.datasets.check import check_dataset
 from dimpoint.datasets.coco import PointImage, read_points, write_points
-from dimpoint.datasets.convert import convert_labels, export_labels
+from dimpoint.datasets.convert import FORMATS, convert_labels, export_labels
 from dimpoint.datasets.dataset import open_dataset
-from dimpoint.datasets.export import FORMATS
 from dimpoint.datasets.plausibility import demand_plausible
 from dimpoint.errors import ConfigError, DataError
 

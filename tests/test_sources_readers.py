@@ -21,7 +21,7 @@ from PIL import Image
 from dimpoint import limits
 from dimpoint.errors import ConfigError, FrameError
 from dimpoint.sources import Frame, Picture, Reader, ReadOptions, find_files, frames_from, read_image, readers
-from dimpoint.sources.raw import RawFormat
+from dimpoint.sources.picture import RawFormat
 
 COUNTS = np.random.default_rng(5).integers(7000, 9000, (30, 40)).astype(np.uint16)
 SMOOTH = cv2.GaussianBlur((COUNTS - 7000).astype(np.float32) / 8, (0, 0), 2).astype(np.uint8)

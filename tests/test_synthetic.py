@@ -13,9 +13,9 @@ from pydantic import ValidationError
 
 from dimpoint.datasets.masks import centroids
 from dimpoint.errors import ConfigError
+from dimpoint.synthetic.planting import TargetConfig
 from dimpoint.synthetic.scenes import Scene, SceneConfig, make_scene, make_scenes
 from dimpoint.synthetic.sensor import SensorConfig
-from dimpoint.synthetic.spots import TargetConfig
 
 KINDS = ("cloud", "sea", "ground")
 
@@ -188,5 +188,5 @@ def test_settings_out_of_range_are_refused(make: Any, names: str) -> None:
 
 
 def test_scenes_need_no_torch() -> None:
-    code = "import sys, dimpoint.synthetic.scenes, dimpoint.synthetic.spots; sys.exit('torch' in sys.modules)"
+    code = "import sys, dimpoint.synthetic.scenes; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

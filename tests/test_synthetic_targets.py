@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dimpoint.datasets.masks import centroids
-from dimpoint.synthetic.planting import Planted, local_statistics, plant
-from dimpoint.synthetic.spots import Shape, TargetConfig, render, smear
+from dimpoint.synthetic.planting import Planted, Shape, TargetConfig, local_statistics, plant, render, smear
 
 SEEDS = st.integers(0, 2**32 - 1)
 ONE_OF_EACH = pytest.mark.parametrize(

@@ -139,7 +139,7 @@ def _read_options(
 ) -> ReadOptions:
     from dimpoint.errors import ConfigError
     from dimpoint.sources import ReadOptions
-    from dimpoint.sources.raw import RawFormat
+    from dimpoint.sources.picture import RawFormat
 
     if orientation not in (None, "stored", "upright"):
         raise ConfigError(f"--orientation: '{orientation}' is neither stored nor upright")

@@ -22,9 +22,8 @@ from dimpoint.inference.stream import predict, with_progress
 from dimpoint.inference.tiling import Span, Tile, plan_tiles
 from dimpoint.model.record import ModelMeta
 from dimpoint.model.validity import Mask, filled, valid_pixels
-from dimpoint.sources.arrays import as_frame
-from dimpoint.sources.frames import Frame, Sources, count_frames, frames_from
-from dimpoint.sources.objects import as_array, as_sources
+from dimpoint.sources.frames import Frame, Sources, as_array, as_sources, count_frames, frames_from
+from dimpoint.sources.picture import as_frame
 
 # Of a network at work. Point networks take up to 300; of the full-resolution hosts acm 220, mlclnet 1400.
 _BYTES_PER_PIXEL = {"response": 512, "probability": 2048}
@@ -154,7 +153,7 @@ class Detector:
         return predict(self, with_progress(frames, total) if progress else frames, batch, on_error)
 
     def __call__(self, frame: Any, valid: Mask | None = None) -> Detections:
-        """The targets of a frame, (H, W) uint8, uint16 or float32; `dimpoint.sources.arrays` says what else.
+        """The targets of a frame, (H, W) uint8, uint16 or float32, or what `as_frame` takes.
 
         Lists of numbers, PIL pictures in grey and torch tensors on the processor are taken as arrays. A path
         is read if it names one picture.

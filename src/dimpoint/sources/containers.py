@@ -16,8 +16,16 @@ import numpy as np
 
 from dimpoint import limits
 from dimpoint.errors import DimpointError, FrameError, MissingExtraError
-from dimpoint.sources.arrays import Pixels
-from dimpoint.sources.picture import Picture, ReadOptions, file_head, picture_of, unreadable
+from dimpoint.sources.picture import (
+    RAW_REMEDY,
+    Picture,
+    Pixels,
+    RawFormat,
+    ReadOptions,
+    file_head,
+    picture_of,
+    unreadable,
+)
 
 NPY_SIGNATURE = b"\x93NUMPY"
 ZIP_SIGNATURE = b"PK\x03\x04"
@@ -187,3 +195,31 @@ def _fits_planes(path: Path) -> list[tuple[Pixels, Any]]:
     if not planes:
         raise FrameError(f"{path}: a FITS file without an image of two or three axes")
     return planes
+
+
+def raw_pages(path: Path, options: ReadOptions) -> Iterator[Picture]:
+    count = _raw_frames(path, options.raw)
+    raw = options.raw
+    assert raw is not None  # _raw_frames refuses that
+    limits.check("frame_pixels", raw.height * raw.width, f"{path}: pixels", FrameError)
+    with path.open("rb") as file:
+        file.seek(raw.offset)
+        for number in range(count):
+            yield picture_of(raw.decode(file.read(raw.frame_bytes)), f"{path}, frame {number}")
+
+
+def count_raw(path: Path, options: ReadOptions) -> int:
+    return _raw_frames(path, options.raw)
+
+
+def _raw_frames(path: Path, raw: RawFormat | None) -> int:
+    """How many frames a file of this format holds; FrameError if that is not a whole number."""
+    if raw is None:
+        raise FrameError(f"{path}: counts without a header; {RAW_REMEDY}")
+    size = path.stat().st_size - raw.offset
+    if size <= 0 or size % raw.frame_bytes or (raw.type == "u12p" and raw.height * raw.width % 2):
+        raise FrameError(
+            f"{path}: {size} bytes are no whole number of {raw.height}x{raw.width} frames of type {raw.type} "
+            f"({raw.frame_bytes} bytes each); {RAW_REMEDY}"
+        )
+    return size // raw.frame_bytes

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import simplejpeg
 
 from dimpoint import limits
 from dimpoint.errors import FrameError
-from dimpoint.sources import jpeg
-from dimpoint.sources.arrays import Pixels, colour_notes, grey_of_bgr
+from dimpoint.sources.colours import colour_notes, grey_of_bgr
 from dimpoint.sources.files import SUPPORTED_IMAGES
-from dimpoint.sources.picture import PLAIN, Picture, ReadOptions, file_head, picture_of, unreadable
+from dimpoint.sources.picture import PLAIN, Picture, Pixels, ReadOptions, file_head, picture_of, unreadable
 from dimpoint.sources.thermal import radiometric
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -29,12 +29,19 @@ _PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}  # by colour type, as decoded
 _TURNED = (
     "labels may refer to the pixels as stored or to the turned picture: say --orientation stored or upright"
 )
+JPEG_SIGNATURE = b"\xff\xd8\xff"
+_JPEG_END = 0xD9
+# Within coded data 0xFF is followed by a stuffed zero or by a restart marker; anything else is a marker.
+_JPEG_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])")
+_FRAME_MARKERS = (*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0))
+_HARMLESS = re.compile(r"Unsupported|unsupported|colorspace|CMYK|YCCK|precision|arithmetic", re.IGNORECASE)
+_ORIENTATION = 0x0112
 
 
 def is_image(path: Path, head: bytes) -> bool:
     """Whether a file begins like one of these kinds."""
     is_webp = head.startswith(b"RIFF") and head[8:12] == b"WEBP"
-    signatures = (PNG_SIGNATURE, jpeg.SIGNATURE, b"BM")
+    signatures = (PNG_SIGNATURE, JPEG_SIGNATURE, b"BM")
     return head.startswith(signatures) or is_webp or _PNM.match(head) is not None
 
 
@@ -42,8 +49,9 @@ def image_pages(path: Path, options: ReadOptions) -> Iterator[Picture]:
     """The one picture of a file; of a radiometric JPEG the counts, unless `options.preview`."""
     data = _read(path)
     notes: list[str] = []
-    if data.startswith(jpeg.SIGNATURE):
-        counts = radiometric(data, str(path)) if not options.preview else None
+    if data.startswith(JPEG_SIGNATURE):
+        parts = list(jpeg_segments(data))
+        counts = None if options.preview else radiometric(parts, jpeg_size(data), str(path))
         if counts is not None:
             yield picture_of(counts, str(path), notes=("radiometric counts are read, not the 8-bit picture",))
             return
@@ -53,7 +61,7 @@ def image_pages(path: Path, options: ReadOptions) -> Iterator[Picture]:
         if options.orientation is None and options.refuse_turned:
             raise FrameError(f"{path}: the picture has EXIF orientation {orientation}; {_TURNED}")
         if options.orientation == "upright":
-            picture = jpeg.turned(picture, orientation)
+            picture = turned(picture, orientation)
         elif options.orientation is None:
             notes.append(
                 f"the picture has EXIF orientation {orientation}; positions are of the pixels as stored "
@@ -81,7 +89,7 @@ def read_colours(path: Path, options: ReadOptions = PLAIN) -> Pixels:
     orientation = _orientation(data)
     if orientation != 1 and options.orientation is None and options.refuse_turned:
         raise FrameError(f"{path}: the picture has EXIF orientation {orientation}; {_TURNED}")
-    return jpeg.turned(picture, orientation) if options.orientation == "upright" else picture
+    return turned(picture, orientation) if options.orientation == "upright" else picture
 
 
 def _read(path: Path) -> bytes:
@@ -115,8 +123,8 @@ def _check_size(path: Path, data: bytes) -> None:
         if data.startswith(PNG_SIGNATURE):
             width, height, depth, colours = struct.unpack_from(">IIBB", data, 16)
             channels = _PNG_CHANNELS.get(colours, 4) * (2 if depth == 16 else 1)
-        elif data.startswith(jpeg.SIGNATURE):
-            width, height = jpeg.size(data) or (0, 0)
+        elif data.startswith(JPEG_SIGNATURE):
+            width, height = jpeg_size(data) or (0, 0)
         elif data.startswith(b"BM"):
             header, width, height = struct.unpack_from("<Iii", data, 14)
             if header not in _BMP_HEADERS:
@@ -131,10 +139,10 @@ def _check_size(path: Path, data: bytes) -> None:
 
 
 def _orientation(data: bytes) -> int:
-    if data.startswith(jpeg.SIGNATURE):
-        return jpeg.orientation(data)
+    if data.startswith(JPEG_SIGNATURE):
+        return jpeg_orientation(data)
     if data.startswith(PNG_SIGNATURE) and (at := data.find(b"eXIf")) > 0:
-        return jpeg.exif_orientation(data[at + 4 : at + 4 + int.from_bytes(data[at - 4 : at])])
+        return exif_orientation(data[at + 4 : at + 4 + int.from_bytes(data[at - 4 : at])])
     return 1
 
 
@@ -142,7 +150,7 @@ def damage(data: bytes) -> str | None:
     """Why the bytes of a PNG or JPEG file are not a whole picture; None if they are, or are neither."""
     if data.startswith(PNG_SIGNATURE):
         return _png_damage(data)
-    return jpeg.damage(data) if data.startswith(jpeg.SIGNATURE) else None
+    return jpeg_damage(data) if data.startswith(JPEG_SIGNATURE) else None
 
 
 def _png_damage(data: bytes) -> str | None:
@@ -163,3 +171,87 @@ def _png_damage(data: bytes) -> str | None:
             return None
         start = end
     return f"the PNG is truncated: it ends after {len(data)} bytes, before the end of the picture"
+
+
+def jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The segments of a JPEG file up to its picture: (marker, content)."""
+    position = 2
+    while position + 4 <= len(data) and data[position] == 0xFF:
+        marker = data[position + 1]
+        if marker == 0xFF:
+            position += 1
+            continue
+        if marker in (0xDA, _JPEG_END):
+            return
+        length = int.from_bytes(data[position + 2 : position + 4])
+        yield marker, data[position + 4 : position + 2 + length]
+        position += 2 + max(length, 2)
+
+
+def jpeg_damage(data: bytes) -> str | None:
+    """Why a JPEG is not a whole picture, in words; None if it is whole.
+
+    Decoders go on after damage and show displaced blocks. What libjpeg warns of is damage here.
+    """
+    if not _ends(data):
+        return f"the JPEG is truncated: it ends after {len(data)} bytes, without an end marker"
+    try:
+        simplejpeg.decode_jpeg(data, colorspace="GRAY", strict=True)
+    except ValueError as error:
+        if _HARMLESS.search(str(error)) is None:
+            return f"the JPEG is damaged ({error})"
+    return None
+
+
+def _ends(data: bytes) -> bool:
+    """Walk the segments, whose thumbnails may hold end markers of their own, up to the end marker."""
+    position = 2
+    while marker := _JPEG_MARKER.search(data, position):
+        if marker[1][0] == _JPEG_END:
+            return True
+        position = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2])
+    return False
+
+
+def jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """(width, height) by the header."""
+    for marker, content in jpeg_segments(data):
+        if marker in _FRAME_MARKERS and len(content) >= 5:
+            return int.from_bytes(content[3:5]), int.from_bytes(content[1:3])
+    return None
+
+
+def jpeg_orientation(data: bytes) -> int:
+    """The EXIF orientation of a JPEG, 1 to 8; 1, as it stands, where there is none."""
+    for marker, content in jpeg_segments(data):
+        if marker == 0xE1 and content.startswith(b"Exif\0\0"):
+            return exif_orientation(content[6:])
+    return 1
+
+
+def exif_orientation(exif: bytes) -> int:
+    """The orientation in a block of EXIF data, which is a TIFF header; 1 if it is damaged or has none."""
+    order = {b"II": "<", b"MM": ">"}.get(exif[:2])
+    try:
+        if order is None:
+            return 1
+        (start,) = struct.unpack_from(order + "I", exif, 4)
+        (count,) = struct.unpack_from(order + "H", exif, start)
+        for entry in range(min(count, 1000)):
+            tag, _, _, value = struct.unpack_from(order + "HHIH", exif, start + 2 + 12 * entry)
+            if tag == _ORIENTATION:
+                return value if 1 <= value <= 8 else 1
+    except struct.error:
+        return 1
+    return 1
+
+
+def turned(picture: Pixels, orientation: int) -> Pixels:
+    """A picture, (H, W) or (H, W, C), turned as its EXIF orientation asks."""
+    if orientation in (5, 6, 7, 8):
+        picture = picture.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        picture = picture[::-1]
+    if orientation in (2, 3, 6, 7):
+        picture = picture[:, ::-1]
+    return np.ascontiguousarray(picture)

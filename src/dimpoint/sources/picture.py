@@ -1,21 +1,82 @@
-"""What readers of files are given and give back."""
+"""What readers are given and give back, and how an array becomes a frame.
+
+A frame is (H, W), one channel, uint8, uint16 or float32, finite.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from dimpoint.errors import FrameError
-from dimpoint.sources.arrays import Pixels, as_frame
+from dimpoint.errors import ConfigError, FrameError
+from dimpoint.model.intensity import FRAME_DTYPES
+from dimpoint.model.validity import filled
+from dimpoint.sources.colours import Pixels as Pixels
+from dimpoint.sources.colours import equal_channels
 from dimpoint.sources.files import is_regular
-from dimpoint.sources.raw import RawFormat
 
 HEAD_BYTES = 64  # of a file, by which readers know it
+_EXACT = 2**24  # integers up to it are float32 numbers
+RAW_SUFFIXES = (".raw", ".bin", ".y16", ".y12", ".dat")
+_TYPES: dict[str, np.dtype[Any] | None] = {
+    "u8": np.dtype("u1"),
+    "u16": np.dtype("<u2"),
+    "u16be": np.dtype(">u2"),
+    "i16": np.dtype("<i2"),
+    "i16be": np.dtype(">i2"),
+    "f32": np.dtype("<f4"),
+    "u12p": None,  # two counts in three bytes, the low bits first
+}
+RAW_REMEDY = "say what it holds: --raw-shape HEIGHTxWIDTH --raw-type " + "|".join(_TYPES)
+
+
+@dataclass(frozen=True)
+class RawFormat:
+    """Counts one after another, frame after frame, behind `offset` bytes."""
+
+    height: int
+    width: int
+    type: str = "u16"
+    offset: int = 0
+
+    @classmethod
+    def of_options(cls, shape: str | None, type_: str | None, offset: int = 0) -> RawFormat | None:
+        """The format that `--raw-shape` and `--raw-type` name; None without a shape.
+
+        Raises ConfigError for a shape or type that is none.
+        """
+        if shape is None:
+            if type_ is not None:
+                raise ConfigError("--raw-type needs --raw-shape HEIGHTxWIDTH")
+            return None
+        sides = re.fullmatch(r"([1-9]\d{0,5})\s*[xX,]\s*([1-9]\d{0,5})", shape.strip())
+        if sides is None:
+            raise ConfigError(f"--raw-shape: '{shape}' is no HEIGHTxWIDTH, such as 512x640")
+        chosen = (type_ or "u16").lower()
+        if chosen not in _TYPES:
+            raise ConfigError(f"--raw-type: '{type_}' is none of {', '.join(_TYPES)}")
+        return cls(int(sides[1]), int(sides[2]), chosen, offset)
+
+    @property
+    def frame_bytes(self) -> int:
+        counts = self.height * self.width
+        dtype = _TYPES[self.type]
+        return counts * 3 // 2 if dtype is None else counts * dtype.itemsize
+
+    def decode(self, data: bytes) -> npt.NDArray[Any]:
+        """The counts of one frame, (H, W)."""
+        dtype = _TYPES[self.type]
+        if dtype is not None:
+            return np.frombuffer(data, dtype).reshape(self.height, self.width)
+        first, middle, last = np.frombuffer(data, np.uint8).astype(np.uint16).reshape(-1, 3).T
+        pairs = np.stack([first | ((middle & 15) << 8), (middle >> 4) | (last << 4)], axis=1)
+        return pairs.reshape(self.height, self.width)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,3 +166,71 @@ def picture_of(
         if not finite.all():
             valid = finite if valid is None else valid & finite
     return Picture(as_frame(array, name), valid, notes)
+
+
+def as_frame(array: Pixels, name: str) -> Pixels:
+    """Make a frame of an array, or raise FrameError, which names it by `name`.
+
+    array: (H, W), or (H, W, 1), or (H, W, 3 or 4) with equal colour channels, because whether an array
+    of colours holds RGB or BGR cannot be known; a fourth channel is alpha and is ignored.
+    Returns (H, W) uint8, uint16 or float32 in native byte order: other floats are rounded to the
+    nearest float32, other integers become float32 if all fit into its 24 bits, other types are refused. NaN
+    and infinite pixels are no measurements: they get smooth values from the nearest finite ones, of which
+    there must be some.
+    """
+    dtype = frame_dtype(array.dtype, name)
+    if dtype == np.float32 and array.dtype.kind in "iu" and array.size:
+        _check_exact(array, name)
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is counted below
+        frame = np.ascontiguousarray(_one_channel(array, name), dtype)
+    if frame.size == 0:
+        raise FrameError(f"{name}: the frame is empty: shape {frame.shape}; at least 1 x 1 is right")
+    return _finite(frame, name)
+
+
+def frame_dtype(dtype: np.dtype[Any], name: str) -> np.dtype[Any]:
+    """The type that counts of `dtype` are kept in; FrameError if dtype holds no counts."""
+    native = dtype.newbyteorder("=")
+    if native in FRAME_DTYPES:
+        return native
+    if dtype.kind in "fiu":
+        return np.dtype(np.float32)
+    raise FrameError(f"{name}: a frame is uint8, uint16 or float32, this is {dtype}; {_remedy(dtype)}")
+
+
+def _check_exact(array: Pixels, name: str) -> None:
+    """Refuse integers that float32 would round."""
+    low, high = int(array.min()), int(array.max())
+    if max(-low, high) > _EXACT:
+        raise FrameError(
+            f"{name}: counts from {low} to {high} do not fit into 24 bits; save them as uint16 or float32"
+        )
+
+
+def _one_channel(array: Pixels, name: str) -> Pixels:
+    if array.ndim == 2:
+        return array
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
+        raise FrameError(
+            f"{name}: a frame is a 2-D array (height, width), got shape {array.shape}; "
+            "give each frame of a stack by itself"
+        )
+    if array.shape[2] == 1 or equal_channels(array):
+        return array[..., 0]
+    raise FrameError(
+        f"{name}: shape {array.shape} with unequal channels: RGB or BGR cannot be told apart; "
+        "give one grey channel (height, width)"
+    )
+
+
+def _finite(frame: Pixels, name: str) -> Pixels:
+    if frame.dtype != np.float32:
+        return frame
+    finite = np.isfinite(frame)
+    if not finite.any():
+        raise FrameError(f"{name}: no pixel of {frame.size} is finite as float32; there is nothing to see")
+    return filled(frame, finite)
+
+
+def _remedy(dtype: np.dtype[Any]) -> str:
+    return "save it as uint8, 0 and 255" if dtype.kind == "b" else "save the grey values as one of these"

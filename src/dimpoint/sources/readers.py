@@ -7,19 +7,16 @@ before those of this package.
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from functools import cache
 from importlib.metadata import entry_points
 from itertools import islice
 from pathlib import Path
 
-from dimpoint import limits
 from dimpoint.errors import ConfigError, FrameError
 from dimpoint.sources import containers, images, thermal, tiff
-from dimpoint.sources.arrays import Pixels
 from dimpoint.sources.files import FRAME_SUFFIXES, SUPPORTED_IMAGES, VIDEO_SUFFIXES
-from dimpoint.sources.picture import PLAIN, Picture, Reader, ReadOptions, file_head, picture_of
-from dimpoint.sources.raw import RAW_SUFFIXES, raw_frames
+from dimpoint.sources.picture import PLAIN, RAW_SUFFIXES, Picture, Pixels, Reader, ReadOptions, file_head
 from dimpoint.sources.tiff import TIFF_SIGNATURES
 
 GROUP = "dimpoint.readers"
@@ -34,17 +31,6 @@ _REMEDIES = (
     (b"7z\xbc\xaf", "a 7-Zip archive; unpack it first"),
     (b"%PDF", "a PDF; save its pictures as PNG"),
 )
-
-
-def _raw_pages(path: Path, options: ReadOptions) -> Iterator[Picture]:
-    count = raw_frames(path, options.raw)
-    raw = options.raw
-    assert raw is not None  # raw_frames refuses that
-    limits.check("frame_pixels", raw.height * raw.width, f"{path}: pixels", FrameError)
-    with path.open("rb") as file:
-        file.seek(raw.offset)
-        for number in range(count):
-            yield picture_of(raw.decode(file.read(raw.frame_bytes)), f"{path}, frame {number}")
 
 
 _BUILT_IN = (
@@ -91,8 +77,8 @@ _BUILT_IN = (
         "counts without a header",
         RAW_SUFFIXES,
         lambda path, head: path.suffix.lower() in RAW_SUFFIXES,
-        _raw_pages,
-        lambda path, options: raw_frames(path, options.raw),
+        containers.raw_pages,
+        containers.count_raw,
     ),
 )
 

@@ -16,9 +16,7 @@ import numpy as np
 
 from dimpoint import limits
 from dimpoint.errors import FrameError, MissingExtraError
-from dimpoint.sources import jpeg
-from dimpoint.sources.arrays import Pixels
-from dimpoint.sources.picture import Picture, ReadOptions, unreadable
+from dimpoint.sources.picture import Picture, Pixels, ReadOptions, unreadable
 
 _FLIR = b"FLIR\0"
 _FFF = (b"FFF\0", b"AFF\0")
@@ -28,17 +26,17 @@ _DJI_SIZES = ((640, 512), (1280, 1024), (320, 256), (160, 120))  # width, height
 _KNOWN = (b"Exif", b"http:", b"ICC_", b"MPF", b"Photoshop", b"JFIF", b"Adobe", b"Ducky")
 
 
-def radiometric(data: bytes, name: str) -> Pixels | None:
+def radiometric(parts: list[tuple[int, bytes]], size: tuple[int, int] | None, name: str) -> Pixels | None:
     """The counts, (H, W) uint16, that a JPEG carries beside its picture; None if it carries none.
+
+    parts: its segments (marker, content). size: (width, height) of its picture.
 
     Raises FrameError if it carries what probably are counts and they cannot be read.
     """
-    parts = list(jpeg.segments(data))
     flir = [content for marker, content in parts if marker == 0xE1 and content.startswith(_FLIR)]
     if flir:
         ordered = sorted((content for content in flir if len(content) > 8), key=lambda part: part[6])
         return fff_counts(b"".join(part[8:] for part in ordered), name)
-    size = jpeg.size(data)
     dji = b"".join(content for marker, content in parts if marker == 0xE3)
     for width, height in (size, *_DJI_SIZES) if size is not None else ():
         if len(dji) == 2 * width * height:

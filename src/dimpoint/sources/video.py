@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dimpoint.errors import DimpointError, FrameError, MissingExtraError
-from dimpoint.sources.arrays import Pixels, as_frame, grey_of_bgr
+from dimpoint.sources.colours import grey_of_bgr
 from dimpoint.sources.files import SUPPORTED_FORMATS
-from dimpoint.sources.picture import PLAIN, Picture, ReadOptions, file_head
+from dimpoint.sources.picture import PLAIN, Picture, Pixels, ReadOptions, as_frame, file_head
 
 if TYPE_CHECKING:
     from types import ModuleType

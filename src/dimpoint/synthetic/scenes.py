@@ -24,9 +24,8 @@ from dimpoint.atomic import write_text
 from dimpoint.datasets.coco import PointImage, write_points
 from dimpoint.errors import ConfigError, DataError
 from dimpoint.synthetic.clutter import BACKGROUNDS, Background, CloudConfig, GroundConfig, SeaConfig
-from dimpoint.synthetic.planting import plant
+from dimpoint.synthetic.planting import TargetConfig, plant
 from dimpoint.synthetic.sensor import Bits, Count, RangeModel, SensorConfig, add_bad_pixels, digitise, expose
-from dimpoint.synthetic.spots import TargetConfig
 
 
 class SceneConfig(RangeModel):
