@@ -155,6 +155,25 @@ class TestTracker:
         assert tracker.passed_over == 12 * 200
         assert max(spent) < 5  # far above what it takes; without bounds it grows from frame to frame
 
+    def test_an_endless_track_keeps_its_first_and_its_latest_points(self):
+        tracker = Tracker(history=20)
+        follow(tracker, [detections((20 + 0.5 * n, 50)) for n in range(500)])
+        (one,) = tracker.tracks
+        assert one.points[0].frame == 0
+        assert 21 <= len(one.points) <= 42
+        assert [point.frame for point in one.points[-20:]] == list(range(480, 500))
+
+    def test_released_tracks_are_forgotten_once_none_can_continue_them(self):
+        tracker = Tracker()
+        follow(tracker, [detections((20 + n, 50)) for n in range(20)])
+        follow(tracker, [detections()] * 30, begin=20)
+        assert len(tracker.finished) == 1
+        assert tracker.release() == []  # it may still be taken up again
+        follow(tracker, [detections()] * 70, begin=50)
+        (one,) = tracker.release()
+        assert (one.id, one.points[0].frame, one.ended) == (1, 0, True)
+        assert tracker.release() == tracker.all_tracks() == []
+
     def test_second_peaks_of_a_target_begin_no_track(self):
         tracker = Tracker()
         frames = [detections((50 + n, 50)) for n in range(20)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,21 @@ def write_video(path: Path, frames: Iterable[tuple[int, Frame]], tracks: Tracks)
     frames: those that were tracked, in order, with number and time. Raises MissingExtraError without PyAV,
     DimpointError where the file cannot be written.
     """
+    by_frame = _by_frame(tracks)
+
+    def pictures() -> Iterator[tuple[float, Picture]]:
+        for number, frame in frames:
+            time = frame.time or 0.0
+            yield time, draw_frame(frame.pixels, by_frame.get(number, ()), number, time)
+
+    return write_pictures(path, pictures())
+
+
+def write_pictures(path: Path, pictures: Iterable[tuple[float, Picture]]) -> str:
+    """Write pictures (H, W, 3) in BGR order, each with its time in seconds, as a video; gives the encoder.
+
+    All have the size of the first; others are cut or padded. Errors as of `write_video`.
+    """
     try:
         import av
     except ImportError:
@@ -72,14 +87,11 @@ def write_video(path: Path, frames: Iterable[tuple[int, Frame]], tracks: Tracks)
     encoder = next((name for name in _ENCODERS if name in av.codecs_available), None)
     if encoder is None:
         raise DimpointError(f"{path}: FFmpeg has none of the encoders {', '.join(_ENCODERS)}")
-    by_frame = _by_frame(tracks)
     try:
         with replacing(path) as temporary, av.open(str(temporary), "w") as container:
             stream: Any = None
             size = (0, 0)
-            for number, frame in frames:
-                time = frame.time or 0.0
-                picture = draw_frame(frame.pixels, by_frame.get(number, ()), number, time)
+            for time, picture in pictures:
                 if stream is None:
                     stream = container.add_stream(encoder, rate=30)
                     size = (picture.shape[1] // 2 * 2, picture.shape[0] // 2 * 2)

@@ -27,6 +27,7 @@ CANDIDATE_SCORE = 0.3
 
 _MOST_NOTES = 50
 _ASSUMED_RATE = 25.0  # frames/s of a source that has no times
+_MOST_ZOOM = math.log(4.0)
 
 
 class Finder(Protocol):
@@ -86,6 +87,45 @@ class Clock:
         return notes
 
 
+class Follower:
+    """Takes one frame after another: candidates, camera motion, tracker.
+
+    finder: gives the candidates of a frame. The scene begins anew where the camera's motion has added up to a
+    zoom that leaves nothing of the first frame, so that endless streams do not end in rounding errors.
+    """
+
+    def __init__(self, finder: Finder, tracker: Tracker) -> None:
+        self.finder, self.tracker = finder, tracker
+        self._estimate = MotionEstimator()
+        self._zoom = 0.0  # logarithm of what the motions add up to
+
+    def __call__(
+        self, frame: Frame, time: float, *, number: int | None = None, cut: bool = False
+    ) -> tuple[list[Track], Motion]:
+        """The confirmed and static tracks that go on after this frame, and the camera's motion.
+
+        time: seconds, later than before. number: of the frame. cut: another scene begins with this frame.
+        """
+        motion = self._estimate(frame.pixels)
+        scale = abs(float(np.linalg.det(motion.matrix[:, :2])))
+        self._zoom += 0.5 * math.log(max(scale, 1e-6))
+        if cut or abs(self._zoom) > _MOST_ZOOM:
+            motion = Motion(np.eye(2, 3), "cut")
+        if motion.how == "cut":
+            self._zoom = 0.0
+        found = self._candidates(frame, motion)
+        return self.tracker.update(found, time, motion=motion, frame=number), motion
+
+    def _candidates(self, frame: Frame, motion: Motion) -> Detections:
+        if motion.how in ("frozen", "blank"):
+            none = np.zeros(0, np.float32)
+            height, width = frame.pixels.shape
+            return Detections(none.reshape(0, 2), none, width=width, height=height)
+        if frame.valid is not None and isinstance(self.finder, Detector):
+            return self.finder(frame.pixels, frame.valid)
+        return self.finder(frame.pixels)
+
+
 @dataclass
 class Run:
     """The frames of a source with the tracks that go on; iterate it once, then take `result()`.
@@ -105,7 +145,7 @@ class Run:
     notes: list[str] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[tuple[Frame, list[Track]]]:
-        estimate = MotionEstimator()
+        follow = Follower(self.finder, self.tracker)
         before: Frame | None = None
         base = 0
         for frame in self.frames:
@@ -115,11 +155,8 @@ class Run:
             base = self.number + 1 if new_source else base
             self.number = number = max(self.number + 1, base + (frame.index or 0))
             time = self.clock(frame.time, new_source=self.count == 0 or new_source)
-            motion = estimate(frame.pixels)
-            if new_source:
-                motion = Motion(np.eye(2, 3), "cut")
-            found = self._candidates(frame, motion)
-            tracks = self.tracker.update(found, time, motion=motion, frame=number)
+            self._check_size(frame)
+            tracks, motion = follow(frame, time, number=number, cut=new_source)
             if motion.how != "still":
                 self.motions.append(MotionRow(number, time, motion.how, motion.matrix))
             self.count += 1
@@ -130,9 +167,8 @@ class Run:
             if (before is None or note not in before.notes) and len(self.notes) < _MOST_NOTES:
                 self.notes.append(f"{frame.file if frame.path is None else frame.path}: {note}")
 
-    def _candidates(self, frame: Frame, motion: Motion) -> Detections:
-        memory = self.tracker.memory
-        shape = frame.pixels.shape
+    def _check_size(self, frame: Frame) -> None:
+        memory, shape = self.tracker.memory, frame.pixels.shape
         if memory.size is None:
             memory.size = (shape[0], shape[1])
         elif memory.kept and memory.size != shape:
@@ -140,12 +176,6 @@ class Run:
             raise DataError(
                 f"{frame.file}: is {shape[1]}x{shape[0]}, the camera memory is for {width}x{height}"
             )
-        if motion.how in ("frozen", "blank"):
-            none = np.zeros(0, np.float32)
-            return Detections(none.reshape(0, 2), none, width=shape[1], height=shape[0])
-        if frame.valid is not None and isinstance(self.finder, Detector):
-            return self.finder(frame.pixels, frame.valid)
-        return self.finder(frame.pixels)
 
     def result(self) -> Tracks:
         """The tracks so far."""

@@ -118,17 +118,20 @@ class Tracker:
     """Joins the detections of one frame after another; from a `Detector` or from anywhere else.
 
     settings: see `TrackerSettings`. memory: resting spots; without one, a new one learns from this clip.
+    history: for endless streams, how many of a track's latest points are kept beside its first one (twice as
+    many for a while), 0 for all; call `release` there, too.
     """
 
-    def __init__(self, settings: TrackerSettings | None = None, memory: CameraMemory | None = None) -> None:
+    def __init__(
+        self, settings: TrackerSettings | None = None, memory: CameraMemory | None = None, history: int = 0
+    ) -> None:
         self.settings = settings or TrackerSettings()
         self.memory = memory or CameraMemory()
+        self.history = history
         self.finished: list[Track] = []  # confirmed or static tracks that have ended
         self.passed_over = 0  # candidates beyond `most_candidates`
         self._active: list[Track] = []
-        self._lost: list[
-            tuple[Track, Matrix, float]
-        ] = []  # ended tracks, their state in today's pixels, when
+        self._lost: list[tuple[Track, Matrix, float]] = []  # ended tracks, state in today's pixels, when
         self._mean = np.zeros((0, 4))
         self._covariance = np.zeros((0, 4, 4))
         self._pose = np.eye(2, 3)
@@ -162,7 +165,8 @@ class Tracker:
             return self.tracks
         xy, scores = self._candidates(detections)
         scene = apply(inverse(self._pose), xy)
-        self.memory.observe(time, dt, xy, scene, float(np.abs(self._pose - np.eye(2, 3))[:, 2].max()))
+        looked = 0.0 if how == "cut" else dt  # nobody looked during the gap that a cut may stand for
+        self.memory.observe(time, looked, xy, scene, float(np.abs(self._pose - np.eye(2, 3))[:, 2].max()))
         taken = self._assign(xy, scores, scene, time)
         self._judge(time)
         self._begin(xy[~taken], scores[~taken], scene[~taken], time)
@@ -182,6 +186,13 @@ class Tracker:
         """Confirmed and static tracks, ended ones too, by id, then those that are still tentative."""
         known = [one for one in self.finished if one not in self._active] + self.tracks
         return sorted(known, key=lambda one: one.id) + self.tentative
+
+    def release(self) -> list[Track]:
+        """The ended tracks that no later one can continue; the tracker forgets them."""
+        waiting = {id(one) for one, _, _ in self._lost}
+        gone = [one for one in self.finished if id(one) not in waiting]
+        self.finished = [one for one in self.finished if id(one) in waiting]
+        return gone
 
     def _candidates(self, detections: Detections) -> tuple[Matrix, Matrix]:
         most = self.settings.most_candidates
@@ -270,7 +281,10 @@ class Tracker:
 
     def _add_point(self, at: int, time: float, score: float, *, measured: bool) -> None:
         x, y, vx, vy = self._mean[at].tolist()
-        self._active[at].points.append(Point(self._frame, time, x, y, vx, vy, float(score), measured))
+        points = self._active[at].points
+        points.append(Point(self._frame, time, x, y, vx, vy, float(score), measured))
+        if self.history and len(points) > 2 * self.history + 1:
+            del points[1 : -self.history]
 
     def _judge(self, time: float) -> None:
         settings = self.settings
