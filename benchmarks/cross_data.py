@@ -19,7 +19,7 @@ from dimpoint.evaluation.run import evaluate
 from dimpoint.evaluation.summary import best_f1, without_nan
 from dimpoint.evaluation.truth import open_truth
 from dimpoint.studies.benchmark import PROTOCOL, Benchmark, run_benchmark
-from dimpoint.studies.budget import Budget
+from dimpoint.studies.runs import Budget
 from dimpoint.training.fit import Machine, Sources
 
 

@@ -26,7 +26,7 @@ from dimpoint.datasets.layout import find_layout
 from dimpoint.evaluation.summary import without_nan
 from dimpoint.evaluation.truth import TruthFrame, open_truth
 from dimpoint.studies.benchmark import Benchmark, run_benchmark
-from dimpoint.studies.budget import Budget
+from dimpoint.studies.runs import Budget
 from dimpoint.training.fit import Machine, Sources
 
 CASES = ("0:0", "1:0", "2:0", "3:0", "0:10", "0:20")

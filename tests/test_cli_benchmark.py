@@ -15,13 +15,12 @@ from dimpoint.cli import build_app
 from dimpoint.errors import ConfigError, DataError, DimpointError, MissingExtraError
 from dimpoint.networks import create
 from dimpoint.networks.complexity import count_macs, count_parameters
-from dimpoint.studies import benchmark as module
-from dimpoint.studies import budget as budget_module
-from dimpoint.studies.benchmark import COLUMNS, Benchmark, cells, markdown
-from dimpoint.studies.budget import Budget, Costs, fitting_epochs, measure, within
+from dimpoint.studies import runs as module
+from dimpoint.studies.benchmark import COLUMNS, cells, markdown
+from dimpoint.studies.runs import Budget, train_once
 from dimpoint.synthetic.scenes import SceneConfig, write_dataset
 from dimpoint.training.fit import Machine, Sources
-from dimpoint.training.recipe import load_recipe
+from dimpoint.training.recipe import Recipe, load_recipe
 
 SIZE = 48
 CPU = Machine(accelerator="cpu", devices=1, precision="32-true", threads=1)
@@ -140,7 +139,7 @@ class TestGoingOn:
         def train_again(*arguments: object, **options: object) -> None:
             raise AssertionError("trained again")
 
-        monkeypatch.setattr("dimpoint.studies.budget.fit", train_again)
+        monkeypatch.setattr("dimpoint.studies.runs.fit", train_again)
         out, before, _ = done
         again = run(*recipes, "--data", scenes, "--out", out)
         assert again.exit_code == 0, again.output
@@ -156,77 +155,83 @@ class TestGoingOn:
         result = run(*recipes, "--data", scenes, "--out", done[0], "--epochs", "3")
         assert_refused(result, ConfigError, "holds a run of another recipe")
 
-    def test_a_begun_run_keeps_the_epochs_planned_for_it(self, tmp_path: Path, scenes: Path) -> None:
-        """A second measurement would come to other epochs, and the run would be another one."""
+    @pytest.mark.parametrize(
+        ("budget", "changed", "kept"),
+        [
+            # what is asked for, what the run's own recipe has instead, whether it is the same run
+            (Budget(minutes=5), {"epochs": 17, "steps_per_epoch": 3}, True),  # planned by the run itself
+            (Budget(minutes=5), {"seed": 1}, False),
+            (Budget(), {"epochs": 17}, False),
+            (Budget(epochs=17), {"epochs": 17}, True),
+            (Budget(epochs=16), {"epochs": 17}, False),
+        ],
+    )
+    def test_a_run_is_kept_if_its_recipe_is_the_same(
+        self, tmp_path: Path, scenes: Path, budget: Budget, changed: dict[str, int], kept: bool
+    ) -> None:
         recipe = load_recipe("spire-sirst")
-        planned = recipe.model_copy(update={"epochs": 17, "validate_every": 1})
-        (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(planned.model_dump(mode="json")))
-        study = Benchmark(("spire-sirst",), Sources([scenes]), tmp_path.parent, (), Budget(minutes=5))
-        assert module._planned(recipe, tmp_path, study, lambda _: None) == planned
+        known = recipe.model_copy(update=changed).model_dump(mode="json")
+        (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(known))
+        (tmp_path / "run.json").touch()
+        (tmp_path / "model.onnx").touch()
+        if kept:
+            found = train_once(recipe, Sources([scenes]), tmp_path, CPU, print, budget)
+            assert found == tmp_path / "model.onnx"
+        else:
+            with pytest.raises(ConfigError, match="a run of another recipe"):
+                train_once(recipe, Sources([scenes]), tmp_path, CPU, print, budget)
 
     def test_training_time_adds_up(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         clock = iter([0.0, 30.0, 100.0, 112.5])
         monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
-        with pytest.raises(KeyboardInterrupt), module._clock(tmp_path):
+        with pytest.raises(KeyboardInterrupt), module.clock(tmp_path):
             raise KeyboardInterrupt
-        with module._clock(tmp_path):
+        with module.clock(tmp_path):
             pass
         (tmp_path / "model.onnx").touch()
         monkeypatch.setattr(module.time, "monotonic", lambda: 1e9)
-        with module._clock(tmp_path):  # finished before: nothing is trained
+        with module.clock(tmp_path):  # finished before: nothing is trained
             pass
-        assert module._seconds(tmp_path) == 42.5
+        assert module.training_seconds(tmp_path) == 42.5
 
 
 class TestBudget:
-    # (seconds, steps_per_epoch, validate_every, epochs) at 0.5 s a step and 0.1 s a frame; 100 frames, of
-    # which 20 are held out, in batches of 8
     @pytest.mark.parametrize(
-        ("seconds", "steps", "every", "epochs"),
+        ("budget", "options"),
         [
-            (110, 18, 1, 10),  # 18 * 0.5 + 20 * 0.1 = 11 s an epoch
-            (109, 18, 1, 9),
-            (110, None, 1, 15),  # 10 steps: 7 s
-            (95, 18, 4, 8),  # 9.5 s with a quarter of a validation: 10, of which 8 end with one
-            (30, 18, 4, 3),  # fewer than to the first validation
-            (1, 18, 1, 1),  # never none
+            # budget, (epochs, minutes) that the training is called with; the recipe has 7 epochs
+            (Budget(), (7, None)),
+            (Budget(epochs=3), (3, None)),
+            (Budget(minutes=2.5), (7, 2.5)),  # the training itself finds the epochs that fit
         ],
     )
-    def test_fitting_epochs(self, seconds: float, steps: int | None, every: int, epochs: int) -> None:
-        values = {"steps_per_epoch": steps, "validate_every": every, "validation": 0.2, "batch": 8}
-        recipe = load_recipe("spire-sirst").model_copy(update=values)
-        frames: Any = [range(60), range(40)]
-        assert fitting_epochs(recipe, frames, Costs(0.5, 0.1), seconds) == epochs
-
-    # (epochs asked for, validate_every of the recipe, of the result): the last epoch is validated
-    @pytest.mark.parametrize(
-        ("epochs", "every", "expected"), [(20, 10, 10), (12, 10, 6), (7, 10, 7), (11, 3, 1)]
-    )
-    def test_epochs_end_with_a_validation(self, scenes: Path, epochs: int, every: int, expected: int) -> None:
-        recipe = load_recipe("spire-sirst", [f"validate_every={every}"])
-        planned = within(recipe, Budget(epochs=epochs), Sources([scenes]), CPU, lambda _: None)
-        assert (planned.epochs, planned.validate_every) == (epochs, expected)
-
-    def test_no_budget_leaves_the_recipe(self, scenes: Path) -> None:
-        recipe = load_recipe("spire-sirst")
-        assert within(recipe, Budget(), Sources([scenes]), CPU, lambda _: None) is recipe
-
-    def test_minutes_become_epochs(self, scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(budget_module, "measure", lambda *_: Costs(0.5, 0.0))
-        recipe = load_recipe("spire-sirst", ["steps_per_epoch=12", "validate_every=5"])
-        said: list[str] = []
-        planned = within(recipe, Budget(minutes=2), Sources([scenes]), CPU, said.append)
-        assert (planned.epochs, planned.validate_every) == (20, 5)
-        assert said[-1] == "20 epochs fit into 2 minutes (0.50 s a step)"
-
-    def test_measures_a_real_run_and_leaves_nothing(
-        self, scenes: Path, recipes: tuple[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    def test_what_the_training_is_asked_for(
+        self,
+        budget: Budget,
+        options: tuple[int, float | None],
+        scenes: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-        costs = measure(load_recipe(recipes[0]), Sources([scenes]), CPU)
-        assert 0 < costs.step < 5
-        assert 0 < costs.frame < 5
-        assert list(tmp_path.iterdir()) == []
+        asked = []
+
+        def training(recipe: Recipe, sources: Sources, out: Path, **options: Any) -> None:
+            asked.append((recipe.epochs, options["minutes"]))
+            out.mkdir()
+            (out / "model.onnx").touch()
+
+        monkeypatch.setattr(module, "fit", training)
+        recipe = load_recipe("spire-sirst", ["epochs=7"])
+        train_once(recipe, Sources([scenes]), tmp_path / "run", CPU, lambda _: None, budget)
+        assert asked == [options]
+
+    def test_minutes_of_a_real_run(self, scenes: Path, recipes: tuple[str, str], tmp_path: Path) -> None:
+        """The run plans its epochs and ends; asked for again it is finished."""
+        said: list[str] = []
+        recipe = load_recipe(recipes[1])
+        for _ in range(2):
+            train_once(recipe, Sources([scenes]), tmp_path / "run", CPU, said.append, Budget(minutes=0.05))
+        assert sum("s a step" in line for line in said) == 1
 
 
 def assert_refused(result: Result, error: type[DimpointError], message: str) -> None:

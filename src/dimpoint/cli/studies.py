@@ -61,7 +61,7 @@ def benchmark(
         run_benchmark,
         to_record,
     )
-    from dimpoint.studies.budget import Budget
+    from dimpoint.studies.runs import Budget
     from dimpoint.training.fit import Machine, Sources
 
     try:

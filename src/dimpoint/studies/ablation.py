@@ -18,7 +18,7 @@ from dimpoint.evaluation.run import SetResult, evaluate
 from dimpoint.evaluation.truth import TruthFrame
 from dimpoint.metrics.bootstrap import Interval, bootstrap
 from dimpoint.metrics.points import Counts
-from dimpoint.studies.budget import train_once
+from dimpoint.studies.runs import train_once
 from dimpoint.training.fit import Machine, Sources
 from dimpoint.training.recipe import load_recipe
 

@@ -5,16 +5,13 @@ The table of a benchmark, for the terminal and for Markdown, made of its JSON re
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from dimpoint.atomic import write_text
 from dimpoint.errors import ConfigError
 from dimpoint.evaluation.operating import apply_point, choose_threshold
 from dimpoint.evaluation.predictions import ModelPredictor
@@ -26,13 +23,12 @@ from dimpoint.inference.detector import Detector
 from dimpoint.metrics.protocols import get_protocol
 from dimpoint.model.checkpoint import load_model
 from dimpoint.networks.complexity import count_macs
-from dimpoint.studies.budget import Budget, train_once, within
+from dimpoint.studies.runs import Budget, clock, train_once, training_seconds
 from dimpoint.training.fit import Machine, Sources
 from dimpoint.training.frames import labels_of
 from dimpoint.training.recipe import Recipe, load_recipe
 
 _TIMED_FRAMES, _TIMED_ROUNDS = 8, 5
-_CLOCK = "seconds.json"  # in a run's folder: how long it has been trained
 
 
 @dataclass(frozen=True)
@@ -128,9 +124,8 @@ def run_benchmark(
     rows = []
     for name, recipe in benchmark.load().items():
         out = benchmark.out / name
-        planned = _planned(recipe, out, benchmark, say)
-        with _clock(out):
-            train_once(planned, benchmark.sources, out, benchmark.machine, say)
+        with clock(out):
+            train_once(recipe, benchmark.sources, out, benchmark.machine, say, benchmark.budget)
         say(f"{name}: evaluating")
         rows.append(score(out, frames, benchmark.machine.threads, benchmark.protocol))
     return rows
@@ -170,7 +165,7 @@ def score(
         parameters=meta.parameters or 0,
         macs=sum(count_macs(network, height, width) for height, width in seen),
         ms=_milliseconds(run / "model.onnx", frames, threads),
-        minutes=_seconds(run) / 60,
+        minutes=training_seconds(run) / 60,
     )
 
 
@@ -192,39 +187,6 @@ def to_record(benchmark: Benchmark, rows: Sequence[Row], frames: Sequence[TruthF
         }
     )
     return record
-
-
-def _planned(recipe: Recipe, out: Path, benchmark: Benchmark, say: Callable[[str], None]) -> Recipe:
-    """The recipe within the budget; a run that has begun keeps the epochs that were planned for it."""
-    begun = out / "recipe.yaml"
-    if benchmark.budget.minutes is not None and begun.is_file():
-        known = load_recipe(str(begun))
-        return recipe.model_copy(update={"epochs": known.epochs, "validate_every": known.validate_every})
-    return within(
-        recipe,
-        benchmark.budget,
-        benchmark.sources,
-        benchmark.machine,
-        lambda line: say(f"{out.name}: {line}"),
-    )
-
-
-@contextmanager
-def _clock(out: Path) -> Iterator[None]:
-    """Adds the time that the block takes to that of the run, if the block trains, however it ends."""
-    trained = (out / "model.onnx").is_file()
-    started = time.monotonic()
-    try:
-        yield
-    finally:
-        if not trained and out.is_dir():
-            seconds = time.monotonic() - started + (_seconds(out) if (out / _CLOCK).is_file() else 0.0)
-            write_text(out / _CLOCK, json.dumps({"training_seconds": round(seconds, 1)}))
-
-
-def _seconds(out: Path) -> float:
-    file = out / _CLOCK
-    return float(json.loads(file.read_text("utf-8"))["training_seconds"]) if file.is_file() else float("nan")
 
 
 def _milliseconds(model: Path, frames: Sequence[TruthFrame], threads: int | None) -> float:

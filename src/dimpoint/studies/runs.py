@@ -1,0 +1,108 @@
+"""The training runs of a study: how long they take, and runs that are finished or go on.
+
+A folder holds many runs: finished ones are kept, interrupted ones continue.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from dimpoint.atomic import write_text
+from dimpoint.errors import ConfigError
+from dimpoint.training.fit import Machine, Sources, finish, fit
+from dimpoint.training.recipe import Recipe, load_recipe
+
+_PLANNED = ("epochs", "steps_per_epoch")  # what a run with a time limit sets for itself
+_CLOCK = "seconds.json"  # in a run's folder: how long it has been trained
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long each run of a study is trained.
+
+    Parameters
+    ----------
+    epochs : int, optional
+        That many epochs for every recipe.
+    minutes : float, optional
+        For every recipe the epochs that fit, by a few measured steps. With neither, the recipe's own epochs.
+    """
+
+    epochs: int | None = None
+    minutes: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.epochs is not None and self.minutes is not None:
+            raise ConfigError("--epochs and --minutes: give one of them")
+
+    def __str__(self) -> str:
+        if self.epochs is not None:
+            return f"{self.epochs} epochs"
+        return "the recipe's own epochs" if self.minutes is None else f"{self.minutes:g} minutes"
+
+
+RECIPES_OWN = Budget()
+
+
+def train_once(
+    recipe: Recipe,
+    sources: Sources,
+    out: Path,
+    machine: Machine,
+    say: Callable[[str], None],
+    budget: Budget = RECIPES_OWN,
+) -> Path:
+    """Train the run in `out`, continue it, or leave it as it is if it is finished; return its model.onnx.
+
+    Raises ConfigError if `out` holds a run of another recipe.
+    """
+    if budget.epochs is not None:
+        recipe = recipe.model_copy(update={"epochs": budget.epochs})
+    begun = (out / "run.json").is_file()
+    if begun and not _same(load_recipe(str(out / "recipe.yaml")), recipe, budget):
+        raise ConfigError(f"{out}: holds a run of another recipe; choose another --out")
+    model = out / "model.onnx"
+    if model.is_file():
+        return model
+    say(f"{out.name}: {'going on' if begun else 'training'}")
+    fit(
+        recipe,
+        sources,
+        out,
+        machine=machine,
+        resume=begun,
+        minutes=budget.minutes,
+        say=lambda line: say(f"{out.name}: {line}"),
+    )
+    return model if model.is_file() else finish(out, say)
+
+
+def _same(known: Recipe, recipe: Recipe, budget: Budget) -> bool:
+    """Whether a run's recipe is the given one, but for what the run has set for itself."""
+    if budget.minutes is not None or recipe.most_minutes is not None:
+        recipe = recipe.model_copy(update={name: getattr(known, name) for name in _PLANNED})
+    return known == recipe
+
+
+@contextmanager
+def clock(out: Path) -> Iterator[None]:
+    """Add the time that the block takes to that of the run in `out`, if the block trains, however it ends."""
+    trained = (out / "model.onnx").is_file()
+    started = time.monotonic()
+    try:
+        yield
+    finally:
+        if not trained and out.is_dir():
+            seconds = time.monotonic() - started + (training_seconds(out) if (out / _CLOCK).is_file() else 0)
+            write_text(out / _CLOCK, json.dumps({"training_seconds": round(seconds, 1)}))
+
+
+def training_seconds(out: Path) -> float:
+    """How long the run in `out` has been trained by `clock`; NaN where that is not known."""
+    file = out / _CLOCK
+    return float(json.loads(file.read_text("utf-8"))["training_seconds"]) if file.is_file() else float("nan")
