@@ -104,13 +104,13 @@ def _compare(
         what=f"curve over all levels against labelling at 100 thresholds, {name}",
         frames=len(frames),
         megapixels=round(curve.pixels / 1e6, 2),
-        levels=len(curve.thresholds),
+        levels=len(curve.low),
         all_levels_s=round(all_levels, 3),
         one_by_one_s=round(one_by_one, 3),
         times_faster=round(one_by_one / all_levels, 1),
         times_faster_cpu=round(one_by_one_cpu / all_levels_cpu, 1),
         times_faster_by_run=[round(b / a, 1) for (a, _), (b, _) in zip(ours, theirs, strict=True)],
-        identical=bool((np.stack([at.tp, at.fp, at.false_pixels]) == counts).all()),
+        identical=bool((np.stack([at.tp, at.fp, at.false_area]) == counts).all()),
     )
 
 
@@ -151,7 +151,7 @@ def _measure_growth(frames: list[Frame], kind: str) -> None:
     _print(
         what=f"curve over all levels, {kind}",
         megapixels=round(curve.pixels / 1e6, 1),
-        levels=len(curve.thresholds),
+        levels=len(curve.low),
         seconds=round(seconds, 3),
         seconds_per_megapixel=round(seconds / curve.pixels * 1e6, 4),
         cpu_seconds_per_megapixel=round(cpu / curve.pixels * 1e6, 4),

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from dimpoint.cli import main
 from dimpoint.errors import ConfigError, DataError
-from dimpoint.evaluation.calibration import isotonic_knots, threshold_for_rate
+from dimpoint.evaluation.operating import isotonic_knots, threshold_for_rate
 from dimpoint.inference.decode import decode
 from dimpoint.inference.detector import Detector
 from dimpoint.model.onnx_file import read_meta

@@ -17,10 +17,9 @@ from typer.testing import CliRunner
 from data_sets import frame, mask, save, split
 from dimpoint.cli import build_app
 from dimpoint.errors import ConfigError, DataError, DimpointError, ModelFileError
-from dimpoint.evaluation.curve import Curve, Goal, curve_of_maps, curve_of_points
 from dimpoint.evaluation.operating import store_threshold
 from dimpoint.evaluation.truth import held_out_frames
-from dimpoint.metrics.curves import target_curve
+from dimpoint.metrics.curves import Curve, Goal, curve_of_points, target_curve
 from dimpoint.metrics.points import PointCounts, ScoredFrame, match_points, sweep
 from dimpoint.metrics.protocols import TargetCounts, count_targets
 from dimpoint.model.onnx_file import read_meta
@@ -126,7 +125,7 @@ def test_so_it_does_for_maps(seed: int, pick: int, goal: Goal) -> None:
     pairs = [
         ((rng.integers(0, 30, (9, 11)) / 29).astype(np.float32), rng.random((9, 11)) < 0.1) for _ in range(2)
     ]
-    swept = curve_of_maps(target_curve(pairs))
+    swept = target_curve(pairs)
     row = pick % len(swept.low)
     threshold = swept.threshold(row, goal)
     total = TargetCounts.total(count_targets(prob, true, "basicirstd", threshold) for prob, true in pairs)

@@ -16,9 +16,8 @@ from dimpoint.errors import ConfigError, DataError
 from dimpoint.metrics.accumulate import Evaluator, MapMetrics
 from dimpoint.metrics.breakdown import breakdown
 from dimpoint.metrics.curves import target_curve
-from dimpoint.metrics.exact.samples import ErrorCounts, count_errors
 from dimpoint.metrics.hse import HseConfig, hse
-from dimpoint.metrics.pixel import PixelCounts, count_pixels, pixel_curve
+from dimpoint.metrics.pixel import ErrorCounts, PixelCounts, count_errors, count_pixels, pixel_curve
 from dimpoint.metrics.protocols import PROTOCOLS, TargetCounts, count_targets
 from metrics_scenes import LAW, SEEDS, Frame, drawn, frames, picture
 
@@ -36,7 +35,7 @@ def _numbers(evaluation: MapMetrics) -> list[Any]:
     counts = [TargetCounts.total(evaluation.targets(name, 0.5)).to_dict() for name in PROTOCOLS]
     return [
         evaluation.names,
-        [curve.thresholds.tolist(), curve.tp.tolist(), curve.fp.tolist(), curve.false_pixels.tolist()],
+        [curve.low.tolist(), curve.tp.tolist(), curve.fp.tolist(), curve.false_area.tolist()],
         [pixel.tp.tolist(), pixel.fp.tolist(), pixel.iou_frames.tolist(), pixel.iou_sum.round(9).tolist()],
         str(counts),
         round(evaluation.hse.hse, 9),

@@ -15,22 +15,23 @@ from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from dimpoint.errors import DataError
 from dimpoint.metrics.components import Components, above, centroid_distances
-from dimpoint.metrics.curves import TargetCurve, batches, target_curve
+from dimpoint.metrics.curves import Curve, target_curve
 from dimpoint.metrics.exact.component_tree import component_tree
 from dimpoint.metrics.exact.levels import GRID, LevelSums
+from dimpoint.metrics.exact.matching import batches
 from dimpoint.metrics.protocols import TargetCounts, count_targets
 from metrics_scenes import LAW, SEEDS, Frame, drawn, frame, frames, picture
 
 
-def _same_as_labelling(curve: TargetCurve, pairs: list[Frame], thresholds: list[float]) -> None:
+def _same_as_labelling(curve: Curve, pairs: list[Frame], thresholds: list[float]) -> None:
     at = curve.at(thresholds)
     for index, threshold in enumerate(thresholds):
         counts = TargetCounts.total(
             count_targets(prob, mask, "basicirstd", threshold) for prob, mask in pairs
         )
         assert (at.tp[index], at.fp[index], at.fn[index]) == (counts.tp, counts.fp, counts.fn)
-        assert at.false_pixels[index] == counts.false_pixels
-        for ours, theirs in ((at.pd, counts.pd), (at.fa, counts.fa_pixels), (at.f1, counts.f1)):
+        assert at.false_area[index] == counts.false_pixels
+        for ours, theirs in ((at.recall, counts.pd), (at.fa, counts.fa_pixels), (at.f1, counts.f1)):
             np.testing.assert_equal(ours[index], theirs)
         np.testing.assert_equal(at.false_per_frame[index], counts.false_per_frame)
         np.testing.assert_equal(at.precision[index], counts.precision)
@@ -42,7 +43,7 @@ def test_the_curve_equals_labelling_at_each_threshold(seed: int) -> None:
     pairs = frames(seed)
     curve = target_curve(pairs)
     levels = np.unique(np.concatenate([[0.0], *(prob.ravel() for prob, _ in pairs)]))
-    assert curve.thresholds.tolist() == levels[::-1].tolist()
+    assert curve.low.tolist() == levels[::-1].tolist()
     chosen = levels[:: max(len(levels) // 15, 1)].tolist()
     _same_as_labelling(curve, pairs, [*np.linspace(0, 1, 11).tolist(), *chosen])
 
@@ -77,9 +78,7 @@ def test_hostile_maps(kind: str) -> None:
     mask = np.zeros(prob.shape, np.bool_)
     mask[9:12, 14:17] = mask[0, 0] = mask[19, 29] = True  # in the middle and on the border
     curve = target_curve([(prob, mask)])
-    _same_as_labelling(
-        curve, [(prob, mask)], curve.thresholds[:: max(len(curve.thresholds) // 40, 1)].tolist()
-    )
+    _same_as_labelling(curve, [(prob, mask)], curve.low[:: max(len(curve.low) // 40, 1)].tolist())
 
 
 EMPTY = [
@@ -94,8 +93,8 @@ EMPTY = [
 )
 def test_empty_sides(prob: np.ndarray, mask: np.ndarray, pd: float) -> None:
     curve = target_curve([(prob, mask)])
-    assert curve.thresholds[-1] == 0
-    np.testing.assert_equal(curve.pd[-1], pd)
+    assert curve.low[-1] == 0
+    np.testing.assert_equal(curve.recall[-1], pd)
     assert curve.fp[-1] == (prob > 0).any()
 
 
@@ -111,7 +110,7 @@ def test_a_long_object_whose_brightest_end_is_far_from_the_target() -> None:
 
 def test_no_frames_give_an_empty_curve() -> None:
     curve = target_curve([])
-    assert curve.thresholds.tolist() == [0]
+    assert curve.low.tolist() == [0]
     assert math.isnan(curve.fa[0])
 
 
@@ -127,9 +126,9 @@ def test_two_targets_want_the_same_object() -> None:
 def test_pd_and_false_objects_do_not_depend_on_batches(seed: int) -> None:
     pairs = frames(seed)
     one = target_curve(pairs)
-    parts = [target_curve([pair]).at(one.thresholds) for pair in pairs]
+    parts = [target_curve([pair]).at(one.low) for pair in pairs]
     assert one.tp.tolist() == sum(part.tp for part in parts).tolist()
-    assert one.false_pixels.tolist() == sum(part.false_pixels for part in parts).tolist()
+    assert one.false_area.tolist() == sum(part.false_area for part in parts).tolist()
     assert [len(batch.probs) for batch in batches(pairs, pixels=1)] == [1] * len(pairs)
 
 
@@ -142,7 +141,7 @@ def test_a_margin_changes_only_the_number_of_pixels(seed: int, left: int, top: i
     moved = target_curve([(np.pad(prob, margin), np.pad(mask, margin))])
     assert moved.tp.tolist() == curve.tp.tolist()
     assert moved.fp.tolist() == curve.fp.tolist()
-    assert moved.false_pixels.tolist() == curve.false_pixels.tolist()
+    assert moved.false_area.tolist() == curve.false_area.tolist()
 
 
 @LAW
@@ -153,7 +152,7 @@ def test_a_monotone_change_of_scores_moves_only_the_thresholds(seed: int) -> Non
     halved = target_curve([(prob / 2, mask) for prob, mask in pairs])
     assert halved.tp.tolist() == curve.tp.tolist()
     assert halved.fp.tolist() == curve.fp.tolist()
-    assert halved.thresholds.tolist() == (curve.thresholds / 2).tolist()
+    assert halved.low.tolist() == (curve.low / 2).tolist()
 
 
 @LAW

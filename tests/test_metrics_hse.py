@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from dimpoint.metrics.components import Components, above, centroid_distances
-from dimpoint.metrics.curves import batches
-from dimpoint.metrics.exact.samples import LEVELS, HseSamples
-from dimpoint.metrics.hse import Hse, HseConfig, hse
+from dimpoint.metrics.exact.matching import batches
+from dimpoint.metrics.hse import LEVELS, Hse, HseConfig, HseSamples, hse
 from dimpoint.metrics.pixel import PixelCounts, count_pixels
 from metrics_scenes import LAW, SEEDS, Frame, drawn, frame, frames, picture
 

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from dimpoint.errors import ConfigError, DataError
 from dimpoint.metrics.components import above, check_map
 from dimpoint.metrics.curves import target_curve
-from dimpoint.metrics.exact.samples import count_errors
 from dimpoint.metrics.hse import hse
-from dimpoint.metrics.pixel import count_pixels, pixel_curve
+from dimpoint.metrics.pixel import count_errors, count_pixels, pixel_curve
 from dimpoint.metrics.protocols import count_targets
 from metrics_scenes import LAW
 

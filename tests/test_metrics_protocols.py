@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 
 from dimpoint.metrics.components import Components, above
-from dimpoint.metrics.exact.samples import ErrorCounts, count_errors
+from dimpoint.metrics.pixel import ErrorCounts, count_errors
 from dimpoint.metrics.protocols import PROTOCOLS, TargetCounts, count_targets
 from metrics_scenes import LAW, SEEDS, Frame, drawn, frame, picture
 

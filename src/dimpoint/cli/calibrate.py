@@ -37,7 +37,7 @@ def calibrate(
     recursive: bool = typer.Option(False, help="Enter sub-folders."),
 ) -> None:
     """Set a model's threshold by a false-alarm rate on footage without targets, and write the model."""
-    from dimpoint.evaluation.calibration import threshold_for_rate
+    from dimpoint.evaluation.operating import threshold_for_rate
     from dimpoint.inference.detector import Detector
     from dimpoint.model.files import resolve_model
     from dimpoint.model.onnx_file import read_meta, stored_with

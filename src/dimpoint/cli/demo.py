@@ -147,7 +147,7 @@ def _detect(model: Path, out: Path) -> None:
 
 def _evaluate(out: Path) -> PointCounts:
     from dimpoint.cli.console import progress
-    from dimpoint.cli.tables import print_results
+    from dimpoint.cli.evaluate import print_results
     from dimpoint.evaluation.run import evaluate
     from dimpoint.evaluation.subject import Data, open_predictions
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from dimpoint.cli.compare import compare
-from dimpoint.cli.console import progress, write_json
+from dimpoint.cli.console import progress, table_console, write_json
 from dimpoint.cli.labels import (
     ACCEPT_LABELS,
     CATEGORIES,
@@ -23,10 +24,12 @@ from dimpoint.cli.labels import (
 from dimpoint.errors import ConfigError
 
 if TYPE_CHECKING:
-    from dimpoint.evaluation.curve import Goal
-    from dimpoint.evaluation.observe import Memory
+    from rich.console import Console
+
     from dimpoint.evaluation.operating import OperatingPoint
-    from dimpoint.evaluation.subject import Data, Subject
+    from dimpoint.evaluation.run import Result
+    from dimpoint.evaluation.subject import Data, Memory, Subject
+    from dimpoint.metrics.curves import Goal
 
 PROTOCOLS = "One that `dimpoint protocols` lists, module:object, or all; may be repeated."
 
@@ -100,9 +103,7 @@ def evaluate(
 ) -> None:
     """Evaluate models or predictions on labelled frames; several are shown side by side."""
     from dimpoint.atomic import write_text
-    from dimpoint.cli.tables import print_results
-    from dimpoint.evaluation.observe import Memory
-    from dimpoint.evaluation.subject import Data
+    from dimpoint.evaluation.subject import Data, Memory
     from dimpoint.report.evaluation import evaluate_subjects
     from dimpoint.report.html import check_extra
 
@@ -191,7 +192,7 @@ def _calibration(
     subject: Subject, data: Data, roots: tuple[Path, ...], split: str | None, model: str | None
 ) -> tuple[Subject, str]:
     """The data on which the threshold is chosen, and its description; by default the evaluated frames."""
-    from dimpoint.evaluation.prediction_files import FilePredictor
+    from dimpoint.evaluation.predictions import FilePredictor
     from dimpoint.evaluation.subject import Subject, open_predictions
     from dimpoint.evaluation.truth import HELD_OUT, held_out_frames
 
@@ -236,3 +237,42 @@ def _store(subject: Subject, out: Path, point: OperatingPoint, *, quiet: bool) -
         raise ConfigError("--store writes a model, and these are predictions: give --model")
     store_threshold(subject.predictor.path, out, point)
     typer.echo(f"stored: {out}, threshold {threshold_digits(point.threshold)}", err=quiet)
+
+
+def print_results(
+    results: Sequence[Result], notes: Sequence[str] = (), operating: Sequence[str] = ()
+) -> None:
+    """One table for each protocol, one of pixels where there are maps, and the notes; a column a method.
+
+    operating: lines about a chosen operating point.
+    """
+    from rich.table import Table
+
+    from dimpoint.evaluation.summary import HINDSIGHT, threshold_text
+    from dimpoint.evaluation.tables import names_of, tables_of
+
+    console = table_console()
+    lines = [
+        f"{name}: {threshold_text(result.predictor)}"
+        for name, result in zip(names_of(results), results, strict=True)
+    ]
+    _print(console, [*lines, *operating])
+    tables = tables_of(results)
+    for content in tables:
+        table = Table(title=content.title, title_justify="left")
+        table.add_column("", no_wrap=True)
+        for name in content.columns:
+            table.add_column(name, justify="right")
+        for label, cells in content.rows:
+            table.add_row(label, *cells)
+        console.print(table)
+    lines = ["[...]: 95 % bootstrap interval over frames"]
+    if any(label.endswith("*") for table in tables for label, _ in table.rows):
+        lines.append(f"*: {HINDSIGHT}")
+    every = dict.fromkeys([*notes, *(note for result in results for note in result.notes)])
+    _print(console, [*lines, *(f"note: {note}" for note in every)])
+
+
+def _print(console: Console, lines: Sequence[str]) -> None:
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)

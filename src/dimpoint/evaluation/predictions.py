@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath, PurePosixPath
 from threading import Lock
-from typing import Any, Literal, Protocol
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from dimpoint.errors import DataError
-from dimpoint.evaluation.truth import TruthFrame
+from dimpoint.datasets.coco import read_points
+from dimpoint.datasets.layout import images_by_name
+from dimpoint.errors import ConfigError, DataError
+from dimpoint.evaluation.map_files import read_map, survey
+from dimpoint.evaluation.truth import TruthFrame, frame_stem
 from dimpoint.inference.backend import Backend, open_backend
+from dimpoint.inference.detections import read_detections
 from dimpoint.inference.detector import Detector
 from dimpoint.metrics.components import Map
 from dimpoint.model.files import resolve_model
 from dimpoint.model.record import ModelMeta
+from dimpoint.sources.files import plain_name
 
 Floats = npt.NDArray[np.float64]
 Kind = Literal["points", "maps"]
@@ -112,3 +119,219 @@ def _open(path: Path, cores: int, frames: int | None) -> tuple[int, Backend]:
     most = min(cores, _MOST_WORKERS, cores if frames is None else frames) if together else 1
     workers = max(1, most)
     return workers, open_backend(path, max(1, cores // workers))
+
+
+P = TypeVar("P")
+
+MASK_THRESHOLD = 0.5  # of probability maps and masks, unless another one is asked for
+_LISTED = 5  # names told of many
+_LAYOUT_FOLDERS = {"images", "masks"}  # say nothing about which frame is meant
+
+
+@dataclass(frozen=True)
+class Pairing(Generic[P]):
+    """Which prediction belongs to which frame. missing: frames without one. extra: predictions of no frame.
+    elsewhere: predictions of frames that the data sets hold in other splits."""
+
+    found: dict[int, P]  # by the frame's place in the list
+    missing: list[str] = field(default_factory=list)
+    extra: list[str] = field(default_factory=list)
+    elsewhere: list[str] = field(default_factory=list)
+
+    def fault(self) -> str | None:
+        """What does not fit, in words, or None."""
+        faults = []
+        if self.missing:
+            faults.append(f"{len(self.missing)} frames have no prediction ({_some(self.missing)})")
+        if self.extra:
+            faults.append(f"{len(self.extra)} predictions belong to no frame ({_some(self.extra)})")
+        return "; ".join(faults) or None
+
+
+class FilePredictor:
+    """Predictions in files, paired with the frames that they are held against."""
+
+    meta: ModelMeta | None = None
+    floor: float | None = None
+
+    def __init__(
+        self,
+        path: Path,
+        frames: Sequence[TruthFrame],
+        others: Sequence[TruthFrame] = (),
+        threshold: float | None = None,
+        values: str | None = None,
+    ) -> None:
+        """others: frames of the same data sets outside the split; predictions of them are left aside.
+
+        values: how maps are read, one of `map_files.VALUES`; left out: as `map_files.survey` finds plain.
+
+        Raises DataError if the predictions cannot be read or fit no frame at all.
+        """
+        self.path = path
+        self.name = str(path)
+        source = _find(path)
+        self.kind: Kind = "maps" if source.is_dir() else "points"
+        if self.kind == "maps" and threshold is not None and not 0 <= threshold <= 1:
+            raise ConfigError(f"threshold must lie in 0..1, got {threshold}")
+        entries: dict[str, PredictedPoints | Path] = {}
+        entries |= _map_files(source) if self.kind == "maps" else _read_points(source)
+        self.pairing = pair(entries, frames, others)
+        if not self.pairing.found:
+            raise DataError(f"{path}: {self.pairing.fault()}; predictions are named like the frames")
+        if self.kind == "maps":
+            survey([entry for entry in self.pairing.found.values() if isinstance(entry, Path)], values)
+        elif values is not None:
+            raise ConfigError(f"--predictions-values says how maps are read, and {path} holds points")
+        self.values = values
+        self._by_frame = {frames[index].key: entry for index, entry in self.pairing.found.items()}
+        self.threshold = MASK_THRESHOLD if self.kind == "maps" and threshold is None else threshold
+        self.threshold_origin = "as asked" if threshold is not None else "usual for maps"
+        if self.threshold is None:
+            self.threshold_origin = "none: every predicted point counts"
+
+    def has(self, frame: TruthFrame) -> bool:
+        """Whether there is a prediction for this frame."""
+        return frame.key in self._by_frame
+
+    def predict(self, frame: TruthFrame, pixels: npt.NDArray[Any] | None = None) -> Prediction:
+        entry = self._by_frame[frame.key]
+        return entry if isinstance(entry, PredictedPoints) else read_map(entry, self.values)
+
+
+def pair(
+    entries: Mapping[str, P], frames: Sequence[TruthFrame], others: Sequence[TruthFrame] = ()
+) -> Pairing[P]:
+    """Pair predictions, by path with or without suffix, with the frames whose paths end alike.
+
+    Where names repeat in several data sets the folders above decide. Raises DataError where that leaves a
+    choice, or if two predictions are for one frame.
+    """
+    known = [*frames, *others]
+    by_last: dict[str, list[int]] = {}
+    for index, frame in enumerate(known):
+        by_last.setdefault(_parts(frame.path)[-1], []).append(index)
+    chosen: dict[int, str] = {}
+    extra: list[str] = []
+    for name in entries:
+        place = _frame_of(name, known, by_last)
+        if place is None:
+            extra.append(name)
+        elif place in chosen:
+            raise DataError(f"'{chosen[place]}' and '{name}' are both predictions for {known[place].path}")
+        else:
+            chosen[place] = name
+    return Pairing(
+        found={index: entries[name] for index, name in chosen.items() if index < len(frames)},
+        missing=[frame.key for i, frame in enumerate(frames) if i not in chosen],
+        extra=extra,
+        elsewhere=[name for index, name in chosen.items() if index >= len(frames)],
+    )
+
+
+def _frame_of(name: str, known: Sequence[TruthFrame], by_last: Mapping[str, list[int]]) -> int | None:
+    parts = _parts(PurePosixPath(name.replace("\\", "/")))
+    fits = [
+        (_shared(parts, _parts(known[index].path)), index)
+        for index in by_last.get(parts[-1], [])
+        if _shared(parts, _parts(known[index].path))
+        >= min(len(parts), len(PurePosixPath(known[index].name).parts))
+    ]
+    if not fits:
+        return None
+    most = max(shared for shared, _ in fits)
+    best = [index for shared, index in fits if shared == most]
+    if len(best) > 1:
+        raise DataError(
+            f"prediction '{name}' fits {known[best[0]].path} and {known[best[1]].path}; put the predictions "
+            "of each data set in a folder of its name"
+        )
+    return best[0]
+
+
+def _parts(path: PurePath) -> list[str]:
+    """The folders and the stem, from the top."""
+    path = type(path)(plain_name(str(path)))
+    stem = frame_stem(path.name)
+    return [part for part in path.parent.parts if part not in _LAYOUT_FOLDERS] + [stem]
+
+
+def _shared(one: Sequence[str], other: Sequence[str]) -> int:
+    """How many parts agree, counted from the end."""
+    count = 0
+    for a, b in zip(reversed(one), reversed(other), strict=False):
+        if a != b:
+            break
+        count += 1
+    return count
+
+
+def _find(path: Path) -> Path:
+    """The file, or the folder of maps; a folder that `dimpoint detect` wrote means its detections.json."""
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder of predictions")
+    inside = path / "detections.json"
+    return inside if path.is_dir() and inside.is_file() else path
+
+
+def _map_files(folder: Path) -> dict[str, Path]:
+    files = images_by_name(folder, nested=True)
+    if not files:
+        raise DataError(f"{folder}: no predictions here; detections.json, or maps and masks (.png .npy)")
+    every = [file for several in files.values() for file in several]
+    return {file.relative_to(folder).as_posix(): file for file in every}
+
+
+def _read_points(file: Path) -> dict[str, PredictedPoints]:
+    """The points of a detections.json or a COCO keypoints file by image."""
+    try:
+        content = json.loads(file.read_text("utf-8-sig"))
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{file}: not a JSON file ({error})") from None
+    if isinstance(content, list):
+        raise DataError(
+            f"{file}: a list; a COCO results list does not say which files it means: give the whole COCO "
+            "object with 'images' and 'annotations', or a detections.json"
+        )
+    if isinstance(content, dict) and "annotations" in content:
+        return _coco_points(file, content["annotations"])
+    pairs = [(item.file, _as_points(item.xy, item.scores)) for item in read_detections(file)]
+    return _unique(pairs, file)
+
+
+def _coco_points(file: Path, annotations: Iterable[Any]) -> dict[str, PredictedPoints]:
+    """Points with their annotations' `score`, 1 where there is none; one score may serve several points."""
+    images = read_points(file)
+    ids = {entry["file_name"]: entry["id"] for entry in json.loads(file.read_text("utf-8-sig"))["images"]}
+    scores: dict[int, list[float]] = {}
+    for number, annotation in enumerate(annotations):
+        score = annotation.get("score", 1.0)
+        if isinstance(score, bool) or not isinstance(score, int | float) or not np.isfinite(score):
+            raise DataError(f"{file}: annotation number {number + 1}: score {score!r} is no finite number")
+        crowd = annotation.get("iscrowd") == 1
+        labelled = 0 if crowd else sum(v > 0 for v in annotation["keypoints"][2::3])
+        scores.setdefault(annotation["image_id"], []).extend([float(score)] * labelled)
+    pairs = [
+        (each.file_name, _as_points(each.points, scores.get(ids[each.file_name], []))) for each in images
+    ]
+    return _unique(pairs, file)
+
+
+def _as_points(xy: npt.ArrayLike, scores: npt.ArrayLike) -> PredictedPoints:
+    return PredictedPoints(np.asarray(xy, np.float64).reshape(-1, 2), np.asarray(scores, np.float64))
+
+
+def _unique(pairs: Iterable[tuple[str, PredictedPoints]], file: Path) -> dict[str, PredictedPoints]:
+    entries: dict[str, PredictedPoints] = {}
+    for name, points in pairs:
+        if name in entries:
+            raise DataError(f"{file}: image '{name}' is there twice; every frame is counted once")
+        entries[name] = points
+    return entries
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _LISTED
+    return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")

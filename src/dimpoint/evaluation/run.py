@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dimpoint.errors import ConfigError, DataError
-from dimpoint.evaluation.curve import Curve, curve_of_maps, curve_of_samples, point_curve
-from dimpoint.evaluation.observe import (
+from dimpoint.evaluation.predictions import PredictedPoints, Predictor
+from dimpoint.evaluation.subject import (
     Memory,
     Observed,
     duplicate_notes,
@@ -20,11 +20,11 @@ from dimpoint.evaluation.observe import (
     without_spared,
     workers_for,
 )
-from dimpoint.evaluation.predictions import PredictedPoints, Predictor
 from dimpoint.evaluation.truth import Points, TruthFrame
 from dimpoint.metrics.accumulate import Evaluator, FrameObjects, MapMetrics
 from dimpoint.metrics.breakdown import TargetTable, with_match
 from dimpoint.metrics.components import Components, Map, above
+from dimpoint.metrics.curves import Curve, curve_of_samples, point_curve
 from dimpoint.metrics.points import PointCounts, ScoredFrame
 from dimpoint.metrics.protocols import Protocol, get_protocol, protocol_names
 
@@ -274,7 +274,7 @@ def _set_result(
         if rule.curve == "own":
             curve = curve_of_samples(result.sampled[rule.name], rule)
         else:
-            curve = curve_of_maps(result.target_curve)
+            curve = result.target_curve
         return SetResult(name, ordered, curve, result, predictor.threshold)
     pixels = sum(frame.shape[0] * frame.shape[1] for frame in frames)
     curve = point_curve([frame.scored for frame in ordered], rule, pixels, predictor.floor)

@@ -12,7 +12,7 @@ from dimpoint.evaluation.predictions import Predictor
 from dimpoint.evaluation.run import Result, SetResult
 from dimpoint.metrics.bootstrap import Interval, intervals
 from dimpoint.metrics.breakdown import BreakdownRow, By, TargetTable, breakdown
-from dimpoint.metrics.exact.samples import ErrorCounts
+from dimpoint.metrics.pixel import ErrorCounts
 from dimpoint.metrics.points import Counts
 from dimpoint.metrics.protocols import get_protocol
 

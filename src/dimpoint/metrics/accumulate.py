@@ -11,11 +11,18 @@ import numpy.typing as npt
 from dimpoint.errors import DataError
 from dimpoint.metrics.breakdown import TargetTable, describe_targets, with_match
 from dimpoint.metrics.components import Components, Map, Mask, above, check_pair, check_threshold
-from dimpoint.metrics.curves import BATCH_PIXELS, Batch, SampledCounts, TargetCurve, TargetCurveSums
+from dimpoint.metrics.curves import Curve, SampledCounts, TargetCurveSums
 from dimpoint.metrics.exact.levels import LIMIT
-from dimpoint.metrics.exact.samples import ErrorCounts, HseSamples, count_component_errors
-from dimpoint.metrics.hse import Hse, HseConfig, RadiusMatches, hse_of
-from dimpoint.metrics.pixel import PixelCounts, PixelCurve, PixelCurveSums, count_mask_pixels
+from dimpoint.metrics.exact.matching import BATCH_PIXELS, Batch
+from dimpoint.metrics.hse import Hse, HseConfig, HseSamples, RadiusMatches, hse_of
+from dimpoint.metrics.pixel import (
+    ErrorCounts,
+    PixelCounts,
+    PixelCurve,
+    PixelCurveSums,
+    count_component_errors,
+    count_mask_pixels,
+)
 from dimpoint.metrics.protocols import TargetCounts, TargetMatch, count_match, get_protocol, overlaps
 
 T = TypeVar("T")
@@ -56,7 +63,7 @@ class MapMetrics:
     frames: list[FrameRecord]
     thresholds: tuple[float, ...]
     pixel_curve: PixelCurve
-    target_curve: TargetCurve
+    target_curve: Curve
     hse: Hse
     hse_samples: HseSamples
     sampled: dict[str, SampledCounts]

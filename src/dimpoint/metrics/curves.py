@@ -1,138 +1,85 @@
-"""Target metrics at every threshold at once: Pd-Fa and free-response curves of protocol `basicirstd`."""
+"""Curves over all thresholds: recall against false alarms, of points and of maps; thresholds chosen on them.
+
+Maps give the counts of protocol `basicirstd` at every distinct score (Pd-Fa and free-response curves).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from dimpoint.metrics.components import Components, Map, Mask, above, check_pair
-from dimpoint.metrics.exact.component_tree import NEVER, ComponentTree, component_tree
-from dimpoint.metrics.exact.level_matching import greedy_levels, most_levels
+from dimpoint.errors import ConfigError, DataError
+from dimpoint.metrics.components import Components, Map, above
+from dimpoint.metrics.exact.component_tree import NEVER, ComponentTree
 from dimpoint.metrics.exact.levels import LIMIT, LevelSums
-from dimpoint.metrics.exact.object_states import NearStates, Targets, near_states
-from dimpoint.metrics.points import ratios
+from dimpoint.metrics.exact.matching import BASICIRSTD_RADIUS, Batch, batches, greedy_levels
+from dimpoint.metrics.points import PointSweep, ScoredFrame, ratios
+from dimpoint.metrics.protocols import Protocol
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Levels = npt.NDArray[np.floating[Any]]
+Goal = Literal["false-alarms-per-frame", "fa", "pd", "f1"]
 
-BASICIRSTD_RADIUS = 3.0  # pixels; a match is nearer than this
-BATCH_PIXELS = 2**19  # frames are processed together up to this number of pixels
-
-
-class Batch:
-    """Some checked frames and their objects at all thresholds, computed on demand."""
-
-    def __init__(
-        self,
-        probs: Sequence[Map],
-        masks: Sequence[Mask],
-        reach: float = 0.0,
-        truths: Sequence[Components] | None = None,
-    ) -> None:
-        """truths: the components of the masks, where they are known already."""
-        self.probs = probs
-        self.masks = masks
-        self._truths = truths
-        self.reach = max(reach, BASICIRSTD_RADIUS)  # pixels, the largest match radius that is asked for
-        self._found: dict[float, tuple[Levels, Ints, Ints]] = {}
-
-    @property
-    def pixels(self) -> int:
-        return sum(prob.size for prob in self.probs)
-
-    @cached_property
-    def tree(self) -> ComponentTree:
-        return component_tree(self.probs)
-
-    @cached_property
-    def targets(self) -> Targets:
-        truths = self._truths or [Components.of(mask) for mask in self.masks]
-        return Targets.of(list(truths))
-
-    @cached_property
-    def near(self) -> NearStates:
-        return near_states(self.tree, [mask.shape for mask in self.masks], self.targets, self.reach)
-
-    def found(self, radius: float) -> tuple[Levels, Ints, Ints]:
-        """`most_levels` for pairs at most `radius` pixels apart."""
-        if radius not in self._found:
-            self._found[radius] = most_levels(self.near, self.near.distance <= radius)
-        return self._found[radius]
-
-
-def batches(
-    frames: Iterable[tuple[npt.NDArray[Any], npt.NDArray[Any]]],
-    reach: float = 0.0,
-    pixels: int = BATCH_PIXELS,
-) -> Iterator[Batch]:
-    """Check (probability map, mask) pairs and gather them into batches; DataError for bad ones.
-
-    reach: the largest match radius, pixels. pixels: of a batch, unless it is a single larger frame.
-    """
-    probs: list[Map] = []
-    masks: list[Mask] = []
-    size = 0
-    for index, (prob, mask) in enumerate(frames):
-        checked = check_pair(prob, mask, f"frame {index}")
-        if probs and size + prob.size > pixels:
-            yield Batch(probs, masks, reach)
-            probs, masks, size = [], [], 0
-        probs.append(checked[0])
-        masks.append(checked[1])
-        size += prob.size
-    if probs:
-        yield Batch(probs, masks, reach)
+_DIGITS = 7  # of a chosen threshold at most
+_MOST_SAMPLES = 200  # thresholds of a curve of points that is not exact
 
 
 @dataclass(frozen=True, eq=False)
-class TargetCurve:
-    """Counts of protocol `basicirstd` at every distinct score, highest first.
+class Curve:
+    """Counts of objects under a protocol for all thresholds, from "nothing is found" down.
 
-    thresholds: (K,) falling to 0; the counts at index k hold for thresholds[k] <= t < thresholds[k - 1].
-    tp, fp: (K,) matched and false objects; false_pixels: (K,) pixels of the false objects. targets, frames,
-    pixels: in all. exact: False where levels were rounded up to multiples of 2**-18 to bound the memory.
+    Parameters
+    ----------
+    protocol : str
+        The protocol's name.
+    fa_unit : {"objects", "pixels"}
+        What Fa counts.
+    low, high : (K,) float64, falling
+        Row k holds for every threshold t with low[k] <= t < high[k]; scores above t count.
+    tp, fp : (K,) int64
+        Matched and false objects.
+    false_area : (K,) int64
+        False objects, or the pixels of false objects, as `fa_unit` has it.
+    targets, frames, pixels : int
+        Evaluated in all.
+    exact : bool, default True
+        False where score levels were rounded up to multiples of 2**-18 to bound the memory.
     """
 
-    thresholds: Floats
+    protocol: str
+    fa_unit: Literal["objects", "pixels"]
+    low: Floats
+    high: Floats
     tp: Ints
     fp: Ints
-    false_pixels: Ints
+    false_area: Ints
     targets: int
     frames: int
     pixels: int
     exact: bool = True
 
-    def at(self, thresholds: npt.ArrayLike) -> TargetCurve:
-        """The same counts at other thresholds, in 0..1."""
+    def at(self, thresholds: npt.ArrayLike) -> Curve:
+        """The counts at single thresholds, (T,) in 0..1: `low` and `high` of the result are these."""
         wanted = np.asarray(thresholds, np.float64)
-        index = np.searchsorted(-self.thresholds, -wanted, side="left")
-        names = ("tp", "fp", "false_pixels")
-        return replace(self, thresholds=wanted, **{name: getattr(self, name)[index] for name in names})
+        row = np.searchsorted(-self.low, -wanted, side="left")
+        counts = {name: getattr(self, name)[row] for name in ("tp", "fp", "false_area")}
+        return replace(self, low=wanted, high=wanted, **counts)
 
     @property
     def fn(self) -> Ints:
+        """Missed targets."""
         return self.targets - self.tp
 
     @property
-    def pd(self) -> Floats:
-        """Probability of detection: found targets of all targets."""
+    def recall(self) -> Floats:
+        """Found targets of all targets; also called Pd."""
         return ratios(self.tp, self.targets)
-
-    @property
-    def fa(self) -> Floats:
-        """False-alarm rate: pixels of false objects of all pixels."""
-        return ratios(self.false_pixels, self.pixels)
-
-    @property
-    def false_per_frame(self) -> Floats:
-        """False objects per frame, the abscissa of the free-response curve."""
-        return ratios(self.fp, self.frames)
 
     @property
     def precision(self) -> Floats:
@@ -142,9 +89,68 @@ class TargetCurve:
     def f1(self) -> Floats:
         return ratios(2 * self.tp, self.tp + self.fp + self.targets)
 
+    @property
+    def false_per_frame(self) -> Floats:
+        return ratios(self.fp, self.frames)
+
+    @property
+    def fa(self) -> Floats:
+        """False objects, or pixels of them, per pixel looked at."""
+        return ratios(self.false_area, self.pixels)
+
+    def reliability(self, bins: int = 10) -> tuple[Floats, Floats, Ints]:
+        """Of equal bins of the score that hold objects: mean score, part that are targets, number of objects.
+
+        For scored points, whose objects stay the same at all thresholds.
+        """
+        right, wrong = np.diff(self.tp), np.diff(self.fp)
+        scores, count = self.high[1:], right + wrong
+        of = np.minimum((scores * bins).astype(np.int64), bins - 1)
+        sums = [np.bincount(of, weights=w, minlength=bins) for w in (scores * count, right, count)]
+        filled = sums[2] > 0
+        total, hits, number = (each[filled] for each in sums)
+        return total / number, hits / number, number.astype(np.int64)
+
+    def choose(self, goal: Goal, value: float = 0.0) -> int:
+        """The row that serves a goal; `threshold` then gives its threshold.
+
+        f1: the highest F1. pd: the highest threshold with at least this recall. false-alarms-per-frame, fa:
+        the lowest threshold at which, and above which, there are no more than this. Raises ConfigError for
+        a value that is no rate, DataError for a recall that no threshold reaches.
+        """
+        if not np.isfinite(value) or value < 0 or (goal == "pd" and value > 1):
+            raise ConfigError(
+                f"--{goal} {value}: {'a part in 0..1' if goal == 'pd' else 'a rate >= 0'} is right"
+            )
+        if goal == "f1":
+            return int(np.argmax(np.nan_to_num(self.f1)))
+        if goal == "pd":
+            reached = np.flatnonzero(self.recall >= value)
+            if not len(reached):
+                most = float(self.recall.max())
+                raise DataError(f"--pd {value:g} is not reached at any threshold; the most is {most:.4g}")
+            return int(reached[0])
+        rate = self.false_per_frame if goal == "false-alarms-per-frame" else self.fa
+        beyond = np.flatnonzero(rate > value)
+        return int(beyond[0]) - 1 if len(beyond) else len(rate) - 1
+
+    def threshold(self, row: int, goal: Goal = "f1") -> float:
+        """A threshold of row `row` with few digits: low where false alarms are limited, so that what they
+        allow is found; high where recall is demanded; in the middle for F1."""
+        low, high = float(self.low[row]), float(self.high[row])
+        for digits in range(3, _DIGITS + 1):
+            step = 10.0**-digits
+            aim = {"f1": round((low + high) / 2, digits), "pd": (math.ceil(high / step) - 1) * step}.get(
+                goal, math.ceil(low / step) * step
+            )
+            chosen = round(aim, digits)
+            if low <= chosen < high:
+                return chosen
+        return low
+
 
 class TargetCurveSums:
-    """Adds up what `TargetCurve` needs, batch by batch."""
+    """Adds up what the curve of maps under protocol `basicirstd` needs, batch by batch."""
 
     def __init__(self, limit: int | None = LIMIT) -> None:
         self.objects = LevelSums(2, limit=limit)  # pixels, objects
@@ -167,19 +173,43 @@ class TargetCurveSums:
         self.frames += other.frames
         self.pixels += other.pixels
 
-    def curve(self) -> TargetCurve:
+    def curve(self) -> Curve:
         thresholds, (pixels, count) = self.objects.steps()  # an object changes only where a pixel joins
         tp, matched_pixels = self.matches.at_rising(thresholds)
-        return TargetCurve(
-            thresholds=thresholds[::-1],
+        low = thresholds[::-1]
+        false_pixels = (pixels - matched_pixels)[::-1]
+        return Curve(
+            protocol="basicirstd",
+            fa_unit="pixels",
+            low=low,
+            high=np.append(np.nextafter(max(1.0, low[0]), 2), low[:-1]),
             tp=tp[::-1],
             fp=(count - tp)[::-1],
-            false_pixels=(pixels - matched_pixels)[::-1],
+            false_area=false_pixels,
             targets=self.targets,
             frames=self.frames,
             pixels=self.pixels,
             exact=self.objects.exact and self.matches.exact,
         )
+
+
+def object_levels(tree: ComponentTree) -> tuple[Levels, Ints]:
+    """At all thresholds: levels (N,), weights (2, N): pixels above the threshold, objects they form."""
+    count = len(tree.level)
+    objects = (tree.hill == np.arange(count, dtype=np.int32)).astype(np.int64)
+    np.subtract.at(objects, tree.when[tree.when != NEVER], 1)
+    weights = np.stack([np.ones(count, np.int64), objects])
+    return tree.level[::-1], weights[:, ::-1]
+
+
+def target_curve(
+    frames: Iterable[tuple[npt.NDArray[Any], npt.NDArray[Any]]], limit: int | None = None
+) -> Curve:
+    """The curve of (probability map, mask) frames; protocol `basicirstd`; see `LevelSums` for `limit`."""
+    sums = TargetCurveSums(limit)
+    for batch in batches(frames):
+        sums.add(batch)
+    return sums.curve()
 
 
 SAMPLED = np.arange(100) / 100  # thresholds of `SampledCounts`
@@ -214,20 +244,70 @@ class SampledCounts:
         self.pixels += other.pixels
 
 
-def object_levels(tree: ComponentTree) -> tuple[Levels, Ints]:
-    """At all thresholds: levels (N,), weights (2, N): pixels above the threshold, objects they form."""
-    count = len(tree.level)
-    objects = (tree.hill == np.arange(count, dtype=np.int32)).astype(np.int64)
-    np.subtract.at(objects, tree.when[tree.when != NEVER], 1)
-    weights = np.stack([np.ones(count, np.int64), objects])
-    return tree.level[::-1], weights[:, ::-1]
+def curve_of_points(sweep: PointSweep, floor: float | None) -> Curve:
+    """The curve of scored points under protocol `spire`.
+
+    floor: all points of a higher score are known; None if what is given is all that there is.
+    """
+    scores = sweep.thresholds
+    lowest = float(scores[-1]) if len(scores) else 1.0
+    end = float(np.nextafter(lowest, -1)) if floor is None or floor >= lowest else floor
+    return Curve(
+        protocol="spire",
+        fa_unit="objects",
+        low=np.append(scores, end),
+        high=np.append(np.maximum(1.0, scores[:1].max(initial=0) + 1e-6), scores),
+        tp=np.append(0, sweep.tp),
+        fp=np.append(0, sweep.fp),
+        false_area=np.append(0, sweep.fp),
+        targets=sweep.truths,
+        frames=sweep.frames,
+        pixels=sweep.pixels,
+    )
 
 
-def target_curve(
-    frames: Iterable[tuple[npt.NDArray[Any], npt.NDArray[Any]]], limit: int | None = None
-) -> TargetCurve:
-    """The curve of (probability map, mask) frames; see `TargetCurve`, and `LevelSums` for `limit`."""
-    sums = TargetCurveSums(limit)
-    for batch in batches(frames):
-        sums.add(batch)
-    return sums.curve()
+def point_curve(frames: Sequence[ScoredFrame], rule: Protocol, pixels: int, floor: float | None) -> Curve:
+    """The curve of scored points under a protocol: exact by its `sweep`, else sampled at 200 scores.
+
+    pixels: of all frames together. floor: as in `curve_of_points`.
+    """
+    if rule.sweep is not None:
+        swept = replace(rule.sweep(frames), pixels=pixels)
+    else:
+        swept = _sampled_sweep(frames, rule, pixels)
+    return replace(curve_of_points(swept, floor), protocol=rule.name)
+
+
+def _sampled_sweep(frames: Sequence[ScoredFrame], rule: Protocol, pixels: int) -> PointSweep:
+    assert rule.match_points is not None
+    every = np.unique(np.concatenate([np.zeros(0), *(np.asarray(f.scores, np.float64) for f in frames)]))[
+        ::-1
+    ]
+    if len(every) > _MOST_SAMPLES:
+        every = every[np.linspace(0, len(every) - 1, _MOST_SAMPLES).round().astype(np.int64)]
+    counts = np.zeros((2, len(every)), np.int64)
+    for frame in frames:
+        xy, score = np.asarray(frame.pred_xy).reshape(-1, 2), np.asarray(frame.scores)
+        for column, lowest in enumerate(every):
+            kept = score >= lowest
+            match = rule.match_points(xy[kept], score[kept], frame.truth_xy)
+            counts[:, column] += (len(match.pairs), len(match.false))
+    targets = sum(len(np.asarray(frame.truth_xy).reshape(-1, 2)) for frame in frames)
+    return PointSweep(every, counts[0], counts[1], targets, len(frames), pixels)
+
+
+def curve_of_samples(sampled: SampledCounts, rule: Protocol) -> Curve:
+    """The curve of maps under a protocol without an exact one, at 100 thresholds."""
+    tp, fp, area = sampled.counts[:, ::-1]
+    return Curve(
+        protocol=rule.name,
+        fa_unit=rule.fa_counts,
+        low=SAMPLED[::-1],
+        high=np.append(SAMPLED[1:], np.nextafter(1.0, 2))[::-1],
+        tp=tp,
+        fp=fp,
+        false_area=area if rule.fa_counts == "pixels" else fp,
+        targets=sampled.targets,
+        frames=sampled.frames,
+        pixels=sampled.pixels,
+    )

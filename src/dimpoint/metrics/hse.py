@@ -15,7 +15,7 @@ changes. Without any target HSE is not defined (NaN).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -23,8 +23,12 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from dimpoint.metrics.curves import Batch, TargetCurveSums, batches
+from dimpoint.errors import DataError
+from dimpoint.metrics.bootstrap import Difference, Interval, bootstrap
+from dimpoint.metrics.curves import TargetCurveSums
+from dimpoint.metrics.exact.component_tree import NEVER
 from dimpoint.metrics.exact.levels import LIMIT, LevelSums
+from dimpoint.metrics.exact.matching import Batch, batches
 from dimpoint.metrics.pixel import PixelCurve, PixelCurveSums
 from dimpoint.metrics.points import ratios
 
@@ -138,3 +142,107 @@ def _integration(config: HseConfig, changes: Floats) -> tuple[Floats, Floats]:
         return np.array(config.levels), np.full(len(config.levels), 1 / len(config.levels))
     levels = changes[::-1]
     return levels, np.diff(levels, append=1.0)
+
+
+Numbers = npt.NDArray[Any]
+
+LEVELS = (np.arange(100) + 0.5) / 100  # the sampled thresholds
+
+
+class HseSamples:
+    """Samples of F frames, about 4 KB each, in the order in which the frames came in."""
+
+    def __init__(self, config: HseConfig) -> None:
+        self.config = config
+        self._tables: list[npt.NDArray[np.float32]] = []  # (frames, 5 + radii, levels) each
+        self._true: list[Numbers] = []  # (frames, 2) true pixels and targets each
+
+    def add(self, batch: Batch) -> None:
+        count = len(batch.probs)
+        true = np.array([np.count_nonzero(mask) for mask in batch.masks])
+        targets = np.bincount(batch.targets.frame, minlength=count)
+        tp, predicted, objects = _pixels_and_objects(batch)
+        union = true[:, None] + predicted - tp
+        iou = np.divide(tp, union, out=np.zeros_like(tp), where=union > 0)
+        found = [_found(batch, radius) for radius in self.config.radii]
+        rows = [tp, predicted - tp, iou, union > 0, objects, *found]
+        self._tables.append(np.stack(rows, axis=1).astype(np.float32))
+        self._true.append(np.stack([true, targets], axis=1))
+
+    def merge(self, other: HseSamples) -> None:
+        self._tables += other._tables
+        self._true += other._true
+
+    def ordered(self, order: Sequence[int]) -> HseSamples:
+        """The same frames in another order."""
+        result = HseSamples(self.config)
+        if not self._tables:
+            return result
+        place = np.argsort(order)
+        table = np.empty((len(order), *self._tables[0].shape[1:]), np.float32)
+        start = 0
+        for part in self._tables:  # one copy, not two: this is what takes memory with many frames
+            table[place[start : start + len(part)]] = part
+            start += len(part)
+        result._tables = [table]
+        result._true = [np.concatenate(self._true)[list(order)]]
+        return result
+
+    def __len__(self) -> int:
+        return sum(len(table) for table in self._tables)
+
+    def number(self, weights: Floats) -> Floats:
+        """HSE, sampled, of weighted frames: weights (R, F) give (R,)."""
+        table = np.concatenate(self._tables)
+        true, targets = (weights @ np.concatenate(self._true)).T[:, :, None]
+        sums = [weights @ table[:, row].astype(np.float64) for row in range(table.shape[1])]
+        tp, fp, iou_sum, iou_frames, objects, *found = sums
+        config = self.config
+        iou, niou = ratios(tp, fp + true), ratios(iou_sum, iou_frames)
+        pixel = config.iou_weight * iou + (1 - config.iou_weight) * niou
+        target = np.mean([ratios(2 * hits, objects + targets) for hits in found], axis=0)
+        mean: Floats = (config.pixel_weight * pixel + (1 - config.pixel_weight) * target).mean(axis=1)
+        return mean
+
+    def interval(self, exact: Hse, **options: Any) -> Interval:
+        """The interval of `exact`, the HSE of the same frames; options as `bootstrap` has them."""
+        drawn = bootstrap(len(self), self.number, **options)
+        shift = exact.hse - drawn.value
+        return Interval(exact.hse, drawn.low + shift, drawn.high + shift)
+
+    def difference(self, other: HseSamples, exact: Hse, other_exact: Hse, **options: Any) -> Difference:
+        """The paired difference of HSE to another method on the same frames in the same order.
+
+        Raises DataError if the numbers of frames differ.
+        """
+        if len(self) != len(other):
+            raise DataError(f"{len(self)} frames against {len(other)}; a comparison needs the same frames")
+        drawn = bootstrap(len(self), lambda weights: self.number(weights) - other.number(weights), **options)
+        value = exact.hse - other_exact.hse
+        return Difference(value, drawn.low + value - drawn.value, drawn.high + value - drawn.value)
+
+
+def _pixels_and_objects(batch: Batch) -> tuple[Floats, Floats, Floats]:
+    """True pixels found, pixels predicted, objects: each (frames, levels)."""
+    tree, count = batch.tree, len(batch.probs)
+    hit = np.concatenate([mask.ravel() for mask in batch.masks])[tree.cell]
+    summit = tree.hill == np.arange(len(tree.hill))
+    merges = tree.when[tree.when != NEVER]
+    tp = _steps(count, tree.frame, tree.level, hit)
+    predicted = _steps(count, tree.frame, tree.level, np.ones(len(hit)))
+    objects = _steps(count, tree.frame, tree.level, summit)
+    objects -= _steps(count, tree.frame[merges], tree.level[merges], np.ones(len(merges)))
+    return tp, predicted, objects
+
+
+def _found(batch: Batch, radius: float) -> Floats:
+    levels, weights, target = batch.found(radius)
+    return _steps(len(batch.probs), batch.targets.frame[target], levels, weights)
+
+
+def _steps(frames: int, frame: Numbers, level: Numbers, weight: Numbers) -> Floats:
+    """(frames, levels): the sum of the weights of each frame's entries above each sampled threshold."""
+    above = np.searchsorted(LEVELS, level, side="left")  # how many of the thresholds lie below
+    place = frame.astype(np.int64) * (len(LEVELS) + 1) + above
+    sums = np.bincount(place, weight, frames * (len(LEVELS) + 1)).reshape(frames, -1).astype(np.float64)
+    return np.cumsum(sums[:, :0:-1], axis=1)[:, ::-1]

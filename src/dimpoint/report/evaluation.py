@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 from dimpoint.errors import ConfigError, MissingExtraError
 from dimpoint.evaluation.compare import Comparison, verdict
 from dimpoint.evaluation.compare import compare as compare_results
-from dimpoint.evaluation.observe import Memory
 from dimpoint.evaluation.run import Result, SetResult, chosen_protocols
 from dimpoint.evaluation.run import evaluate as evaluate_predictor
-from dimpoint.evaluation.subject import Data, Subject, open_either, same_frames
+from dimpoint.evaluation.subject import Data, Memory, Subject, open_either, same_frames
 from dimpoint.evaluation.summary import Number, measured_hse, measured_numbers, numbers_of, to_record
 from dimpoint.evaluation.tables import (
     TextTable,
@@ -29,8 +28,8 @@ from dimpoint.evaluation.tables import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from dimpoint.evaluation.curve import Curve
     from dimpoint.inference.detector import Detector
+    from dimpoint.metrics.curves import Curve
 
 Progress = Callable[[str, int], Callable[[], None]]
 

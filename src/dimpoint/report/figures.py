@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from dimpoint.evaluation.curve import Curve
 from dimpoint.evaluation.run import Result
 from dimpoint.evaluation.tables import columns_of
 from dimpoint.metrics.breakdown import BreakdownRow
+from dimpoint.metrics.curves import Curve
 from dimpoint.metrics.pixel import PixelCurve
 
 if TYPE_CHECKING:

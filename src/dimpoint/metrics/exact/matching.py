@@ -1,16 +1,22 @@
-"""Which targets are found at which thresholds: one-to-one matching is redone wherever it can change."""
+"""Which targets are found at which thresholds: one-to-one matching is redone wherever it can change.
+
+`Batch` holds frames with their objects at all thresholds.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from dimpoint.metrics.exact.object_states import NearStates
+from dimpoint.metrics.components import Components, Map, Mask, check_pair
+from dimpoint.metrics.exact.component_tree import ComponentTree, component_tree
+from dimpoint.metrics.exact.object_states import NearStates, Targets, near_states
 
 Ints = npt.NDArray[np.int64]
 Levels = npt.NDArray[np.floating[Any]]
@@ -158,3 +164,72 @@ def _most(alive: list[Run]) -> int:
         return False
 
     return sum(place(target, set()) for target in choices)
+
+
+BASICIRSTD_RADIUS = 3.0  # pixels; a match is nearer than this
+BATCH_PIXELS = 2**19  # frames are processed together up to this number of pixels
+
+
+class Batch:
+    """Some checked frames and their objects at all thresholds, computed on demand."""
+
+    def __init__(
+        self,
+        probs: Sequence[Map],
+        masks: Sequence[Mask],
+        reach: float = 0.0,
+        truths: Sequence[Components] | None = None,
+    ) -> None:
+        """truths: the components of the masks, where they are known already."""
+        self.probs = probs
+        self.masks = masks
+        self._truths = truths
+        self.reach = max(reach, BASICIRSTD_RADIUS)  # pixels, the largest match radius that is asked for
+        self._found: dict[float, tuple[Levels, Ints, Ints]] = {}
+
+    @property
+    def pixels(self) -> int:
+        return sum(prob.size for prob in self.probs)
+
+    @cached_property
+    def tree(self) -> ComponentTree:
+        return component_tree(self.probs)
+
+    @cached_property
+    def targets(self) -> Targets:
+        truths = self._truths or [Components.of(mask) for mask in self.masks]
+        return Targets.of(list(truths))
+
+    @cached_property
+    def near(self) -> NearStates:
+        return near_states(self.tree, [mask.shape for mask in self.masks], self.targets, self.reach)
+
+    def found(self, radius: float) -> tuple[Levels, Ints, Ints]:
+        """`most_levels` for pairs at most `radius` pixels apart."""
+        if radius not in self._found:
+            self._found[radius] = most_levels(self.near, self.near.distance <= radius)
+        return self._found[radius]
+
+
+def batches(
+    frames: Iterable[tuple[npt.NDArray[Any], npt.NDArray[Any]]],
+    reach: float = 0.0,
+    pixels: int = BATCH_PIXELS,
+) -> Iterator[Batch]:
+    """Check (probability map, mask) pairs and gather them into batches; DataError for bad ones.
+
+    reach: the largest match radius, pixels. pixels: of a batch, unless it is a single larger frame.
+    """
+    probs: list[Map] = []
+    masks: list[Mask] = []
+    size = 0
+    for index, (prob, mask) in enumerate(frames):
+        checked = check_pair(prob, mask, f"frame {index}")
+        if probs and size + prob.size > pixels:
+            yield Batch(probs, masks, reach)
+            probs, masks, size = [], [], 0
+        probs.append(checked[0])
+        masks.append(checked[1])
+        size += prob.size
+    if probs:
+        yield Batch(probs, masks, reach)
