@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dimpoint.atomic import TEMPORARY, remove_temporary, replacing, write_text
+from dimpoint.atomic import TEMPORARY, _cleared, remove_temporary, replacing, replacing_folder, write_text
 from dimpoint.errors import DimpointError
 
 
@@ -89,3 +89,54 @@ def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
     (tmp_path / "mine.png").write_text("mine")
     remove_temporary(tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["mine.png"]
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_one(tmp_path: Path) -> None:
+    """What another process still writes stays."""
+    (tmp_path / f"{TEMPORARY}dead.txt").write_text("half")
+    with replacing(tmp_path / "other.txt") as held:
+        _cleared.discard(tmp_path)
+        write_text(tmp_path / "a.txt", "x")
+        assert held.exists()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.txt", "other.txt"]
+
+
+class TestFolders:
+    def test_it_appears_at_the_end(self, tmp_path: Path) -> None:
+        (tmp_path / "out").mkdir()  # an empty one may be there
+        with replacing_folder(tmp_path / "out") as folder:
+            (folder / "a").write_text("x")
+            assert not list((tmp_path / "out").iterdir())
+        assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["out", "out/a"]
+
+    def test_a_failing_block_leaves_nothing(self, tmp_path: Path) -> None:
+        def fail() -> None:
+            with replacing_folder(tmp_path / "out") as folder:
+                (folder / "a").write_text("x")
+                raise RuntimeError
+
+        with pytest.raises(RuntimeError):
+            fail()
+        assert not list(tmp_path.iterdir())
+
+    def test_what_a_killed_process_left_for_the_same_folder_is_removed(self, tmp_path: Path) -> None:
+        names = []
+        for name in ("out", "other"):
+            with replacing_folder(tmp_path / name) as folder:
+                names.append(folder.name)
+            (tmp_path / name).rmdir()
+        for name in names:
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "half").write_text("x")
+        with replacing_folder(tmp_path / "out"):
+            pass
+        assert sorted(path.name for path in tmp_path.iterdir()) == sorted([names[1], "out"])
+
+    def test_what_another_process_writes_stays(self, tmp_path: Path) -> None:
+        with replacing_folder(tmp_path / "out") as first:
+            with replacing_folder(tmp_path / "out") as second:
+                (second / "a").write_text("x")
+            assert first.is_dir()
+            with pytest.raises(OSError, match="not empty"):  # the other one was first
+                (tmp_path / "out").rmdir()
+            (tmp_path / "out" / "a").unlink()

@@ -1,18 +1,26 @@
-"""Files that are either whole or not there: written beside their place, then renamed into it."""
+"""Files and folders that are either whole or not there: written beside their place, then renamed into it.
+
+A temporary file or folder is locked while it is written. One that is not locked was left by a process that
+was killed; it is removed when the next one is made beside it.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
+import shutil
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dimpoint.errors import DimpointError
 
-TEMPORARY = ".dimpoint-"  # how the names of temporary files begin
+TEMPORARY = ".dimpoint-"  # how the names of temporary files and folders begin
 _LONGEST_SUFFIX = 16
+_cleared: set[Path] = set()  # folders that this process has freed of what killed ones left
 
 
 @contextmanager
@@ -29,9 +37,9 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         mode = _mode(path)
-        temporary = new_file(path)
+        temporary, handle = new_file(path)
     except OSError as error:
-        raise DimpointError(f"{path}: cannot be written: {error.strerror}") from None
+        raise _unwritable(path, error) from None
     try:
         yield temporary
         if mode is not None:
@@ -39,10 +47,39 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
         if durable:
             _to_disk(temporary)
         temporary.replace(path)
+        if durable:
+            with suppress(OSError):  # not every file system takes it
+                _to_disk(path.parent)
     except OSError as error:
-        raise DimpointError(f"{path}: cannot be written: {error.strerror or error}") from None
+        raise _unwritable(path, error) from None
     finally:
         temporary.unlink(missing_ok=True)
+        os.close(handle)
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Give a new folder beside `path`; it becomes `path` if the block ends without an error.
+
+    `path` may be there as an empty folder. What killed processes left for the same `path` is removed first.
+    Raises OSError where the system refuses.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    begin = f"{TEMPORARY}{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12]}-"
+    for left in path.parent.glob(f"{begin}*"):
+        _remove_unlocked(left)
+    temporary = path.with_name(f"{begin}{secrets.token_hex(8)}")
+    temporary.mkdir()
+    handle = _open_folder(temporary)
+    try:
+        yield temporary
+        if path.exists():
+            path.rmdir()
+        temporary.replace(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if handle is not None:
+            os.close(handle)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -56,10 +93,10 @@ def write_text(path: Path, text: str) -> None:
 
 
 def remove_temporary(folder: Path) -> None:
-    """Remove the temporary files of runs that were killed from a folder that no other run writes to."""
+    """Remove the temporary files in a folder that no process is writing: those of runs that were killed."""
     for file in folder.glob(f"{TEMPORARY}*"):
-        with suppress(OSError):
-            file.unlink()
+        if file.is_file() and not file.is_symlink():
+            _remove_unlocked(file)
 
 
 def _mode(path: Path) -> int | None:
@@ -76,13 +113,66 @@ def _mode(path: Path) -> int | None:
     return stat.S_IMODE(found.st_mode)
 
 
-def new_file(path: Path) -> Path:
-    """An empty file beside `path` under a random name, with its suffix."""
+def new_file(path: Path) -> tuple[Path, int]:
+    """An empty file beside `path` under a random name, with its suffix, and a handle that keeps it locked.
+
+    The first one in a folder removes what killed processes left there.
+    """
+    folder = path.parent.absolute()
+    if folder not in _cleared:
+        _cleared.add(folder)
+        remove_temporary(folder)
     suffix = path.suffix if len(path.suffix) <= _LONGEST_SUFFIX else ""
-    temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(8)}{suffix}")
-    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0)
-    os.close(os.open(temporary, flags, 0o666))
-    return temporary
+    flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0)
+    while True:
+        temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(8)}{suffix}")
+        handle = os.open(temporary, flags, 0o666)
+        _lock(handle)
+        if os.fstat(handle).st_nlink:  # nobody took it for a left one before it was locked
+            return temporary, handle
+        os.close(handle)
+
+
+def _unwritable(path: Path, error: OSError) -> DimpointError:
+    return DimpointError(f"{path}: cannot be written: {error.strerror or error}")
+
+
+def _remove_unlocked(left: Path) -> None:
+    """Remove a temporary file or folder unless a process holds it, or locks do not work here."""
+    with suppress(OSError):
+        handle = os.open(left, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+        try:
+            if not _lock(handle):
+                return
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink()
+        finally:
+            os.close(handle)
+
+
+def _lock(handle: int) -> bool:
+    """Lock an open file for this process; False if another has it, or the system has no such locks."""
+    if sys.platform == "win32":
+        return False
+    import fcntl
+
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _open_folder(folder: Path) -> int | None:
+    """A handle that keeps a folder locked; None where the system opens no folders."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return None
+    _lock(handle)
+    return handle
 
 
 def _to_disk(file: Path) -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from dimpoint.atomic import write_text
+from dimpoint.atomic import replacing_folder, write_text
 from dimpoint.datasets.check import Frame, Overlap, Report, group_of
 from dimpoint.datasets.coco import PointImage, is_inside, write_points
 from dimpoint.datasets.lists import SplitFile
@@ -52,9 +51,7 @@ def repair(report: Report, out: Path | str) -> Repair:
     if not usable:
         raise DataError(f"{report.layout.root}: no usable frame is left to copy")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as temporary:
-            folder = Path(temporary) / target.name
+        with replacing_folder(target) as folder:
             changes = [
                 *_left_out(report, reasons),
                 *_copy_frames(report, usable, folder),
@@ -64,9 +61,6 @@ def repair(report: Report, out: Path | str) -> Repair:
             result = Repair(tuple(changes), _undecided(report))
             record = {"source": str(report.layout.root), **asdict(result)}
             write_text(folder / RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-            if target.exists():
-                target.rmdir()
-            folder.rename(target)
     except OSError as error:
         raise DataError(f"{target}: the clean copy cannot be written ({error.strerror})") from None
     return result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -32,8 +33,8 @@ class DetectionsWriter:
         self._new_folder = not self.path.parent.exists()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._temporary = new_file(self.path)
-            self._file = self._temporary.open("wb", buffering=0)
+            self._temporary, handle = new_file(self.path)
+            self._file = os.fdopen(handle, "wb", buffering=0)
             self._append(self._begin)
         except OSError as error:
             if self._temporary != self.path:
@@ -60,6 +61,7 @@ class DetectionsWriter:
             with self._file:
                 self._back_to_whole()
                 self._append("\n]}\n")
+                os.fsync(self._file.fileno())
             if error is not None and self.frames == 0:
                 self._temporary.unlink()
                 if self._new_folder:

@@ -10,14 +10,13 @@ from __future__ import annotations
 import datetime
 import json
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from dimpoint.atomic import write_text
+from dimpoint.atomic import replacing_folder, write_text
 from dimpoint.errors import ConfigError, DataError, DimpointError
 from dimpoint.fdep.encoder import quiet
 from dimpoint.pretraining.crops import Crops
@@ -30,23 +29,15 @@ def publish(run: PretrainRun, out: Path, started: dict[str, Any]) -> None:
     started: how the run was started, from its run.json. Raises DimpointError if it cannot be written.
     """
     record = _record(run, started)
-    temporary = None
     try:
-        temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
-        with quiet():
-            run.model.encoder.save_pretrained(temporary)
-        _write_json(temporary / "preprocessor_config.json", _statistics(run))
-        _write_json(temporary / "pretraining.json", record)
-        (temporary / "README.md").write_text(_card(run, out.name, record), encoding="utf-8")
-        temporary.chmod(0o755)
-        for file in temporary.iterdir():
-            file.chmod(0o644)
-        temporary.rename(out)
+        with replacing_folder(out) as folder:
+            with quiet():
+                run.model.encoder.save_pretrained(folder)
+            _write_json(folder / "preprocessor_config.json", _statistics(run))
+            _write_json(folder / "pretraining.json", record)
+            (folder / "README.md").write_text(_card(run, out.name, record), encoding="utf-8")
     except OSError as error:
         raise DimpointError(f"{out}: cannot be written: {error.strerror or error}") from None
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _record(run: PretrainRun, started: dict[str, Any]) -> dict[str, Any]:

@@ -7,10 +7,7 @@ A scene is clutter (`clutter`), seen by a camera (`sensor`), with targets (`spot
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from dimpoint.atomic import write_text
+from dimpoint.atomic import replacing_folder, write_text
 from dimpoint.datasets.coco import PointImage, write_points
 from dimpoint.errors import ConfigError, DataError
 from dimpoint.synthetic.clutter import BACKGROUNDS, Background, CloudConfig, GroundConfig, SeaConfig
@@ -132,26 +129,10 @@ def write_dataset(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out}: exists and is not an empty folder; name a new one")
     try:
-        with _folder_in_progress(out) as folder:
+        with replacing_folder(out) as folder:
             _write_scenes(folder, out.name, config, frames, seed, test_fraction, progress)
     except OSError as error:
         raise DataError(f"{out}: the data set cannot be written ({error.strerror or error})") from None
-
-
-@contextmanager
-def _folder_in_progress(out: Path) -> Iterator[Path]:
-    """A temporary folder beside `out` that replaces it at the end, or is removed on failure."""
-    folder = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    folder.mkdir()
-    try:
-        yield folder
-        if out.exists():
-            out.rmdir()
-        folder.rename(out)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
 
 
 def _write_scenes(
