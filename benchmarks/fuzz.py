@@ -165,7 +165,7 @@ def check_set(path: Path) -> None:
 
 
 def read_results(path: Path) -> None:
-    from dimpoint.inference.detections import read_detections
+    from dimpoint.inference.detection_files import read_detections
 
     for item in read_detections(path):
         item.to_csv()

@@ -20,8 +20,8 @@ from typer.testing import CliRunner
 
 from dimpoint.cli import build_app, main
 from dimpoint.datasets.coco import read_points
-from dimpoint.inference.detections import read_detections
-from dimpoint.inference.onnx_backend import OnnxBackend
+from dimpoint.inference.backends import OnnxBackend
+from dimpoint.inference.detection_files import read_detections
 from dimpoint.inference.results import ResultsFolder
 from dimpoint.sources.readers import reader_of
 from tiny_models import spots, write_model

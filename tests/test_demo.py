@@ -17,7 +17,7 @@ from dimpoint.cli import demo as module
 from dimpoint.cli.demo import run_demo
 from dimpoint.datasets.dataset import open_dataset
 from dimpoint.errors import ConfigError, MissingExtraError
-from dimpoint.inference.detections import read_detections
+from dimpoint.inference.detection_files import read_detections
 from dimpoint.inference.detector import Detector
 from dimpoint.metrics.points import PointCounts
 from dimpoint.training.recipe import load_recipe

@@ -1,13 +1,9 @@
-"""`Detections` and its files: what is written is what is read, and what is done stays valid."""
+"""`Detections` and its files: what is written is what is read."""
 
 from __future__ import annotations
 
 import csv
 import json
-import resource
-import signal
-import sys
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -22,15 +18,14 @@ from hypothesis.extra.numpy import arrays
 
 from dimpoint.datasets.coco import read_points
 from dimpoint.errors import DataError, DimpointError
+from dimpoint.inference.detection_files import read_detections
 from dimpoint.inference.detections import (
     Detections,
     coco_content,
     csv_text,
-    read_detections,
     write_detections,
 )
 from dimpoint.inference.overlay import draw
-from dimpoint.inference.writer import DetectionsWriter
 
 LAW = settings(deadline=None, derandomize=True, max_examples=60)
 
@@ -44,15 +39,6 @@ def found(
         None if areas is None else np.asarray(areas, np.float32),
         **({"file": "a.png", "width": 100, "height": 50} | names),
     )
-
-
-def stream(path: Path, items: list[Detections], then: BaseException | None = None) -> None:
-    """Write frame by frame, then fail if there is something to fail with."""
-    with DetectionsWriter(path, "m") as writer:
-        for item in items:
-            writer.add(item)
-        if then is not None:
-            raise then
 
 
 TWO = found([(1.25, 2.1), (99, 49)], [0.9, 0.4])
@@ -199,15 +185,13 @@ def test_written_detections_are_read_back_exactly(
     tmp_path_factory: pytest.TempPathFactory, items: list[Detections]
 ) -> None:
     folder = tmp_path_factory.mktemp("json")
-    write_detections(folder / "whole.json", "m", items)
-    stream(folder / "streamed.json", items)
-    for name in ("whole.json", "streamed.json"):
-        back = read_detections(folder / name)
-        assert back == items
-        for one, item in zip(back, items, strict=True):
-            np.testing.assert_array_equal(one.xy, item.xy)
-            np.testing.assert_array_equal(one.scores, item.scores)
-            assert one.model == "m"
+    write_detections(folder / "d.json", "m", items)
+    back = read_detections(folder / "d.json")
+    assert back == items
+    for one, item in zip(back, items, strict=True):
+        np.testing.assert_array_equal(one.xy, item.xy)
+        np.testing.assert_array_equal(one.scores, item.scores)
+        assert one.model == "m"
 
 
 def test_detections_json_is_laid_out_as_documented(tmp_path: Path) -> None:
@@ -302,78 +286,6 @@ def test_a_file_that_is_no_detections_file_is_refused(content: str, message: str
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read"):
         read_detections(tmp_path / "none.json")
-
-
-# What is done stays valid
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), DataError("bad"), RuntimeError()])
-def test_an_interrupted_writer_keeps_what_was_added(error: BaseException, tmp_path: Path) -> None:
-    path = tmp_path / "detections.json"
-    with pytest.raises(type(error)):
-        stream(path, [TWO, NONE], then=error)
-    assert read_detections(path) == [TWO, NONE]
-    assert [file.name for file in tmp_path.iterdir()] == ["detections.json"]
-
-
-def test_a_writer_that_fails_before_the_first_frame_leaves_nothing(tmp_path: Path) -> None:
-    path = tmp_path / "detections.json"
-    with pytest.raises(DataError, match="bad"):
-        stream(path, [], then=DataError("bad"))
-    assert not list(tmp_path.iterdir())
-
-
-def test_an_older_file_stays_until_the_new_one_is_done(tmp_path: Path) -> None:
-    path = tmp_path / "detections.json"
-    write_detections(path, "m", [NONE])
-    with DetectionsWriter(path, "m") as writer:
-        writer.add(TWO)
-        assert read_detections(path) == [NONE]
-    assert read_detections(path) == [TWO]
-
-
-@pytest.fixture
-def limit_file_size() -> Any:
-    """Let writes fail beyond a number of bytes, as on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, handler)
-
-
-def test_a_full_disk_keeps_the_frames_that_fit(
-    tmp_path: Path, limit_file_size: Callable[[int], None]
-) -> None:
-    path = tmp_path / "detections.json"
-    limit_file_size(1000)
-    with pytest.raises(DimpointError, match=r"first (\d+) frames") as caught:
-        stream(path, [TWO] * 100)
-    assert str(path) in str(caught.value)
-    kept = read_detections(path)
-    assert 2 < len(kept) < 20
-    assert f"first {len(kept)} frames" in str(caught.value)
-    assert all(one == TWO for one in kept)
-
-
-def test_a_folder_that_cannot_be_written_is_told_on_opening(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with (
-        pytest.raises(DimpointError, match="cannot be written"),
-        DetectionsWriter(tmp_path / "file" / "d.json", "m"),
-    ):
-        pytest.fail("opened")
-
-
-@pytest.mark.skipif(
-    sys.platform != "linux", reason="/proc is Linux's; the superuser cannot write there either"
-)
-def test_a_read_only_folder_is_told_on_opening() -> None:
-    with (
-        pytest.raises(DimpointError, match="cannot be written"),
-        DetectionsWriter(Path("/proc/self/d.json"), "m"),
-    ):
-        pytest.fail("opened")
 
 
 # Pictures

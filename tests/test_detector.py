@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from dimpoint.errors import ConfigError, FrameError, ModelFileError
 from dimpoint.inference.detections import Detections
 from dimpoint.inference.detector import Detector
-from dimpoint.inference.tiling import plan_tiles
+from dimpoint.inference.maps import plan_tiles
 from dimpoint.model.intensity import IntensityRule
 from dimpoint.model.record import DecodeRule, ModelMeta
 from tiny_models import RADIUS, blob_meta, spots, write_model

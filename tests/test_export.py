@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 import dimpoint
 from dimpoint.cli import build_app
 from dimpoint.errors import ConfigError, DimpointError, MissingExtraError, ModelFileError
-from dimpoint.inference.onnx_backend import OnnxBackend
+from dimpoint.inference.backends import OnnxBackend
 from dimpoint.model import export as export_module
 from dimpoint.model.checkpoint import load_model, save_model, traits
 from dimpoint.model.export import ExportError, export_onnx
@@ -406,10 +406,10 @@ class TestWeightsRun:
     def test_without_torch_the_error_says_what_to_do(
         self, lite: Network, lite_meta: ModelMeta, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from dimpoint.inference import backend
+        from dimpoint.inference import backends
 
         save_model(tmp_path / "model.safetensors", lite, lite_meta)
-        monkeypatch.setattr(backend, "find_spec", lambda name: None)
+        monkeypatch.setattr(backends, "find_spec", lambda name: None)
         with pytest.raises(ModelFileError, match=r"PyTorch, which is not installed.*dimpoint export"):
             dimpoint.load(tmp_path / "model.safetensors")
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from dimpoint.cli import build_app
 from dimpoint.errors import ModelFileError
-from dimpoint.inference.onnx_backend import OnnxBackend
+from dimpoint.inference.backends import OnnxBackend
 from dimpoint.model.checkpoint import import_model
 from dimpoint.model.imports import SOURCES
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from dimpoint.errors import ConfigError
-from dimpoint.inference.onnx_backend import OnnxBackend
+from dimpoint.inference.backends import OnnxBackend
 from dimpoint.model import export as export_module
 from dimpoint.model.checkpoint import traits
 from dimpoint.model.export import export_onnx

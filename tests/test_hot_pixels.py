@@ -9,7 +9,7 @@ import pytest
 
 from dimpoint.datasets.dataset import open_dataset
 from dimpoint.inference.detector import Detector
-from dimpoint.model.hot_pixels import replace_hot_pixels
+from dimpoint.model.input_rule import replace_hot_pixels
 from dimpoint.model.intensity import IntensityRule
 from tiny_models import blob_meta, write_model
 

@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 
 from dimpoint.cli import build_app
 from dimpoint.errors import ConfigError, ModelFileError
+from dimpoint.inference.backends import OnnxBackend
 from dimpoint.inference.decode import PUBLISHED
 from dimpoint.inference.detector import Detector
-from dimpoint.inference.onnx_backend import OnnxBackend
 from dimpoint.model.checkpoint import import_model, load_model, save_model
 from dimpoint.model.imports import SOURCES
 from dimpoint.networks import create

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from dimpoint.errors import ConfigError, ModelFileError
 from dimpoint.inference.detector import Detector
-from dimpoint.inference.tiling import Span, Tile
+from dimpoint.inference.maps import Span, Tile
 from dimpoint.model.input_rule import InputRule, fit_map
 from dimpoint.model.record import FORMAT_VERSION, parse_meta
 from dimpoint.training.recipe import Recipe, load_recipe

@@ -16,7 +16,7 @@ from dimpoint.datasets.dataset import open_dataset
 from dimpoint.datasets.lists import read_lines
 from dimpoint.datasets.masks import read_mask_file
 from dimpoint.errors import ConfigError, DataError, DimpointError, FrameError, ModelFileError
-from dimpoint.inference.detections import read_detections
+from dimpoint.inference.detection_files import read_detections
 from dimpoint.model.record import parse_meta
 
 

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 import dimpoint
 from dimpoint.cli import build_app
 from dimpoint.errors import ModelFileError
-from dimpoint.inference.onnx_backend import OnnxBackend
+from dimpoint.inference.backends import OnnxBackend
 from dimpoint.model import files as models
 from tiny_models import blob_meta, write_model
 

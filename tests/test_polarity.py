@@ -14,8 +14,7 @@ from typer.testing import CliRunner
 from dimpoint.cli import build_app
 from dimpoint.errors import ConfigError
 from dimpoint.inference.detector import Detector
-from dimpoint.inference.polarity import looks_black_hot
-from dimpoint.model.intensity import IntensityRule
+from dimpoint.model.intensity import IntensityRule, looks_black_hot
 
 TARGETS = [[40, 30], [90, 120], [150, 60]]
 

@@ -17,8 +17,8 @@ from torch.nn import functional as F  # noqa: N812
 
 from dimpoint.datasets.coco import PointImage, write_points
 from dimpoint.errors import ConfigError
+from dimpoint.inference.backends import OnnxBackend
 from dimpoint.inference.decode import decode
-from dimpoint.inference.onnx_backend import OnnxBackend
 from dimpoint.model.checkpoint import traits
 from dimpoint.model.export import export_onnx
 from dimpoint.model.record import ModelMeta

@@ -24,7 +24,7 @@ HEAVY = [
 ]
 TRAINING = ["lightning", "onnx", "safetensors", "torch"]
 RUNTIME = [
-    "dimpoint.inference.onnx_backend",
+    "dimpoint.inference.backends",
     "dimpoint.datasets.check",
     "dimpoint.datasets.dataset",
     "dimpoint.synthetic.scenes",

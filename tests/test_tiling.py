@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dimpoint.inference.tiling import Span, plan_tiles
+from dimpoint.inference.maps import Span, plan_tiles
 
 LAW = settings(deadline=None, derandomize=True)
 

@@ -124,7 +124,7 @@ def test_the_fusion_learns(run: Path) -> None:
 
 def test_the_stand_alone_host_scores_what_the_light_path_scored(run: Path, scenes: Path) -> None:
     """The validation value in the log, computed by the light path, comes out of model.safetensors again."""
-    from dimpoint.inference.torch_backend import TorchBackend
+    from dimpoint.inference.backends import TorchBackend
     from dimpoint.training.frames import load_frames
     from dimpoint.training.validation import scores_for
 

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from dimpoint.api import train as train
     from dimpoint.datasets.dataset import open_dataset as open_dataset
     from dimpoint.errors import DimpointError as DimpointError
+    from dimpoint.inference.detection_files import read_detections as read_detections
     from dimpoint.inference.detections import Detections as Detections
-    from dimpoint.inference.detections import read_detections as read_detections
     from dimpoint.inference.detector import Detector as Detector
-    from dimpoint.inference.polarity import Polarity
+    from dimpoint.model.intensity import Polarity
     from dimpoint.report.evaluation import Compared as Compared
     from dimpoint.report.evaluation import Evaluation as Evaluation
     from dimpoint.report.evaluation import compare as compare
@@ -48,7 +48,7 @@ _HOMES = {
     "open_dataset": "dimpoint.datasets.dataset",
     "Tracker": "dimpoint.tracking.tracker",
     "Tracks": "dimpoint.tracking.result",
-    "read_detections": "dimpoint.inference.detections",
+    "read_detections": "dimpoint.inference.detection_files",
     "read_tracks": "dimpoint.tracking.result",
     "track": "dimpoint.tracking.stream",
     "train": "dimpoint.api",

@@ -125,24 +125,26 @@ def _detect(model: Path, out: Path) -> None:
 
     from dimpoint.cli.console import progress
     from dimpoint.datasets.dataset import open_dataset
+    from dimpoint.inference.detections import write_detections
     from dimpoint.inference.detector import Detector
-    from dimpoint.inference.writer import DetectionsWriter
 
     samples = open_dataset(out / "scenes", "test").samples
     typer.echo(f"3 of 4: detecting in the {len(samples)} test frames with ONNX Runtime")
     detector = Detector(model)
     pictures = [sample for sample in samples if len(sample.read_points())][:_PICTURES]
-    with (
-        DetectionsWriter(out / "detections.json", detector.meta.name) as writer,
-        progress("detecting", len(samples)) as step,
-    ):
-        for sample in samples:
-            frame = sample.read_frame()
-            found = replace(detector(frame), file=str(sample.frame_path))
-            writer.add(found)
-            if sample in pictures:
-                found.draw(frame, out / "overlays" / f"{sample.name}.png")
-            step()
+    results = []
+    try:
+        with progress("detecting", len(samples)) as step:
+            for sample in samples:
+                frame = sample.read_frame()
+                found = replace(detector(frame), file=str(sample.frame_path))
+                results.append(found)
+                if sample in pictures:
+                    found.draw(frame, out / "overlays" / f"{sample.name}.png")
+                step()
+    finally:  # Ctrl-C keeps what is done
+        if results:
+            write_detections(out / "detections.json", detector.meta.name, results)
 
 
 def _evaluate(out: Path) -> PointCounts:

@@ -209,8 +209,8 @@ def _run(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from dimpoint.inference.polarity import looks_black_hot
     from dimpoint.inference.stream import Failure, detect_stream, read_files
+    from dimpoint.model.intensity import looks_black_hot
     from dimpoint.sources import count_frames
 
     pictures = _Pictures(results.overlays, results.done.pictures) if overlay else None

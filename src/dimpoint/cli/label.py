@@ -38,7 +38,7 @@ def label(
 
     from dimpoint.labelling.project import Project
     from dimpoint.labelling.server import build_app, new_token
-    from dimpoint.serving.sockets import open_socket
+    from dimpoint.serving.server import open_socket
 
     opened = Project(
         project, sources or (), model=model, recursive=recursive, note=lambda text: typer.echo(text, err=True)

@@ -38,7 +38,7 @@ def serve(
             raise MissingExtraError("serving", package, "serve")
     from dimpoint.serving.app import Limits, Service
     from dimpoint.serving.pool import DetectorPool
-    from dimpoint.serving.run import run
+    from dimpoint.serving.server import run
 
     secret = os.environ.get(TOKEN_VARIABLE) if token else None
     if token and not secret:

@@ -19,8 +19,8 @@ from dimpoint.datasets.layout import images_by_name
 from dimpoint.errors import ConfigError, DataError
 from dimpoint.evaluation.map_files import read_map, survey
 from dimpoint.evaluation.truth import TruthFrame, frame_stem
-from dimpoint.inference.backend import Backend, open_backend
-from dimpoint.inference.detections import read_detections
+from dimpoint.inference.backends import Backend, open_backend
+from dimpoint.inference.detection_files import read_detections
 from dimpoint.inference.detector import Detector
 from dimpoint.metrics.components import Map
 from dimpoint.model.files import resolve_model

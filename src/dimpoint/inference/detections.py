@@ -15,10 +15,8 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 import numpy.typing as npt
 
-from dimpoint import limits
 from dimpoint.atomic import write_text
 from dimpoint.errors import DataError, DimpointError, MissingExtraError
-from dimpoint.inference.plausible import check_content
 from dimpoint.text import csv_cell
 
 CSV_COLUMNS = ("file", "x", "y", "score")
@@ -224,22 +222,6 @@ def write_detections(path: Path, model: str, items: Iterable[Detections]) -> Non
     write_text(path, f'{{"model": {name}, "images": [\n{entries}\n]}}\n')
 
 
-def read_detections(path: str | Path) -> list[Detections]:
-    """Read `detections.json`; raises DataError naming the file, image and key that is wrong."""
-    path = Path(path)
-    try:
-        content = json.loads(limits.read_bytes(path, "label_bytes", DataError))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not a JSON file ({str(error)[:200]})") from None
-    images = content.get("images") if isinstance(content, dict) else None
-    if not isinstance(images, list):
-        raise DataError(f"{path}: no detections file; expected an object with a list 'images'")
-    model = str(content.get("model", ""))
-    return [_from_dict(entry, model, f"{path}: image {number}") for number, entry in enumerate(images, 1)]
-
-
 def coco_content(items: Sequence[Detections]) -> dict[str, Any]:
     """The content of a COCO keypoints file, as `dimpoint.datasets.coco` reads it back as points.
 
@@ -290,28 +272,3 @@ def csv_text(items: Iterable[Detections]) -> str:
 
 def _shortest(value: np.float32) -> float:
     return float(str(value))
-
-
-def _from_dict(entry: Any, model: str, where: str) -> Detections:
-    try:
-        file, width, height, found = (entry[key] for key in ("file", "width", "height", "detections"))
-        rows = [(one["x"], one["y"], one["score"], one.get("area", np.nan)) for one in found]
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is refused below
-            table = np.array(rows, np.float32).reshape(-1, 4)
-    except KeyError as error:
-        raise DataError(f"{where}: key {error} is missing") from None
-    except (TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise DataError(f"{where}: not as a detections file has it ({str(error)[:200]})") from None
-    if not np.isfinite(table[:, :3]).all():
-        raise DataError(f"{where}: x, y and score must be finite numbers")
-    check_content(table, file, (width, height), where)
-    has_areas = len(table) > 0 and bool(np.isfinite(table[:, 3]).all())
-    return Detections(
-        xy=np.ascontiguousarray(table[:, :2]),
-        scores=np.ascontiguousarray(table[:, 2]),
-        areas=np.ascontiguousarray(table[:, 3]) if has_areas else None,
-        file=file,
-        width=width,
-        height=height,
-        model=model,
-    )

@@ -13,13 +13,23 @@ import numpy as np
 import numpy.typing as npt
 
 from dimpoint.errors import ConfigError, DimpointError, FrameError, ModelFileError
-from dimpoint.inference.backend import Backend, open_backend
-from dimpoint.inference.decode import Peaks, decode
+from dimpoint.inference.backends import Backend, open_backend
+from dimpoint.inference.decode import decode
 from dimpoint.inference.detections import Detections
-from dimpoint.inference.maps import core, lifted, measurements, sigmoid, source
-from dimpoint.inference.polarity import POLARITIES, Polarity
+from dimpoint.inference.maps import (
+    Span,
+    Tile,
+    core,
+    from_fit,
+    in_frame,
+    lifted,
+    measurements,
+    plan_tiles,
+    sigmoid,
+    source,
+)
 from dimpoint.inference.stream import predict, with_progress
-from dimpoint.inference.tiling import Span, Tile, plan_tiles
+from dimpoint.model.intensity import POLARITIES, Polarity
 from dimpoint.model.record import ModelMeta
 from dimpoint.model.validity import Mask, filled, valid_pixels
 from dimpoint.sources.frames import Frame, Sources, as_array, as_sources, count_frames, frames_from
@@ -33,8 +43,6 @@ _WIDEST_MARGIN = (
 )
 
 _BORDERS = {"mirror": cv2.BORDER_REFLECT_101, "mean": cv2.BORDER_CONSTANT}
-
-_BESIDE = 2.0  # pixels beside a fitted frame from which a detection is moved onto it
 
 _Limits = tuple[float, float]
 
@@ -62,7 +70,7 @@ class Detector:
     neither loses nor doubles a target. Where a network looks at the whole of its input (spire's
     squeeze-excitation), or farther than the 256 pixels that tiles overlap by at most (the large hosts), a
     tile's responses differ a little from the whole frame's. device: where the network runs, see
-    `dimpoint.inference.backend.open_backend`. polarity: `black-hot` for frames in which hot is dark.
+    `dimpoint.inference.backends.open_backend`. polarity: `black-hot` for frames in which hot is dark.
 
     A detector can be pickled: the copy opens the same model file again.
 
@@ -331,9 +339,9 @@ class Detector:
         peaks = decode(response[: -(-height // stride), : -(-width // stride)], self.rule)
         fitted = self.meta.input.fit_map(frame.shape)
         if fitted is None:
-            found = _in_frame(peaks, frame.shape, stride, scale, self.meta.name)
+            found = in_frame(peaks, frame.shape, stride, scale, self.meta.name)
         else:
-            found = _from_fit(peaks, frame.shape, stride, fitted, self.meta.name)
+            found = from_fit(peaks, frame.shape, stride, fitted, self.meta.name)
         return found if frame.valid is None else measurements(found, frame.valid)
 
     @property
@@ -370,28 +378,3 @@ def _float32(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
 
 def _length(span: Span) -> int:
     return span.stop - span.start
-
-
-def _in_frame(peaks: Peaks, shape: tuple[int, ...], stride: int, scale: int, model: str) -> Detections:
-    """Map pixels -> pixels of the original frame; magnified pixels are halves around the same centre."""
-    height, width = shape
-    xy = (peaks.xy * stride + 0.5) / scale - 0.5
-    xy = np.clip(xy, 0, np.array([width - 1, height - 1]))
-    areas = None if peaks.areas is None else peaks.areas * np.float32((stride / scale) ** 2)
-    scores = np.clip(peaks.scores, 0, 1)
-    return Detections(xy.astype(np.float32), scores, areas, width=width, height=height, model=model)
-
-
-def _from_fit(
-    peaks: Peaks, shape: tuple[int, ...], stride: int, fitted: npt.NDArray[np.float64], model: str
-) -> Detections:
-    """The same for a frame that was fitted into another size; what lies beside the frame is left out."""
-    height, width = shape
-    last = np.array([width - 1, height - 1])
-    spread = np.array([fitted[0, 0], fitted[1, 1]])
-    xy = (peaks.xy * stride - fitted[:, 2]) / spread
-    kept = ((xy > -_BESIDE) & (xy < last + _BESIDE)).all(axis=1)
-    areas = None if peaks.areas is None else peaks.areas[kept] * np.float32(stride**2 / spread.prod())
-    xy = np.clip(xy[kept], 0, last).astype(np.float32)
-    scores = np.clip(peaks.scores[kept], 0, 1)
-    return Detections(xy, scores, areas, width=width, height=height, model=model)

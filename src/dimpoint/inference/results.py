@@ -22,7 +22,8 @@ from typing import Any
 
 from dimpoint.atomic import remove_temporary, replacing, write_text
 from dimpoint.errors import ConfigError, DimpointError
-from dimpoint.inference.detections import Detections, coco_content, csv_text, read_detections
+from dimpoint.inference.detection_files import read_detections
+from dimpoint.inference.detections import Detections, coco_content, csv_text
 from dimpoint.text import csv_cell
 
 FORMATS = {"json": "detections.json", "csv": "detections.csv", "coco": "detections.coco.json"}

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from dimpoint.model.hot_pixels import replace_hot_pixels
 from dimpoint.model.intensity import IntensityRule
 
 Affine = npt.NDArray[np.float64]  # (2, 3)
@@ -27,6 +27,10 @@ FORMER_KEYS = {
     "replace_hot_pixels": "replace_hot_pixels",
     "padding": "padding",
 }
+
+_SHARE = 0.88  # of its height above the neighbours' mean, that a hot pixel also stands above the highest one
+_LEAST = 0.06  # above the highest neighbour, on the unit range
+_RING = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], np.uint8)
 
 
 class InputRule(BaseModel):
@@ -126,3 +130,18 @@ def under_input(content: dict[str, Any]) -> dict[str, Any]:
     moved = {FORMER_KEYS[key]: value for key, value in former.items()}
     rest = {key: value for key, value in content.items() if key not in FORMER_KEYS}
     return {**rest, "input": {**content.get("input", {}), **moved}}
+
+
+def replace_hot_pixels(frame: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """A frame, (H, W) float32 in unit range, each lone hot pixel replaced by its neighbours' mean.
+
+    Optics spread a point over neighbouring pixels; a pixel that stands alone above all eight of them is the
+    sensor's. Magnified, it would look like a target. Cameras replace bad pixels by their neighbours too. The
+    two limits were set on labelled targets (docs/models.md).
+    """
+    highest = cv2.dilate(frame, _RING)
+    sums = cv2.boxFilter(frame, -1, (3, 3), normalize=False, borderType=cv2.BORDER_REFLECT_101)
+    mean = (sums - frame) / 8
+    alone = frame - highest
+    hot = (alone > _LEAST) & (alone > _SHARE * (frame - mean))
+    return np.where(hot, mean, frame).astype(np.float32, copy=False)

@@ -7,8 +7,9 @@ because the hottest pixels of a frame are often the target.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -20,6 +21,12 @@ from dimpoint.model.validity import Mask
 _DEEP = (-1.0, 2.0)  # range of deep frames by `display`: beyond it a network has seen nothing in training
 FRAME_DTYPES = (np.uint8, np.uint16, np.float32)
 _TINY = float(np.finfo(np.float32).tiny)  # a smaller span has no inverse in float32
+
+Polarity: TypeAlias = Literal["white-hot", "black-hot"]
+POLARITIES: tuple[Polarity, ...] = ("white-hot", "black-hot")
+
+_SPOT, _RING = 3, 11  # sides of the squares whose means are compared, pixels
+_TIMES = 2.0  # as strong as the brightest spot, or more, is the darkest one of a frame that looks inverted
 
 
 class IntensityRule(BaseModel):
@@ -163,3 +170,14 @@ def _widened(low: float, high: float, span: float) -> tuple[float, float]:
         return low, high
     middle = (low + high) / 2
     return middle - span / 2, middle + span / 2
+
+
+def looks_black_hot(frame: npt.NDArray[Any]) -> bool:
+    """Whether the strongest small spot of a frame, (H, W), is dark, and by far.
+
+    Of 8-bit training frames of NUAA-SIRST, NUDT-SIRST and IRSTD-1K 0 to 1 % look so, and of the same frames
+    inverted 22 to 72 %: enough for a hint about many frames, too little for a choice.
+    """
+    counts = frame.astype(np.float32)
+    spots = cv2.blur(counts, (_SPOT, _SPOT)) - cv2.blur(counts, (_RING, _RING))
+    return bool(-spots.min() > _TIMES * max(float(spots.max()), 1e-4 * float(np.abs(counts).max())))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dimpoint.atomic import replacing
 from dimpoint.errors import ConfigError
-from dimpoint.inference.torch_backend import computes_bfloat16
+from dimpoint.inference.backends import computes_bfloat16
 from dimpoint.model.intensity import IntensityRule
 from dimpoint.networks.base import standardise
 from dimpoint.pretraining.crops import Crops

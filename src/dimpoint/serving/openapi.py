@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import dimpoint
-from dimpoint.serving.bodies import RAW_TYPES, SUFFIXES
+
+RAW_TYPES = ("uint8", "uint16", "float32")
+SUFFIXES = {
+    "image/png": ".png",
+    "image/tiff": ".tif",
+    "image/jpeg": ".jpg",
+    "image/bmp": ".bmp",
+    "application/x-npy": ".npy",
+}
 
 _ERROR = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
 _NUMBER = {"type": "number"}

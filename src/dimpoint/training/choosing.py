@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from dimpoint.inference.backends import TorchBackend
 from dimpoint.inference.detector import Detector
-from dimpoint.inference.torch_backend import TorchBackend
 from dimpoint.metrics.bootstrap import Interval, difference, interval
 from dimpoint.metrics.points import PointCounts, ScoredFrame, match_points, spared, sweep
 from dimpoint.model.checkpoint import load_model

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from lightning.pytorch.callbacks import Callback
 
+from dimpoint.inference.backends import TorchBackend
 from dimpoint.inference.detector import Detector
-from dimpoint.inference.torch_backend import TorchBackend
 from dimpoint.metrics.points import spared
 from dimpoint.training.frames import LabelledFrame, TrainingViews
 from dimpoint.training.module import DetectionModule

@@ -12,8 +12,8 @@ import lightning
 import torch
 from torch import Tensor
 
+from dimpoint.inference.backends import TorchBackend
 from dimpoint.inference.detector import Detector
-from dimpoint.inference.torch_backend import TorchBackend
 from dimpoint.model.record import ModelMeta
 from dimpoint.networks import Network
 from dimpoint.networks.base import HostNetwork, standardise

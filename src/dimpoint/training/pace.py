@@ -13,8 +13,8 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch.utils.data import default_collate
 
+from dimpoint.inference.backends import TorchBackend
 from dimpoint.inference.detector import Detector
-from dimpoint.inference.torch_backend import TorchBackend
 from dimpoint.training.frames import LabelledFrame, TrainingViews
 from dimpoint.training.module import DetectionModule
 from dimpoint.training.progress import duration

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Callback, WeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
-from dimpoint.inference.torch_backend import computes_bfloat16
+from dimpoint.inference.backends import computes_bfloat16
 from dimpoint.training.checkpoints import Keep, WholeFiles
 from dimpoint.training.progress import Bar, Report, RunLog
 from dimpoint.training.recipe import Recipe

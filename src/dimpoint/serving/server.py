@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import uvicorn
 
-from dimpoint.serving.app import Service
-from dimpoint.serving.sockets import open_socket
+from dimpoint.errors import DimpointError
+
+if TYPE_CHECKING:
+    from dimpoint.serving.app import Service
 
 _GRACE = 30  # seconds that running requests may take once the service is told to stop
 
@@ -42,3 +46,15 @@ def run(service: Service, host: str, port: int, started: Callable[[str], None]) 
         _Server(config, service).run(sockets=[listening])
     finally:
         service.pool.close()
+
+
+def open_socket(host: str, port: int) -> socket.socket:
+    """A socket bound to an address; port 0 takes a free one. Raises DimpointError if it cannot be had."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        bound = socket.socket(family, socket.SOCK_STREAM)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+    except OSError as error:
+        raise DimpointError(f"--port {port}: cannot listen there ({error.strerror})") from None
+    return bound

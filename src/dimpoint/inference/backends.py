@@ -1,0 +1,195 @@
+"""What runs a network on prepared frames: ONNX Runtime for everybody, torch for weights and for training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from dimpoint.errors import ConfigError, ModelFileError
+from dimpoint.model.files import resolve_model
+from dimpoint.model.onnx_file import INPUT, check_kind, import_runtime
+from dimpoint.model.record import METADATA_KEY, ModelMeta, parse_meta
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_QUIET = 4  # ONNX Runtime's log: only what is fatal, since its failures are raised as errors
+_PROVIDERS = {  # device -> ONNX Runtime's name of it, and the package that brings it
+    "cpu": ("CPUExecutionProvider", "onnxruntime"),
+    "cuda": ("CUDAExecutionProvider", "onnxruntime-gpu"),
+    "directml": ("DmlExecutionProvider", "onnxruntime-directml"),
+    "openvino": ("OpenVINOExecutionProvider", "onnxruntime-openvino"),
+    "coreml": ("CoreMLExecutionProvider", "onnxruntime"),
+}
+
+
+class Backend(Protocol):
+    """A network and the record that says how to feed and read it."""
+
+    meta: ModelMeta
+
+    def run(self, frames: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """(N, 1, H, W) in network range, H and W multiples of `meta.multiple` -> (N, 1, h, w) raw outputs.
+
+        h = H / `meta.stride`, w = W / `meta.stride`; `meta.activation` is still due.
+        """
+
+
+def open_backend(model: str | Path | None, threads: int | None = None, device: str = "cpu") -> Backend:
+    """What runs a model: ONNX Runtime for an ONNX file, torch for safetensors weights.
+
+    model: as `dimpoint.model.files.resolve_model` has it. threads: of the processor; None takes all cores.
+    device: `cpu`, `cuda`, `directml`, `openvino`, `coreml`, or `auto` for the fastest that is there.
+    Raises ModelFileError for a model that is not there, cannot be used, or needs torch where there is none,
+    ConfigError for a device that is not there, with the package to install.
+    """
+    if device != "auto" and device not in _PROVIDERS:
+        raise ConfigError(f"device '{device}' is not known; choose from auto, {', '.join(_PROVIDERS)}")
+    path = resolve_model(model)
+    if path.suffix.lower() != ".safetensors":
+        return OnnxBackend(path, threads=threads, providers=_providers(device))
+    if find_spec("torch") is None or find_spec("safetensors") is None:
+        raise ModelFileError(
+            f"{path}: safetensors weights run with PyTorch, which is not installed (pip install "
+            f"'dimpoint[train]'); where it is, make a model that runs without it: dimpoint export {path} "
+            f"--out {path.with_suffix('.onnx').name}"
+        )
+    return _open_weights(path, threads, device)
+
+
+def _providers(device: str) -> list[str]:
+    """ONNX Runtime's execution providers for a device, the processor behind it."""
+    cpu = _PROVIDERS["cpu"][0]
+    if device == "cpu":
+        return [cpu]
+    there = import_runtime().get_available_providers()
+    if device == "auto":
+        known = [name for key in ("cuda", "directml", "coreml") if (name := _PROVIDERS[key][0]) in there]
+        return [*known, cpu]
+    name, package = _PROVIDERS[device]
+    if name not in there:
+        raise ConfigError(
+            f"device '{device}': the installed ONNX Runtime has no {name}; pip uninstall onnxruntime, then "
+            f"pip install {package}; or take device='cpu'"
+        )
+    return [name, cpu]
+
+
+class OnnxBackend:
+    """A model file: input `frame` (N, 1, H, W) float32, output (N, 1, H / stride, W / stride).
+
+    The output is named by the record's kind, `response` or `probability`. Mean, standard deviation and
+    the repetition of channels are inside the graph. threads: of the processor; None takes all cores.
+    providers: ONNX Runtime execution providers, the preferred first.
+    Raises ModelFileError if the file is no dimpoint model or is newer than this version.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        threads: int | None = None,
+        providers: Sequence[str] = ("CPUExecutionProvider",),
+    ) -> None:
+        self.path = path
+        self._session = _open_session(path, threads, providers)
+        properties = self._session.get_modelmeta().custom_metadata_map
+        self.meta: ModelMeta = parse_meta(properties.get(METADATA_KEY), str(path))
+        _check_graph(path, self._session, self.meta.kind)
+
+    def run(self, frames: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """See `Backend`; raises ModelFileError if the graph cannot take the frames."""
+        try:
+            outputs = self._session.run([self.meta.kind], {INPUT: frames})
+        except Exception as error:  # the runtime's exceptions have no common base
+            raise ModelFileError(
+                f"{self.path}: cannot run on {frames.shape} input: {_brief(error)}"
+            ) from None
+        response: npt.NDArray[np.float32] = outputs[0]
+        return response
+
+
+def _open_session(path: Path, threads: int | None, providers: Sequence[str]) -> Any:
+    check_kind(path)
+    onnxruntime = import_runtime()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    options.log_severity_level = _QUIET
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=list(providers))
+    except Exception as error:  # the runtime's exceptions have no common base
+        raise ModelFileError(f"{path}: not an ONNX model that can be run: {_brief(error)}") from None
+
+
+def _check_graph(path: Path, session: Any, output: str) -> None:
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    names = [value.name for value in inputs], [value.name for value in outputs]
+    if names[0] != [INPUT] or output not in names[1]:
+        raise ModelFileError(
+            f"{path}: a dimpoint model has one input '{INPUT}' and an output '{output}', "
+            f"this one has {names[0]} and {names[1]}"
+        )
+    if inputs[0].type != "tensor(float)":
+        raise ModelFileError(f"{path}: input '{INPUT}' must be tensor(float), it is {inputs[0].type}")
+
+
+def _brief(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def computes_bfloat16(device: str) -> bool:
+    """Whether the hardware behind a device type, `cpu` or `cuda`, computes in bfloat16 itself."""
+    import torch
+
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    return bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+
+
+def _open_weights(path: Path, threads: int | None, device: str) -> TorchBackend:
+    """A safetensors model file. threads: of all torch work; None leaves it as it is.
+
+    device: cpu, cuda, or auto for cuda where there is one.
+    Raises ModelFileError as `load_model` does, ConfigError for a device that is not there.
+    """
+    import torch
+
+    from dimpoint.model.checkpoint import load_model
+
+    if device not in ("cpu", "auto", "cuda"):
+        raise ConfigError(f"{path}: safetensors weights run on cpu or cuda, not on {device}")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device 'cuda': PyTorch finds no such device here; take device='cpu'")
+    network, meta = load_model(path)
+    if threads:
+        torch.set_num_threads(threads)
+    if device != "cpu" and torch.cuda.is_available():
+        network = network.to("cuda")
+    return TorchBackend(network, meta, path)
+
+
+class TorchBackend:
+    """A torch network as a backend: it runs where its parameters are."""
+
+    def __init__(self, network: nn.Module, meta: ModelMeta, path: Path | None = None) -> None:
+        self.network = network
+        self.meta = meta
+        self.path = path
+
+    def run(self, frames: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """(N, 1, H, W) float32 in network range -> (N, 1, H / stride, W / stride) raw outputs."""
+        import torch
+
+        from dimpoint.networks.base import standardise
+
+        device = next(self.network.parameters()).device
+        inputs = torch.from_numpy(frames).to(device)
+        with torch.inference_mode():
+            outputs = self.network(standardise(inputs, self.meta.mean, self.meta.std))
+        result: npt.NDArray[Any] = outputs.float().cpu().numpy()
+        return result
