@@ -18,7 +18,7 @@ from dimpoint.evaluation.predictions import ModelPredictor
 from dimpoint.evaluation.run import evaluate
 from dimpoint.evaluation.summary import best_f1, without_nan
 from dimpoint.evaluation.truth import open_truth
-from dimpoint.studies.benchmark import PROTOCOL, Benchmark, run_benchmark
+from dimpoint.studies.benchmark import Benchmark, run_benchmark
 from dimpoint.studies.runs import Budget
 from dimpoint.training.fit import Machine, Sources
 
@@ -50,7 +50,7 @@ def main() -> None:
         for row in run_benchmark(study, frames, lambda _: None):
             values = {key: getattr(row, key) for key in ("f1", "precision", "recall", "distance")}
             predictor = ModelPredictor(study.out / row.recipe, threads=args.threads)
-            best = best_f1(evaluate(predictor, frames, (PROTOCOL,)).pooled)
+            best = best_f1(evaluate(predictor, frames, ("spire",)).pooled)
             values["best_f1"] = 0.0 if best is None else best.f1
             rounded = {key: round(value, 4) for key, value in values.items()}
             about = {"benchmark": "cross data", "recipe": row.recipe, "left_out": name, "epochs": row.epochs}

@@ -97,9 +97,9 @@ def start(
 def _command(arguments: list[str]) -> int:
     from dimpoint.cli import main
     from dimpoint.pretraining import run
-    from dimpoint.training import checkpoints
+    from dimpoint.training import run_folder
 
-    checkpoints.SECONDS_BETWEEN = run._SAVE_EVERY = _DUE  # type: ignore[attr-defined]
+    run_folder.SECONDS_BETWEEN = run._SAVE_EVERY = _DUE  # type: ignore[attr-defined]
     sys.argv = ["dimpoint", *arguments]
     try:
         main()

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 from dimpoint.cli import build_app
 from dimpoint.errors import ConfigError, DataError, DimpointError, MissingExtraError
 from dimpoint.networks import create
-from dimpoint.networks.complexity import count_macs, count_parameters
+from dimpoint.networks.base import count_macs, count_parameters
 from dimpoint.studies import runs as module
 from dimpoint.studies.benchmark import COLUMNS, cells, markdown
 from dimpoint.studies.runs import Budget, train_once

@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dimpoint.fdep.coisd import two_paths
-from dimpoint.fdep.samf import fusion
+from dimpoint.fdep.fusion import fusion, two_paths
 from dimpoint.networks import NETWORKS, create
 from dimpoint.networks.base import HostNetwork
 

@@ -20,8 +20,7 @@ from dimpoint.errors import ConfigError, DataError, DimpointError
 from dimpoint.fdep.encoder import FoundationEncoder
 from dimpoint.model.intensity import IntensityRule
 from dimpoint.pretraining import run as pretraining
-from dimpoint.pretraining.crops import Crops
-from dimpoint.pretraining.mae import MaskedAutoencoder, sines, standardised_patches
+from dimpoint.pretraining.mae import Crops, MaskedAutoencoder, sines, standardised_patches
 from dimpoint.pretraining.record import PretrainRun, PretrainSettings, learning_rate, pretrain_settings
 from dimpoint.pretraining.run import pretrain, resume
 

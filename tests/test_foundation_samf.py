@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from dimpoint.errors import ConfigError
-from dimpoint.fdep.coisd import running_statistics_untouched, two_paths
-from dimpoint.fdep.samf import Addition, Fusion, Samf, fusion
+from dimpoint.fdep.fusion import Addition, Fusion, Samf, fusion, running_statistics_untouched, two_paths
 from dimpoint.networks.base import HostNetwork
 from dimpoint.networks.blocks import conv_norm
 

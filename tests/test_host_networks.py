@@ -14,10 +14,8 @@ from torch.nn import functional as F  # noqa: N812
 
 from dimpoint.errors import ConfigError
 from dimpoint.networks import create
-from dimpoint.networks.alclnet import GatedAddition
-from dimpoint.networks.base import HostNetwork
+from dimpoint.networks.base import HostNetwork, count_macs, count_parameters
 from dimpoint.networks.blocks import SqueezeExcite
-from dimpoint.networks.complexity import count_macs, count_parameters
 from dimpoint.networks.dnanet import DNANet
 from dimpoint.networks.gglnet import GGLNet, TwoWayFusion, gradient_magnitude
 from dimpoint.networks.host_blocks import (
@@ -28,7 +26,7 @@ from dimpoint.networks.host_blocks import (
     enlarge,
     halve,
 )
-from dimpoint.networks.mlclnet import MultiscaleContrast
+from dimpoint.networks.mlclnet import GatedAddition, MultiscaleContrast
 from dimpoint.networks.msdanet import DirectionAwareUnit, DirectionGates, MSDANet, directions
 from dimpoint.networks.uiunet import CrossAttention, DilatedU, ResidualU
 

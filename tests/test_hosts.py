@@ -19,8 +19,7 @@ from dimpoint.model.checkpoint import traits
 from dimpoint.model.export import export_onnx
 from dimpoint.model.record import ModelMeta
 from dimpoint.networks import NETWORKS, create
-from dimpoint.networks.base import HostNetwork
-from dimpoint.networks.complexity import count_macs, count_parameters
+from dimpoint.networks.base import HostNetwork, count_macs, count_parameters
 from dimpoint.training.losses import bce_loss, deep_supervision
 
 

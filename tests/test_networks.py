@@ -14,7 +14,7 @@ from dimpoint.errors import ConfigError
 from dimpoint.model.checkpoint import traits
 from dimpoint.model.record import ModelMeta
 from dimpoint.networks import NETWORKS, Network, NetworkRow, create, describe, names
-from dimpoint.networks.base import HostNetwork, standardise
+from dimpoint.networks.base import HostNetwork, count_macs, count_parameters, standardise
 from dimpoint.networks.blocks import (
     Bottleneck,
     ConditionalChannelWeighting,
@@ -22,7 +22,6 @@ from dimpoint.networks.blocks import (
     SqueezeExcite,
     interleaved,
 )
-from dimpoint.networks.complexity import count_macs, count_parameters
 
 
 def is_host(name: str) -> bool:

@@ -10,7 +10,7 @@ import torch
 
 from dimpoint.model.checkpoint import import_model
 from dimpoint.networks import Network, create
-from dimpoint.networks.complexity import count_macs, count_parameters
+from dimpoint.networks.base import count_macs, count_parameters
 from spire_reference import FRAMES, WEIGHTS, golden, warped_frame
 
 

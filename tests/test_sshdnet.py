@@ -23,10 +23,21 @@ from dimpoint.model.checkpoint import traits
 from dimpoint.model.export import export_onnx
 from dimpoint.model.record import ModelMeta
 from dimpoint.networks import Network, create
+from dimpoint.networks.base import count_macs, count_parameters
 from dimpoint.networks.blocks import CoordinateAttention, OmniDynamicConv2d, _grouped, _products
-from dimpoint.networks.complexity import count_macs, count_parameters
-from dimpoint.networks.high_resolution import BranchModule, Fusion, Residual, basic_unit, bottleneck_unit
-from dimpoint.networks.sshdnet import ATLDH, DCFM, HCEM, HMRM, SFCC, SshdNet
+from dimpoint.networks.sshdnet import (
+    ATLDH,
+    DCFM,
+    HCEM,
+    HMRM,
+    SFCC,
+    BranchModule,
+    Fusion,
+    Residual,
+    SshdNet,
+    basic_unit,
+    bottleneck_unit,
+)
 from dimpoint.targets import make_target
 from dimpoint.training.fit import Machine, Sources, describe_model, train
 from dimpoint.training.recipe import load_recipe

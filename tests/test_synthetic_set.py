@@ -10,10 +10,9 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-import typer
 from typer.testing import CliRunner
 
-from dimpoint.cli.synth import add_to
+from dimpoint.cli.data import data_app
 from dimpoint.datasets.dataset import open_dataset
 from dimpoint.errors import ConfigError, DataError
 from dimpoint.synthetic.scenes import SceneConfig, make_scenes, write_dataset
@@ -120,17 +119,10 @@ def test_wrong_arguments(tmp_path: Path, wrong: dict[str, Any]) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def app() -> typer.Typer:
-    group = typer.Typer()
-    group.callback()(lambda: None)  # keeps `synth` a command of its own
-    add_to(group)
-    return group
-
-
 def test_command_writes_what_its_options_say(tmp_path: Path) -> None:
     options = "--frames 4 --size 40x56 --seed 9 --bits 16 --background sea --scr 5-6 --targets 1-2 --empty 0"
     result = CliRunner().invoke(
-        app(), ["synth", str(tmp_path / "s"), *options.split(), "--test-fraction", "0.5"]
+        data_app, ["synth", str(tmp_path / "s"), *options.split(), "--test-fraction", "0.5"]
     )
     assert result.exit_code == 0, result.output
     record = json.loads((tmp_path / "s" / "scenes.json").read_text())
@@ -160,7 +152,7 @@ def test_command_writes_what_its_options_say(tmp_path: Path) -> None:
     ],
 )
 def test_command_names_the_option_that_is_wrong(tmp_path: Path, options: list[str], says: str) -> None:
-    result = CliRunner().invoke(app(), ["synth", str(tmp_path / "s"), *options])
+    result = CliRunner().invoke(data_app, ["synth", str(tmp_path / "s"), *options])
     assert isinstance(result.exception, ConfigError)
     assert says in str(result.exception)
     assert list(tmp_path.iterdir()) == []

@@ -24,24 +24,10 @@ from dimpoint.model.onnx_file import read_meta
 from dimpoint.training import progress
 from dimpoint.training.fit import Sources, finish, fit, train
 from dimpoint.training.frames import CountingSampler, TrainingViews, fingerprints, load_frames
-from dimpoint.training.recipe import Recipe, load_recipe
+from dimpoint.training.recipe import load_recipe
 from dimpoint.training.validation import just_below
 from spot_scenes import make_spots
-from training_runs import CPU, kill_at, logged
-
-SMALL = [
-    "network.options={widths: [4, 8], depths: [1, 1]}",
-    "view.size=32",
-    "epochs=4",
-    "steps_per_epoch=3",
-    "batch=2",
-    "validate_every=1",
-    "validation=0.3",
-]
-
-
-def small(*changes: str) -> Recipe:
-    return load_recipe("spire-sirst", [*SMALL, *changes])
+from training_runs import CPU, kill_at, logged, small
 
 
 @pytest.fixture(scope="module")

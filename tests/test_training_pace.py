@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from dimpoint.training import pace, trainer
+from dimpoint.training import trainer
 from dimpoint.training.fit import Sources, fit
-from dimpoint.training.pace import Costs, planned
 from dimpoint.training.progress import Pace, duration
 from dimpoint.training.recipe import load_recipe
 from dimpoint.training.run_folder import RunFolder
+from dimpoint.training.trainer import Costs, planned
 from spot_scenes import make_spots
 from training_runs import CPU, logged
 
@@ -77,7 +77,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_in_minutes_keeps_its_epochs_and_says_how_far_it_is(
     scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pace.Costs, "epochs", lambda *_: 5)
+    monkeypatch.setattr(trainer.Costs, "epochs", lambda *_: 5)
     monkeypatch.setattr(trainer, "SECONDS_BETWEEN_LINES", 0.0)
     said: list[str] = []
     fit(
@@ -97,7 +97,7 @@ def test_a_run_that_is_slower_than_measured_stops_and_has_a_model(scenes: Path, 
     recipe = load_recipe("spire-sirst", [*SMALL, "epochs=100000"])
     said: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pace.Costs, "epochs", lambda *_: 100000)
+        patch.setattr(trainer.Costs, "epochs", lambda *_: 100000)
         model = fit(recipe, Sources([scenes]), tmp_path / "r", machine=CPU, minutes=0.02, say=said.append)
     assert model.is_file()
     assert len(logged(tmp_path / "r", "val/f1")) >= 1

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+import training_runs
 from dimpoint.datasets.coco import PointImage, write_points
 from dimpoint.datasets.dataset import open_dataset
 from dimpoint.errors import ConfigError
@@ -16,26 +17,16 @@ from dimpoint.inference.detector import Detector
 from dimpoint.metrics.points import spared
 from dimpoint.training.fit import Machine, Sources, fit
 from dimpoint.training.frames import LabelledFrame, TrainingViews, load_frames
+from dimpoint.training.losses import IGNORED, ignored_pixels, leave_out_ignored, without_ignored
 from dimpoint.training.mining import Mining, false_objects
 from dimpoint.training.module import LOSSES
-from dimpoint.training.recipe import LossChoice, Recipe, load_recipe
-from dimpoint.training.regions import IGNORED, ignored_pixels, leave_out_ignored, without_ignored
+from dimpoint.training.recipe import LossChoice, Recipe
 from spot_scenes import make_spots
 from training_runs import CPU
 
-SMALL = [
-    "network.options={widths: [4, 8], depths: [1, 1]}",
-    "view.size=32",
-    "epochs=2",
-    "steps_per_epoch=2",
-    "batch=2",
-    "validation=0.3",
-    "augmentation.copy_probability=0",
-]
-
 
 def small(*changes: str) -> Recipe:
-    return load_recipe("spire-sirst", [*SMALL, *changes])
+    return training_runs.small("epochs=2", "steps_per_epoch=2", "augmentation.copy_probability=0", *changes)
 
 
 def with_regions(root: Path) -> Path:

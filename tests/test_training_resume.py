@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import training_runs
 from dimpoint.errors import ConfigError
 from dimpoint.model.checkpoint import load_model
 from dimpoint.model.onnx_file import read_meta
@@ -19,20 +20,12 @@ from dimpoint.training.run_folder import RunFolder
 from spot_scenes import make_spots
 from training_runs import CPU, kill_at_step, logged
 
-SMALL = [
-    "network.options={widths: [4, 8], depths: [1, 1]}",
-    "view.size=32",
-    "epochs=4",
-    "steps_per_epoch=3",
-    "batch=2",
-    "validate_every=2",
-    "validation=0.3",
-]
 COLUMNS = ("val/f1", "val/threshold", "train/loss_epoch")
 
 
 def small(*changes: str) -> Recipe:
-    return load_recipe("spire-sirst", [*SMALL, *changes])
+    """Validated every second epoch, so that a run can stop between validations."""
+    return training_runs.small("validate_every=2", *changes)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +74,7 @@ def test_a_run_killed_at_any_step_ends_as_an_uninterrupted_one(
 def test_a_network_with_dropout_resumes_exactly(
     scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = load_recipe("acm", [*SMALL[1:], "epochs=2"])
+    recipe = load_recipe("acm", [*training_runs.SMALL[1:], "validate_every=2", "epochs=2"])
     start = partial(train, recipe, Sources([scenes]), machine=CPU, say=lambda _: None)
     start(tmp_path / "whole")
     kill_at_step(2, monkeypatch, partial(start, tmp_path / "r"))
@@ -162,7 +155,7 @@ def test_a_write_that_fails_leaves_the_checkpoints_whole(
 
     with monkeypatch.context() as patch:
         patch.setattr("torch.save", full_disk)
-        patch.setattr("dimpoint.training.checkpoints.SECONDS_BETWEEN", 0.0)
+        patch.setattr("dimpoint.training.run_folder.SECONDS_BETWEEN", 0.0)
         with pytest.raises(Exception, match="No space left on device"):
             start()
     newest = RunFolder(out).newest()

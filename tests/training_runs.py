@@ -1,4 +1,4 @@
-"""What tests of training share: the machine, a run's log, and a run that is killed."""
+"""What tests of training share: the machine, a small recipe, a run's log, and a run that is killed."""
 
 from __future__ import annotations
 
@@ -8,10 +8,25 @@ from pathlib import Path
 
 import pytest
 
-from dimpoint.training import checkpoints, progress
+from dimpoint.training import progress, run_folder
 from dimpoint.training.fit import Machine
+from dimpoint.training.recipe import Recipe, load_recipe
 
 CPU = Machine(accelerator="cpu", devices=1, precision="32-true", threads=1)
+SMALL = (
+    "network.options={widths: [4, 8], depths: [1, 1]}",
+    "view.size=32",
+    "epochs=4",
+    "steps_per_epoch=3",
+    "batch=2",
+    "validate_every=1",
+    "validation=0.3",
+)
+
+
+def small(*changes: str) -> Recipe:
+    """A recipe that trains in about a second; later changes win."""
+    return load_recipe("spire-sirst", [*SMALL, *changes])
 
 
 def logged(out: Path, column: str) -> list[float]:
@@ -32,7 +47,7 @@ def kill_at_step(step: int, monkeypatch: pytest.MonkeyPatch, run: Callable[[], o
             raise KilledError
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoints, "SECONDS_BETWEEN", 0.0)
+        patch.setattr(run_folder, "SECONDS_BETWEEN", 0.0)
         patch.setattr(progress.Report, "on_train_batch_start", die, raising=False)
         with pytest.raises(KilledError):
             run()

@@ -12,52 +12,65 @@ from dimpoint.errors import ConfigError, MissingExtraError
 if TYPE_CHECKING:
     from dimpoint.datasets.reading import Reading
     from dimpoint.model.record import ModelMeta
+    from dimpoint.training.fit import Sources
+    from dimpoint.training.recipe import Recipe
     from dimpoint.training.trainer import Machine
 
 
 def train(
-    recipe: str,
+    recipe: str | None = None,
     *,
-    data: str | Path | Sequence[str | Path],
-    out: str | Path,
+    data: str | Path | Sequence[str | Path] = (),
+    out: str | Path | None = None,
+    resume: str | Path | None = None,
     split: str | None = None,
     init: str | Path | None = None,
     foundation: str | None = None,
+    epochs: int | None = None,
     minutes: float | None = None,
-    resume: bool = False,
+    validation_by: str | None = None,
+    changes: Sequence[str] = (),
     reading: Reading | None = None,
     machine: Machine | None = None,
     say: Callable[[str], None] = print,
     **options: Any,
 ) -> Path:
-    """Train a detector, as `dimpoint train` does.
+    """Train a detector; `dimpoint train` calls this function.
 
     Parameters
     ----------
     recipe : str
-        A shipped recipe (`dimpoint recipes`) or a YAML file.
+        A shipped recipe (`dimpoint recipes` lists them) or a YAML file.
     data : path, or several
         Data sets: folders or COCO files.
     out : path
         The run's folder, new or empty.
+    resume : path, optional
+        Folder of a run to continue, instead of `recipe`, `data` and `out`. Only `machine` and `say` may be
+        given with it.
     split : str, optional
-        The split to train on; by default `train`, or all frames of a set without lists.
+        The split to train on. Default: `train`, or all frames of a data set without split lists.
     init : str or path, optional
-        A model to start from: a shipped name, a .safetensors file or a run.
+        The model whose weights training starts from: a shipped name, a .safetensors file or a run's folder.
+        Default: the recipe's.
     foundation : str, optional
-        For recipes `fdep-...`: a Hugging Face backbone.
+        For recipes `fdep-...`: a Hugging Face backbone, a folder or a hub id.
+    epochs : int, optional
+        Length in epochs. Default: the recipe's.
     minutes : float, optional
-        About how long to train; by default as many epochs as the recipe has.
-    resume : bool
-        Go on with the run in `out`.
+        Approximate length in minutes, instead of `epochs`.
+    validation_by : {"scene", "time", "random"}, optional
+        How frames are held out. Default: the recipe's.
+    changes : sequence of str
+        Changes of the recipe as `dimpoint train --set` takes them, such as `"optimizer.lr=1e-3"`.
     reading : Reading, optional
-        What masks and points mean where that is not plain.
+        How masks and points are read where the files leave it open.
     machine : Machine, optional
         Accelerator, devices, precision, threads and workers.
     say : callable
-        Called with each line of news.
+        Called with each line of progress. Default: `print`.
     **options
-        Keys of the recipe; two underscores stand for the point: `optimizer__lr=1e-3`.
+        Keys of the recipe, with two underscores for each point: `optimizer__lr=1e-3`.
 
     Returns
     -------
@@ -67,33 +80,58 @@ def train(
     Raises
     ------
     MissingExtraError
-        Without the training packages.
+        If the training packages are not installed.
     ConfigError, DataError
-        For a wrong recipe or option, and for data that cannot be trained on.
+        If the recipe, an option or the data are wrong.
     """
-    require_packages("training", ("torch", "lightning"))
+    require_packages("training", TRAINING_PACKAGES)
+    from dimpoint.training.fit import ANY_MACHINE, fit
+
+    machine = machine or ANY_MACHINE
+    if resume is not None:
+        others = (recipe, data, out, split, init, foundation, epochs, minutes, validation_by, reading)
+        if any(others) or changes or options:
+            raise ConfigError("--resume takes recipe and data from the run; give nothing else with it")
+        chosen, sources = _of_run(Path(resume))
+        return fit(chosen, sources, Path(resume), machine=machine, resume=True, say=say)
+    if not recipe or not data or out is None:
+        raise ConfigError("training needs a recipe, data and out, or resume alone")
     from dimpoint.datasets.reading import AS_WRITTEN
     from dimpoint.model.files import resolve_weights
-    from dimpoint.training.fit import ANY_MACHINE, Sources, fit
+    from dimpoint.training.fit import Sources
     from dimpoint.training.recipe import load_recipe
 
     if foundation and load_recipe(recipe).foundation is None:
-        raise ConfigError(f"recipe {recipe} learns without a foundation model; with one: fdep-{recipe}")
-    changes = [f"foundation.source={foundation}"] if foundation else []
-    changes += [f"{key.replace('__', '.')}={_yaml(value)}" for key, value in options.items()]
-    chosen = load_recipe(recipe, changes)
+        raise ConfigError(f"recipe {recipe} uses no foundation model; the recipe that does: fdep-{recipe}")
+    if epochs is not None and minutes is not None:
+        raise ConfigError("--epochs and --minutes: give one of them")
+    named = {"foundation.source": foundation, "validation_by": validation_by, "epochs": epochs}
+    given = {key: value for key, value in named.items() if value is not None}
+    given |= {key.replace("__", "."): value for key, value in options.items()}
+    chosen = load_recipe(recipe, [*changes, *(f"{key}={_yaml(value)}" for key, value in given.items())])
     source = init or chosen.init
     roots = [data] if isinstance(data, str | Path) else data
     return fit(
         chosen,
         Sources([Path(root) for root in roots], split, reading or AS_WRITTEN),
         Path(out),
-        machine=machine or ANY_MACHINE,
-        resume=resume,
-        init=resolve_weights(source) if source and not resume else None,
+        machine=machine,
+        init=resolve_weights(source) if source else None,
         minutes=minutes,
         say=say,
     )
+
+
+def _of_run(folder: Path) -> tuple[Recipe, Sources]:
+    """The recipe and the data of a run that is continued."""
+    from dimpoint.datasets.reading import Reading
+    from dimpoint.training.fit import Sources
+    from dimpoint.training.run_folder import RunFolder
+
+    run = RunFolder(folder)
+    known = run.read_record()["sources"]
+    reading = Reading.from_record(known.get("reading"))
+    return run.read_recipe(), Sources([Path(root) for root in known["roots"]], known["split"], reading)
 
 
 def export(
@@ -152,6 +190,7 @@ def export(
     return meta
 
 
+TRAINING_PACKAGES = ("torch", "lightning")
 EXPORT_PACKAGES = ("torch", "safetensors", "onnx", "onnxscript")
 
 

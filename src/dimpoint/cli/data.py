@@ -1,27 +1,34 @@
-"""`dimpoint data`: check a data set, repair it, split it, and turn its masks into points."""
+"""`dimpoint data`: check, repair, split, convert and make data sets."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from dimpoint.cli import synth
 from dimpoint.cli.console import table_console
-from dimpoint.cli.labels import (
-    ACCEPT_LABELS,
-    CATEGORIES,
-    INVERT_MASKS,
-    MASK_VALUES,
-    ORIENTATION,
-    POINTS,
-    reading_of,
-)
+from dimpoint.cli.options import reads_labels
+from dimpoint.errors import ConfigError
 
 if TYPE_CHECKING:
     from dimpoint.datasets.check import Report
+    from dimpoint.datasets.reading import Reading
     from dimpoint.datasets.repair import Repair
+    from dimpoint.synthetic.scenes import SceneConfig
+
+
+# The option that sets each part of SceneConfig.
+_OPTIONS = {
+    "height": "size",
+    "width": "size",
+    "bits": "bits",
+    "background": "background",
+    "count": "targets",
+    "empty_share": "empty",
+    "targets": "scr",
+}
 
 data_app = typer.Typer(help="Check, repair, convert and make data sets.", no_args_is_help=True)
 
@@ -31,21 +38,15 @@ def register(app: typer.Typer) -> None:
     app.add_typer(data_app, name="data")
 
 
-synth.add_to(data_app)
-
-
 @data_app.command("check")
+@reads_labels()
 def check(
     folder: Path = typer.Argument(metavar="DIR", help="Data set with images, masks, img_idx or points.json."),
     repair: Path | None = typer.Option(None, metavar="OUT", help="Write a clean copy to this new folder."),
     as_json: bool = typer.Option(False, "--json", help="Print the report as JSON."),
     verbose: bool = typer.Option(False, help="List every skipped file and folder."),
-    mask_values: str | None = MASK_VALUES,
-    invert_masks: bool = INVERT_MASKS,
-    point_rules: str | None = POINTS,
-    categories: str | None = CATEGORIES,
-    accept_labels: bool = ACCEPT_LABELS,
-    orientation: str | None = ORIENTATION,
+    *,
+    reading: Reading,
 ) -> None:
     """Check a data set; exit code 1 if it has errors (with --repair: errors that remain)."""
     import json
@@ -62,7 +63,7 @@ def check(
         report = check_dataset(
             folder,
             lambda done, total: bar.update(task, completed=done, total=total),
-            reading_of(mask_values, invert_masks, point_rules, categories, accept_labels, orientation),
+            reading,
         )
     repaired = write_copy(report, repair) if repair is not None else None
     if as_json:
@@ -111,15 +112,14 @@ def split(
 
 
 @data_app.command("points")
+@reads_labels(without=("points", "categories"))
 def points(
     folder: Path = typer.Argument(metavar="DIR", help="Data set with images and masks."),
     out: Path | None = typer.Option(
         None, metavar="FILE", help="COCO file to write.  [default: DIR/points.json]"
     ),
-    mask_values: str | None = MASK_VALUES,
-    invert_masks: bool = INVERT_MASKS,
-    accept_labels: bool = ACCEPT_LABELS,
-    orientation: str | None = ORIENTATION,
+    *,
+    reading: Reading,
 ) -> None:
     """Write the point labels of a data set's masks, the centroid of each target, as a COCO keypoints file."""
     from rich.console import Console
@@ -133,7 +133,7 @@ def points(
             folder,
             out,
             lambda done, total: bar.update(task, completed=done, total=total),
-            reading_of(mask_values, invert_masks, None, None, accept_labels, orientation),
+            reading,
             lambda line: typer.echo(line, err=True),
         )
     typer.echo(f"{path}: {targets} points in {frames} frames")
@@ -208,3 +208,68 @@ def convert(
         typer.echo(f"left out: {line}", err=True)
     if len(done.skipped) > 20:
         typer.echo(f"left out: {len(done.skipped) - 20} more", err=True)
+
+
+@data_app.command("synth")
+def synth(
+    out: Path = typer.Argument(help="Folder to write; must be new or empty."),
+    frames: int = typer.Option(100, help="Number of frames."),
+    size: str = typer.Option("256x256", metavar="HxW", help="Height and width in pixels."),
+    seed: int = typer.Option(0, help="The same seed gives the same files."),
+    bits: int = typer.Option(8, help="8, or 16 for the counts of a 14-bit camera in uint16."),
+    background: str = typer.Option("mixed", help="cloud, sea, ground or mixed."),
+    scr: str = typer.Option("3-40", metavar="LOW-HIGH", help="Local signal-to-clutter ratio of targets."),
+    targets: str = typer.Option("1-3", metavar="LOW-HIGH", help="Number of targets in a frame with targets."),
+    empty: float = typer.Option(0.1, help="Part of the frames that have no target, 0 to 1."),
+    test_fraction: float = typer.Option(0.2, help="Part of the frames in the test split, 0 to 1."),
+) -> None:
+    """Write synthetic infrared scenes with known targets as a data set: frames, masks, points, splits."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from dimpoint.synthetic.scenes import write_dataset
+
+    low, high = _range("targets", targets)
+    height, width = _size(size)
+    config = _config(
+        height=height,
+        width=width,
+        bits=bits,
+        background=background,
+        count=(low, high),
+        empty_share=empty,
+        targets={"scr": _range("scr", scr)},
+    )
+    with Progress(console=Console(stderr=True)) as bar:
+        task = bar.add_task("scenes", total=frames)
+        write_dataset(out, config, frames, seed, test_fraction, lambda done: bar.update(task, completed=done))
+    typer.echo(f"{out}: {frames} frames of {height}x{width}, {bits} bit, with masks, points and splits")
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d{1,6})x(\d{1,6})", text.strip())
+    if match is None:
+        raise ConfigError(f"--size '{text}': expected HEIGHTxWIDTH in pixels, such as 256x256")
+    return int(match[1]), int(match[2])
+
+
+def _range(option: str, text: str) -> tuple[float, float]:
+    """`3-40`, or one number for both ends."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(?:-(\d+(?:\.\d+)?))?", text.strip())
+    if match is None:
+        raise ConfigError(f"--{option} '{text}': expected LOW-HIGH, such as 3-40")
+    return float(match[1]), float(match[2] or match[1])
+
+
+def _config(**settings: Any) -> SceneConfig:
+    from pydantic import ValidationError
+
+    from dimpoint.synthetic.scenes import SceneConfig
+
+    try:
+        return SceneConfig(**settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = _OPTIONS[str(first["loc"][0])]
+        message = first["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"--{option} {first['input']}: {message}") from None

@@ -60,7 +60,7 @@ def run_demo(
     """
     import time
 
-    from dimpoint.cli.train import require_torch
+    from dimpoint.cli.options import require_torch
 
     require_torch("the demo")
     _refuse_used(out)

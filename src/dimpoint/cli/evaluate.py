@@ -12,20 +12,13 @@ import typer
 
 from dimpoint.cli.compare import compare
 from dimpoint.cli.console import progress, table_console, write_json
-from dimpoint.cli.labels import (
-    ACCEPT_LABELS,
-    CATEGORIES,
-    INVERT_MASKS,
-    MASK_VALUES,
-    ORIENTATION,
-    POINTS,
-    reading_of,
-)
+from dimpoint.cli.options import THREADS, reads_labels
 from dimpoint.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from dimpoint.datasets.reading import Reading
     from dimpoint.evaluation.operating import OperatingPoint
     from dimpoint.evaluation.run import Result
     from dimpoint.evaluation.subject import Data, Memory, Subject
@@ -41,6 +34,7 @@ def register(app: typer.Typer) -> None:
     app.command("compare")(compare)
 
 
+@reads_labels()
 def evaluate(
     data: list[Path] = typer.Option(
         ..., "--data", metavar="DIR", help="Data set, or COCO points file; may be repeated."
@@ -93,13 +87,9 @@ def evaluate(
     as_csv: Path | None = typer.Option(None, "--csv", metavar="FILE", help="The tables as CSV."),
     latex: Path | None = typer.Option(None, metavar="FILE", help="The tables as LaTeX (booktabs)."),
     report: Path | None = typer.Option(None, metavar="DIR", help="Write a page with figures and pictures."),
-    mask_values: str | None = MASK_VALUES,
-    invert_masks: bool = INVERT_MASKS,
-    point_rules: str | None = POINTS,
-    categories: str | None = CATEGORIES,
-    accept_labels: bool = ACCEPT_LABELS,
-    orientation: str | None = ORIENTATION,
-    threads: int | None = typer.Option(None, help="Number of processor threads.", show_default="all cores"),
+    threads: int | None = THREADS,
+    *,
+    reading: Reading,
 ) -> None:
     """Evaluate models or predictions on labelled frames; several are shown side by side."""
     from dimpoint.atomic import write_text
@@ -110,7 +100,6 @@ def evaluate(
     if report is not None:
         check_extra()
     goal = _goal(false_alarms, fa, pd, threshold, bool(calibrate or calibrate_split), store)
-    reading = reading_of(mask_values, invert_masks, point_rules, categories, accept_labels, orientation)
     held_against = Data(tuple(data), split, allow_missing, reading, prediction_values)
     subjects = _subjects(model, predictions, held_against, threshold, threads)
     memory, point = Memory(), None

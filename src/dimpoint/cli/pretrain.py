@@ -39,7 +39,7 @@ def pretrain(
     threads: int = typer.Option(None, min=1, help="Number of processor threads; default: all cores."),
 ) -> None:
     """Pretrain a small vision transformer on unlabelled frames, for `dimpoint train fdep-...`."""
-    from dimpoint.cli.train import require_torch
+    from dimpoint.cli.options import require_torch
 
     require_torch("pretraining")
     if find_spec("transformers") is None:

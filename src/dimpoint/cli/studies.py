@@ -48,7 +48,7 @@ def benchmark(
 
     from dimpoint.atomic import write_text
     from dimpoint.cli.console import write_json
-    from dimpoint.cli.train import require_torch
+    from dimpoint.cli.options import require_torch
 
     require_torch("a benchmark")
     from dimpoint.evaluation.truth import open_truth
@@ -112,7 +112,7 @@ def ablate(
 ) -> None:
     """Train a host plainly, with FDEP and with its controls, and compare them on the same frames."""
     from dimpoint.cli.console import write_json
-    from dimpoint.cli.train import require_torch
+    from dimpoint.cli.options import require_torch
 
     if method != "fdep":
         raise ConfigError(f"no ablation of '{method}'; known: fdep")

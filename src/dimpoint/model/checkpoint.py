@@ -23,7 +23,7 @@ from dimpoint.model.input_rule import InputRule
 from dimpoint.model.onnx_file import is_pickle
 from dimpoint.model.record import METADATA_KEY, ModelMeta, parse_meta
 from dimpoint.networks import Network, create
-from dimpoint.networks.complexity import count_parameters
+from dimpoint.networks.base import count_parameters
 
 _PICKLE_SUFFIXES = (".pt", ".pth", ".ckpt", ".tar", ".pkl")
 _MOST_NAMES = 5  # tensors that an error names

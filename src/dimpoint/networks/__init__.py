@@ -11,14 +11,11 @@ from torch import nn
 
 from dimpoint.errors import ConfigError
 from dimpoint.extensions import extension_names, load_extension, nearest
-from dimpoint.networks.acm import ACM
-from dimpoint.networks.alclnet import ALCLNet
-from dimpoint.networks.alcnet import ALCNet
-from dimpoint.networks.base import Network
-from dimpoint.networks.complexity import count_macs, count_parameters
+from dimpoint.networks.acm import ACM, ALCNet
+from dimpoint.networks.base import Network, count_macs, count_parameters
 from dimpoint.networks.dnanet import DNANet
 from dimpoint.networks.gglnet import GGLNet
-from dimpoint.networks.mlclnet import MLCLNet
+from dimpoint.networks.mlclnet import ALCLNet, MLCLNet
 from dimpoint.networks.msdanet import MSDANet
 from dimpoint.networks.spire import Spire
 from dimpoint.networks.spire_lite import SpireLite

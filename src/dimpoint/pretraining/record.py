@@ -17,8 +17,7 @@ from dimpoint.errors import ConfigError
 from dimpoint.inference.backends import computes_bfloat16
 from dimpoint.model.intensity import IntensityRule
 from dimpoint.networks.base import standardise
-from dimpoint.pretraining.crops import Crops
-from dimpoint.pretraining.mae import DROPPED, MaskedAutoencoder
+from dimpoint.pretraining.mae import DROPPED, Crops, MaskedAutoencoder
 
 
 class PretrainSettings(BaseModel):

@@ -19,7 +19,7 @@ from typing import Any
 from dimpoint.atomic import replacing_folder, write_text
 from dimpoint.errors import ConfigError, DataError, DimpointError
 from dimpoint.fdep.encoder import quiet
-from dimpoint.pretraining.crops import Crops
+from dimpoint.pretraining.mae import Crops
 from dimpoint.pretraining.record import PretrainRun, PretrainSettings, pretrain_settings
 
 

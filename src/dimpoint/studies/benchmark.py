@@ -22,7 +22,7 @@ from dimpoint.evaluation.truth import TruthFrame, held_out_frames
 from dimpoint.inference.detector import Detector
 from dimpoint.metrics.protocols import get_protocol
 from dimpoint.model.checkpoint import load_model
-from dimpoint.networks.complexity import count_macs
+from dimpoint.networks.base import count_macs
 from dimpoint.studies.runs import Budget, clock, train_once, training_seconds
 from dimpoint.training.fit import Machine, Sources
 from dimpoint.training.frames import labels_of

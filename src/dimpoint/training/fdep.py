@@ -16,10 +16,9 @@ from torch import Tensor, nn
 
 from dimpoint.errors import ConfigError
 from dimpoint.fdep.cache import FeatureCache
-from dimpoint.fdep.coisd import two_paths
 from dimpoint.fdep.encoder import FoundationEncoder
+from dimpoint.fdep.fusion import fusion, two_paths
 from dimpoint.fdep.grids import ORIENTATIONS, Affine, oriented
-from dimpoint.fdep.samf import fusion
 from dimpoint.networks import Network
 from dimpoint.networks.base import HostNetwork
 from dimpoint.training.frames import Array, LabelledFrame

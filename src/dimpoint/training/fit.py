@@ -26,8 +26,7 @@ from dimpoint.model.checkpoint import load_model, save_model, traits
 from dimpoint.model.export import export_onnx
 from dimpoint.model.record import TOLD, ModelMeta
 from dimpoint.networks import Network, create
-from dimpoint.networks.base import HostNetwork
-from dimpoint.networks.complexity import count_parameters
+from dimpoint.networks.base import HostNetwork, count_parameters
 from dimpoint.training.choosing import Trained, judge, sha256_of
 from dimpoint.training.frames import (
     LabelledFrame,
@@ -40,11 +39,10 @@ from dimpoint.training.frames import (
 )
 from dimpoint.training.mining import Mining
 from dimpoint.training.module import DetectionModule
-from dimpoint.training.pace import Limit, measure, planned
 from dimpoint.training.recipe import Recipe
 from dimpoint.training.run_folder import Position, RunFolder, names_and_hashes, read_start, record_of
+from dimpoint.training.trainer import Limit, make_trainer, measure, planned
 from dimpoint.training.trainer import Machine as Machine
-from dimpoint.training.trainer import make_trainer
 
 if TYPE_CHECKING:
     from dimpoint.training.fdep import Teacher

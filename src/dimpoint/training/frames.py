@@ -34,8 +34,8 @@ from dimpoint.metrics.points import match_points
 from dimpoint.model.validity import filled, valid_pixels
 from dimpoint.targets import make_target
 from dimpoint.training.copies import TargetCut, cut_targets, set_targets
+from dimpoint.training.losses import ignored_pixels, without_ignored
 from dimpoint.training.recipe import Recipe
-from dimpoint.training.regions import ignored_pixels, without_ignored
 from dimpoint.training.views import TrainingView, training_view
 
 _CACHE_BYTES = 4 << 30  # frames beyond this are read again each time they are drawn

@@ -3,15 +3,24 @@
 Response maps: `mse_loss`, `soft_focal_loss`. Masks (targets 0 or 1, outputs logits): `bce_loss`,
 `soft_iou_loss`, `dice_loss`, `focal_loss`, `edge_mining_loss`. `deep_supervision` sums any of them over
 several outputs.
+
+Ignore regions add nothing to a loss: a target map marks their pixels with `IGNORED`, and the loss gets a
+certain background there, whose gradient is 0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
+
+IGNORED = -1.0  # of a target map: pixels that add nothing to a loss
+_OF_A_TARGET = 0.02  # responses above this belong to a labelled target, also inside a region
+_SURE = -30.0  # a logit
 
 
 def mse_loss(responses: Tensor, targets: Tensor) -> Tensor:
@@ -88,3 +97,41 @@ def _overlap(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Of each frame, (N,): the sum of p * target, and the sums of p and of the target together."""
     p = torch.sigmoid(logits)
     return (p * targets).sum((1, 2, 3)), p.sum((1, 2, 3)) + targets.sum((1, 2, 3))
+
+
+def ignored_pixels(regions: npt.NDArray[np.float32], shape: tuple[int, ...]) -> npt.NDArray[np.bool_] | None:
+    """The pixels of a frame of `shape` in regions (N, 4) left, top, right, bottom; None without regions."""
+    if not len(regions):
+        return None
+    pixels = np.zeros(shape, np.bool_)
+    for left, top, right, bottom in regions.tolist():
+        first_row, first_column = max(int(np.ceil(top)), 0), max(int(np.ceil(left)), 0)
+        pixels[first_row : max(int(bottom) + 1, 0), first_column : max(int(right) + 1, 0)] = True
+    return pixels
+
+
+def without_ignored(
+    target: npt.NDArray[np.float32], ignored: npt.NDArray[np.bool_] | None, stride: int
+) -> npt.NDArray[np.float32]:
+    """A target map, (h, w), in which the ignored pixels of its view, (H, W), are marked.
+
+    The response of a labelled target stays.
+    """
+    if ignored is None:
+        return target
+    marked: npt.NDArray[np.float32] = np.where(
+        ignored[::stride, ::stride] & (target < _OF_A_TARGET), np.float32(IGNORED), target
+    )
+    return marked
+
+
+def leave_out_ignored(
+    outputs: Sequence[Tensor], targets: Tensor, *, logits: bool
+) -> tuple[list[Tensor], Tensor]:
+    """Outputs and targets, (N, 1, h, w), that agree on background where the targets are marked."""
+    marked = targets == IGNORED
+    if not marked.any():
+        return list(outputs), targets
+    background = _SURE if logits else 0.0
+    known = [torch.where(marked, torch.full_like(output, background), output) for output in outputs]
+    return known, targets.masked_fill(marked, 0.0)

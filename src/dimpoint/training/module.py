@@ -24,12 +24,12 @@ from dimpoint.training.losses import (
     dice_loss,
     edge_mining_loss,
     focal_loss,
+    leave_out_ignored,
     mse_loss,
     soft_focal_loss,
     soft_iou_loss,
 )
 from dimpoint.training.recipe import LossChoice, LossKind, Recipe
-from dimpoint.training.regions import leave_out_ignored
 from dimpoint.training.validation import monitored, scores_for, validation_threshold
 
 LOSSES: Mapping[LossKind, Callable[[LossChoice, Tensor, Tensor], Tensor]] = {

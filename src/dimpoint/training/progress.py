@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from dimpoint.atomic import replacing
-from dimpoint.training.checkpoints import ends_with_validation
 from dimpoint.training.module import DetectionModule
+from dimpoint.training.run_folder import ends_with_validation
 from dimpoint.training.validation import LABELS
 
 _SECONDS_BETWEEN = 0.3  # updates of the bar

@@ -1,7 +1,8 @@
-"""SAMF, semantic alignment modulation fusion: token grids change a host's deepest features in training.
+"""SAMF and CO-ISD, the two parts of FDEP (arXiv 2512.05511) that act on a host network in training.
 
-[known, from the figure of arXiv 2512.05511] one module a tap, in series, between encoder and decoder; F is
-split by channel into a and b; D is the tap's token grid resized to F's:
+SAMF, semantic alignment modulation fusion: token grids change a host's deepest features. [known, from the
+paper's figure] one module per tap, in series, between encoder and decoder; F is split by channel into a and
+b; D is the tap's token grid resized to F's:
 
     a' = Conv3(a * Conv1(D))    b' = Conv4(b + Conv2(D))    out = Conv5(concat(a', b') + F)
 
@@ -11,18 +12,28 @@ anti-aliasing where it shrinks. A last ReLU keeps the features non-negative, as 
 are and as their decoders expect them. Conv3 and Conv4 start at zero and Conv5 at the identity, so that
 out = F exactly at the start: training begins with the plain host. In the first step gradients reach Conv3,
 Conv4 and Conv5, and through Conv3 and Conv4, zero until then, Conv1 and Conv2 from the second step on.
+
+CO-ISD, collaborative optimisation implicit self-distillation: two paths through one set of host weights.
+[known] the main path goes through the fusion, the light one past it; the loss is
+w1 * L(main) + w2 * L(light), in one backward pass, without a teacher term; after training only the light
+path exists. [own] both weights are 1, and only the batch statistics of the light path are kept. Both paths
+normalise with their own batch statistics in training; the running statistics, which the host uses
+afterwards, are those of the light path.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from dimpoint.errors import ConfigError
+from dimpoint.networks.base import HostNetwork
 
 FusionKind: TypeAlias = Literal["samf", "add"]
 
@@ -136,3 +147,41 @@ def _identity(layer: nn.Conv2d) -> nn.Conv2d:
     assert layer.bias is not None
     nn.init.zeros_(layer.bias)
     return layer
+
+
+def two_paths(
+    host: HostNetwork,
+    fusion: Callable[[Tensor, Sequence[Tensor]], Tensor],
+    x: Tensor,
+    tokens: Sequence[Tensor],
+) -> tuple[list[Tensor], list[Tensor]]:
+    """(main, light) outputs of `host.decode`, finest first; the encoder is computed once.
+
+    x: (N, channels, H, W), standardised, H and W multiples of `host.multiple`, so that x and the tokens
+    cover the same area. fusion: as `samf.fusion` builds it. tokens: the taps' grids of the same frames.
+    Raises ConfigError for other sizes.
+    """
+    height, width = x.shape[-2:]
+    if not (height and width) or height % host.multiple or width % host.multiple:
+        raise ConfigError(
+            f"FDEP trains on views whose sides are multiples of {host.multiple}, got {height} x {width}: "
+            f"set view.size to a multiple of {host.multiple}"
+        )
+    features = host.encode(x)
+    light = host.decode(features)
+    with running_statistics_untouched(host):
+        main = host.decode([*features[:-1], fusion(features[-1], tokens)])
+    return main, light
+
+
+@contextmanager
+def running_statistics_untouched(network: nn.Module) -> Iterator[None]:
+    """Within the block, batch norms in training normalise as usual but do not update running statistics."""
+    recording = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    for norm in recording:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in recording:
+            norm.track_running_stats = True

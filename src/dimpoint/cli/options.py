@@ -1,0 +1,146 @@
+"""Options that several commands share: how labels are read, data sets, threads, JSON output."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeAlias, get_type_hints
+
+import typer
+
+from dimpoint.errors import ConfigError
+
+if TYPE_CHECKING:
+    from dimpoint.datasets.reading import Reading
+
+THREADS: Any = typer.Option(
+    None, "--threads", min=1, help="Number of processor threads.", show_default="all cores"
+)
+DATA: Any = typer.Option(..., "--data", metavar="DIR", help="A data set; may be repeated.")
+JSON_FILE: Any = typer.Option(None, "--json", metavar="FILE|-", help="Write all numbers as JSON.")
+SET: Any = typer.Option(
+    [],
+    "--set",
+    metavar="KEY=VALUE",
+    help="Change a key of the recipe, for example optimizer.lr=1e-3; may be repeated.",
+)
+
+_PANEL = "How labels are read"
+
+
+def _label_option(default: str | bool | None, name: str, help: str, metavar: str | None = None) -> Any:
+    return typer.Option(default, name, metavar=metavar, rich_help_panel=_PANEL, help=help)
+
+
+_LABEL_OPTIONS: dict[str, tuple[type, Any]] = {
+    "mask_values": (
+        str,
+        _label_option(
+            None,
+            "--mask-values",
+            "What masks mark as a target: binary (above 127), nonzero, instances, alpha or values: 2,3.",
+            "RULE",
+        ),
+    ),
+    "invert_masks": (
+        bool,
+        _label_option(False, "--invert-masks", "Targets are the pixels that masks do not mark."),
+    ),
+    "points": (
+        str,
+        _label_option(
+            None,
+            "--points",
+            "normalised: coordinates are fractions of the frame; unlabelled: points of visibility 0 count.",
+            "LIST",
+        ),
+    ),
+    "categories": (
+        str,
+        _label_option(
+            None,
+            "--categories",
+            "COCO categories that are targets, separated by commas; left out: all.",
+            "LIST",
+        ),
+    ),
+    "accept": (bool, _label_option(False, "--accept-labels", "Use labels however unlikely they look.")),
+    "orientation": (
+        str,
+        _label_option(
+            None,
+            "--orientation",
+            "Frames with an EXIF orientation: stored takes the pixels as stored, upright turns them.",
+            "RULE",
+        ),
+    ),
+}
+
+Command: TypeAlias = Callable[..., None]
+
+
+def reads_labels(without: Iterable[str] = ()) -> Callable[[Command], Command]:
+    """Add the options of how labels are read to a command, which gets them as one argument, `reading`.
+
+    Parameters
+    ----------
+    without : iterable of str
+        Options to leave out: keys of `_LABEL_OPTIONS`.
+    """
+    chosen = {name: option for name, option in _LABEL_OPTIONS.items() if name not in set(without)}
+
+    def add(command: Command) -> Command:
+        @functools.wraps(command)
+        def with_reading(*args: Any, **given: Any) -> None:
+            values = {name: given.pop(f"labels_{name}", None) for name in _LABEL_OPTIONS}
+            command(*args, reading=_reading(**values), **given)
+
+        kept = {key: kind for key, kind in command.__annotations__.items() if key != "reading"}
+        with_reading.__annotations__ = {}
+        own = inspect.signature(command).parameters.values()
+        command.__annotations__, before = kept, command.__annotations__
+        hints = get_type_hints(command)
+        command.__annotations__ = before
+        parameters = [each.replace(annotation=hints[each.name]) for each in own if each.name != "reading"]
+        parameters += [
+            inspect.Parameter(
+                f"labels_{name}",
+                inspect.Parameter.KEYWORD_ONLY,
+                default=option,
+                annotation=kind if kind is bool else kind | None,
+            )
+            for name, (kind, option) in chosen.items()
+        ]
+        with_reading.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        with_reading.__annotations__ = {each.name: each.annotation for each in parameters}
+        return with_reading
+
+    return add
+
+
+def _reading(
+    mask_values: str | None,
+    invert_masks: bool | None,
+    points: str | None,
+    categories: str | None,
+    accept: bool | None,
+    orientation: str | None,
+) -> Reading:
+    from dimpoint.datasets.reading import Reading
+
+    names = [part.strip() for part in categories.split(",")] if categories else []
+    return Reading.of_options(mask_values, bool(invert_masks), points, names, bool(accept), orientation)
+
+
+def require_torch(what: str) -> None:
+    """Raise MissingExtraError unless the training packages are installed."""
+    from dimpoint.api import TRAINING_PACKAGES, require_packages
+
+    require_packages(what, TRAINING_PACKAGES)
+
+
+def check_one_length(epochs: float | None, minutes: float | None) -> None:
+    """Raise ConfigError if both --epochs and --minutes are given."""
+    if epochs is not None and minutes is not None:
+        raise ConfigError("--epochs and --minutes: give one of them")
