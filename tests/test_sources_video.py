@@ -152,7 +152,7 @@ class TestLuma:
         full = ColorRange.JPEG  # on both sides: nothing is scaled
         frame = frame.reformat(format=pixel_format, src_color_range=full, dst_color_range=full)
         frame.color_range = marked
-        read = as_frame(video._grey(frame), "x")  # no file can hold all of these formats
+        read = as_frame(video.grey_of_video(frame), "x")  # no file can hold all of these formats
         self.assert_counts(read, bits)
 
     @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ class TestLuma:
         ramp = np.tile(np.arange(256, dtype=dtype), (16, 1))
         picture = av.VideoFrame(256, 16, pixel_format)
         picture.planes[0].update(np.dstack([ramp, ramp[:, ::-1]]).tobytes())
-        frame = video._grey(picture)
+        frame = video.grey_of_video(picture)
         assert frame.dtype == dtype
         np.testing.assert_array_equal(frame, ramp)
 

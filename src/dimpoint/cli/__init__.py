@@ -13,6 +13,7 @@ from dimpoint.cli import (
     demo,
     detect,
     evaluate,
+    events,
     label,
     models,
     pretrain,
@@ -20,12 +21,16 @@ from dimpoint.cli import (
     studies,
     track,
     train,
+    watch,
 )
 from dimpoint.cli.signals import exit_code, stopping
 from dimpoint.errors import DimpointError
 from dimpoint.text import printable
 
-_GROUPS = (detect, track, evaluate, calibrate, train, studies, pretrain, models, data, label, serve, demo)
+_GROUPS = (
+    *(detect, track, watch, events, evaluate, calibrate, train, studies),
+    *(pretrain, models, data, label, serve, demo),
+)
 
 
 def build_app() -> typer.Typer:

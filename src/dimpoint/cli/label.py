@@ -9,8 +9,6 @@ import typer
 
 from dimpoint.errors import DimpointError, MissingExtraError
 
-_LOCAL = ("127.0.0.1", "localhost", "[::1]")
-
 
 def register(app: typer.Typer) -> None:
     """Add the command `dimpoint label`."""
@@ -38,6 +36,7 @@ def label(
 
     from dimpoint.labelling.project import Project
     from dimpoint.labelling.server import build_app, new_token
+    from dimpoint.serving.guard import local_hosts
     from dimpoint.serving.server import open_socket
 
     opened = Project(
@@ -47,7 +46,7 @@ def label(
         listening = open_socket(host, port)
         number = listening.getsockname()[1]
         token = new_token()
-        hosts = tuple(f"{name}:{number}" for name in dict.fromkeys((*_LOCAL, host)))
+        hosts = local_hosts(number, host)
         shown = f"[{host}]" if ":" in host else host
         address = f"http://{shown}:{number}/?token={token}"
         typer.echo(address)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -30,6 +30,34 @@ def stopping() -> Iterator[None]:
         signal.signal(number, _stop)
     try:
         yield
+    finally:
+        for number in ours:
+            signal.signal(number, before[number])
+
+
+@contextmanager
+def noted() -> Iterator[Callable[[], bool]]:
+    """Note Ctrl-C, SIGTERM and SIGHUP in the block instead of raising; the function says whether one came.
+
+    For commands that finish their step first. A second signal raises KeyboardInterrupt.
+    """
+    came: list[int] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        if number != signal.SIGINT and not _received:
+            _received.append(number)
+        came.append(number)
+        if len(came) > 1:
+            raise KeyboardInterrupt
+
+    names = ("SIGINT", *_NAMES)
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
+    ours = [number for number in numbers if before[number] != signal.SIG_IGN]
+    for number in ours:
+        signal.signal(number, note)
+    try:
+        yield lambda: bool(came)
     finally:
         for number in ours:
             signal.signal(number, before[number])

@@ -141,7 +141,7 @@ class _Video:
     def read(self, number: int) -> npt.NDArray[Any]:
         import av
 
-        from dimpoint.sources.video import _grey
+        from dimpoint.sources.video import grey_of_video
 
         if self._container is None:
             self._open()
@@ -157,7 +157,7 @@ class _Video:
             for frame in self._decoded:
                 if frame.pts is not None and frame.pts >= wanted:
                     self._next = number + 1
-                    return np.ascontiguousarray(_grey(frame))
+                    return np.ascontiguousarray(grey_of_video(frame))
         except av.error.FFmpegError as error:
             raise FrameError(f"{self.path}: frame {number} cannot be read ({error.strerror})") from None
         raise FrameError(f"{self.path}: frame {number} cannot be read; the video ends before it")

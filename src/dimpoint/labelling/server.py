@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,8 @@ import numpy as np
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
-from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
@@ -28,22 +26,9 @@ from dimpoint.labelling.project import Project
 from dimpoint.labelling.snap import snap
 from dimpoint.labelling.store import ConflictError, Labels, Status
 from dimpoint.labelling.training_job import FEWEST_FRAMES, TrainingJob
+from dimpoint.serving.guard import Guard
 
 STATIC = Path(__file__).parent / "static"
-_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-_HEADERS = {
-    "Content-Security-Policy": _POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
-_LARGEST_BODY = 4 << 20  # bytes of a change; thousands of points are far below
-
-Next = Callable[[Request], Awaitable[Response]]
 
 
 def new_token() -> str:
@@ -73,37 +58,8 @@ def build_app(project: Project, token: str, hosts: tuple[str, ...]) -> Starlette
         Mount("/", StaticFiles(directory=STATIC, html=True)),
     ]
     handlers: dict[Any, Any] = {DimpointError: _refused}
-    return Starlette(
-        routes=routes, middleware=[Middleware(_Guard, token=token, hosts=hosts)], exception_handlers=handlers
-    )
-
-
-class _Guard(BaseHTTPMiddleware):
-    """Host, origin, token and size of each request; safety headers on each answer."""
-
-    def __init__(self, app: Any, token: str, hosts: tuple[str, ...]) -> None:
-        super().__init__(app)
-        self.token, self.hosts = token, hosts
-
-    async def dispatch(self, request: Request, call_next: Next) -> Response:
-        response = self._refusal(request) or await call_next(request)
-        response.headers.update(_HEADERS)
-        return response
-
-    def _refusal(self, request: Request) -> Response | None:
-        origin = request.headers.get("origin")
-        if request.headers.get("host") not in self.hosts:
-            return PlainTextResponse("this address is not served here", 403)
-        if origin is not None and origin.removeprefix("http://") not in self.hosts:
-            return PlainTextResponse("requests from other sites are refused", 403)
-        length = request.headers.get("content-length", "0")
-        if not length.isdigit() or int(length) > _LARGEST_BODY:
-            return PlainTextResponse("the request is too large", 413)
-        given = request.headers.get("x-token") or request.query_params.get("token", "")
-        inside = request.url.path.startswith("/api/")
-        if inside and not secrets.compare_digest(given.encode(), self.token.encode()):
-            return JSONResponse({"error": "open the address that dimpoint label printed"}, 401)
-        return None
+    guard = Middleware(Guard, hosts=hosts, token=token, hint="open the address that dimpoint label printed")
+    return Starlette(routes=routes, middleware=[guard], exception_handlers=handlers)
 
 
 async def _refused(_request: Request, error: Exception) -> Response:

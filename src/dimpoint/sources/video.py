@@ -47,7 +47,7 @@ def video_frames(path: Path, options: ReadOptions = PLAIN) -> Iterator[tuple[int
     PyAV.
     """
     file_head(path)  # says better than FFmpeg why a file cannot be opened
-    av = _import_av()
+    av = import_av()
     number = 0
     try:
         with av.open(_url(path), options=_OPTIONS) as container:
@@ -58,7 +58,7 @@ def video_frames(path: Path, options: ReadOptions = PLAIN) -> Iterator[tuple[int
             for frame in _whole_frames(container, stream, options.accept_damaged):
                 place = max(_place(frame, stream, number), last + 1)
                 missing = (_missing(last + 1, place),) if place > last + 1 else ()
-                pixels = as_frame(_grey(frame), f"{path}, frame {place}")
+                pixels = as_frame(grey_of_video(frame), f"{path}, frame {place}")
                 yield place, Picture(pixels, None, (*notes, *missing), frame.time)
                 number += 1
                 last = place
@@ -72,7 +72,7 @@ def count_video_frames(path: Path, options: ReadOptions = PLAIN) -> int | None:
     """The number of frames that the header states; None if it states none or cannot be read."""
     try:
         file_head(path)
-        av = _import_av()
+        av = import_av()
     except DimpointError:
         return None
     try:
@@ -97,7 +97,8 @@ def _url(path: Path) -> str:
     return f"file:{path}"
 
 
-def _import_av() -> ModuleType:
+def import_av() -> ModuleType:
+    """PyAV; MissingExtraError without it."""
     try:
         import av
     except ImportError:
@@ -183,7 +184,7 @@ def _complaint(path: Path, number: int, error: Exception) -> str:
     return f"{path}: the video is damaged after {number} frames ({reason}); copy or save it again"
 
 
-def _grey(frame: VideoFrame) -> Pixels:
+def grey_of_video(frame: VideoFrame) -> Pixels:
     """One channel of a decoded frame, as the head of this file says."""
     pixel = frame.format
     bits = max(component.bits for component in pixel.components)

@@ -1,0 +1,66 @@
+"""Which requests a server on this machine answers: by host, origin, token and size."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+_LOCAL = ("127.0.0.1", "localhost", "[::1]")
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_HEADERS = {
+    "Content-Security-Policy": _POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+_LARGEST_BODY = 4 << 20  # bytes
+
+Next = Callable[[Request], Awaitable[Response]]
+
+
+def local_hosts(port: int, *others: str) -> tuple[str, ...]:
+    """The `name:port` values by which this machine, and the addresses `others`, are asked."""
+    return tuple(f"{name}:{port}" for name in dict.fromkeys((*_LOCAL, *others)))
+
+
+class Guard(BaseHTTPMiddleware):
+    """Checks host, origin, token and size of each request; adds safety headers to each answer.
+
+    hosts: `name:port` values that requests may carry as their `Host`, so that no other page in the browser
+    reaches the server. token: asked for below `/api/`; None: nobody is asked. hint: said where it is missing.
+    """
+
+    def __init__(self, app: Any, hosts: tuple[str, ...], token: str | None = None, hint: str = "") -> None:
+        super().__init__(app)
+        self.hosts, self.token, self.hint = hosts, token, hint
+
+    async def dispatch(self, request: Request, call_next: Next) -> Response:
+        """The answer to a request, or its refusal."""
+        response = self._refusal(request) or await call_next(request)
+        response.headers.update(_HEADERS)
+        return response
+
+    def _refusal(self, request: Request) -> Response | None:
+        origin = request.headers.get("origin")
+        if request.headers.get("host") not in self.hosts:
+            return PlainTextResponse("this address is not served here", 403)
+        if origin is not None and origin.removeprefix("http://") not in self.hosts:
+            return PlainTextResponse("requests from other sites are refused", 403)
+        length = request.headers.get("content-length", "0")
+        if not length.isdigit() or int(length) > _LARGEST_BODY:
+            return PlainTextResponse("the request is too large", 413)
+        if self.token is None or not request.url.path.startswith("/api/"):
+            return None
+        given = request.headers.get("x-token") or request.query_params.get("token", "")
+        if not secrets.compare_digest(given.encode(), self.token.encode()):
+            return JSONResponse({"error": self.hint}, 401)
+        return None
