@@ -104,7 +104,7 @@ def watch(
         stopped = _run(watcher, seconds, terminal)
     if stopped:
         raise typer.Exit(130)
-    if watcher.capture.ended and watcher.capture.health.error:
+    if watcher.capture.health.given_up:
         raise typer.Exit(1)
 
 

@@ -86,6 +86,7 @@ class Health:
     reconnects: int = 0
     failures: int = 0  # in a row
     error: str = ""
+    given_up: bool = False
     last_frame: float | None = None  # by time.monotonic
     size: tuple[int, int] | None = None
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=60))
@@ -181,7 +182,7 @@ class Capture:
                 if isinstance(error, RefusedError):
                     pause = max(pause, _REFUSED_PAUSE)
                 if self._attempts is not None and health.failures >= self._attempts:
-                    health.error = str(error)
+                    health.error, health.given_up = str(error), True
                     self._note(f"{self.camera.shown}: {error}; given up after {health.failures} attempts")
                     return
                 self._wait(str(error), pause)
