@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import typer
 
 from dimpoint.text import printable
 
 if TYPE_CHECKING:
-    from dimpoint.inference.detections import Detections
     from dimpoint.inference.detector import Detector
+    from dimpoint.inference.parts import PartsFolder
     from dimpoint.inference.results import ResultsFolder
-    from dimpoint.sources import Frame, ReadOptions
+    from dimpoint.sources import ReadOptions
+
+    Results: TypeAlias = ResultsFolder | PartsFolder
 
 _READING = "How files are read"
-_FORMATS = ("json", "csv", "coco")
+_FORMATS = ("json", "csv", "coco", "jsonl", "parquet")
+_IN_PARTS = frozenset({"jsonl", "parquet"})
 _LOOKED_AT = 50  # frames, for a hint about their polarity
 _MANY_INVERTED = 0.1  # of them; of white-hot frames 1 % look so
 _MOST_LISTED = 20  # unreadable files named at the end
-_LONGEST_NAME = 40  # characters of a picture's name
 
 
 def register(app: typer.Typer) -> None:
@@ -37,8 +39,16 @@ def detect(
         None, metavar="NAME_OR_FILE", help="A model that `dimpoint models` lists, or an ONNX file."
     ),
     threshold: float | None = typer.Option(None, help="Least score of a target; left out: the model's own."),
-    formats: str = typer.Option(
-        "json", "--format", metavar="LIST", help="json (always written), csv, coco; several with commas."
+    formats: str | None = typer.Option(
+        None,
+        "--format",
+        metavar="LIST",
+        show_default="json, or the suffix of --out",
+        help="json (always written), csv, coco, several with commas; or, in parts and with constant memory, "
+        "jsonl or parquet.",
+    ),
+    shard: str | None = typer.Option(
+        None, metavar="I/N", help="The I-th of N equal parts of the files, I from 1 to N."
     ),
     overlay: bool = typer.Option(False, help="Write each frame as a picture with its targets circled."),
     polarity: str = typer.Option(
@@ -88,11 +98,13 @@ def detect(
     from dimpoint.cli.console import print_passed
     from dimpoint.errors import DimpointError, FrameError
     from dimpoint.inference.detector import Detector
+    from dimpoint.inference.parts import PartsFolder
     from dimpoint.inference.results import ResultsFolder
     from dimpoint.sources.frames import source_files
 
     options = _read_options(accept_damaged, orientation, preview, stream, raw_shape, raw_type)
-    chosen = _parse_formats(formats)
+    chosen = _parse_formats(formats, out, overlay)
+    shard_of = _parse_shard(shard)
     which: Any = polarity  # the detector refuses what it does not know
     detector = Detector(model, threshold=threshold, threads=threads, polarity=which)
     missing: list[tuple[str, str]] = []
@@ -103,7 +115,14 @@ def detect(
         on_error=lambda name, error: missing.append((name, str(error))),
         on_passed=lambda source, found: print_passed(source, found, verbose),
     )
-    results = ResultsFolder(out, _settings(detector, options, overlay))
+    settings = _settings(detector, options, overlay)
+    if shard_of:
+        settings["--shard"] = shard
+        files = files[len(files) * (shard_of[0] - 1) // shard_of[1] : len(files) * shard_of[0] // shard_of[1]]
+    results: Results = ResultsFolder(out, settings)
+    if chosen & _IN_PARTS:
+        (kind,) = chosen
+        results = PartsFolder(out, settings | {"--format": kind}, kind)
     _open_results(results, files, resume=resume, overwrite=overwrite)
     stopped, begin = False, results.done.frames
     try:
@@ -113,19 +132,20 @@ def detect(
     except DimpointError:
         _keep(results, detector.meta.name, chosen, whole=False)
         raise
-    unread = missing + results.done.failures
-    if not results.done.frames:
+    unread, failed = missing + results.done.failures, len(missing) + results.done.failed
+    empty_shard = shard_of is not None and not files and not missing and bool(chosen & _IN_PARTS)
+    if not results.done.frames and not (empty_shard and not stopped):
         results.discard()
         if stopped:
             raise typer.Exit(130)
         raise FrameError(_nothing_read(unread, sources))
-    if _keep(results, detector.meta.name, chosen, whole=not stopped):
+    if results.finish(detector.meta.name, chosen, whole=not stopped):
         typer.echo(f"{printable(str(out))}: the results of an earlier run were replaced")
-    _report(results, seconds, begin, unread, overlay)
+    _report(results, seconds, begin, unread, failed, overlay)
     if stopped:
         typer.echo(f"stopped: {results.done.frames} frames are done; the same command goes on", err=True)
         raise typer.Exit(130)
-    if unread:
+    if failed:
         raise typer.Exit(1)
 
 
@@ -166,7 +186,7 @@ def _settings(detector: Detector, options: ReadOptions, overlay: bool) -> dict[s
     }
 
 
-def _open_results(results: ResultsFolder, files: list[Path], *, resume: bool, overwrite: bool) -> None:
+def _open_results(results: Results, files: list[Path], *, resume: bool, overwrite: bool) -> None:
     """Begin a run, or go on with an unfinished one."""
     from dimpoint.errors import ConfigError
 
@@ -174,6 +194,10 @@ def _open_results(results: ResultsFolder, files: list[Path], *, resume: bool, ov
         raise ConfigError("--resume and --overwrite: give one of them")
     if resume and not results.unfinished:
         raise ConfigError(f"--resume: there is no unfinished run in {results.path}")
+    if not overwrite and not results.unfinished and getattr(results, "finished", False):
+        raise ConfigError(
+            f"{results.path} holds the parts of a finished run; give another --out, or --overwrite"
+        )
     if overwrite or not results.unfinished:
         results.begin()
         return
@@ -182,7 +206,7 @@ def _open_results(results: ResultsFolder, files: list[Path], *, resume: bool, ov
     typer.echo(f"going on with the unfinished run: {results.done.frames} frames are done", err=True)
 
 
-def _keep(results: ResultsFolder, model: str, formats: set[str], *, whole: bool) -> bool:
+def _keep(results: Results, model: str, formats: set[str], *, whole: bool) -> bool:
     """Write what is done, if anything is."""
     if not results.done.frames:
         results.discard()
@@ -190,18 +214,45 @@ def _keep(results: ResultsFolder, model: str, formats: set[str], *, whole: bool)
     return results.finish(model, formats, whole=whole)
 
 
-def _parse_formats(text: str) -> set[str]:
+def _parse_formats(text: str | None, out: Path, overlay: bool) -> set[str]:
     from dimpoint.errors import ConfigError
+    from dimpoint.inference.parts import check_kind
 
+    suffix = out.suffix.lower().removeprefix(".")
+    if text is None:
+        text = suffix if suffix in _IN_PARTS else "json"
+    elif suffix in _IN_PARTS and text.strip().lower() != suffix:
+        raise ConfigError(f"--format {text}: --out ends in .{suffix}; give one of them")
     chosen = {part.strip().lower() for part in text.split(",")}
     unknown = sorted(chosen.difference(_FORMATS))
     if unknown:
         raise ConfigError(f"--format: '{unknown[0]}' is not a format; choose from {', '.join(_FORMATS)}")
+    if chosen & _IN_PARTS:
+        if len(chosen) > 1:
+            raise ConfigError("--format: jsonl and parquet are written alone")
+        if overlay:
+            raise ConfigError("--overlay: needs --format json")
+        check_kind(*chosen)
     return chosen
 
 
+def _parse_shard(text: str | None) -> tuple[int, int] | None:
+    from dimpoint.errors import ConfigError
+
+    if text is None:
+        return None
+    number, _, count = text.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise ConfigError(f"--shard: I/N with I from 1 to N, such as 3/8, got '{text}'")
+    return int(number), int(count)
+
+
 def _run(
-    detector: Detector, files: list[Path], results: ResultsFolder, options: ReadOptions, overlay: bool
+    detector: Detector,
+    files: list[Path],
+    results: Results,
+    options: ReadOptions,
+    overlay: bool,
 ) -> float:
     """Detect in all frames, with a progress bar; the seconds that it took."""
     import time
@@ -209,11 +260,12 @@ def _run(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from dimpoint.inference.overlay import PictureFolder
     from dimpoint.inference.stream import Failure, detect_stream, read_files
     from dimpoint.model.intensity import looks_black_hot
     from dimpoint.sources import count_frames
 
-    pictures = _Pictures(results.overlays, results.done.pictures) if overlay else None
+    pictures = PictureFolder(results.overlays, results.done.pictures) if overlay else None
     begin, before = time.perf_counter(), results.done.frames
     inverted: list[bool] = []
     columns = (
@@ -228,7 +280,7 @@ def _run(
     with Progress(*columns, console=terminal, transient=True, disable=not visible) as bar:
         total = count_frames(files, options=options) if visible else None
         task = bar.add_task("", total=total, completed=before, speed=0.0, targets=0)
-        for event in detect_stream(detector, read_files(files, results.done.lines, options)):
+        for event in detect_stream(detector, read_files(*results.rest(files), options)):
             if isinstance(event, Failure):
                 results.add_failure(event.path, event.file, event.reason)
                 continue
@@ -248,34 +300,6 @@ def _run(
     return time.perf_counter() - begin
 
 
-class _Pictures:
-    """Writes overlays into one folder, under short names that tell the frames apart."""
-
-    def __init__(self, folder: Path, names: list[str]) -> None:
-        self.folder = folder
-        self._used = {name.removesuffix(".png").casefold() for name in names}
-
-    def write(self, frame: Frame, found: Detections) -> str:
-        """The name of the picture."""
-        from dimpoint.inference.overlay import draw, write_picture
-
-        name = f"{self._name(frame)}.png"
-        write_picture(self.folder / name, draw(frame.pixels, found.xy, found.scores), durable=False)
-        return name
-
-    def _name(self, frame: Frame) -> str:
-        """The frame's path in one word, its end if it is long; numbered if two would be the same."""
-        import re
-
-        file = frame.file if frame.index is not None else str(Path(frame.file).with_suffix(""))
-        word = re.sub(r"[^\w.#-]+", "_", file).strip("._")[-_LONGEST_NAME:] or "frame"
-        name, number = word, 2
-        while name.casefold() in self._used:
-            name, number = f"{word}-{number}", number + 1
-        self._used.add(name.casefold())
-        return name
-
-
 def _nothing_read(unread: list[tuple[str, str]], sources: list[str]) -> str:
     if not unread:
         return f"no frames in {', '.join(sources)}"
@@ -284,7 +308,12 @@ def _nothing_read(unread: list[tuple[str, str]], sources: list[str]) -> str:
 
 
 def _report(
-    results: ResultsFolder, seconds: float, before: int, unread: list[tuple[str, str]], overlay: bool
+    results: Results,
+    seconds: float,
+    before: int,
+    unread: list[tuple[str, str]],
+    failed: int,
+    overlay: bool,
 ) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -293,7 +322,7 @@ def _report(
     table = Table("frames", "targets", "frames without targets", "ms per frame", "unreadable files")
     new = done.frames - before
     each = f"{1000 * seconds / new:.1f}" if seconds and new else ""
-    counts = (done.frames, done.targets, done.without_targets, each, len(unread))
+    counts = (done.frames, done.targets, done.without_targets, each, failed)
     table.add_row(*(str(count) for count in counts))
     Console().print(table)
     typer.echo(f"results: {printable(str(results.file))}")
@@ -305,5 +334,5 @@ def _report(
     for name, reason in unread[:_MOST_LISTED]:
         line = reason if name in reason else f"{name}: {reason}"
         typer.echo(f"not read: {printable(line)}", err=True)
-    if len(unread) > _MOST_LISTED:
-        typer.echo(f"not read: {len(unread) - _MOST_LISTED} more files", err=True)
+    if failed > _MOST_LISTED:
+        typer.echo(f"not read: {failed - _MOST_LISTED} more files", err=True)

@@ -1,8 +1,10 @@
-"""Files of detections, read back and checked."""
+"""Files of detections, read back and checked: JSON, JSON Lines, Parquet, runs in parts and their shards."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -10,30 +12,182 @@ import numpy as np
 import numpy.typing as npt
 
 from dimpoint import limits
-from dimpoint.errors import DataError
+from dimpoint.errors import DataError, MissingExtraError
 from dimpoint.inference.detections import Detections
+
+_BATCH = 500  # rows of a Parquet file in memory
 
 
 def read_detections(path: str | Path) -> list[Detections]:
-    """Read `detections.json`; raises DataError naming the file, image and key that is wrong."""
+    """Read the detections of many frames.
+
+    Parameters
+    ----------
+    path : str or Path
+        `detections.json`; a `.jsonl` or `.parquet` file; the folder of a run; or a folder with the folders of
+        all shards of a run, which are joined in order.
+
+    Returns
+    -------
+    list of Detections
+        One for each frame. Files that could not be read are left out.
+
+    Raises
+    ------
+    DataError
+        Names the file, the frame and the key that is wrong; and shards that are missing or unfinished.
+
+    Examples
+    --------
+    >>> import dimpoint
+    >>> found = dimpoint.read_detections("results")  # doctest: +SKIP
+    >>> sum(len(each) for each in found)  # doctest: +SKIP
+    12
+    """
+    return list(iterate_detections(path))
+
+
+def iterate_detections(path: str | Path) -> Iterator[Detections]:
+    """The same one after another, with one part of a run in memory at most."""
     path = Path(path)
+    if path.is_dir():
+        for file in _files_of(path):
+            yield from iterate_detections(file)
+    elif path.suffix.lower() == ".jsonl":
+        yield from _read_lines(path)
+    elif path.suffix.lower() == ".parquet":
+        yield from _read_parquet(path)
+    else:
+        yield from _read_json(path)
+
+
+def _files_of(folder: Path) -> list[Path]:
+    """The files of a run's folder, or of its shards in order."""
+    if (folder / "detections.json").is_file():
+        return [folder / "detections.json"]
+    for name in ("parts.unfinished.jsonl", "detections.unfinished.jsonl"):
+        for left in sorted(folder.rglob(name)):
+            raise DataError(f"{left.parent}: this run is not finished; the same command goes on with it")
+    manifests = [folder / "manifest.json"]
+    if not manifests[0].is_file():
+        manifests = sorted(folder.glob("*/manifest.json"))
+    if not manifests:
+        raise DataError(f"{folder}: no detections; expected detections.json, or manifest.json and its parts")
+    runs = [(_read_manifest(file), file.parent) for file in manifests]
+    if len(runs) > 1 or _shard(runs[0][0])[1] > 1:
+        runs = _in_order(runs, folder)
+    files = [place / str(part["file"]) for content, place in runs for part in content["parts"]]
+    for file in files:
+        if not file.is_file():
+            raise DataError(f"{file}: this part is missing")
+    return files
+
+
+def _in_order(runs: list[tuple[dict[str, Any], Path]], folder: Path) -> list[tuple[dict[str, Any], Path]]:
+    """Shards by number. Raises DataError unless they are all shards of one run."""
+    count = _shard(runs[0][0])[1]
+    common = {key: value for key, value in runs[0][0]["settings"].items() if key != "--shard"}
+    numbered: dict[int, tuple[dict[str, Any], Path]] = {}
+    for content, place in runs:
+        number, others = _shard(content)
+        for key in sorted({*common, *content["settings"]} - {"--shard"}):
+            if common.get(key) != content["settings"].get(key):
+                raise DataError(f"{place}: another run than {runs[0][1]}: {key} differs")
+        if others != count:
+            raise DataError(f"{place}: shard {number}/{others}, where {runs[0][1]} is one of {count}")
+        if number in numbered:
+            raise DataError(f"{place}: shard {number}/{count} is in {numbered[number][1]}, too")
+        numbered[number] = content, place
+    missing = [str(number) for number in range(1, count + 1) if number not in numbered]
+    if missing:
+        raise DataError(f"{folder}: shards {', '.join(missing[:20])} of {count} are missing")
+    return [numbered[number] for number in sorted(numbered)]
+
+
+def _shard(manifest: dict[str, Any]) -> tuple[int, int]:
+    number, _, count = str(manifest["settings"].get("--shard") or "1/1").partition("/")
+    return int(number), int(count)
+
+
+def _read_manifest(file: Path) -> dict[str, Any]:
+    content = _json_of(file)
     try:
-        content = json.loads(limits.read_bytes(path, "label_bytes", DataError))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not a JSON file ({str(error)[:200]})") from None
+        _shard(content)
+        names = [part["file"] for part in content["parts"]]
+        if not all(name == Path(name).name for name in names):
+            raise ValueError("a part is not in this folder")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{file}: no manifest of a run ({str(error)[:200]})") from None
+    return dict(content)
+
+
+def _read_json(path: Path) -> Iterator[Detections]:
+    content = _json_of(path)
     images = content.get("images") if isinstance(content, dict) else None
     if not isinstance(images, list):
         raise DataError(f"{path}: no detections file; expected an object with a list 'images'")
     model = str(content.get("model", ""))
-    return [_from_dict(entry, model, f"{path}: image {number}") for number, entry in enumerate(images, 1)]
+    for number, entry in enumerate(images, 1):
+        yield _from_dict(entry, model, f"{path}: image {number}")
+
+
+def _json_of(path: Path) -> Any:
+    try:
+        return json.loads(limits.read_bytes(path, "label_bytes", DataError))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not a JSON file ({str(error)[:200]})") from None
+
+
+def _read_lines(path: Path) -> Iterator[Detections]:
+    most = limits.limit("label_bytes")
+    try:
+        with path.open("rb") as file:
+            number = 0
+            while line := file.readline(most + 1):
+                number += 1
+                where = f"{path}, line {number}"
+                limits.check("label_bytes", len(line), f"{where}: bytes", DataError)
+                try:
+                    entry = json.loads(line)
+                except (ValueError, RecursionError) as error:
+                    raise DataError(f"{where}: not JSON ({str(error)[:200]})") from None
+                yield from _from_row(entry, where)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _read_parquet(path: Path) -> Iterator[Detections]:
+    if find_spec("pyarrow") is None:
+        raise MissingExtraError("Parquet", "pyarrow", "archive")
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    number = 0
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=_BATCH):
+                for entry in batch.to_pylist():
+                    number += 1
+                    yield from _from_row(entry, f"{path}, row {number}")
+    except (OSError, pa.ArrowException) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
+        raise DataError(f"{path}: cannot be read ({reason})") from None
+
+
+def _from_row(entry: Any, where: str) -> Iterator[Detections]:
+    """A line or row of a part; nothing for a file that could not be read."""
+    if not isinstance(entry, dict):
+        raise DataError(f"{where}: not as a part has it (an object was expected)")
+    if entry.get("error") is None:
+        yield _from_dict(entry, str(entry.get("model") or ""), where)
 
 
 def _from_dict(entry: Any, model: str, where: str) -> Detections:
     try:
         file, width, height, found = (entry[key] for key in ("file", "width", "height", "detections"))
-        rows = [(one["x"], one["y"], one["score"], one.get("area", np.nan)) for one in found]
+        rows = [(one["x"], one["y"], one["score"], _area(one.get("area"))) for one in found]
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is refused below
             table = np.array(rows, np.float32).reshape(-1, 4)
     except KeyError as error:
@@ -72,3 +226,7 @@ def _check_content(table: npt.NDArray[np.float32], file: Any, size: tuple[Any, A
         far = table[np.argmax(np.abs(table[:, :2]).max(1))]
         place = f"({far[0]:g}, {far[1]:g})"
         raise DataError(f"{where}: a detection at {place} is far outside of {size[0]}x{size[1]}")
+
+
+def _area(value: Any) -> Any:
+    return np.nan if value is None else value

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -14,6 +15,10 @@ from dimpoint.atomic import replacing
 from dimpoint.errors import DataError, MissingExtraError
 from dimpoint.model.intensity import IntensityRule
 
+if TYPE_CHECKING:
+    from dimpoint.inference.detections import Detections
+    from dimpoint.sources import Frame
+
 _STRETCH = IntensityRule(kind="percentile", low=0.5, high=99.9, clip=True)
 _READABLE = 512  # pixels on the longer side, below which a frame is enlarged, by a whole number
 _MOST_ENLARGED = 8
@@ -21,6 +26,7 @@ _RADIUS = 9  # of a circle, pixels of the picture
 _COLOUR = (80, 230, 60)  # BGR
 _OUTLINE = (0, 0, 0)
 _SHIFT = 4  # binary digits of OpenCV's sub-pixel coordinates
+_LONGEST_NAME = 40  # characters of a picture's name
 _MOST_LABELS = 200  # more scores than this would only hide the frame
 
 _Box = tuple[float, float, float, float]  # left, top, right, bottom
@@ -83,6 +89,30 @@ def write_picture(path: Path, picture: npt.NDArray[np.uint8], *, durable: bool =
         raise DataError(f"{path}: a picture is written as .png or .jpg") from None
     with replacing(path, durable=durable) as temporary:
         temporary.write_bytes(encoded)
+
+
+class PictureFolder:
+    """Writes overlays into one folder, under short names that tell the frames apart."""
+
+    def __init__(self, folder: Path, names: list[str]) -> None:
+        self.folder = folder
+        self._used = {name.removesuffix(".png").casefold() for name in names}
+
+    def write(self, frame: Frame, found: Detections) -> str:
+        """The name of the picture."""
+        name = f"{self._name(frame)}.png"
+        write_picture(self.folder / name, draw(frame.pixels, found.xy, found.scores), durable=False)
+        return name
+
+    def _name(self, frame: Frame) -> str:
+        """The frame's path in one word, its end if it is long; numbered if two would be the same."""
+        file = frame.file if frame.index is not None else str(Path(frame.file).with_suffix(""))
+        word = re.sub(r"[^\w.#-]+", "_", file).strip("._")[-_LONGEST_NAME:] or "frame"
+        name, number = word, 2
+        while name.casefold() in self._used:
+            name, number = f"{word}-{number}", number + 1
+        self._used.add(name.casefold())
+        return name
 
 
 def _label(picture: npt.NDArray[np.uint8], text: str, x: int, y: int, taken: list[_Box]) -> None:

@@ -1,0 +1,181 @@
+"""The journal of an unfinished run: lines of JSON that are whole or not there."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from dimpoint.atomic import remove_temporary
+from dimpoint.errors import ConfigError, DimpointError
+
+_SYNC_SECONDS = 2.0
+
+
+@dataclass
+class Progress:
+    """What an unfinished run has done.
+
+    inputs: name, size and modification time of each file with a line, in order; lines: how many each has.
+    failures: (name, reason), of runs in parts the first ones; failed: how many. pictures: names of the
+    overlays. notes: what readers say, and of which files.
+    """
+
+    inputs: list[list[Any]] = field(default_factory=list)
+    lines: list[int] = field(default_factory=list)
+    frames: int = 0
+    targets: int = 0
+    without_targets: int = 0
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    failed: int = 0
+    pictures: list[str] = field(default_factory=list)
+    notes: dict[str, list[str]] = field(default_factory=dict)
+
+
+class Journal:
+    """A file of JSON lines; the first holds the run's settings. While it exists, the run is unfinished.
+
+    path: the file. settings: what the run's results depend on, JSON values.
+    """
+
+    def __init__(self, path: Path, settings: dict[str, Any]) -> None:
+        self.path = path
+        self.settings = settings
+        self._handle: int | None = None
+        self._whole = 0  # bytes up to the end of the last whole line
+        self._synced = monotonic()
+
+    @property
+    def exists(self) -> bool:
+        return self.path.is_file()
+
+    def begin(self) -> None:
+        """Start a new run. Raises OSError if it cannot be written, ConfigError while another run writes."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0)
+        with suppress(FileNotFoundError):
+            self.path.unlink()
+        self._handle = os.open(self.path, flags, 0o666)
+        self._lock()
+        self.append({"settings": self.settings})
+
+    def resume(self) -> bool:
+        """Go on with an unfinished run; False if it was killed before its settings were written.
+
+        Raises ConfigError, naming the difference, for a run of other settings.
+        """
+        try:
+            self._handle = os.open(self.path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+            self._lock()
+            self._whole = 0
+            with self.path.open("rb") as file:
+                first = None
+                for line in file:
+                    if line.endswith(b"\n"):
+                        self._whole += len(line)
+                        first = first or line
+            record = json.loads(first) if first else None
+        except OSError as error:
+            raise DimpointError(f"{self.path}: cannot be read: {error.strerror}") from None
+        except ValueError as error:
+            raise self._damaged(error) from None
+        if record is None:
+            self.close()
+            return False
+        self._check_settings(record.get("settings", {}) if isinstance(record, dict) else {})
+        os.ftruncate(self._handle, self._whole)
+        os.lseek(self._handle, self._whole, os.SEEK_SET)
+        remove_temporary(self.path.parent)
+        return True
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """The lines after the settings, one in memory at a time."""
+        with self.path.open("rb") as file:
+            for number, line in enumerate(file):
+                if number and line.endswith(b"\n"):
+                    try:
+                        yield json.loads(line)
+                    except ValueError as error:
+                        raise self._damaged(error) from None
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Write a line, whole or not at all. Raises OSError on a full disk."""
+        if self._handle is None:
+            raise DimpointError(f"{self.path}: not open")
+        rest = memoryview(json_line(record) + b"\n")
+        try:
+            while rest:
+                rest = rest[os.write(self._handle, rest) :]
+        except BaseException:  # a full disk, or a signal between two writes
+            os.ftruncate(self._handle, self._whole)
+            os.lseek(self._handle, self._whole, os.SEEK_SET)
+            raise
+        self._whole = os.lseek(self._handle, 0, os.SEEK_CUR)
+        if monotonic() - self._synced > _SYNC_SECONDS:
+            os.fsync(self._handle)
+            self._synced = monotonic()
+
+    def close(self) -> None:
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+    def _check_settings(self, before: dict[str, Any]) -> None:
+        for key in sorted({*before, *self.settings}):
+            if before.get(key) != self.settings.get(key):
+                raise ConfigError(
+                    f"{self.path.parent} holds an unfinished run of other settings: {key} is "
+                    f"{before.get(key)!r} there and {self.settings.get(key)!r} here; give the same, or "
+                    "discard that run with --overwrite"
+                )
+
+    def _damaged(self, error: ValueError) -> ConfigError:
+        return ConfigError(f"{self.path}: damaged ({error}); discard it with --overwrite")
+
+    def _lock(self) -> None:
+        """Raise ConfigError while another run writes here."""
+        try:
+            import fcntl
+        except ImportError:  # Windows
+            return
+        assert self._handle is not None
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                f"{self.path.parent}: another run is writing here; give another --out"
+            ) from None
+
+
+def other_files(folder: Path, number: int, before: list[Any], files: list[Path]) -> ConfigError | None:
+    """Why file `number` (from 0) is not the one that an unfinished run in `folder` read; None if it is."""
+    if number >= len(files) or str(files[number]) != before[0]:
+        there = "is not among the files here" if number >= len(files) else f"is now {files[number]}"
+        change = f"its file {number + 1}, {before[0]}, {there}"
+    elif stamp(files[number]) != before:
+        change = f"{before[0]} has changed since"
+    else:
+        return None
+    return ConfigError(
+        f"{folder} holds an unfinished run of other files: {change}; give the same files, or discard that "
+        "run with --overwrite"
+    )
+
+
+def stamp(file: Path) -> list[Any]:
+    """Name, size and modification time of a file, as JSON values."""
+    try:
+        found = file.stat()
+    except (OSError, ValueError):
+        return [str(file), None, None]
+    return [str(file), found.st_size, found.st_mtime_ns]
+
+
+def json_line(value: Any) -> bytes:
+    """JSON in UTF-8; bytes of names that are not UTF-8 as escapes, which give the same name back."""
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace")
