@@ -1,47 +1,75 @@
-"""Measures of tracks: by hand, and against values that py-motmetrics 1.4.0 gave for the same sequences."""
+"""Measures of tracks: by hand, and against py-motmetrics 1.4.0, TrackEval 1.3.0 and Stone Soup 1.9.1.
+
+`track_golden.py` made `track_golden.json` with these packages.
+"""
 
 from __future__ import annotations
+
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dimpoint.errors import ConfigError
-from dimpoint.tracking.measures import gospa, measure, ospa
+from dimpoint.tracking.hota import hota_counts
+from dimpoint.tracking.measures import clear, gospa, measure, ospa, pair
+from track_scenes import DISTANCE, SEEDS, crossing
+
+GOLDEN = json.loads((Path(__file__).parent / "track_golden.json").read_text("utf-8"))
+CLOSE = {"rel": 1e-9, "abs": 1e-12}
 
 
-def scene(seed: int):
-    """Three objects that cross, and tracks with noise, gaps, switches and false points."""
-    rng = np.random.default_rng(seed)
-    truth, tracks = [], []
-    for n in range(60):
-        real = {1: (10.0 + n, 20.0 + 0.5 * n), 2: (70.0 - n, 20.0 + 0.5 * n), 3: (40.0, 80.0 - n)}
-        if n < 10:
-            del real[3]
-        found = {}
-        for one, (x, y) in real.items():
-            if rng.random() < 0.85:
-                name = one if n < 30 or one == 3 else one + 10 * (seed % 2)
-                found[name] = (x + rng.normal(0, 1.2), y + rng.normal(0, 1.2))
-        if rng.random() < 0.3:
-            found[99] = (rng.uniform(0, 80), rng.uniform(0, 80))
-        truth.append(real)
-        tracks.append(found)
-    return truth, tracks
+@pytest.mark.parametrize("seed", SEEDS)
+def test_clear_and_identity_equal_motmetrics(seed):
+    golden = GOLDEN[str(seed)]
+    got = measure(*crossing(seed), distance=DISTANCE)
+    assert got.matches - got.switches == golden["num_matches"]  # it counts a switch apart from the matches
+    for ours, theirs in (
+        ("switches", "num_switches"),
+        ("misses", "num_misses"),
+        ("false_positives", "num_false_positives"),
+        ("fragmentations", "num_fragmentations"),
+        ("mota", "mota"),
+        ("idf1", "idf1"),
+    ):
+        assert getattr(got, ours) == pytest.approx(golden[theirs], **CLOSE), ours
+    frames = pair(*crossing(seed))
+    found = clear(frames, DISTANCE)
+    assert found.total_distance / found.matches == pytest.approx(golden["motp"], **CLOSE)
 
 
-GOLDEN = {  # seed: matches, misses, false positives, switches, fragmentations, MOTA, IDF1
-    0: (144, 26, 15, 0, 20, 0.7588235294117647, 0.8753799392097265),
-    1: (150, 20, 15, 2, 16, 0.7823529411764706, 0.591044776119403),
-    2: (145, 25, 20, 0, 23, 0.7352941176470589, 0.8656716417910447),
-    3: (142, 28, 17, 2, 23, 0.7235294117647059, 0.5714285714285714),
-}
+@pytest.mark.parametrize("seed", SEEDS)
+def test_ospa_and_gospa_equal_stone_soup(seed):
+    got = measure(*crossing(seed), distance=DISTANCE)
+    assert (got.ospa, got.gospa) == pytest.approx((GOLDEN[str(seed)]["ospa"], GOLDEN[str(seed)]["gospa"]))
 
 
-@pytest.mark.parametrize("seed", sorted(GOLDEN))
-def test_equal_to_motmetrics(seed):
-    got = measure(*scene(seed), distance=4.0)
-    names = ("matches", "misses", "false_positives", "switches", "fragmentations", "mota", "idf1")
-    assert tuple(getattr(got, name) for name in names) == pytest.approx(GOLDEN[seed], abs=1e-9)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_hota_equals_trackeval(seed):
+    counts = hota_counts(pair(*crossing(seed)), DISTANCE)
+    detected = counts.true / (counts.true + counts.missed + counts.false)
+    associated = counts.associated / np.maximum(counts.true, 1)
+    golden = GOLDEN[str(seed)]
+    assert detected.mean() == pytest.approx(golden["deta"], **CLOSE)
+    assert associated.mean() == pytest.approx(golden["assa"], **CLOSE)
+    assert np.sqrt(detected * associated).mean() == pytest.approx(golden["hota"], **CLOSE)
+    assert (counts.similar / counts.true).mean() == pytest.approx(golden["loca"], **CLOSE)
+
+
+@pytest.mark.parametrize(
+    ("place", "distance"),
+    [
+        ((10, 10), 0),  # a point
+        ((10, 13), 3),
+        ((4, 4, 12, 12), 0),  # inside a box
+        ((12, 4, 20, 12), 2),  # left of it
+        ((13, 14, 20, 20), 5),  # from its corner
+    ],
+)
+def test_distance_from_points_and_boxes(place, distance):
+    (frame,) = pair([{1: place}], [{1: (10, 10)}])
+    assert frame.distances.tolist() == [[distance]]
 
 
 @pytest.mark.parametrize(

@@ -40,3 +40,28 @@ def detections(*points: tuple[float, float], score: float = 0.9) -> Detections:
     """Candidates at given places."""
     xy = np.array(points, np.float32).reshape(-1, 2)
     return Detections(xy, np.full(len(xy), score, np.float32))
+
+
+Scene = list[dict[int, tuple[float, float]]]
+SEEDS = (0, 1, 2, 3)
+DISTANCE = 4.0
+
+
+def crossing(seed: int) -> tuple[Scene, Scene]:
+    """Three objects that cross, and tracks of them with noise, gaps, switches and false points."""
+    rng = np.random.default_rng(seed)
+    truth, tracks = [], []
+    for n in range(60):
+        real = {1: (10.0 + n, 20.0 + 0.5 * n), 2: (70.0 - n, 20.0 + 0.5 * n), 3: (40.0, 80.0 - n)}
+        if n < 10:
+            del real[3]
+        found = {}
+        for one, (x, y) in real.items():
+            if rng.random() < 0.85:
+                name = one if n < 30 or one == 3 else one + 10 * (seed % 2)
+                found[name] = (x + rng.normal(0, 1.2), y + rng.normal(0, 1.2))
+        if rng.random() < 0.3:
+            found[99] = (rng.uniform(0, 80), rng.uniform(0, 80))
+        truth.append(real)
+        tracks.append(found)
+    return truth, tracks

@@ -1,21 +1,27 @@
-"""How good tracks are, against points or boxes a frame: each measure with its source.
+"""How good the tracks of one clip are, against labels of its frames: each measure with its source.
 
-A truth object and a track point match within a distance (pixels), one to one, with least total distance.
-CLEAR matching keeps the pairs of the frame before where they still match (Bernardin, Stiefelhagen 2008).
+A labelled object and a track's point match within a distance in pixels, one to one. The distance of a point
+from a labelled point is Euclidean; from a box it is that from the box's nearest edge, and 0 inside.
 
-- MOTA = 1 - (misses + false positives + switches) / truth points (Bernardin, Stiefelhagen 2008);
-- IDF1 = 2 IDTP / (truth points + track points), IDTP from the best assignment of whole truth objects to whole
-  tracks (Ristani et al. 2016);
-- fragmentations: a truth object is covered again after a gap (Li, Huang, Nevatia 2009);
-- OSPA of order p with cut-off c, mean over frames (Schuhmacher, Vo, Vo 2008); GOSPA with alpha 2
-  (Rahmathullah, Garcia-Fernandez, Svensson 2017).
+- CLEAR matching keeps the pairs of the frame before where they still match, and gives the others the least
+  total distance; MOTA = 1 - (misses + false positives + switches) / labelled points, MOTP is the mean
+  distance of the pairs (Bernardin, Stiefelhagen 2008, https://doi.org/10.1155/2008/246309);
+- fragmentations: an object is covered again after a gap; mostly tracked: in at least 0.8 of its frames,
+  mostly lost: in less than 0.2 (Li, Huang, Nevatia 2009, https://doi.org/10.1109/CVPR.2009.5206735);
+- IDF1 = 2 IDTP / (labelled points + track points), IDTP from the best assignment of whole objects to whole
+  tracks (Ristani et al. 2016, https://arxiv.org/abs/1609.01775);
+- OSPA of order p with cut-off c, mean over frames (Schuhmacher, Vo, Vo 2008,
+  https://doi.org/10.1109/TSP.2008.920469); GOSPA with alpha 2 (Rahmathullah, Garcia-Fernandez, Svensson 2017,
+  https://arxiv.org/abs/1601.05585).
+
+`dimpoint.tracking.hota` has HOTA.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,8 +30,29 @@ from scipy.optimize import linear_sum_assignment
 from dimpoint.errors import ConfigError
 
 Array = npt.NDArray[np.float64]
-Objects = Mapping[int, tuple[float, float]]
-"""The objects of one frame: id -> x, y."""
+Objects = Mapping[int, Sequence[float]]
+"""The objects of one frame: id -> x, y, or for a labelled box left, top, right, bottom."""
+
+
+class Pairing(NamedTuple):
+    """One frame: ids of its labelled objects (N) and of its tracks (M), and distances (N, M) in pixels."""
+
+    truth: list[int]
+    found: list[int]
+    distances: Array
+
+
+@dataclass
+class Clear:
+    """CLEAR matching of a clip. pairs: for each frame, object -> track; seen: frames of each object."""
+
+    matches: int = 0
+    switches: int = 0
+    fragmentations: int = 0
+    total_distance: float = 0.0
+    pairs: list[dict[int, int]] = field(default_factory=list)
+    seen: dict[int, int] = field(default_factory=dict)
+    covered: dict[int, int] = field(default_factory=dict)  # frames of each object in which it is matched
 
 
 @dataclass(frozen=True)
@@ -59,107 +86,154 @@ def measure(
     the cut-off of OSPA and GOSPA. order: of OSPA and GOSPA. Raises ConfigError for another number of frames
     or a distance that is not above 0.
     """
-    if len(truth) != len(tracks):
-        raise ConfigError(f"truth has {len(truth)} frames, the tracks {len(tracks)}")
-    if not distance > 0 or order < 1:
-        raise ConfigError(f"distance must be above 0 and order at least 1, got {distance} and {order}")
-    last: dict[int, int] = {}  # truth id -> track id of its last match
-    before: dict[int, int] = {}  # pairs of the frame before
-    seen_gap: dict[int, bool] = {}
-    matches = switches = fragmentations = 0
-    for real, found in zip(truth, tracks, strict=True):
-        pairs = _clear_pairs(real, found, before, distance)
-        for one, track in pairs.items():
-            switches += one in last and last[one] != track
-            fragmentations += seen_gap.get(one, False)
-            last[one], seen_gap[one] = track, False
-        for one in real:
-            if one not in pairs and one in last:
-                seen_gap[one] = True
-        before = pairs
-        matches += len(pairs)
-    points = sum(map(len, truth)), sum(map(len, tracks))
-    wrong = points[0] - matches + points[1] - matches + switches
-    identified = _identified(truth, tracks, distance)
+    check_distance(distance, order)
+    frames = pair(truth, tracks)
+    found = clear(frames, distance)
+    points = sum(len(frame.truth) for frame in frames), sum(len(frame.found) for frame in frames)
+    wrong = points[0] - found.matches + points[1] - found.matches + found.switches
+    identified = identified_points(frames, distance)
     both = sum(points)
     return TrackMeasures(
-        len(truth),
+        len(frames),
         *points,
-        matches,
-        points[0] - matches,
-        points[1] - matches,
-        switches,
-        fragmentations,
+        found.matches,
+        points[0] - found.matches,
+        points[1] - found.matches,
+        found.switches,
+        found.fragmentations,
         1 - wrong / points[0] if points[0] else None,
         2 * identified / both if both else None,
-        _mean([ospa(_places(a), _places(b), distance, order) for a, b in zip(truth, tracks, strict=True)]),
-        _mean([gospa(_places(a), _places(b), distance, order) for a, b in zip(truth, tracks, strict=True)]),
+        _mean([ospa_of(frame.distances, distance, order) for frame in frames]),
+        _mean([gospa_of(frame.distances, distance, order) for frame in frames]),
     )
+
+
+def check_distance(distance: float, order: int = 2) -> None:
+    """Raise ConfigError for a distance that is not above 0, or an order below 1."""
+    if not (distance > 0 and np.isfinite(distance)) or order < 1:
+        raise ConfigError(f"distance must be above 0 and order at least 1, got {distance} and {order}")
+
+
+def pair(truth: Sequence[Objects], tracks: Sequence[Objects]) -> list[Pairing]:
+    """The frames of a clip with all distances; raises ConfigError for another number of frames."""
+    if len(truth) != len(tracks):
+        raise ConfigError(f"truth has {len(truth)} frames, the tracks {len(tracks)}")
+    return [
+        Pairing(list(real), list(found), _distances(_places(real), _places(found)))
+        for real, found in zip(truth, tracks, strict=True)
+    ]
+
+
+def clear(frames: Sequence[Pairing], distance: float) -> Clear:
+    """CLEAR matching: pairs of the frame before that still match stay, the others by least total distance."""
+    result = Clear()
+    last: dict[int, int] = {}  # object -> track of its last match
+    gap: set[int] = set()  # objects that were matched before and are not now
+    before: dict[int, int] = {}
+    for frame in frames:
+        pairs = _clear_pairs(frame, before, distance)
+        for one, track in pairs.items():
+            result.switches += one in last and last[one] != track
+            result.fragmentations += one in gap
+            result.covered[one] = result.covered.get(one, 0) + 1
+            result.total_distance += float(frame.distances[frame.truth.index(one), frame.found.index(track)])
+            last[one] = track
+            gap.discard(one)
+        for one in frame.truth:
+            result.seen[one] = result.seen.get(one, 0) + 1
+            if one not in pairs and one in last:
+                gap.add(one)
+        before = pairs
+        result.matches += len(pairs)
+        result.pairs.append(pairs)
+    return result
+
+
+def identified_points(frames: Sequence[Pairing], distance: float) -> int:
+    """IDTP: most matching points that an assignment of whole objects to whole tracks reaches."""
+    ones = sorted({one for frame in frames for one in frame.truth})
+    others = sorted({one for frame in frames for one in frame.found})
+    if not ones or not others:
+        return 0
+    row, column = ({name: at for at, name in enumerate(names)} for names in (ones, others))
+    shared = np.zeros((len(ones), len(others)))
+    for frame in frames:
+        if frame.distances.size:
+            at = np.ix_([row[one] for one in frame.truth], [column[one] for one in frame.found])
+            shared[at] += frame.distances <= distance
+    return int(shared[linear_sum_assignment(-shared)].sum())
 
 
 def ospa(truth: Array, found: Array, cutoff: float, order: int = 2) -> float:
     """Optimal sub-pattern assignment of (N, 2) and (M, 2) positions, pixels."""
-    most = max(len(truth), len(found))
-    if most == 0:
-        return 0.0
-    missing = cutoff**order * abs(len(truth) - len(found))
-    return float(((_least_total(truth, found, cutoff, order) + missing) / most) ** (1 / order))
+    return ospa_of(_distances(truth, found), cutoff, order)
 
 
 def gospa(truth: Array, found: Array, cutoff: float, order: int = 2) -> float:
     """Generalised OSPA with alpha 2 of (N, 2) and (M, 2) positions: not normalised by their number."""
-    missing = cutoff**order / 2 * abs(len(truth) - len(found))
-    return float((_least_total(truth, found, cutoff, order) + missing) ** (1 / order))
+    return gospa_of(_distances(truth, found), cutoff, order)
 
 
-def _least_total(truth: Array, found: Array, cutoff: float, order: int) -> float:
-    if not len(truth) or not len(found):
+def ospa_of(distances: Array, cutoff: float, order: int = 2) -> float:
+    """OSPA from distances (N, M)."""
+    most = max(distances.shape)
+    if most == 0:
         return 0.0
-    cost = np.minimum(_distances(truth, found), cutoff) ** order
+    missing = cutoff**order * abs(distances.shape[0] - distances.shape[1])
+    return float(((_least_total(distances, cutoff, order) + missing) / most) ** (1 / order))
+
+
+def gospa_of(distances: Array, cutoff: float, order: int = 2) -> float:
+    """GOSPA with alpha 2 from distances (N, M)."""
+    missing = cutoff**order / 2 * abs(distances.shape[0] - distances.shape[1])
+    return float((_least_total(distances, cutoff, order) + missing) ** (1 / order))
+
+
+def _least_total(distances: Array, cutoff: float, order: int) -> float:
+    if not distances.size:
+        return 0.0
+    cost = np.minimum(distances, cutoff) ** order
     return float(cost[linear_sum_assignment(cost)].sum())
 
 
-def _distances(one: Array, other: Array) -> Array:
-    distances: Array = np.hypot(*np.moveaxis(one[:, None] - other[None], 2, 0))
-    return distances
-
-
 def _places(objects: Objects) -> Array:
-    return np.array(list(objects.values()), np.float64).reshape(-1, 2)
+    """(N, 4): left, top, right, bottom; of a point twice the same."""
+    places = [(*place, *place) if len(place) == 2 else tuple(place) for place in objects.values()]
+    return np.array(places, np.float64).reshape(-1, 4)
+
+
+def _distances(one: Array, other: Array) -> Array:
+    """(N, M) of points (N, 2) or boxes (N, 4) from points; 0 inside a box."""
+    low, high = one[:, None, :2], one[:, None, -2:]
+    at = other[None, :, :2]
+    off = np.maximum(np.maximum(low - at, at - high), 0.0)
+    distances: Array = np.hypot(off[..., 0], off[..., 1])
+    return distances
 
 
 def _mean(values: list[float]) -> float:
     return float(np.mean(values)) if values else 0.0
 
 
-def _clear_pairs(real: Objects, found: Objects, before: dict[int, int], distance: float) -> dict[int, int]:
-    """CLEAR matching: pairs of the frame before that still match stay, the others by least total distance."""
-    pairs = {}
-    for one, track in before.items():
-        if one in real and track in found and np.hypot(*np.subtract(real[one], found[track])) <= distance:
-            pairs[one] = track
+def _clear_pairs(frame: Pairing, before: dict[int, int], distance: float) -> dict[int, int]:
+    if not frame.distances.size:
+        return {}
+    row = {one: at for at, one in enumerate(frame.truth)}
+    column = {track: at for at, track in enumerate(frame.found)}
+    near = frame.distances <= distance
+    pairs = {
+        one: track
+        for one, track in before.items()
+        if one in row and track in column and near[row[one], column[track]]
+    }
     taken = set(pairs.values())
-    free, open_ = [one for one in real if one not in pairs], [track for track in found if track not in taken]
-    if not free or not open_:
+    rows = [at for one, at in row.items() if one not in pairs]
+    columns = [at for track, at in column.items() if track not in taken]
+    if not rows or not columns:
         return pairs
-    cost = _distances(_places({one: real[one] for one in free}), _places({t: found[t] for t in open_}))
+    cost = frame.distances[np.ix_(rows, columns)].copy()
     cost[cost > distance] = 1e6
-    for row, column in zip(*linear_sum_assignment(cost), strict=True):
-        if cost[row, column] <= distance:
-            pairs[free[row]] = open_[column]
+    for one, other in zip(*linear_sum_assignment(cost), strict=True):
+        if cost[one, other] <= distance:
+            pairs[frame.truth[rows[one]]] = frame.found[columns[other]]
     return pairs
-
-
-def _identified(truth: Sequence[Objects], tracks: Sequence[Objects], distance: float) -> int:
-    """IDTP: most matching points that an assignment of whole truth objects to whole tracks reaches."""
-    ones = sorted({one for frame in truth for one in frame})
-    others = sorted({one for frame in tracks for one in frame})
-    if not ones or not others:
-        return 0
-    row, column = ({name: at for at, name in enumerate(names)} for names in (ones, others))
-    shared = np.zeros((len(ones), len(others)))
-    for real, found in zip(truth, tracks, strict=True):
-        if real and found:
-            near = _distances(_places(real), _places(found)) <= distance
-            shared[np.ix_([row[one] for one in real], [column[one] for one in found])] += near
-    return int(shared[linear_sum_assignment(-shared)].sum())

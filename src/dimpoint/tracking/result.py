@@ -12,6 +12,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from dimpoint.atomic import write_text
 from dimpoint.errors import DataError, MissingExtraError
 from dimpoint.tracking.motion import Matrix
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 CSV_COLUMNS = ("id", "state", "frame", "time", "clock", "x", "y", "vx", "vy", "score", "measured")
+ASSUMED_RATE = 25.0
+"""Frames a second of a source that has no times."""
+
+Span = tuple[tuple[int, float], tuple[int, float]]
 _MOT_BOX = 8.0  # pixels: side of the boxes of MOTChallenge text, which knows no points
 
 
@@ -34,6 +40,31 @@ class MotionRow:
     matrix: Matrix
 
 
+class FrameTimes:
+    """Times of frames by their number: known ones, and between and beyond them by the usual step.
+
+    known: number -> seconds. rate: frames a second, for fewer than two known frames. step: the mean step
+    between known frames, seconds. last: the highest known number, -1 without any.
+    """
+
+    def __init__(self, known: dict[int, float], rate: float | None = None) -> None:
+        self._numbers = np.array(sorted(known), np.float64)
+        self._times = np.array([known[number] for number in sorted(known)], np.float64)
+        self.last = int(self._numbers[-1]) if len(known) else -1
+        self.step = 1 / (rate or ASSUMED_RATE)
+        if len(known) > 1:
+            self.step = float(
+                (self._times[-1] - self._times[0]) / max(self._numbers[-1] - self._numbers[0], 1)
+            )
+
+    def __call__(self, number: int) -> float:
+        """The time of a frame, seconds."""
+        if not len(self._numbers):
+            return number * self.step
+        inside = float(np.clip(number, self._numbers[0], self._numbers[-1]))
+        return float(np.interp(inside, self._numbers, self._times)) + (number - inside) * self.step
+
+
 @dataclass(eq=False)
 class Tracks:
     """The tracks of a source.
@@ -41,7 +72,8 @@ class Tracks:
     tracks: confirmed and static ones by id, then those still tentative at the end. frames: how many were
     read.
     motions: of the camera, for frames where it did not stand still. notes: what a reader should know of the
-    times and candidates. start: wall-clock time of time 0, None where it is not known.
+    times and candidates. start: wall-clock time of time 0, None where it is not known. span: numbers and
+    times, seconds, of the first and the last frame.
     """
 
     tracks: list[Track]
@@ -51,6 +83,7 @@ class Tracks:
     motions: list[MotionRow] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     start: datetime | None = None
+    span: Span | None = None
 
     def __len__(self) -> int:
         return len(self.tracks)
@@ -69,6 +102,7 @@ class Tracks:
             "model": self.model,
             "frames": self.frames,
             "start": None if self.start is None else self.start.isoformat(),
+            "span": None if self.span is None else [_end_record(*end) for end in self.span],
             "tracks": [_track_record(one) for one in self.tracks],
             "static": [_static_record(one) for one in self.of("static")],
             "camera_motion": [_motion_record(row) for row in self.motions],
@@ -82,6 +116,11 @@ class Tracks:
         except ImportError:
             raise MissingExtraError("a data frame", "pandas", "notebook") from None
         return pd.DataFrame(list(self.rows()), columns=list(CSV_COLUMNS))
+
+    def times(self, rate: float | None = None) -> FrameTimes:
+        """The times of all frames; rate: frames a second where the tracks do not tell, 25 if left out."""
+        known = {point.frame: point.time for one in self.tracks for point in one.points}
+        return FrameTimes(known | dict(self.span or ()), rate)
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
         """One row for each point, in the order of `CSV_COLUMNS`."""
@@ -140,9 +179,21 @@ def read_tracks(path: Path) -> Tracks:
         frames = int(content["frames"])
         start = content.get("start")
         began = None if start is None else datetime.fromisoformat(start)
-        return Tracks(tracks, str(content["source"]), str(content["model"]), frames, start=began)
+        span = _span_of(content.get("span"))
+        return Tracks(tracks, str(content["source"]), str(content["model"]), frames, start=began, span=span)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{path}: is no tracks.json of `dimpoint track`: {error!r}") from None
+
+
+def _end_record(frame: int, time: float) -> dict[str, Any]:
+    return {"frame": frame, "time": round(time, 6)}
+
+
+def _span_of(ends: list[dict[str, Any]] | None) -> Span | None:
+    if ends is None:
+        return None
+    first, last = ((int(end["frame"]), float(end["time"])) for end in ends)
+    return first, last
 
 
 def _track_of(entry: dict[str, Any]) -> Track:

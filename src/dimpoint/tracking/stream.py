@@ -19,14 +19,13 @@ from dimpoint.sources.frames import OnError, OnPassed
 from dimpoint.sources.picture import PLAIN, ReadOptions
 from dimpoint.tracking.memory import CameraMemory, read_memory
 from dimpoint.tracking.motion import Motion, MotionEstimator
-from dimpoint.tracking.result import MotionRow, Tracks
+from dimpoint.tracking.result import ASSUMED_RATE, MotionRow, Span, Tracks
 from dimpoint.tracking.tracker import Track, Tracker, TrackerSettings
 
 CANDIDATE_SCORE = 0.3
 """Least score of a candidate; far below a detection's: persistence confirms what one frame cannot."""
 
 _MOST_NOTES = 50
-_ASSUMED_RATE = 25.0  # frames/s of a source that has no times
 _MOST_ZOOM = math.log(4.0)
 
 
@@ -57,11 +56,11 @@ class Clock:
 
     def __call__(self, time: float | None, *, new_source: bool) -> float:
         """The time of the next frame, seconds. new_source: its own times begin again."""
-        step = self._step or 1 / (self.rate or _ASSUMED_RATE)
+        step = self._step or 1 / (self.rate or ASSUMED_RATE)
         last = self._last
         if time is None or self.rate is not None:
             self.counted += time is None and self.rate is None
-            now = 0.0 if last is None else last + 1 / (self.rate or _ASSUMED_RATE)
+            now = 0.0 if last is None else last + 1 / (self.rate or ASSUMED_RATE)
         else:
             if new_source:
                 self._shift = 0.0 if last is None else last + step - time
@@ -78,7 +77,7 @@ class Clock:
         """What a reader of the times should know."""
         notes = []
         if self.counted:
-            rate = f"{_ASSUMED_RATE:g} frames/s assumed (--fps says otherwise)"
+            rate = f"{ASSUMED_RATE:g} frames/s assumed (--fps says otherwise)"
             notes.append(f"{self.counted} frames have no time of their own: {rate}")
         if self.backwards:
             notes.append(
@@ -143,6 +142,7 @@ class Run:
     number: int = -1  # of the last frame
     motions: list[MotionRow] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    span: Span | None = None
 
     def __iter__(self) -> Iterator[tuple[Frame, list[Track]]]:
         follow = Follower(self.finder, self.tracker)
@@ -160,6 +160,7 @@ class Run:
             if motion.how != "still":
                 self.motions.append(MotionRow(number, time, motion.how, motion.matrix))
             self.count += 1
+            self.span = ((number, time) if self.span is None else self.span[0], (number, time))
             yield replace(frame, time=time), tracks
 
     def _take_notes(self, frame: Frame, before: Frame | None) -> None:
@@ -185,7 +186,8 @@ class Run:
             notes.append(
                 f"{self.tracker.passed_over} candidates beyond the best {most} of a frame passed over"
             )
-        return Tracks(self.tracker.all_tracks(), self.source, self.model, self.count, self.motions, notes)
+        tracks = self.tracker.all_tracks()
+        return Tracks(tracks, self.source, self.model, self.count, self.motions, notes, span=self.span)
 
 
 def track(
