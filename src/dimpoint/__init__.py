@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from dimpoint.report.evaluation import Evaluation as Evaluation
     from dimpoint.report.evaluation import compare as compare
     from dimpoint.report.evaluation import evaluate as evaluate
+    from dimpoint.tracking.clips import evaluate_tracks as evaluate_tracks
     from dimpoint.tracking.result import Tracks as Tracks
     from dimpoint.tracking.result import read_tracks as read_tracks
     from dimpoint.tracking.stream import track as track
@@ -44,6 +45,7 @@ _HOMES = {
     "Evaluation": "dimpoint.report.evaluation",
     "compare": "dimpoint.report.evaluation",
     "evaluate": "dimpoint.report.evaluation",
+    "evaluate_tracks": "dimpoint.tracking.clips",
     "export": "dimpoint.api",
     "open_dataset": "dimpoint.datasets.dataset",
     "Tracker": "dimpoint.tracking.tracker",
@@ -65,6 +67,7 @@ __all__ = [
     "Tracks",
     "compare",
     "evaluate",
+    "evaluate_tracks",
     "export",
     "load",
     "networks",

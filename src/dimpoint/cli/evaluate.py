@@ -13,6 +13,16 @@ import typer
 from dimpoint.cli.compare import compare
 from dimpoint.cli.console import progress, table_console, write_json
 from dimpoint.cli.options import THREADS, reads_labels
+from dimpoint.cli.tracks import (
+    DISTANCE,
+    FPS,
+    TRACKS,
+    TRUTH,
+    evaluated_tracks,
+    print_tracks,
+    section_of,
+    write_tracks,
+)
 from dimpoint.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -37,7 +47,7 @@ def register(app: typer.Typer) -> None:
 @reads_labels()
 def evaluate(
     data: list[Path] = typer.Option(
-        ..., "--data", metavar="DIR", help="Data set, or COCO points file; may be repeated."
+        [], "--data", metavar="DIR", help="Data set, or COCO points file; may be repeated."
     ),
     model: list[str] = typer.Option(
         [],
@@ -88,10 +98,14 @@ def evaluate(
     latex: Path | None = typer.Option(None, metavar="FILE", help="The tables as LaTeX (booktabs)."),
     report: Path | None = typer.Option(None, metavar="DIR", help="Write a page with figures and pictures."),
     threads: int | None = THREADS,
+    tracks: list[Path] = TRACKS,
+    truth: list[Path] = TRUTH,
+    distance: float | None = DISTANCE,
+    fps: float | None = FPS,
     *,
     reading: Reading,
 ) -> None:
-    """Evaluate models or predictions on labelled frames; several are shown side by side."""
+    """Evaluate models or predictions on labelled frames, several side by side, or tracks of clips."""
     from dimpoint.atomic import write_text
     from dimpoint.evaluation.subject import Data, Memory
     from dimpoint.report.evaluation import evaluate_subjects
@@ -99,6 +113,14 @@ def evaluate(
 
     if report is not None:
         check_extra()
+    followed = evaluated_tracks(tracks, truth, distance, fps)
+    if followed is not None and not data:
+        if model or predictions or latex is not None:
+            raise ConfigError("--model, --predictions and --latex need --data; --tracks alone has no frames")
+        write_tracks(followed, as_json, as_csv, report)
+        return
+    if not data:
+        raise ConfigError("give --data DIR, labelled frames, or --tracks PATH --truth PATH, labelled clips")
     goal = _goal(false_alarms, fa, pd, threshold, bool(calibrate or calibrate_split), store)
     held_against = Data(tuple(data), split, allow_missing, reading, prediction_values)
     subjects = _subjects(model, predictions, held_against, threshold, threads)
@@ -122,17 +144,22 @@ def evaluate(
     record = evaluation.to_record()
     if point is not None:
         record["operating_point"] = point.to_record()
+    if followed is not None:
+        record["tracks"] = followed.to_record()
     if as_json is not None:
         write_json(record, as_json)
     if as_json != "-":
         print_results(evaluation.results, evaluation.notes, lines)
+        if followed is not None:
+            print_tracks(followed)
     if store is not None and point is not None:
         _store(subjects[0], store, point, quiet=as_json == "-")
     for file, text in ((as_csv, evaluation.to_csv), (latex, evaluation.to_latex)):
         if file is not None:
             write_text(file, text())
     if report is not None:
-        typer.echo(f"report: {evaluation.report(report)}", err=as_json == "-")
+        section = "" if followed is None else section_of(followed)
+        typer.echo(f"report: {evaluation.report(report, section)}", err=as_json == "-")
 
 
 def protocols() -> None:

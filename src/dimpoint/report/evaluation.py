@@ -136,12 +136,20 @@ class Evaluation:
         figures.DRAWINGS[kind](axes, figures.drawn(self.results))
         return axes
 
-    def report(self, folder: str | Path) -> Path:
-        """Write a page with numbers, curves and pictures, `index.html` in `folder`, and return its path."""
+    def report(self, folder: str | Path, section: str = "") -> Path:
+        """Write a page with numbers, curves and pictures, `index.html` in `folder`, and return its path.
+
+        section: HTML of a further section, such as `dimpoint.report.tracks.track_section` gives.
+        """
         from dimpoint.report.html import write_report
 
         return write_report(
-            Path(folder), self.results, data=self.data, notes=self.notes, operating=self.operating
+            Path(folder),
+            self.results,
+            data=self.data,
+            notes=self.notes,
+            operating=self.operating,
+            section=section,
         )
 
     def __repr__(self) -> str:

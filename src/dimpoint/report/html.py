@@ -81,15 +81,17 @@ def write_report(
     data: str,
     notes: Sequence[str] = (),
     operating: Sequence[str] = (),
+    section: str = "",
 ) -> Path:
     """Write `index.html` in `folder` and return its path; several results stand side by side in it.
 
-    data: the data sets and split in words. operating: lines about a chosen operating point. Raises
+    data: the data sets and split in words. operating: lines about a chosen operating point. section: HTML of
+    a further section, such as `report.tracks.track_section` gives. Raises
     MissingExtraError without matplotlib or jinja2, DimpointError where the file cannot be written.
     """
     check_extra()
     every = [results] if isinstance(results, Result) else list(results)
-    page = _template().render(**_context(every, data, notes, operating))
+    page = _template().render(section=section, **_context(every, data, notes, operating))
     path = folder / "index.html"
     write_text(path, page)
     return path

@@ -64,6 +64,11 @@ class Clip:
     delays: Array
     notes: tuple[str, ...] = ()
 
+    def number(self, number: Number) -> Interval:
+        """A number of this clip alone, without an interval."""
+        value = float(number.value({key: each[None] for key, each in self.counts.items()})[0])
+        return Interval(value, math.nan, math.nan)
+
 
 def _ratio(above: Array, below: Array) -> Array:
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -149,7 +154,7 @@ class TrackEvaluation:
 
     def rows(self) -> list[tuple[str, str]]:
         """Label and text of every count and number, as tables show them."""
-        rows = [(label, f"{self.counts[key]:.10g}") for key, label in COUNTS.items()]
+        rows = [(label, f"{round(self.counts[key], 2):.10g}") for key, label in COUNTS.items()]
         rows += [(number.label, text(self.numbers[number.key], number.form)) for number in NUMBERS]
         rows.insert(len(COUNTS) + 3, ("median time to confirmation, s", text(self.delay, ".2f")))
         return rows
@@ -167,7 +172,7 @@ class TrackEvaluation:
                 {
                     "name": clip.name,
                     **{key: float(clip.counts[key]) for key in COUNTS if key != "clips"},
-                    **{number.key: _finite(_alone(clip, number)) for number in NUMBERS},
+                    **{number.key: _finite(clip.number(number).value) for number in NUMBERS},
                     "times_to_confirmation": [_finite(delay) for delay in clip.delays.tolist()],
                 }
                 for clip in self.clips
@@ -182,7 +187,7 @@ class TrackEvaluation:
         keys = [key for key in COUNTS if key != "clips"]
         writer.writerow(["clip", *keys, *(number.key for number in NUMBERS)])
         for clip in self.clips:
-            cells = [_finite(_alone(clip, number)) for number in NUMBERS]
+            cells = [_finite(clip.number(number).value) for number in NUMBERS]
             writer.writerow([clip.name, *(f"{float(clip.counts[key]):.10g}" for key in keys), *cells])
         every = [_finite(self.numbers[number.key].value) for number in NUMBERS]
         writer.writerow(["all", *(f"{self.counts[key]:.10g}" for key in keys), *every])
@@ -350,10 +355,6 @@ def _weighted_medians(delays: Sequence[Array], weights: Array) -> Array:
     total = summed[:, -1:]
     at = np.minimum((summed < total / 2).sum(axis=1), len(values) - 1)
     return np.where(total[:, 0] > 0, values[order][at], np.nan)
-
-
-def _alone(clip: Clip, number: Number) -> float:
-    return float(number.value({key: each[None] for key, each in clip.counts.items()})[0])
 
 
 def _record(interval: Interval) -> dict[str, float | None]:

@@ -234,7 +234,8 @@ def _image_frame(path: Path, image: dict[str, Any]) -> int:
     for key in _FRAME_KEYS:
         if key in image:
             return _frame(path, where, _reader(path, where, image)(key))
-    found = re.findall(r"\d+", Path(str(image["file_name"])).stem)
+    name = Path(str(image["file_name"])).name
+    found = re.findall(r"\d+", name.rpartition("#")[2] if "#" in name else Path(name).stem)
     if not found:
         raise DataError(f"{path}, {where}: neither 'frame_index' nor a number in 'file_name' tells the frame")
     return int(found[-1])
