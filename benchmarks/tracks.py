@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from dimpoint.inference.detector import Detector
-from dimpoint.sources import Frame
+from dimpoint.sources import Frame, Picture
 from dimpoint.sources.video import video_frames
 from dimpoint.tracking.stream import CANDIDATE_SCORE, Clock, Run
 from dimpoint.tracking.tracker import Track, Tracker
@@ -89,6 +89,7 @@ def follow(clip: Path, detector: Detector, threshold: float, seconds: float | No
     frames = (
         Frame(clip.name, picture.pixels, clip, number, time=picture.time)
         for number, picture in video_frames(clip)
+        if isinstance(picture, Picture)
         if seconds is None or (picture.time or 0) < seconds
     )
     finder = Timed(detector)

@@ -23,7 +23,7 @@ from dimpoint.datasets.coco import read_points
 from dimpoint.inference.backends import OnnxBackend
 from dimpoint.inference.detection_files import read_detections
 from dimpoint.inference.results import ResultsFolder
-from dimpoint.sources.readers import reader_of
+from dimpoint.sources.readers import open_pages
 from tiny_models import spots, write_model
 
 
@@ -442,15 +442,15 @@ def test_a_very_long_name_has_a_short_overlay(run: Callable[..., Result], frames
 def test_a_decoder_that_fails_or_hangs_does_not_stop_the_run(
     run: Callable[..., Result], frames: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def hostile(path: Path) -> object:
+    def hostile(path: Path, options: object) -> object:
         if path.name == "a.png":
             raise struct.error("unpack requires a buffer")
         while path.name == "b.png":
             pass
-        return reader_of(path)
+        return open_pages(path)
 
     monkeypatch.setenv("DIMPOINT_MAX_READ_SECONDS", "1")
-    monkeypatch.setattr("dimpoint.sources.frames.reader_of", hostile)
+    monkeypatch.setattr("dimpoint.sources.frames.open_pages", hostile)
     os.mkfifo("frames/d.png")
     result = run("frames", "--out", "results")
     assert result.code == 1

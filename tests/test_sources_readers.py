@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ from PIL import Image
 from dimpoint import limits
 from dimpoint.errors import ConfigError, FrameError
 from dimpoint.sources import Frame, Picture, Reader, ReadOptions, find_files, frames_from, read_image, readers
-from dimpoint.sources.picture import RawFormat
+from dimpoint.sources.picture import Pages, RawFormat
 
 COUNTS = np.random.default_rng(5).integers(7000, 9000, (30, 40)).astype(np.uint16)
 SMOOTH = cv2.GaussianBlur((COUNTS - 7000).astype(np.float32) / 8, (0, 0), 2).astype(np.uint8)
@@ -369,8 +370,7 @@ class TestRegistry:
             "mine",
             (".mine",),
             lambda path, head: head.startswith(b"MINE"),
-            lambda path, options: iter([Picture(COUNTS, COUNTS > 0)]),
-            lambda path, options: 1,
+            lambda file, options: Pages(1, lambda number: Picture(COUNTS, COUNTS > 0)),
         )
         entry = SimpleNamespace(name="mine", value="package:mine", load=lambda: mine)
         monkeypatch.setattr(readers, "entry_points", lambda group: [entry])
@@ -417,3 +417,43 @@ def test_false_colours_are_told(tmp_path: Path, palette: int | None, noted: bool
     cv2.imwrite(str(path), picture)
     (frame,) = frames_from(path)
     assert any("in colours" in note for note in frame.notes) == noted
+
+
+class TestOneOpen:
+    """A file is opened once, whatever of it is read: its kind, the number of its frames, the frames."""
+
+    @pytest.fixture
+    def opened(self, tmp_path: Path) -> Iterator[list[str]]:
+        seen: list[str] = []
+        watching = True
+
+        def watch(event: str, arguments: tuple[Any, ...]) -> None:
+            if watching and event == "open" and str(arguments[0]).startswith(str(tmp_path / "x.")):
+                seen.append(str(arguments[0]))
+
+        sys.addaudithook(watch)
+        yield seen
+        watching = False  # a hook cannot be removed
+
+    @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif", "stack.tif", "npz", "mat", "seq", "raw"])
+    def test_in_a_stream_of_frames(self, tmp_path: Path, opened: list[str], suffix: str) -> None:
+        path = tmp_path / f"x.{suffix}"
+        raw = RawFormat(*COUNTS.shape) if suffix == "raw" else None
+        match suffix:
+            case "png" | "jpg" | "webp":
+                path.write_bytes(cv2.imencode(f".{suffix}", SMOOTH)[1].tobytes())
+            case "tif" | "stack.tif":
+                tifffile.imwrite(
+                    path, np.stack([COUNTS] * (5 if "stack" in suffix else 1)), compression="zlib"
+                )
+            case "npz":
+                np.savez(path, COUNTS)
+            case "mat":
+                scipy.io.savemat(path, {"counts": COUNTS})
+            case "seq":
+                path.write_bytes(fff(COUNTS.tobytes()) * 2)
+            case "raw":
+                path.write_bytes(COUNTS.tobytes() * 2)
+        opened.clear()
+        assert list(frames_from(path, options=ReadOptions(raw=raw)))
+        assert opened == [str(path)]

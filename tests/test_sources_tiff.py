@@ -14,8 +14,7 @@ import tifffile
 from PIL import Image
 
 from dimpoint.errors import FrameError
-from dimpoint.sources import frames_from, read_image
-from dimpoint.sources.tiff import count_pages, read_pages
+from dimpoint.sources import count_frames, frames_from, read_image
 
 RNG = np.random.default_rng(0)
 GREY8 = RNG.integers(0, 256, (37, 53), dtype=np.uint8)
@@ -119,7 +118,7 @@ class TestCompressions:
     def test_every_page_of_an_lzw_stack(self, tmp_path):
         pages = [Image.fromarray(GREY16 // divisor) for divisor in (1, 2, 3)]
         pages[0].save(tmp_path / "x.tif", save_all=True, append_images=pages[1:], compression="tiff_lzw")
-        for page, divisor in zip(read_pages(tmp_path / "x.tif"), (1, 2, 3), strict=True):
+        for page, divisor in zip(frames_from(tmp_path / "x.tif"), (1, 2, 3), strict=True):
             np.testing.assert_array_equal(page.pixels, GREY16 // divisor)
 
 
@@ -214,7 +213,7 @@ class TestPages:
         assert all(frame.pixels.dtype.isnative for frame in frames)
         with pytest.raises(FrameError, match="holds 5 pictures, where one is expected"):
             read_image(path)
-        assert count_pages(path) == 5
+        assert count_frames(path) == 5
 
     def test_a_single_page_has_no_number(self, tmp_path):
         tifffile.imwrite(tmp_path / "x.tif", GREY16)
@@ -225,7 +224,7 @@ class TestPages:
         with tifffile.TiffWriter(tmp_path / "x.tif") as writer:
             for picture in (GREY8, FLOAT[:5], GREY16[:, :7]):
                 writer.write(picture, metadata=None)
-        shapes = [(page.pixels.shape, page.pixels.dtype) for page in read_pages(tmp_path / "x.tif")]
+        shapes = [(page.pixels.shape, page.pixels.dtype) for page in frames_from(tmp_path / "x.tif")]
         assert shapes == [((37, 53), np.uint8), ((5, 53), np.float32), ((37, 7), np.uint16)]
 
     def test_previews_are_left_out(self, tmp_path):
@@ -235,7 +234,7 @@ class TestPages:
         (frame,) = frames_from(tmp_path / "x.tif")
         np.testing.assert_array_equal(frame.pixels, GREY16)
         assert frame.index is None
-        assert count_pages(tmp_path / "x.tif") == 1
+        assert count_frames(tmp_path / "x.tif") == 1
 
     def test_pages_are_streamed(self, tmp_path):
         """Forty pages of 0.5 MB take the memory of a few."""
@@ -249,20 +248,27 @@ class TestPages:
         tracemalloc.stop()
         assert peak < 4e6
 
-    def test_pages_before_a_damaged_one_are_given(self, tmp_path):
+    @pytest.mark.parametrize("damaged", [0, 2, 4])
+    def test_pages_beside_a_damaged_one_are_given(self, tmp_path, damaged):
         path = tmp_path / "x.tif"
         with tifffile.TiffWriter(path) as writer:
             for page in self.STACK:
                 writer.write(page, compression="zlib", metadata=None, contiguous=False)
         with tifffile.TiffFile(path) as tif:
-            start, count = tif.pages[2].dataoffsets[0], tif.pages[2].databytecounts[0]
+            start, count = tif.pages[damaged].dataoffsets[0], tif.pages[damaged].databytecounts[0]
         data = bytearray(path.read_bytes())
         data[start : start + count] = bytes(count)
         path.write_bytes(data)
-        pages = read_pages(path)
-        np.testing.assert_array_equal([next(pages).pixels, next(pages).pixels], self.STACK[:2])
-        with pytest.raises(FrameError, match=r"x\.tif, page 2: the TIFF is damaged"):
-            next(pages)
+        errors = []
+        frames = list(frames_from(path, on_error=lambda name, error: errors.append((name, str(error)))))
+        kept = [number for number in range(len(self.STACK)) if number != damaged]
+        assert [frame.index for frame in frames] == kept
+        np.testing.assert_array_equal([frame.pixels for frame in frames], self.STACK[kept])
+        ((name, said),) = errors
+        assert name == f"{path}#{damaged:06d}"
+        assert said.startswith(f"{path}, page {damaged}: the TIFF is damaged")
+        with pytest.raises(FrameError, match=rf"x\.tif, page {damaged}: the TIFF is damaged"):
+            list(frames_from(path))
 
 
 class TestRefused:

@@ -14,8 +14,9 @@ import pytest
 from av.video.reformatter import ColorRange
 
 from dimpoint.errors import FrameError, MissingExtraError
-from dimpoint.sources import ReadOptions, as_frame, count_frames, frames_from, video
-from dimpoint.sources.video import count_video_frames, read_video
+from dimpoint.sources import ReadOptions, as_frame, count_frames, frames_from
+from dimpoint.sources.colours import grey_of_video
+from dimpoint.sources.video import VideoReader, count_video_frames, read_video
 
 RNG = np.random.default_rng(0)
 CLIPS = {  # the number of labelled frames of each real clip
@@ -152,7 +153,7 @@ class TestLuma:
         full = ColorRange.JPEG  # on both sides: nothing is scaled
         frame = frame.reformat(format=pixel_format, src_color_range=full, dst_color_range=full)
         frame.color_range = marked
-        read = as_frame(video.grey_of_video(frame), "x")  # no file can hold all of these formats
+        read = as_frame(grey_of_video(frame), "x")  # no file can hold all of these formats
         self.assert_counts(read, bits)
 
     @pytest.mark.parametrize(
@@ -175,7 +176,7 @@ class TestLuma:
         ramp = np.tile(np.arange(256, dtype=dtype), (16, 1))
         picture = av.VideoFrame(256, 16, pixel_format)
         picture.planes[0].update(np.dstack([ramp, ramp[:, ::-1]]).tobytes())
-        frame = video.grey_of_video(picture)
+        frame = grey_of_video(picture)
         assert frame.dtype == dtype
         np.testing.assert_array_equal(frame, ramp)
 
@@ -251,7 +252,23 @@ class TestDamage:
         given, message = self.read_to_the_end(path)
         assert 8 <= len(given) <= 12
         np.testing.assert_array_equal(given, self.FRAMES[: len(given)])
-        assert message.startswith(f"{path}: the video is damaged after {len(given)} frames (")
+        of_the_frame = suffix == ".avi"
+        assert message.startswith(
+            f"{path}: frame {len(given)} cannot be read"
+            if of_the_frame
+            else f"{path}: the video ends after {len(given)} readable frames ("
+        )
+
+    @pytest.mark.parametrize("suffix", [".mkv", ".avi"])
+    def test_a_cut_is_told(self, tmp_path, suffix):
+        path = grey_video(tmp_path / f"x{suffix}", self.FRAMES)
+        data = path.read_bytes()
+        path.write_bytes(data[: len(data) * 6 // 10])
+        errors = []
+        frames = list(frames_from(path, on_error=lambda name, error: errors.append(str(error))))
+        missing = len(self.FRAMES) - len(frames) - (suffix == ".avi")
+        assert f"{path}: the video ends after {len(frames)} readable frames" in errors[-1]
+        assert f"{missing} frames are missing" in errors[-1]
 
     def test_frames_before_damaged_bytes_are_given(self, tmp_path, shared_data):
         whole = shared_data / "IR-video/IR_AIRPLANE_027.mp4"
@@ -263,7 +280,40 @@ class TestDamage:
         given, message = self.read_to_the_end(path)
         assert 100 < len(given) < 250
         np.testing.assert_array_equal(given, list(read_video(whole))[: len(given)])
-        assert message.startswith(f"{path}: the video is damaged after {len(given)} frames (")
+        assert message.startswith(f"{path}: frames {len(given)} to ")
+
+    @pytest.mark.parametrize("suffix", [".mkv", ".avi"])
+    def test_damage_costs_its_own_frames_alone(self, tmp_path, suffix):
+        """Of a codec without prediction, the one frame; all others keep their numbers."""
+        path = grey_video(tmp_path / f"x{suffix}", self.FRAMES, "yuvj420p", "mjpeg")
+        true = list(read_video(path))
+        with av.open(str(path)) as container:
+            packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
+        data = path.read_bytes()
+        path.write_bytes(data.replace(packets[7], packets[7][:40] + bytes(len(packets[7]) - 40)))
+        errors = []
+        frames = list(frames_from(path, on_error=lambda name, error: errors.append((name, str(error)))))
+        assert [frame.index for frame in frames] == [n for n in range(20) if n != 7]
+        np.testing.assert_array_equal([frame.pixels for frame in frames], np.delete(true, 7, 0))
+        assert not any(frame.notes for frame in frames)
+        ((name, said),) = errors
+        assert name == f"{path}#000007"
+        assert said.startswith(f"{path}: frame 7 cannot be read (")
+
+    def test_damage_costs_the_frames_up_to_the_next_key_frame(self, tmp_path, shared_data):
+        whole = shared_data / "IR-video/IR_AIRPLANE_027.mp4"
+        true = list(read_video(whole))
+        data = bytearray(whole.read_bytes())
+        middle = len(data) // 2
+        data[middle : middle + 200] = bytes(200)
+        path = tmp_path / "x.mp4"
+        path.write_bytes(data)
+        errors = []
+        frames = list(frames_from(path, on_error=lambda name, error: errors.append(name)))
+        assert 1 <= len(errors) <= 2
+        assert len(true) > len(frames) > len(true) // 2
+        for frame in frames:
+            np.testing.assert_array_equal(frame.pixels, true[frame.index])
 
     def test_the_next_source_follows_a_damaged_one(self, tmp_path):
         path = grey_video(tmp_path / "a.avi", self.FRAMES)
@@ -274,7 +324,7 @@ class TestDamage:
         files = [frame.file for frame in frames]
         assert files[0] == f"{tmp_path / 'a.avi'}#000000"
         assert files[-2:] == [f"{tmp_path / 'b.avi'}#000000", f"{tmp_path / 'b.avi'}#000001"]
-        assert reported == [str(tmp_path / "a.avi")]
+        assert reported == [f"{tmp_path / 'a.avi'}#{len(files) - 2:06d}", str(tmp_path / "a.avi")]
 
     @pytest.mark.parametrize(
         ("data", "message"),
@@ -386,6 +436,27 @@ class TestStreamsAndTimes:
         assert notes == [
             "the video lacks frames 4 to 5 (dropped in recording); numbers follow presentation time"
         ]
+
+    @pytest.mark.parametrize("suffix", ["mkv", "avi"])
+    @pytest.mark.parametrize("order", [[3, 6, 7], [11, 0, 9, 6], [6, 6]], ids=str)
+    def test_any_order_gives_the_frames_of_the_same_numbers(self, tmp_path, suffix, order):
+        times = [0, 1, 2, 3, 6, 7, 8, 9, 10, 11]
+        path = self.write(tmp_path / f"x.{suffix}", [(16, 20)], times)
+        reader = VideoReader(path)
+        assert reader.numbers == tuple(times) == tuple(frame.index for frame in frames_from(path))
+        assert [int(reader.read(number).pixels[0, 0]) for number in order] == order
+        with pytest.raises(FrameError, match=r"x\..*: has no frame 4, but 10 frames"):
+            reader.read(4)
+        reader.close()
+
+    def test_any_order_of_a_predicted_clip(self, shared_data):
+        path = shared_data / "IR-video/IR_DRONE_142.mp4"
+        true = list(read_video(path))
+        reader = VideoReader(path)
+        assert reader.numbers == tuple(range(len(true)))
+        for number in (0, 1, 2, 200, 201, 37, 301, 300):
+            np.testing.assert_array_equal(reader.read(number).pixels, true[number])
+        reader.close()
 
     def test_a_colon_in_the_name_is_no_protocol(self, tmp_path):
         path = self.write(tmp_path / "a:b.mkv", [(16, 20)], [0, 1])

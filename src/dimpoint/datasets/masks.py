@@ -47,12 +47,9 @@ class Levels:
 
 def read_levels(path: Path) -> Levels:
     """A mask file with its values, colours and alpha; FrameError if it cannot be read."""
-    from dimpoint.sources.images import has_colours, read_colours
+    from dimpoint.sources.readers import read_stored
 
-    if path.suffix.lower() == ".npy" or not has_colours(path):
-        values = read_mask_image(path)
-        return Levels(values, values)
-    picture = read_colours(path)
+    picture = _npy_mask(path) if path.suffix.lower() == ".npy" else read_stored(path)
     if picture.ndim == 2:
         return Levels(picture, picture)
     alpha = picture[..., 3] if picture.shape[2] == 4 else None
@@ -68,12 +65,17 @@ def read_mask_image(path: Path) -> npt.NDArray[Any]:
 
     Raises FrameError if the file cannot be read.
     """
-    from dimpoint.sources.containers import read_npy
-    from dimpoint.sources.readers import read_image
+    from dimpoint.sources import read_image
 
-    if path.suffix.lower() != ".npy":
-        return read_image(path)
-    values = read_npy(path)
+    return _npy_mask(path) if path.suffix.lower() == ".npy" else read_image(path)
+
+
+def _npy_mask(path: Path) -> npt.NDArray[Any]:
+    from dimpoint.sources.containers import read_npy
+    from dimpoint.sources.picture import OpenFile
+
+    with OpenFile(path):  # refuses pipes and folders
+        values = read_npy(path)
     if values.ndim != 2 or values.size == 0 or values.dtype.kind not in "buif":
         raise FrameError(f"{path}: a mask is a 2-D array of numbers, got {values.dtype} {values.shape}")
     return values

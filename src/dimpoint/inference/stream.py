@@ -167,7 +167,7 @@ def _time_limit(seconds: int) -> Iterator[None]:
         raise _TooSlowError(f"reading took more than {seconds} s")
 
     before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds, seconds)  # again for the next page behind a slow one
     try:
         yield
     finally:

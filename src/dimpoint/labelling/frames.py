@@ -7,20 +7,16 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from dimpoint.errors import DataError, FrameError
 from dimpoint.labelling.store import SourceFrame
-from dimpoint.sources.files import VIDEO_SUFFIXES, find_files
-from dimpoint.sources.frames import count_frames, frames_from
-from dimpoint.sources.readers import is_tiff, read_image
-from dimpoint.sources.tiff import count_pages
-
-if TYPE_CHECKING:
-    from av.container import InputContainer
+from dimpoint.sources import VIDEO_SUFFIXES, find_files, read_image
+from dimpoint.sources.readers import open_pages
+from dimpoint.sources.video import VideoReader
 
 _KEPT_BYTES = 512 << 20  # decoded frames in memory
 _SCENE_FRAMES = 30  # so many frames of a video count as one scene
@@ -31,8 +27,10 @@ def list_frames(
 ) -> list[SourceFrame]:
     """Every frame of files, folders, patterns, videos and multi-page files, without decoding images.
 
-    Names are those of the files, made unique; a video's frames are NAME_000012. note: told what could not
-    be read. Raises FrameError where there is no frame at all.
+    Names are those of the files, made unique; a video's frames are NAME_000012, with the numbers that
+    `dimpoint detect` gives them. note: called with what could not be read.
+
+    Raises FrameError where there is no frame at all.
     """
     frames: list[SourceFrame] = []
     used: set[str] = set()
@@ -41,34 +39,33 @@ def list_frames(
         for path in find_files(source, recursive=recursive).files:
             scene += 1
             try:
-                many = _count(path)
+                numbers = _numbers(path)
             except FrameError as error:
                 note(str(error))
                 continue
             status = path.stat()
             stem = _unique(re.sub(r"[^\w.-]+", "_", path.stem).strip("._") or "frame", used)
             known = (str(path.resolve()),)
-            if many is None:
+            if numbers is None:
                 frames.append(SourceFrame(stem, *known, None, status.st_size, status.st_mtime_ns, scene))
                 continue
-            for number in range(many):
+            for number in numbers:
                 name, part = f"{stem}_{number:06d}", scene + number // _SCENE_FRAMES
                 frames.append(SourceFrame(name, *known, number, status.st_size, status.st_mtime_ns, part))
-            scene += many // _SCENE_FRAMES
+            scene += numbers[-1] // _SCENE_FRAMES
     if not frames:
         raise FrameError(f"no frame that can be read in {', '.join(map(str, sources))}")
     return frames
 
 
-def _count(path: Path) -> int | None:
-    """The number of frames of a video or a multi-page file, None for a file of one frame."""
+def _numbers(path: Path) -> Sequence[int] | None:
+    """The numbers of the frames of a video or a file of several pages, None for a file of one frame."""
     if path.suffix.lower() in VIDEO_SUFFIXES:
-        count = count_frames(path)
-        return count if count is not None else sum(1 for _ in frames_from(path))
-    if is_tiff(path):
-        pages = count_pages(path)
-        return pages if pages > 1 else None
-    return None
+        video = VideoReader(path)
+        video.close()
+        return video.numbers
+    with open_pages(path) as pages:
+        return range(pages.count) if pages.count > 1 else None
 
 
 def _unique(stem: str, used: set[str]) -> str:
@@ -89,7 +86,7 @@ class FrameReader:
         self._kept: OrderedDict[tuple[str, int | None], npt.NDArray[Any]] = OrderedDict()
         self._left = kept_bytes
         self._lock = threading.RLock()
-        self._videos: dict[str, _Video] = {}
+        self._videos: dict[str, VideoReader] = {}
 
     def read(self, frame: SourceFrame, copy: Path | None = None) -> npt.NDArray[Any]:
         """(H, W) uint8, uint16 or float32. copy: the project's own copy of the frame, read if it exists.
@@ -120,61 +117,14 @@ class FrameReader:
         if frame.number is None:
             return read_image(path)
         if path.suffix.lower() not in VIDEO_SUFFIXES:
-            for each in frames_from(path):
-                if each.index == frame.number:
-                    return each.pixels
-            raise FrameError(f"{path}: has no page {frame.number}")
+            with open_pages(path) as pages:
+                if frame.number >= pages.count:
+                    raise FrameError(f"{path}: has no page {frame.number}")
+                return pages.read(frame.number).pixels
         with self._lock:
-            video = self._videos.setdefault(frame.source, _Video(path))
-            return video.read(frame.number)
-
-
-class _Video:
-    """Frames of one video by number."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._times: list[int] = []
-        self._container: InputContainer | None = None
-        self._next = -1
-
-    def read(self, number: int) -> npt.NDArray[Any]:
-        import av
-
-        from dimpoint.sources.video import grey_of_video
-
-        if self._container is None:
-            self._open()
-        assert self._container is not None
-        if not 0 <= number < len(self._times):
-            raise FrameError(f"{self.path}: has no frame {number}, but {len(self._times)} frames")
-        stream = self._container.streams.video[0]
-        wanted = self._times[number]
-        try:
-            if number != self._next:
-                self._container.seek(wanted, stream=stream, backward=True)
-                self._decoded = self._container.decode(stream)
-            for frame in self._decoded:
-                if frame.pts is not None and frame.pts >= wanted:
-                    self._next = number + 1
-                    return np.ascontiguousarray(grey_of_video(frame))
-        except av.error.FFmpegError as error:
-            raise FrameError(f"{self.path}: frame {number} cannot be read ({error.strerror})") from None
-        raise FrameError(f"{self.path}: frame {number} cannot be read; the video ends before it")
-
-    def _open(self) -> None:
-        import av
-
-        try:
-            with av.open(f"file:{self.path}", options={"protocol_whitelist": "file"}) as container:
-                packets = container.demux(container.streams.video[0])
-                times = {packet.pts for packet in packets if packet.pts is not None}
-            self._container = av.open(f"file:{self.path}", options={"protocol_whitelist": "file"})
-        except (av.error.FFmpegError, IndexError) as error:
-            raise FrameError(f"{self.path}: no video that can be read ({error})") from None
-        self._times = sorted(times)
-        self._decoded = self._container.decode(self._container.streams.video[0])
-        self._next = 0
+            if frame.source not in self._videos:
+                self._videos[frame.source] = VideoReader(path)
+            return self._videos[frame.source].read(frame.number).pixels
 
 
 def copy_name(frame: SourceFrame, pixels: npt.NDArray[Any]) -> str:

@@ -13,8 +13,8 @@ from dimpoint import limits
 from dimpoint.errors import DimpointError, FrameError
 from dimpoint.live.address import Address
 from dimpoint.sources import as_frame
-from dimpoint.sources.colours import Pixels
-from dimpoint.sources.video import grey_of_video, import_av
+from dimpoint.sources.colours import Pixels, grey_of_video
+from dimpoint.sources.video import import_av
 
 if TYPE_CHECKING:
     from av.container import InputContainer

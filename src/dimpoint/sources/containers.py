@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import warnings
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -18,11 +17,12 @@ from dimpoint import limits
 from dimpoint.errors import DimpointError, FrameError, MissingExtraError
 from dimpoint.sources.picture import (
     RAW_REMEDY,
+    OpenFile,
+    Pages,
     Picture,
     Pixels,
     RawFormat,
     ReadOptions,
-    file_head,
     picture_of,
     unreadable,
 )
@@ -39,7 +39,6 @@ def read_npy(path: Path) -> Pixels:
 
     The file is mapped, so that a header that claims more than the file holds takes no memory.
     """
-    file_head(path)
     try:
         array = np.lib.format.open_memmap(path, mode="r")
     except OSError as error:
@@ -57,43 +56,38 @@ def is_stack(array: Pixels) -> bool:
     return array.ndim == 3 and array.shape[2] > 4
 
 
-def pages_of(array: Pixels, name: str) -> Iterator[Picture]:
+def pages_of(array: Pixels, name: str) -> Pages:
     """The frames of an array."""
-    layers = array if is_stack(array) else array[None]
-    for number, layer in enumerate(layers):
+
+    def read(number: int) -> Picture:
+        layer = array[number] if is_stack(array) else array
         limits.check("frame_pixels", layer.size, f"{name}: pixels", FrameError)
-        where = f"{name}, frame {number}" if is_stack(array) else name
-        yield picture_of(layer, where)
+        return picture_of(layer, f"{name}, frame {number}" if is_stack(array) else name)
+
+    return Pages(len(array) if is_stack(array) else 1, read)
 
 
-def npy_pages(path: Path, options: ReadOptions) -> Iterator[Picture]:
-    return pages_of(read_npy(path), str(path))
+def open_npy(file: OpenFile, options: ReadOptions) -> Pages:
+    """The frames of a .npy file."""
+    return pages_of(read_npy(file.path), str(file.path))
 
 
-def count_npy(path: Path, options: ReadOptions) -> int:
-    array = read_npy(path)
-    return len(array) if is_stack(array) else 1
-
-
-def npz_pages(path: Path, options: ReadOptions) -> Iterator[Picture]:
+def open_npz(file: OpenFile, options: ReadOptions) -> Pages:
     """The one array of numbers in a .npz file."""
-    return pages_of(_npz_array(path), str(path))
+    return pages_of(_npz_array(file), str(file.path))
 
 
-def count_npz(path: Path, options: ReadOptions) -> int:
-    array = _npz_array(path)
-    return len(array) if is_stack(array) else 1
-
-
-def _npz_array(path: Path) -> Pixels:
+def _npz_array(file: OpenFile) -> Pixels:
+    path = file.path
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(file.stream) as archive:
             for member in archive.infolist():
                 limits.check(
                     "file_bytes", member.file_size, f"{path}: bytes of {member.filename}", FrameError
                 )
                 limits.check_archive(member.compress_size, member.file_size, str(path), FrameError)
-        with np.load(path, allow_pickle=False) as content:
+        file.stream.seek(0)
+        with np.load(file.stream, allow_pickle=False) as content:
             arrays = {name: array for name in content.files if (array := content[name]).ndim in (2, 3)}
     except DimpointError:
         raise
@@ -108,36 +102,25 @@ def is_mat(path: Path, head: bytes) -> bool:
     return head.startswith(MAT_SIGNATURES)
 
 
-def mat_pages(path: Path, options: ReadOptions) -> Iterator[Picture]:
+def open_mat(file: OpenFile, options: ReadOptions) -> Pages:
     """The one matrix of numbers in a MATLAB file."""
-    return pages_of(_mat_array(path), str(path))
+    return pages_of(_mat_array(file), str(file.path))
 
 
-def count_mat(path: Path, options: ReadOptions) -> int:
-    array = _mat_array(path)
-    return len(array) if is_stack(array) else 1
-
-
-def _mat_array(path: Path) -> Pixels:
+def _mat_array(file: OpenFile) -> Pixels:
     import scipy.io
 
-    if file_head(path).startswith(MAT_SIGNATURES[1]):
+    path, stream = file.path, cast(Any, file.stream)
+    if file.head.startswith(MAT_SIGNATURES[1]):
         raise FrameError(f"{path}: a MATLAB 7.3 file; save it with -v7, or the frames as 16-bit TIFF")
     try:
         names = []
-        for name, shape, kind in scipy.io.whosmat(path):
-            if len(shape) in (2, 3) and kind not in (
-                "char",
-                "cell",
-                "struct",
-                "object",
-                "function",
-                "opaque",
-            ):
+        for name, shape, kind in scipy.io.whosmat(stream):
+            if len(shape) in (2, 3) and kind not in _NO_NUMBERS:
                 names.append(name)
                 counts = int(np.prod([int(side) for side in shape], dtype=object))
                 limits.check("frame_pixels", counts, f"{path}: numbers in {name}", FrameError)
-        content = scipy.io.loadmat(path, variable_names=names) if names else {}
+        content = scipy.io.loadmat(stream, variable_names=names) if names else {}
         arrays = {name: np.asarray(content[name]) for name in names}
     except DimpointError:
         raise
@@ -156,28 +139,31 @@ def _only(arrays: dict[str, Any], path: Path) -> Pixels:
     return np.asarray(next(iter(arrays.values())))
 
 
-def fits_pages(path: Path, options: ReadOptions) -> Iterator[Picture]:
+def open_fits(file: OpenFile, options: ReadOptions) -> Pages:
     """The images of a FITS file; BLANK and NaN are no measurements."""
-    for number, (plane, valid) in enumerate(_fits_planes(path)):
-        limits.check("frame_pixels", plane.size, f"{path}: pixels", FrameError)
-        yield picture_of(np.asarray(plane), f"{path}, image {number}", valid)
+    planes = _fits_planes(file)
+
+    def read(number: int) -> Picture:
+        plane, valid = planes[number]
+        limits.check("frame_pixels", plane.size, f"{file.path}: pixels", FrameError)
+        return picture_of(np.asarray(plane), f"{file.path}, image {number}", valid)
+
+    return Pages(len(planes), read)
 
 
-def count_fits(path: Path, options: ReadOptions) -> int:
-    return len(_fits_planes(path))
-
-
-def _fits_planes(path: Path) -> list[tuple[Pixels, Any]]:
+def _fits_planes(file: OpenFile) -> list[tuple[Pixels, Any]]:
     """All images of a FITS file, each with the mask of its BLANK pixels."""
     try:
         from astropy.io import fits
     except ImportError:
         raise MissingExtraError("a FITS file", "astropy", "fits") from None
+    path = file.path
     planes: list[tuple[Pixels, Any]] = []
     try:
-        with path.open("rb") as file, warnings.catch_warnings():
+        file.stream.seek(0)
+        with warnings.catch_warnings():
             warnings.simplefilter("error")  # of a file that was cut astropy only warns
-            for unit in fits.open(file, memmap=False, lazy_load_hdus=True):
+            for unit in fits.open(file.stream, memmap=False, lazy_load_hdus=True):
                 if not unit.is_image or unit.header.get("NAXIS", 0) not in (2, 3):
                     continue
                 sides = [int(unit.header[f"NAXIS{axis}"]) for axis in range(1, unit.header["NAXIS"] + 1)]
@@ -197,19 +183,17 @@ def _fits_planes(path: Path) -> list[tuple[Pixels, Any]]:
     return planes
 
 
-def raw_pages(path: Path, options: ReadOptions) -> Iterator[Picture]:
-    count = _raw_frames(path, options.raw)
-    raw = options.raw
+def open_raw(file: OpenFile, options: ReadOptions) -> Pages:
+    """The frames of a file of counts without a header."""
+    count, raw = _raw_frames(file.path, options.raw), options.raw
     assert raw is not None  # _raw_frames refuses that
-    limits.check("frame_pixels", raw.height * raw.width, f"{path}: pixels", FrameError)
-    with path.open("rb") as file:
-        file.seek(raw.offset)
-        for number in range(count):
-            yield picture_of(raw.decode(file.read(raw.frame_bytes)), f"{path}, frame {number}")
 
+    def read(number: int) -> Picture:
+        limits.check("frame_pixels", raw.height * raw.width, f"{file.path}: pixels", FrameError)
+        file.stream.seek(raw.offset + number * raw.frame_bytes)
+        return picture_of(raw.decode(file.stream.read(raw.frame_bytes)), f"{file.path}, frame {number}")
 
-def count_raw(path: Path, options: ReadOptions) -> int:
-    return _raw_frames(path, options.raw)
+    return Pages(count, read)
 
 
 def _raw_frames(path: Path, raw: RawFormat | None) -> int:

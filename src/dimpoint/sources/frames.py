@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from dimpoint.errors import DimpointError, FrameError
 from dimpoint.sources.files import UNREADABLE, VIDEO_SUFFIXES, FoundFiles, find_files
-from dimpoint.sources.picture import PLAIN, Pixels, ReadOptions, picture_of
-from dimpoint.sources.readers import frame_suffixes, read_image, reader_of
+from dimpoint.sources.picture import PLAIN, Picture, Pixels, ReadOptions, picture_of
+from dimpoint.sources.readers import frame_suffixes, open_pages, read_image
 from dimpoint.sources.video import count_video_frames, video_frames
 
 Source: TypeAlias = str | os.PathLike[str] | npt.NDArray[Any]
@@ -70,8 +70,9 @@ def frames_from(
     then it is one picture, see `as_frame`; so are arrays in files. options: how files are read where that is
     a choice.
 
-    on_error: called with the file's name and the error for what cannot be read, which is then passed
-    over; without it the error is raised. Missing paths are met at the call, damage while iterating.
+    on_error: called with the name and the error of a file, page or video frame that cannot be read; reading
+    goes on behind it. Without it the error is raised. Missing paths are met at the call, damage while
+    iterating.
 
     Raises FrameError, which names the file and what would be right; MissingExtraError for video
     without PyAV.
@@ -172,30 +173,56 @@ def _ignore(_name: str, _error: DimpointError) -> None:
 def _read(items: list[_Item], on_error: OnError | None, options: ReadOptions) -> Iterator[Frame]:
     for item in items:
         try:
-            yield from _frames_of(item, options)
+            for each in _frames_of(item, options):
+                if isinstance(each, Frame):
+                    yield each
+                elif on_error is None:
+                    raise each.error
+                else:
+                    on_error(each.name, each.error)
         except DimpointError as error:
             if on_error is None:
                 raise
             on_error(item.name, error)
 
 
-def _frames_of(item: _Item, options: ReadOptions) -> Iterator[Frame]:
+@dataclass(frozen=True)
+class _Unreadable:
+    """A page or video frame that cannot be read; those after it can."""
+
+    name: str
+    error: DimpointError
+
+
+def _frames_of(item: _Item, options: ReadOptions) -> Iterator[Frame | _Unreadable]:
+    """The frames of one item; an error that ends it is raised, others stand in their place."""
     name, content = item.name, item.content
     if isinstance(content, np.ndarray):
         for index, layer in _layers(content):
             picture = picture_of(layer, _numbered(name, index))
-            yield Frame(_numbered(name, index), picture.pixels, None, index, picture.valid)
+            yield _frame(name, picture, None, index)
     elif _is_video(content):
-        for index, picture in video_frames(content, options):
-            yield Frame(
-                _numbered(name, index), picture.pixels, content, index, None, picture.notes, picture.time
-            )
+        for index, found in video_frames(content, options):
+            if isinstance(found, FrameError):
+                yield _Unreadable(_numbered(name, index), found)
+            else:
+                yield _frame(name, found, content, index)
     else:
-        reader = reader_of(content)
-        several = reader.count(content, options) > 1
-        for number, picture in enumerate(reader.pages(content, options)):
-            index = number if several or number else None
-            yield Frame(_numbered(name, index), picture.pixels, content, index, picture.valid, picture.notes)
+        with open_pages(content, options) as pages:
+            for number in range(pages.count):
+                index = number if pages.count > 1 else None
+                try:
+                    picture = pages.read(number)
+                except DimpointError as error:
+                    yield _Unreadable(_numbered(name, index), error)
+                    continue
+                yield _frame(name, picture, content, index)
+
+
+def _frame(name: str, picture: Picture, path: Path | None, index: int | None) -> Frame:
+    return Frame(
+        _numbered(name, index), picture.pixels, path, index, picture.valid, picture.notes, picture.time
+    )
 
 
 def _count(content: Path | Pixels, options: ReadOptions) -> int | None:
@@ -204,7 +231,8 @@ def _count(content: Path | Pixels, options: ReadOptions) -> int | None:
     if _is_video(content):
         return count_video_frames(content, options)
     try:
-        return reader_of(content).count(content, options)
+        with open_pages(content, options) as pages:
+            return int(pages.count)
     except DimpointError:
         return 0
 

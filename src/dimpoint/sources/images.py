@@ -19,7 +19,7 @@ from dimpoint import limits
 from dimpoint.errors import FrameError
 from dimpoint.sources.colours import colour_notes, grey_of_bgr
 from dimpoint.sources.files import SUPPORTED_IMAGES
-from dimpoint.sources.picture import PLAIN, Picture, Pixels, ReadOptions, file_head, picture_of, unreadable
+from dimpoint.sources.picture import PLAIN, OpenFile, Pages, Picture, Pixels, ReadOptions, picture_of
 from dimpoint.sources.thermal import radiometric
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -45,59 +45,49 @@ def is_image(path: Path, head: bytes) -> bool:
     return head.startswith(signatures) or is_webp or _PNM.match(head) is not None
 
 
-def image_pages(path: Path, options: ReadOptions) -> Iterator[Picture]:
+def open_image(file: OpenFile, options: ReadOptions) -> Pages:
     """The one picture of a file; of a radiometric JPEG the counts, unless `options.preview`."""
-    data = _read(path)
+    return Pages(1, lambda _: _picture(file.path, file.read(), options))
+
+
+def _picture(path: Path, data: bytes, options: ReadOptions) -> Picture:
     notes: list[str] = []
     if data.startswith(JPEG_SIGNATURE):
         parts = list(jpeg_segments(data))
         counts = None if options.preview else radiometric(parts, jpeg_size(data), str(path))
         if counts is not None:
-            yield picture_of(counts, str(path), notes=("radiometric counts are read, not the 8-bit picture",))
-            return
-    picture = _decode(path, data, options, notes)
-    orientation = _orientation(data)
-    if orientation != 1:
-        if options.orientation is None and options.refuse_turned:
-            raise FrameError(f"{path}: the picture has EXIF orientation {orientation}; {_TURNED}")
-        if options.orientation == "upright":
-            picture = turned(picture, orientation)
-        elif options.orientation is None:
-            notes.append(
-                f"the picture has EXIF orientation {orientation}; positions are of the pixels as stored "
-                "(--orientation upright turns it)"
+            return picture_of(
+                counts, str(path), notes=("radiometric counts are read, not the 8-bit picture",)
             )
-    yield picture_of(grey_of_bgr(picture), str(path), notes=(*notes, *colour_notes(picture)))
+    picture = _turned(path, data, _decode(path, data, options, notes), options, notes)
+    return picture_of(grey_of_bgr(picture), str(path), notes=(*notes, *colour_notes(picture)))
 
 
-def count_one(path: Path, options: ReadOptions) -> int:
-    return 1
+def stored_colours(file: OpenFile, options: ReadOptions = PLAIN) -> Pixels | None:
+    """A picture as it stands: (H, W), or (H, W, 3 or 4) in the order B, G, R, alpha; turned as `options` ask.
 
-
-def has_colours(path: Path) -> bool:
-    """Whether a file is of a kind that `read_colours` reads."""
-    return is_image(path, file_head(path))
-
-
-def read_colours(path: Path, options: ReadOptions = PLAIN) -> Pixels:
-    """A file as it stands: (H, W), or (H, W, 3 or 4) in the order B, G, R, alpha; turned as `options` ask.
-
-    Raises FrameError as `dimpoint.sources.read_image` does.
+    None if the file is of another kind. Raises FrameError as `read_image` does.
     """
-    data = _read(path)
-    picture = _decode(path, data, options, [])
+    if not is_image(file.path, file.head):
+        return None
+    data = file.read()
+    return _turned(file.path, data, _decode(file.path, data, options, []), options, [])
+
+
+def _turned(path: Path, data: bytes, picture: Pixels, options: ReadOptions, notes: list[str]) -> Pixels:
     orientation = _orientation(data)
-    if orientation != 1 and options.orientation is None and options.refuse_turned:
+    if orientation == 1:
+        return picture
+    if options.orientation is None and options.refuse_turned:
         raise FrameError(f"{path}: the picture has EXIF orientation {orientation}; {_TURNED}")
-    return turned(picture, orientation) if options.orientation == "upright" else picture
-
-
-def _read(path: Path) -> bytes:
-    file_head(path)
-    try:
-        return limits.read_bytes(path, "file_bytes", FrameError)
-    except OSError as error:
-        raise unreadable(path, error) from None
+    if options.orientation == "upright":
+        return turned(picture, orientation)
+    if options.orientation is None:
+        notes.append(
+            f"the picture has EXIF orientation {orientation}; positions are of the pixels as stored "
+            "(--orientation upright turns it)"
+        )
+    return picture
 
 
 def _decode(path: Path, data: bytes, options: ReadOptions, notes: list[str]) -> Pixels:

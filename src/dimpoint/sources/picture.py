@@ -5,15 +5,17 @@ A frame is (H, W), one channel, uint8, uint16 or float32, finite.
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from dimpoint import limits
 from dimpoint.errors import ConfigError, FrameError
 from dimpoint.model.intensity import FRAME_DTYPES
 from dimpoint.model.validity import filled
@@ -116,32 +118,98 @@ class ReadOptions:
 PLAIN = ReadOptions()
 
 
+class OpenFile:
+    """A file while it is read: opened once, for its kind, the number of its frames and each of them.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Attributes
+    ----------
+    head
+        Its first bytes, by which readers know it.
+    stream
+        The open file, at any position.
+
+    Raises
+    ------
+    FrameError
+        If the file is not there, may not be read, or is a folder, pipe or device.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            # opening a pipe would wait for a writer
+            if path.exists() and not path.is_dir() and not is_regular(path):
+                raise FrameError(f"{path}: a pipe, socket or device, where a file is expected")
+            self.stream: BinaryIO = path.open("rb")
+            try:
+                self.head = self.stream.read(HEAD_BYTES)
+            except OSError:
+                self.stream.close()
+                raise
+        except OSError as error:
+            raise unreadable(path, error) from None
+
+    def read(self) -> bytes:
+        """All bytes of the file, at most the limit `file_bytes`."""
+        try:
+            self.stream.seek(0)
+            size = os.fstat(self.stream.fileno()).st_size
+            limits.check("file_bytes", size, f"{self.path}: bytes", FrameError)
+            data = self.stream.read(limits.limit("file_bytes") + 1)
+        except OSError as error:
+            raise unreadable(self.path, error) from None
+        limits.check("file_bytes", len(data), f"{self.path}: bytes", FrameError)
+        return data
+
+    def __enter__(self) -> OpenFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stream.close()
+
+
+@dataclass(frozen=True)
+class Pages:
+    """The frames of an open file.
+
+    Attributes
+    ----------
+    count
+        How many there are, from the header.
+    read
+        Gives one by its number, from 0. Raises FrameError, which names file and page, for what cannot be
+        read; the others can be read all the same.
+    """
+
+    count: int
+    read: Callable[[int], Picture]
+
+
 @dataclass(frozen=True)
 class Reader:
     """One kind of file.
 
-    name: as users know it. suffixes: of files that folders are searched for, with dots, in lower case.
-    fits: whether a path with these first bytes is of this kind. pages: its frames in order, one in memory
-    at a time; FrameError, which names the file, for what cannot be read. count: how many there are, from
-    the header.
+    Attributes
+    ----------
+    name
+        As users know it.
+    suffixes
+        Of files that folders are searched for, with dots, in lower case.
+    fits
+        Whether a file of this path with these first bytes is of this kind.
+    open
+        The frames of an open file. Raises FrameError, which names the file, for damage to all of it.
     """
 
     name: str
     suffixes: tuple[str, ...]
     fits: Callable[[Path, bytes], bool]
-    pages: Callable[[Path, ReadOptions], Iterator[Picture]]
-    count: Callable[[Path, ReadOptions], int]
-
-
-def file_head(path: Path) -> bytes:
-    """The first bytes of a file; FrameError if it is not there, may not be read, or is a pipe or device."""
-    try:
-        if path.exists() and not path.is_dir() and not is_regular(path):  # opening a pipe waits for a writer
-            raise FrameError(f"{path}: a pipe, socket or device, where a file is expected")
-        with path.open("rb") as file:
-            return file.read(HEAD_BYTES)
-    except OSError as error:
-        raise unreadable(path, error) from None
+    open: Callable[[OpenFile, ReadOptions], Pages]
 
 
 def unreadable(path: Path, error: OSError) -> FrameError:

@@ -7,17 +7,25 @@ before those of this package.
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import entry_points
-from itertools import islice
 from pathlib import Path
 
 from dimpoint.errors import ConfigError, FrameError
 from dimpoint.sources import containers, images, thermal, tiff
 from dimpoint.sources.files import FRAME_SUFFIXES, SUPPORTED_IMAGES, VIDEO_SUFFIXES
-from dimpoint.sources.picture import PLAIN, RAW_SUFFIXES, Picture, Pixels, Reader, ReadOptions, file_head
-from dimpoint.sources.tiff import TIFF_SIGNATURES
+from dimpoint.sources.picture import (
+    PLAIN,
+    RAW_SUFFIXES,
+    OpenFile,
+    Pages,
+    Picture,
+    Pixels,
+    Reader,
+    ReadOptions,
+)
 
 GROUP = "dimpoint.readers"
 # Kinds that are known and not read: what begins so, and what a user can do.
@@ -35,50 +43,39 @@ _REMEDIES = (
 
 _BUILT_IN = (
     Reader(
-        "TIFF",
-        (".tif", ".tiff"),
-        lambda path, head: head.startswith(TIFF_SIGNATURES),
-        tiff.read_pages,
-        tiff.count_pages,
+        "TIFF", (".tif", ".tiff"), lambda path, head: head.startswith(tiff.TIFF_SIGNATURES), tiff.open_tiff
     ),
     Reader(
         "PNG, JPEG, BMP, PGM, PPM, WebP",
         (".png", ".jpg", ".jpeg", ".bmp", ".pgm", ".ppm", ".webp"),
         images.is_image,
-        images.image_pages,
-        images.count_one,
+        images.open_image,
     ),
     Reader(
         "NumPy",
         (".npy",),
         lambda path, head: head.startswith(containers.NPY_SIGNATURE),
-        containers.npy_pages,
-        containers.count_npy,
+        containers.open_npy,
     ),
     Reader(
         "NumPy archive",
         (".npz",),
         lambda path, head: head.startswith(containers.ZIP_SIGNATURE) and path.suffix.lower() == ".npz",
-        containers.npz_pages,
-        containers.count_npz,
+        containers.open_npz,
     ),
-    Reader("MATLAB", (".mat",), containers.is_mat, containers.mat_pages, containers.count_mat),
+    Reader("MATLAB", (".mat",), containers.is_mat, containers.open_mat),
     Reader(
         "FITS",
         (".fits", ".fit", ".fts"),
         lambda path, head: head.startswith(containers.FITS_SIGNATURE),
-        containers.fits_pages,
-        containers.count_fits,
+        containers.open_fits,
     ),
-    Reader(
-        "FLIR sequence", (".seq", ".csq"), thermal.is_sequence, thermal.sequence_pages, thermal.count_sequence
-    ),
+    Reader("FLIR sequence", (".seq", ".csq"), thermal.is_sequence, thermal.open_sequence),
     Reader(
         "counts without a header",
         RAW_SUFFIXES,
         lambda path, head: path.suffix.lower() in RAW_SUFFIXES,
-        containers.raw_pages,
-        containers.count_raw,
+        containers.open_raw,
     ),
 )
 
@@ -107,9 +104,8 @@ def frame_suffixes() -> tuple[str, ...]:
     return tuple(dict.fromkeys((*FRAME_SUFFIXES, *read)))
 
 
-def reader_of(path: Path) -> Reader:
-    """The reader of a file, by its content; FrameError that says what is read, and what would help."""
-    head = file_head(path)
+def reader_of(path: Path, head: bytes) -> Reader:
+    """The reader of a file by its first bytes; FrameError that says what is read, and what would help."""
     for reader in registered():
         if reader.fits(path, head):
             return reader
@@ -123,37 +119,67 @@ def reader_of(path: Path) -> Reader:
     raise FrameError(f"{path}: not a picture, whatever its name says; what is read: {SUPPORTED_IMAGES}")
 
 
-def read_picture(path: Path, options: ReadOptions = PLAIN) -> Picture:
-    """The one picture of a file. Raises FrameError as `read_image` does."""
-    reader = reader_of(path)
-    pages = iter(reader.pages(path, options))
-    found = list(islice(pages, 2))
-    if isinstance(pages, Generator):
-        pages.close()
-    if len(found) > 1:
-        count = reader.count(path, options)
-        raise FrameError(f"{path}: holds {count} pictures, where one is expected; save each as a file")
-    if not found:
-        raise FrameError(f"{path}: holds no picture")
-    return found[0]
+@contextmanager
+def open_pages(path: Path, options: ReadOptions = PLAIN) -> Iterator[Pages]:
+    """The frames of a file, which is open within the `with` block. Raises FrameError as `read_image` does."""
+    with OpenFile(path) as file:
+        yield reader_of(path, file.head).open(file, options)
 
 
 def read_image(path: str | os.PathLike[str], options: ReadOptions = PLAIN) -> Pixels:
     """Read a file of one picture as a frame.
 
-    Returns (H, W) uint8, uint16 or float32, the counts as stored: 16 bits stay 16 bits, and fewer than
-    8 are spread over 0..255. Colour, palette and alpha become one channel by `grey_of_bgr`: alpha
-    ignored, equal channels exactly that channel, else BT.601 grey. Arrays follow `as_frame`. What the file
-    holds is told from its content, not from its name.
+    Parameters
+    ----------
+    path
+        The file. What it holds is told from its content, not from its name.
+    options
+        How it is read where that is a choice. Default: orientation tags (EXIF, TIFF) are not applied, because
+        coordinates, masks and labels refer to the pixels as stored. Gamma and colour profiles never are.
 
-    Orientation tags (EXIF, TIFF) are not applied unless `options` ask: coordinates, masks and labels refer to
-    the pixels as stored. Neither are gamma and colour profiles.
+    Returns
+    -------
+    array
+        (H, W) uint8, uint16 or float32, the counts as stored: 16 bits stay 16 bits, and fewer than 8 are
+        spread over 0..255. Colour, palette and alpha become one channel by `dimpoint.sources.colours`; arrays
+        follow `as_frame`.
 
-    Raises FrameError, which names the file, for what is missing, unreadable, damaged, no picture or several.
+    Raises
+    ------
+    FrameError
+        Names the file, for what is missing, unreadable, damaged, no picture or several.
+
+    Examples
+    --------
+    >>> from dimpoint.sources import read_image
+    >>> frame = read_image("examples/scenes/images/000001.png")
+    >>> frame.shape, frame.dtype
+    ((512, 640), dtype('uint16'))
     """
     return read_picture(Path(path), options).pixels
 
 
-def is_tiff(path: Path) -> bool:
-    """Whether a file's content is TIFF; FrameError as `file_head`."""
-    return file_head(path).startswith(TIFF_SIGNATURES)
+def read_picture(path: Path, options: ReadOptions = PLAIN) -> Picture:
+    """The one picture of a file, with its mask and notes. Raises FrameError as `read_image` does."""
+    with OpenFile(path) as file:
+        return _only(path, reader_of(path, file.head).open(file, options))
+
+
+def read_stored(path: Path, options: ReadOptions = PLAIN) -> Pixels:
+    """The picture of a file as it stands: colours and alpha, (H, W, 3 or 4), are kept where it has them.
+
+    The order is B, G, R, alpha. TIFF and arrays come as `read_image` gives them.
+    """
+    with OpenFile(path) as file:
+        colours = images.stored_colours(file, options)
+        if colours is not None:
+            return colours
+        return _only(path, reader_of(path, file.head).open(file, options)).pixels
+
+
+def _only(path: Path, pages: Pages) -> Picture:
+    if pages.count > 1:
+        raise FrameError(f"{path}: holds {pages.count} pictures, where one is expected; save each as a file")
+    if pages.count < 1:
+        raise FrameError(f"{path}: holds no picture")
+    return pages.read(0)

@@ -8,7 +8,6 @@ two bytes each. The layouts are those that ExifTool documents; the code is our o
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -16,7 +15,7 @@ import numpy as np
 
 from dimpoint import limits
 from dimpoint.errors import FrameError, MissingExtraError
-from dimpoint.sources.picture import Picture, Pixels, ReadOptions, unreadable
+from dimpoint.sources.picture import OpenFile, Pages, Picture, Pixels, ReadOptions, picture_of
 
 _FLIR = b"FLIR\0"
 _FFF = (b"FFF\0", b"AFF\0")
@@ -98,19 +97,18 @@ def _jpeg_ls(data: bytes) -> Pixels:
     return decoded
 
 
-def sequence_pages(path: Path, options: ReadOptions) -> Iterator[Picture]:
+def open_sequence(file: OpenFile, options: ReadOptions) -> Pages:
     """The frames of a FLIR .seq or .csq file."""
-    try:
-        data = limits.read_bytes(path, "file_bytes", FrameError)
-    except OSError as error:
-        raise unreadable(path, error) from None
-    for number, start in enumerate(_starts(data)):
-        yield Picture(fff_counts(data[start:], f"{path}, frame {number}"))
+    data = file.read()
+    starts = _starts(data)
+    ends = [*starts[1:], len(data)]
 
+    def read(number: int) -> Picture:
+        return picture_of(
+            fff_counts(data[starts[number] : ends[number]], f"{file.path}, frame {number}"), str(file.path)
+        )
 
-def count_sequence(path: Path, options: ReadOptions) -> int:
-    """How many frames a FLIR .seq or .csq file holds."""
-    return len(_starts(limits.read_bytes(path, "file_bytes", FrameError)))
+    return Pages(len(starts), read)
 
 
 def is_sequence(path: Path, head: bytes) -> bool:

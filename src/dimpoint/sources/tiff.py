@@ -13,9 +13,8 @@ import logging
 import lzma
 import math
 import zlib
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import cv2
@@ -27,7 +26,16 @@ from tifffile import EXTRASAMPLE, PHOTOMETRIC
 from dimpoint import limits
 from dimpoint.errors import DimpointError, FrameError
 from dimpoint.sources.colours import colour_notes, grey_of_bgr
-from dimpoint.sources.picture import PLAIN, Picture, Pixels, ReadOptions, frame_dtype, picture_of
+from dimpoint.sources.picture import (
+    PLAIN,
+    OpenFile,
+    Pages,
+    Picture,
+    Pixels,
+    ReadOptions,
+    frame_dtype,
+    picture_of,
+)
 
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what is wrong with a file is raised and told once
 
@@ -47,7 +55,7 @@ _DEFLATE, _LZMA = (8, 32946), (34925,)
 _SLACK = 1 << 16  # bytes; what is smaller cannot fill the memory
 
 
-def read_page(page: TiffPage, name: str, options: ReadOptions = PLAIN) -> Picture:
+def read_page(page: TiffPage, name: str, path: str, options: ReadOptions = PLAIN) -> Picture:
     """Decode a page as `read_image` says; FrameError, which names it by `name`, if it is no frame.
 
     Pixels of the GDAL no-data value, and strips and tiles that were left out, are no measurements.
@@ -55,7 +63,7 @@ def read_page(page: TiffPage, name: str, options: ReadOptions = PLAIN) -> Pictur
     _check_header(page, name, options)
     _check_channels(page, name)
     if page.photometric == PHOTOMETRIC.YCBCR:  # tifffile would not convert it to RGB
-        colours = _decode_with_opencv(page, name)
+        colours = _decode_with_opencv(page, name, path)
         return picture_of(grey_of_bgr(colours), name, notes=colour_notes(colours))
     try:
         _check_segments(page, name)
@@ -63,7 +71,7 @@ def read_page(page: TiffPage, name: str, options: ReadOptions = PLAIN) -> Pictur
     except (ValueError, ImportError) as error:
         if not _lacks_codec(error):
             raise
-        picture = _decode_with_opencv(page, name)
+        picture = _decode_with_opencv(page, name, path)
     grey = grey_of_bgr(picture)
     notes = () if _orientation(page) == 1 else (f"it has an orientation tag ({_orientation(page)})",)
     return picture_of(grey, name, _valid_pixels(page, grey), (*notes, *colour_notes(picture)))
@@ -134,14 +142,12 @@ def _lacks_codec(error: Exception) -> bool:
     return isinstance(error, ImportError) or any(words in str(error) for words in complaints)
 
 
-def _decode_with_opencv(page: TiffPage, name: str) -> Pixels:
+def _decode_with_opencv(page: TiffPage, name: str, path: str) -> Pixels:
     """(H, W) or (H, W, 3 or 4) as `_bgr`, refused where OpenCV would turn or darken the picture."""
     remedy = f"{page.compression.name} compression: install imagecodecs, or save it uncompressed"
     if "Orientation" in page.tags and page.tags["Orientation"].value != 1:
         raise FrameError(f"{name}: an orientation tag with {remedy}")
-    _, pictures = cv2.imreadmulti(
-        page.parent.filehandle.path, start=page.index, count=1, flags=cv2.IMREAD_UNCHANGED
-    )
+    _, pictures = cv2.imreadmulti(path, start=page.index, count=1, flags=cv2.IMREAD_UNCHANGED)
     if not pictures:
         raise FrameError(f"{name}: damaged, or {remedy}")
     picture: Pixels = np.asarray(pictures[0])
@@ -168,32 +174,25 @@ def _is_premultiplied(picture: Pixels) -> bool:
 TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
-def read_pages(path: Path, options: ReadOptions = PLAIN) -> Generator[Picture, None, None]:
-    """The frames of a TIFF file in order.
+def open_tiff(file: OpenFile, options: ReadOptions) -> Pages:
+    """The pages of a TIFF file; previews and masks stored beside them are left out."""
+    path = str(file.path)
+    file.stream.seek(0)
+    with _reported(path):
+        tif = tifffile.TiffFile(file.stream, name=path)
+        stack = _implied_stack(tif, path)
+    if stack is not None:
+        layers = stack
+        return Pages(len(layers), lambda number: picture_of(layers[number], f"{path}, page {number}"))
+    with _reported(path):
+        pages = _frame_pages(tif, path)
 
-    Only one page is in memory at a time. Previews and masks stored beside the pages are left out.
-    Raises FrameError, which names file and page, after the pages before a damaged one.
-    """
-    with _reported(str(path)):
-        tif = tifffile.TiffFile(path)
-    with tif:
-        with _reported(str(path)):
-            stack = _implied_stack(tif)
-            pages = [] if stack is not None else _frame_pages(tif)
-        if stack is not None:
-            yield from (picture_of(page, f"{path}, page {index}") for index, page in enumerate(stack))
-        for index, number in enumerate(pages):
-            name = f"{path}, page {index}" if len(pages) > 1 else str(path)
-            with _reported(name):
-                picture = read_page(tif.pages[number], name, options)
-            yield picture
+    def read(number: int) -> Picture:
+        name = f"{path}, page {number}" if len(pages) > 1 else path
+        with _reported(name):
+            return read_page(tif.pages[pages[number]], name, path, options)
 
-
-def count_pages(path: Path, options: ReadOptions = PLAIN) -> int:
-    """How many frames `read_pages` gives if the file is whole."""
-    with _reported(str(path)), tifffile.TiffFile(path) as tif:
-        stack = _implied_stack(tif)
-        return len(_frame_pages(tif)) if stack is None else len(stack)
+    return Pages(len(pages), read)
 
 
 @contextmanager
@@ -209,16 +208,16 @@ def _reported(name: str) -> Iterator[None]:
         ) from error
 
 
-def _frame_pages(tif: tifffile.TiffFile) -> list[int]:
+def _frame_pages(tif: tifffile.TiffFile, path: str) -> list[int]:
     """The positions of the pages that are pictures of their own."""
     every: Iterator[TiffPage] = iter(tif.pages)
     pages = [number for number, page in enumerate(every) if not (page.is_reduced or page.is_mask)]
     if not pages:
-        raise FrameError(f"{tif.filehandle.path}: the TIFF holds no picture, or is truncated; copy it again")
+        raise FrameError(f"{path}: the TIFF holds no picture, or is truncated; copy it again")
     return pages
 
 
-def _implied_stack(tif: tifffile.TiffFile) -> Pixels | None:
+def _implied_stack(tif: tifffile.TiffFile, path: str) -> Pixels | None:
     """The (N, H, W) stack of a file that lists one page for many, as ImageJ does above 4 GB."""
     if len(tif.pages) != 1 or not (tif.is_imagej or tif.is_shaped):
         return None
@@ -227,10 +226,10 @@ def _implied_stack(tif: tifffile.TiffFile) -> Pixels | None:
     if series.size == page.size:
         return None
     if series.dataoffset is None or page.ndim != 2:
-        raise FrameError(f"{tif.filehandle.path}: the TIFF lists one page for many; save each as a page")
+        raise FrameError(f"{path}: the TIFF lists one page for many; save each as a page")
     dtype = page.dtype.newbyteorder(tif.byteorder)
     shape = (series.size // page.size, *page.shape)
-    return np.memmap(tif.filehandle.path, dtype, "r", series.dataoffset, shape)
+    return np.memmap(path, dtype, "r", series.dataoffset, shape)
 
 
 def _is_sparse(page: TiffPage) -> bool:

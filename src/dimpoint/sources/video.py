@@ -1,78 +1,160 @@
 """Video files -> frames, one at a time.
 
-- Grey formats (gray, gray10, gray12, gray14, gray16) and the luma of YUV formats give the counts as stored:
-  8 bits as uint8, more as uint16, neither scaled nor clipped. So luma of the limited range (16..235) keeps
-  that range, and what lies outside it.
-- RGB and palette formats become grey as in image files.
+Which counts come out of which pixel format, `colours.grey_of_video` says.
 
 Rotation tags are not applied, as in image files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from dimpoint.errors import DimpointError, FrameError, MissingExtraError
-from dimpoint.sources.colours import grey_of_bgr
+from dimpoint.sources.colours import grey_of_video
 from dimpoint.sources.files import SUPPORTED_FORMATS
-from dimpoint.sources.picture import PLAIN, Picture, Pixels, ReadOptions, as_frame, file_head
+from dimpoint.sources.picture import PLAIN, OpenFile, Picture, Pixels, ReadOptions, as_frame
 
 if TYPE_CHECKING:
     from types import ModuleType
 
     from av import VideoFrame
     from av.container import InputContainer
-    from av.video.format import VideoFormat
     from av.video.stream import VideoStream
 
 
 def read_video(path: Path) -> Iterator[Pixels]:
-    """The pixels of `video_frames`, of the first video stream."""
-    return (picture.pixels for _, picture in video_frames(path))
+    """The pixels of every frame of the first video stream; FrameError at the first that cannot be read."""
+    for _, found in video_frames(path):
+        if isinstance(found, FrameError):
+            raise found
+        yield found.pixels
 
 
-def video_frames(path: Path, options: ReadOptions = PLAIN) -> Iterator[tuple[int, Picture]]:
-    """The frames of one video stream, (H, W) uint8, uint16 or float32, in order, each with its number.
+def video_frames(path: Path, options: ReadOptions = PLAIN) -> Iterator[tuple[int, Picture | FrameError]]:
+    """The frames of one video stream in order, each with its number, or why it cannot be read.
 
     Numbers count from 0 by presentation time, so that frames that were dropped in recording do not shift
     those after them; a video without a constant rate is counted frame by frame. Which of several streams is
     read, and which numbers are missing, stands in the notes. One frame is in memory at a time.
 
-    Raises FrameError where the file is no video, at the first damaged frame (but not with
-    `options.accept_damaged`), and after the last frame of a file that was cut; MissingExtraError without
-    PyAV.
+    Damage costs the frames that it reaches: in most codecs those up to the next key frame. They are one
+    FrameError, which names the file and the numbers, at the first of them. With `options.accept_damaged` what
+    the decoder makes of them is taken.
+
+    Raises FrameError where the file is no video, and after the last frame of a file that was cut;
+    MissingExtraError without PyAV.
     """
-    file_head(path)  # says better than FFmpeg why a file cannot be opened
+    with OpenFile(path):  # says better than FFmpeg why a file cannot be opened
+        pass
     av = import_av()
-    number = 0
+    given = 0
     try:
         with av.open(_url(path), options=_OPTIONS) as container:
             stream = _video_stream(container, path, options.stream)
             notes = _stream_notes(container, stream)
-            time = None
-            last = -1
-            for frame in _whole_frames(container, stream, options.accept_damaged):
-                place = max(_place(frame, stream, number), last + 1)
-                missing = (_missing(last + 1, place),) if place > last + 1 else ()
-                pixels = as_frame(grey_of_video(frame), f"{path}, frame {place}")
-                yield place, Picture(pixels, None, (*notes, *missing), frame.time)
-                number += 1
-                last = place
-                time = frame.time
-            _check_complete(container, stream, time)
+            numbering = _Numbering(stream)
+            end, damaged = None, False
+            for found in _decoded(container, stream, options.accept_damaged):
+                damaged = isinstance(found, _Lost)
+                if isinstance(found, _Lost):
+                    first, last = numbering.lost(found.times)
+                    yield first, FrameError(_lost_text(path, first, last, found.reason))
+                else:
+                    number, gap = numbering.next(found.time)
+                    missing = (_missing(*gap),) if gap is not None else ()
+                    pixels = as_frame(grey_of_video(found), f"{path}, frame {number}")
+                    yield number, Picture(pixels, None, (*notes, *missing), found.time)
+                    given += 1
+                    end = found.time
+            if damaged and stream.frames > numbering.count:
+                raise _DamageError(_cut(stream.frames - numbering.count))
+            _check_complete(container, stream, end)
     except (av.error.FFmpegError, _DamageError) as error:
-        raise FrameError(_complaint(path, number, error)) from error
+        raise FrameError(_complaint(path, given, error)) from error
+
+
+class VideoReader:
+    """The frames of one video by number, in any order, by seeking to the key frame before the wanted one.
+
+    Parameters
+    ----------
+    path
+        The video.
+    options
+        How it is read; only `stream` counts.
+
+    Attributes
+    ----------
+    numbers
+        The numbers of its frames, those of `video_frames`: by presentation time, with gaps where frames were
+        dropped in recording.
+
+    Raises
+    ------
+    FrameError
+        If the file is no video. MissingExtraError without PyAV.
+
+    Notes
+    -----
+    Not for several threads at once: each needs its own, or a lock.
+    """
+
+    def __init__(self, path: Path, options: ReadOptions = PLAIN) -> None:
+        with OpenFile(path):
+            pass
+        av = import_av()
+        self.path = path
+        try:
+            with av.open(_url(path), options=_OPTIONS) as container:
+                stream = _video_stream(container, path, options.stream)
+                numbering = _Numbering(stream)
+                times = {packet.pts for packet in container.demux(stream) if packet.pts is not None}
+                base = float(stream.time_base or 1)
+                self._times = {numbering.next(time * base)[0]: time for time in sorted(times)}
+            self._container = av.open(_url(path), options=_OPTIONS)
+        except av.error.FFmpegError as error:
+            raise FrameError(_complaint(path, 0, error)) from error
+        self._stream = _video_stream(self._container, path, options.stream)
+        self._decoder = self._container.decode(self._stream)
+        self.numbers = tuple(self._times)
+        self._after = -1  # the time that the decoder stands behind; -1: at the beginning
+
+    def read(self, number: int) -> Picture:
+        """A frame by its number. Raises FrameError if there is none of this number, or if it is damaged."""
+        av = import_av()
+        if number not in self._times:
+            raise FrameError(f"{self.path}: has no frame {number}, but {len(self.numbers)} frames")
+        wanted = self._times[number]
+        place = self.numbers.index(number)
+        before = self._times[self.numbers[place - 1]] if place else -1
+        try:
+            if before != self._after:
+                self._container.seek(wanted, stream=self._stream, backward=True)
+                self._decoder = self._container.decode(self._stream)
+            self._after = -2
+            for frame in self._decoder:
+                if frame.pts is not None and frame.pts >= wanted:
+                    self._after = frame.pts
+                    return Picture(
+                        as_frame(grey_of_video(frame), f"{self.path}, frame {number}"), time=frame.time
+                    )
+        except av.error.FFmpegError as error:
+            raise FrameError(f"{self.path}: frame {number} cannot be read ({error.strerror})") from None
+        raise FrameError(f"{self.path}: frame {number} cannot be read; the video ends before it")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._container.close()
 
 
 def count_video_frames(path: Path, options: ReadOptions = PLAIN) -> int | None:
     """The number of frames that the header states; None if it states none or cannot be read."""
     try:
-        file_head(path)
-        av = import_av()
+        with OpenFile(path):
+            av = import_av()
     except DimpointError:
         return None
     try:
@@ -98,7 +180,6 @@ def _url(path: Path) -> str:
 
 
 def import_av() -> ModuleType:
-    """PyAV; MissingExtraError without it."""
     try:
         import av
     except ImportError:
@@ -130,16 +211,41 @@ def _stream_notes(container: InputContainer, stream: VideoStream) -> tuple[str, 
     return (f"video stream {streams.index(stream)} is read of {_streams(container)}; --stream chooses",)
 
 
-def _place(frame: VideoFrame, stream: VideoStream, number: int) -> int:
-    """The number of a frame by its time, or `number` where the stream has no constant rate."""
-    base, average = stream.base_rate, stream.average_rate
-    if not base or not average or average < _CONSTANT * base or frame.time is None:
-        return number
-    start = float(stream.start_time * stream.time_base) if stream.start_time and stream.time_base else 0.0
-    place = (frame.time - start) * float(base)
-    return (
-        round(place) if abs(place - round(place)) < _OFF_GRID and place - number < _MOST_DROPPED else number
-    )
+class _Numbering:
+    """Numbers of frames in the order of presentation: by time, or counted without a constant rate."""
+
+    def __init__(self, stream: VideoStream) -> None:
+        base, average = stream.base_rate, stream.average_rate
+        constant = bool(base and average and average >= _CONSTANT * base)
+        self._rate = float(base) if constant and base else None
+        start = stream.start_time
+        self._start = float(start * stream.time_base) if start and stream.time_base else 0.0
+        self.count = 0  # frames so far, lost ones among them
+        self._last = -1
+
+    def next(self, time: float | None) -> tuple[int, tuple[int, int] | None]:
+        """The number of the next frame, and the numbers (first, end) that are missing before it."""
+        place = max(self._place(time), self._last + 1)
+        gap = (self._last + 1, place) if place > self._last + 1 else None
+        self.count += 1
+        self._last = place
+        return place, gap
+
+    def lost(self, times: Sequence[float | None]) -> tuple[int, int]:
+        """The first and the last number of frames that cannot be read."""
+        numbers = []
+        for time in sorted(times, key=lambda time: time or 0.0):
+            numbers.append(self._place(time))
+            self.count += 1
+        self._last = max(self._last, *numbers)
+        return numbers[0], numbers[-1]
+
+    def _place(self, time: float | None) -> int:
+        if self._rate is None or time is None:
+            return self.count
+        place = (time - self._start) * self._rate
+        on_grid = abs(place - round(place)) < _OFF_GRID
+        return round(place) if on_grid and place - self.count < _MOST_DROPPED else self.count
 
 
 def _missing(first: int, end: int) -> str:
@@ -147,18 +253,84 @@ def _missing(first: int, end: int) -> str:
     return f"the video lacks frames {numbers} (dropped in recording); numbers follow presentation time"
 
 
-def _whole_frames(
+@dataclass(frozen=True)
+class _Lost:
+    """Frames that damage reaches, by their times."""
+
+    times: Sequence[float | None]
+    reason: str
+
+
+def _lost_text(path: Path, first: int, last: int, reason: str) -> str:
+    frames = f"frame {first}" if first == last else f"frames {first} to {last}"
+    return (
+        f"{path}: {frames} cannot be read ({reason}); copy or save it again, or take what the decoder makes "
+        "of it with --accept-damaged"
+    )
+
+
+def _decoded(
     container: InputContainer, stream: VideoStream, accept_damaged: bool
-) -> Iterator[VideoFrame]:
-    """Decode up to the first damage, which some codecs would conceal by repeating older pixels."""
+) -> Iterator[VideoFrame | _Lost]:
+    """All frames; after damage nothing is decoded up to the next key frame, on which others build.
+
+    Some codecs would conceal damage by repeating older pixels.
+    """
+    av = import_av()
+    lost: list[float | None] = []
+    reason = ""
+    resumed: int | None = None  # the time of the key frame after damage: frames before it build on lost ones
     for packet in container.demux(stream):
-        if packet.is_corrupt and not accept_damaged:
-            yield from stream.decode(None)  # the frames that the decoder still holds are whole
-            raise _DamageError("a damaged packet")
-        for frame in stream.decode(packet):
-            if frame.is_corrupt and not accept_damaged:
-                raise _DamageError("a damaged frame")
-            yield frame
+        end = packet.size == 0  # the decoder gives what it still holds
+        if lost and not end:
+            if packet.is_corrupt or not packet.is_keyframe:
+                lost.append(_time(packet.pts, stream))
+                continue
+            yield _Lost(lost, reason)
+            lost, resumed = [], packet.pts
+        elif lost:
+            break
+        frames: list[VideoFrame] = []
+        fault = "" if accept_damaged or not packet.is_corrupt else "a damaged packet"
+        if not fault:
+            try:
+                frames = stream.decode(packet)
+            except av.error.FFmpegError as error:
+                fault = error.strerror or str(error)
+        for frame in frames:
+            if not frame.is_corrupt or accept_damaged:
+                yield frame
+            elif resumed is not None and frame.pts is not None and frame.pts < resumed:
+                yield _Lost([frame.time], reason)
+            else:
+                lost.append(frame.time)
+                fault = fault or "a damaged frame"
+        if fault and not end:
+            reason = fault
+            if not lost:
+                lost.append(_time(packet.pts, stream))
+            for frame in _drained(stream):
+                if frame.is_corrupt:
+                    lost.append(frame.time)
+                else:
+                    yield frame
+    if lost:
+        yield _Lost(lost, reason)
+
+
+def _drained(stream: VideoStream) -> list[VideoFrame]:
+    """The frames that the decoder still holds; after that it can begin anew."""
+    av = import_av()
+    try:
+        frames = stream.decode(None)
+    except av.error.FFmpegError:
+        frames = []
+    stream.codec_context.flush_buffers()
+    return frames
+
+
+def _time(pts: int | None, stream: VideoStream) -> float | None:
+    return None if pts is None or stream.time_base is None else float(pts * stream.time_base)
 
 
 def _check_complete(container: InputContainer, stream: VideoStream, time: float | None) -> None:
@@ -174,54 +346,15 @@ def _check_complete(container: InputContainer, stream: VideoStream, time: float 
         return
     missing = (container.duration / 1e6 - time) * float(stream.average_rate) - 1
     if missing > 2:  # the length of the last frame is a guess
-        raise _DamageError(f"the file is cut, about {missing:.0f} frames are missing")
+        raise _DamageError(_cut(round(missing)))
+
+
+def _cut(missing: int) -> str:
+    return f"the file is cut, about {missing} frames are missing"
 
 
 def _complaint(path: Path, number: int, error: Exception) -> str:
     reason = getattr(error, "strerror", None) or str(error)
     if number == 0:
         return f"{path}: no video that can be read ({reason}); what is read: {SUPPORTED_FORMATS}"
-    return f"{path}: the video is damaged after {number} frames ({reason}); copy or save it again"
-
-
-def grey_of_video(frame: VideoFrame) -> Pixels:
-    """One channel of a decoded frame, as the head of this file says."""
-    pixel = frame.format
-    bits = max(component.bits for component in pixel.components)
-    if pixel.is_rgb or pixel.has_palette:
-        rgb = frame.to_ndarray(format="rgb24" if bits <= 8 else "rgb48le")
-        return grey_of_bgr(rgb[..., ::-1])
-    if _first_plane_is_counts(pixel):
-        return _stored_counts(frame)
-    if len(pixel.components) <= 2:  # black and white, or grey beside alpha
-        return _stored_counts(frame.reformat(format="gray" if bits <= 8 else "gray16le"))
-    return _stored_counts(_planar(frame, bits))
-
-
-def _first_plane_is_counts(pixel: VideoFormat) -> bool:
-    """Whether the first plane holds grey or luma alone, and in the low bits of its words."""
-    planar_luma = pixel.name.startswith("yuv") and pixel.is_planar and "msb" not in pixel.name
-    return pixel.name.startswith("gray") or planar_luma
-
-
-def _planar(frame: VideoFrame, bits: int) -> VideoFrame:
-    """Packed and semi-planar YUV, such as yuyv422 and p010, as planar YUV with the same luma."""
-    from av.video.reformatter import ColorRange
-
-    return frame.reformat(
-        format="yuv444p" if bits <= 8 else f"yuv444p{bits}le",
-        src_color_range=ColorRange.JPEG,  # one range on both sides, so that nothing is scaled
-        dst_color_range=ColorRange.JPEG,
-    )
-
-
-def _stored_counts(frame: VideoFrame) -> Pixels:
-    """The first plane of a frame; its rows may be padded."""
-    kind = "f" if frame.format.name.startswith("grayf") else "u"
-    order = ">" if frame.format.is_big_endian else "<"
-    dtype = np.dtype(f"{order}{kind}{(frame.format.components[0].bits + 7) // 8}")
-    plane = frame.planes[0]
-    rows: Pixels = np.frombuffer(memoryview(plane), dtype).reshape(
-        frame.height, plane.line_size // dtype.itemsize
-    )
-    return rows[:, : frame.width].copy()
+    return f"{path}: the video ends after {number} readable frames ({reason}); copy or save it again"
