@@ -273,7 +273,7 @@ class TestRefused:
     def test_without_the_training_packages(
         self, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("dimpoint.cli.train.find_spec", lambda package: None)
+        monkeypatch.setattr("dimpoint.api.find_spec", lambda package: None)
         result = run("spire-sirst", "--data", scenes, "--out", tmp_path / "out")
         assert_refused(result, MissingExtraError, "pip install 'dimpoint[train]'")
 

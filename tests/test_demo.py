@@ -121,12 +121,12 @@ def test_minutes_set_scenes_and_training(
     """Nothing is trained here: what is asked for is what is looked at."""
     asked: dict[str, float] = {}
     monkeypatch.setattr(module, "_make_scenes", lambda _, count, __: asked.update(frames=count))
-    monkeypatch.setattr(module, "_train", lambda _, __, left: asked.update(left=left))
+    monkeypatch.setattr(module, "_train", lambda _, __, clock: asked.update(left=clock.for_training()))
     for name in ("_detect", "_evaluate", "_report"):
         monkeypatch.setattr(module, name, lambda *_: None)
     run_demo(tmp_path / "out", minutes=minutes)
     assert asked["frames"] == frames
-    assert 0.1 * minutes <= asked["left"] <= minutes
+    assert 0.2 * minutes <= asked["left"] <= 0.75 * minutes
 
 
 # What stops it
@@ -148,7 +148,7 @@ def test_a_wrong_change_stops_before_any_work(tmp_path: Path) -> None:
 
 
 def test_without_torch_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dimpoint.cli.train.find_spec", lambda _: None)
+    monkeypatch.setattr("dimpoint.api.find_spec", lambda _: None)
     with pytest.raises(MissingExtraError, match=r"the demo needs .* pip install 'dimpoint\[train\]'"):
         run_demo(tmp_path / "out")
     assert not (tmp_path / "out").exists()

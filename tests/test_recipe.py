@@ -147,3 +147,12 @@ REFUSED_MASKS = [
 def test_what_does_not_go_with_masks(changes: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_recipe("unet", changes)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("ACM", "acm"), ("Spire-SIRST", "spire-sirst"), ("SSHDNet", "sshdnet"), ("fdep-ACM", "acm")],
+)
+def test_a_name_in_other_letter_case_gets_a_suggestion(name: str, meant: str) -> None:
+    with pytest.raises(ConfigError, match=f"did you mean '{meant}'"):
+        load_recipe(name)

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 import training_runs
-from dimpoint.errors import ConfigError
+from dimpoint.errors import ConfigError, DimpointError
 from dimpoint.model.checkpoint import load_model
+from dimpoint.model.input_rule import FORMER_KEYS
 from dimpoint.model.onnx_file import read_meta
-from dimpoint.training.fit import Sources, fit, train
+from dimpoint.training.fit import Sources, finish, fit, train
 from dimpoint.training.recipe import Recipe, load_recipe
 from dimpoint.training.run_folder import RunFolder
 from spot_scenes import make_spots
@@ -288,3 +290,51 @@ def test_a_log_and_checkpoints_survive_a_kill_between_rows(
     start(resume=True)
     for column in COLUMNS:
         assert logged(out, column) == logged(whole, column)
+
+
+def test_a_run_of_an_earlier_version_is_finished(whole: Path, tmp_path: Path) -> None:
+    """Before format 5 the keys of `input` stood one by one, in the record and in the recipe."""
+    run = older(whole, tmp_path / "run")
+    model = finish(run, lambda _: None)
+    assert read_meta(model).input == read_meta(whole / "model.onnx").input
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ({"format_version": 99}, "run.json: model format 99 is newer than this dimpoint reads"),
+        ({"stride": "wide"}, "run.json: damaged model metadata at 'stride'"),
+    ],
+)
+def test_a_record_that_cannot_be_used_is_one_line(
+    whole: Path, tmp_path: Path, damage: dict[str, object], message: str
+) -> None:
+    run = older(whole, tmp_path / "run")
+    record = json.loads((run / "run.json").read_text())
+    record["model"] |= damage
+    (run / "run.json").write_text(json.dumps(record))
+    with pytest.raises(DimpointError, match=message) as error:
+        finish(run, lambda _: None)
+    assert "\n" not in str(error.value)
+
+
+def test_weights_of_another_network_are_refused_in_one_line(whole: Path, tmp_path: Path) -> None:
+    run = older(whole, tmp_path / "run")
+    recipe = (run / "recipe.yaml").read_text()
+    (run / "recipe.yaml").write_text(recipe.replace("- 8\n", "- 12\n"))
+    with pytest.raises(ConfigError, match="its weights do not fit the network spire-lite of this version"):
+        finish(run, lambda _: None)
+
+
+def older(whole: Path, run: Path) -> Path:
+    """A copy of a run as an earlier version left it, without model files."""
+    shutil.copytree(whole, run, ignore=shutil.ignore_patterns("model.*"))
+    record = json.loads((run / "run.json").read_text())
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text())
+    for content in (record["model"], recipe):
+        known = content.pop("input")
+        content |= {former: known[key] for former, key in FORMER_KEYS.items()}
+    record["model"]["format_version"] = 4
+    (run / "run.json").write_text(json.dumps(record))
+    (run / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    return run

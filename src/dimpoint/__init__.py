@@ -96,7 +96,7 @@ def load(
         Name of a shipped model (`dimpoint models` lists them), path of an ONNX or safetensors file, or
         folder of a training run. Default: the shipped default model.
     threshold
-        Least score of a detection, 0..1. Default: the model's own.
+        Detection threshold, 0..1: scores above it count. Default: the model's own.
     threads
         Number of processor threads. Default: all cores.
     memory_mb

@@ -153,7 +153,8 @@ def export(
     half : bool
         Weights as float16, half the size; .safetensors only.
     threshold : float, optional
-        Least score of a detection, 0..1, instead of the model's own. Its stored scores are left out then.
+        Detection threshold, 0..1: scores above it count. Default: the model's own. With another one the
+        model's stored scores are left out.
     say : callable
         Called with news where a run is finished first.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
     from dimpoint.training.recipe import Recipe
 
 MINUTES = 3.0  # of the whole demo
-_FOR_TRAINING = 0.8  # of what is left after making the scenes
+_AFTER_TRAINING = 0.25  # of the whole, kept back for exporting, detecting and evaluating
+_LEAST_TRAINING = 0.2  # of the whole
 _LEAST_SCENES = 60
 _FRAMES = 400
 _TEST_FRACTION = 0.2
@@ -62,15 +64,14 @@ def run_demo(
 
     from dimpoint.cli.options import require_torch
 
+    begin = time.monotonic()
     require_torch("the demo")
     _refuse_used(out)
-    begin = time.monotonic()
     recipe = _recipe(seed, changes)
     if minutes is not None:
         frames = min(frames, max(_LEAST_SCENES, round(frames * minutes / MINUTES)))
     _make_scenes(out / "scenes", frames, seed)
-    left = None if minutes is None else max(minutes - (time.monotonic() - begin) / 60, 0.1 * minutes)
-    model = _train(recipe, out, left)
+    model = _train(recipe, out, None if minutes is None else _Clock(begin, minutes))
     _detect(model, out)
     counts = _evaluate(out)
     _report(out, time.monotonic() - begin)
@@ -101,19 +102,34 @@ def _make_scenes(scenes: Path, frames: int, seed: int) -> None:
         write_dataset(scenes, config, frames, seed, _TEST_FRACTION, lambda _: step())
 
 
-def _train(recipe: Recipe, out: Path, left: float | None) -> Path:
-    """left: minutes for this and all that follows."""
-    now = "" if left is None else f", {left:.1f} minutes left"
-    typer.echo(f"2 of 4: training {recipe.network.name} on one point per target{now}")
-    from dimpoint.training.fit import Machine, Sources, finish, train
+@dataclass(frozen=True)
+class _Clock:
+    """The time of the demo: its beginning on the clock of `time.monotonic`, and its length in minutes."""
 
+    begin: float
+    minutes: float
+
+    def for_training(self) -> float:
+        """Minutes from now until training must be over."""
+        import time
+
+        passed = (time.monotonic() - self.begin) / 60
+        return max((1 - _AFTER_TRAINING) * self.minutes - passed, _LEAST_TRAINING * self.minutes)
+
+
+def _train(recipe: Recipe, out: Path, clock: _Clock | None) -> Path:
+    from dimpoint.training.fit import Machine, Sources, finish, train  # takes seconds, which count
+
+    left = None if clock is None else clock.for_training()
+    now = "" if left is None else f", about {left:.1f} minutes"
+    typer.echo(f"2 of 4: training {recipe.network.name} on one point per target{now}")
     # One device: more would start this program once for each.
     held = train(
         recipe,
         Sources([out / "scenes"]),
         out / "run",
         machine=Machine(devices=1),
-        minutes=None if left is None else _FOR_TRAINING * left,
+        minutes=left,
         say=typer.echo,
     )
     typer.echo("writing the model")

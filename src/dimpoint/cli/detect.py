@@ -38,7 +38,9 @@ def detect(
     model: str | None = typer.Option(
         None, metavar="NAME_OR_FILE", help="A model that `dimpoint models` lists, or an ONNX file."
     ),
-    threshold: float | None = typer.Option(None, help="Least score of a target; left out: the model's own."),
+    threshold: float | None = typer.Option(
+        None, help="Detection threshold: scores above it count.", show_default="the model's own"
+    ),
     formats: str | None = typer.Option(
         None,
         "--format",

@@ -69,7 +69,7 @@ def evaluate(
     split: str | None = typer.Option(None, metavar="NAME", help="Such as test.", show_default="all frames"),
     protocol: list[str] = typer.Option(["spire"], "--protocol", metavar="NAME", help=PROTOCOLS),
     threshold: float | None = typer.Option(
-        None, help="Scores above this count.", show_default="the model's own; 0.5 for maps"
+        None, help="Detection threshold: scores above it count.", show_default="the model's own; 0.5 for maps"
     ),
     allow_missing: bool = typer.Option(
         False, "--allow-missing", help="Evaluate the frames that have a prediction, even if others have none."

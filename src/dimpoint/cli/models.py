@@ -81,7 +81,7 @@ def export(
     threshold: float | None = typer.Option(
         None,
         "--threshold",
-        help="Least score of a detection; replaces the run's own and drops its recorded scores.",
+        help="Detection threshold instead of the model's own; the model's recorded scores are left out.",
     ),
 ) -> None:
     """Write a model as one file: weights, normalisation, threshold and licence."""

@@ -64,9 +64,9 @@ class Detector:
     """Finds the targets of a frame with a model.
 
     model: a shipped model's name, an ONNX model file, a backend, or None for the shipped default.
-    threshold: least score of a detection, instead of the model's own. threads: of the processor; None
-    takes all cores. memory_mb: what the network may use for one run, roughly; a frame that needs more
-    is cut into overlapping tiles, whose responses are put together before decoding, so that a seam
+    threshold: detection threshold, scores above it count; None: the model's own. threads: processor
+    threads; None takes all cores. memory_mb: what the network may use for one run, roughly; a frame that
+    needs more is cut into overlapping tiles, whose responses are put together before decoding, so that a seam
     neither loses nor doubles a target. Where a network looks at the whole of its input (spire's
     squeeze-excitation), or farther than the 256 pixels that tiles overlap by at most (the large hosts), a
     tile's responses differ a little from the whole frame's. device: where the network runs, see

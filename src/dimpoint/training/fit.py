@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import json
 import logging
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,7 +26,7 @@ from dimpoint.datasets.reading import AS_WRITTEN, Reading
 from dimpoint.errors import ConfigError, MissingExtraError
 from dimpoint.model.checkpoint import load_model, save_model, traits
 from dimpoint.model.export import export_onnx
-from dimpoint.model.record import TOLD, ModelMeta
+from dimpoint.model.record import TOLD, ModelMeta, parse_meta
 from dimpoint.networks import Network, create
 from dimpoint.networks.base import HostNetwork, count_parameters
 from dimpoint.training.choosing import Trained, judge, sha256_of
@@ -111,9 +113,11 @@ def train(
 
     With `resume` the run goes on after its newest checkpoint and ends as an uninterrupted one does. With
     `init`, a .safetensors model of the same network, it starts from that model's weights (fine-tuning).
-    minutes: about how long; it sets the epochs of a new run by a few measured steps, and ends it in time.
+    minutes: the length of this call, reading the data included; it sets the epochs of a new run by a few
+    measured steps, and ends it in time.
     Raises ConfigError or DataError for a wrong recipe, data that changed, or an `out` that is in use.
     """
+    started = time.monotonic()
     folder = RunFolder(out)
     if not resume and not is_helper():
         folder.refuse_work()
@@ -157,18 +161,19 @@ def train(
             return validation
     position = Position() if newest is None else newest.position
     if not resume:
-        steps = recipe.steps_per_epoch or max(1, len(views) // recipe.batch)
+        steps, validating = recipe.steps_per_epoch or max(1, len(views) // recipe.batch), 0.0
         if is_helper():
             recipe = folder.read_recipe()  # with the epochs that the first process came to
         else:
             trial = _module(network, recipe, meta, validation, 1, teacher)
             costs = measure(trial, views, validation, machine)
-            recipe = planned(recipe, costs, steps, len(validation), minutes, say)
+            spent, validating = time.monotonic() - started, costs.frame * len(validation)
+            recipe = planned(recipe, costs, steps, len(validation), minutes, say, spent)
         views.recipe = recipe
         seen = [frame.hashes[0][:TOLD] for frame in frames]
         meta = meta.model_copy(update={"recipe": recipe.model_dump(mode="json"), "training_frames": seen})
         if limit := minutes or recipe.most_minutes:
-            more.append(Limit(60 * limit))
+            more.append(Limit(started + 60 * limit - validating))
     if not resume and not is_helper():
         record = record_of(recipe, sources.to_record(), sets, hashes)
         record["held_out"] = names_and_hashes(validation, sets)
@@ -215,11 +220,17 @@ def finish(out: Path, say: Callable[[str], None] = print, held: Sequence[Labelle
     network = create(recipe.network.name, **recipe.network.options)
     state = chosen.content["state_dict"]
     own = {key.removeprefix("network."): state[key] for key in state if key.startswith("network.")}
-    network.load_state_dict(own)
+    try:
+        network.load_state_dict(own)
+    except RuntimeError:
+        raise ConfigError(
+            f"{chosen.file}: its weights do not fit the network {recipe.network.name} of this version; "
+            "finish the run with the version that it began with (run.json names it)"
+        ) from None
     network.eval()
-    meta = ModelMeta.model_validate(record["model"])
+    meta = parse_meta(json.dumps(record["model"]), str(folder.record_file))
     meta = meta.model_copy(update={"date": datetime.date.today().isoformat()})
-    trained = Trained(network, meta, recipe, chosen.content["validation"], chosen.position.steps)
+    trained = Trained(network, meta, recipe, chosen.content.get("validation", {}), chosen.position.steps)
     meta, lines = judge(trained, held, record.get("init"))
     save_model(folder.safetensors, network, meta)
     export_onnx(network, meta, folder.onnx)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from dimpoint import limits
 from dimpoint.errors import ConfigError
+from dimpoint.extensions import nearest
 from dimpoint.model.input_rule import FORMER_KEYS, InputRule, under_input
 from dimpoint.model.record import DecodeRule
 from dimpoint.targets import TargetRule
@@ -327,7 +327,7 @@ def parse_recipe(content: dict[str, Any], file: str) -> Recipe:
 
 
 def _is_file(name_or_file: str) -> bool:
-    return Path(name_or_file).suffix in (".yaml", ".yml")
+    return Path(name_or_file).suffix.lower() in (".yaml", ".yml")
 
 
 def _read(name_or_file: str) -> tuple[str, str]:
@@ -337,8 +337,8 @@ def _read(name_or_file: str) -> tuple[str, str]:
             raise ConfigError(f"{path}: no such recipe file")
         return str(path), limits.read_text(path, ConfigError)
     if name_or_file not in recipe_names():
-        near = difflib.get_close_matches(name_or_file, recipe_names(), n=1)
-        hint = f"; did you mean '{near[0]}'?" if near else ""
+        near = nearest(name_or_file, recipe_names())
+        hint = f"; did you mean '{near}'?" if near else ""
         raise ConfigError(
             f"no recipe '{name_or_file}' (shipped: {', '.join(recipe_names())}; or a .yaml file){hint}"
         )
@@ -375,8 +375,8 @@ def _explain(error: ValidationError) -> str:
         path = [str(part) for part in problem["loc"]]
         key = ".".join(path)
         if problem["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(path[-1], _known_keys(path[:-1]), n=1)
-            hint = f"; did you mean '{near[0]}'?" if near else ""
+            near = nearest(path[-1], _known_keys(path[:-1]))
+            hint = f"; did you mean '{near}'?" if near else ""
             lines.append(f"unknown key '{key}'{hint}")
         elif problem["type"] == "missing":
             lines.append(f"missing key '{key}'")

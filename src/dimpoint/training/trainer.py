@@ -121,21 +121,38 @@ class Costs:
 
 
 def planned(
-    recipe: Recipe, costs: Costs, steps: int, held: int, minutes: float | None, say: Callable[[str], None]
+    recipe: Recipe,
+    costs: Costs,
+    steps: int,
+    held: int,
+    minutes: float | None,
+    say: Callable[[str], None],
+    spent: float = 0.0,
 ) -> Recipe:
     """The recipe with the epochs that fit into `minutes`, or at most into its own `most_minutes`.
 
-    steps: of an epoch. held: held-out frames. What it will take is said.
+    Parameters
+    ----------
+    steps : int
+        Steps of an epoch.
+    held : int
+        Number of held-out frames.
+    minutes : float or None
+        Length of the run; None: the recipe's epochs.
+    say : callable
+        Called with a line that says how long the run will take.
+    spent : float
+        Seconds of the run that are over: reading the data, measuring. Default: 0.
     """
-    if minutes is not None:
-        recipe = recipe.model_copy(update={"epochs": costs.epochs(recipe, steps, held, _SAFE * 60 * minutes)})
-    elif recipe.most_minutes is not None:
-        fitting = costs.epochs(recipe, steps, held, _SAFE * 60 * recipe.most_minutes)
-        recipe = recipe.model_copy(update={"epochs": min(recipe.epochs, fitting)})
     limit = minutes or recipe.most_minutes
-    if limit and costs.seconds(recipe, steps, held) > 60 * limit and recipe.epochs == 1:
-        steps = min(steps, max(1, int((_SAFE * 60 * limit - held * costs.frame) / max(costs.step, 1e-9))))
-        recipe = recipe.model_copy(update={"steps_per_epoch": steps})
+    if limit is not None:
+        seconds = max(_SAFE * 60 * limit - spent, 0.0)
+        fitting = costs.epochs(recipe, steps, held, seconds)
+        epochs = fitting if minutes is not None else min(recipe.epochs, fitting)
+        recipe = recipe.model_copy(update={"epochs": epochs})
+        if recipe.epochs == 1 and costs.seconds(recipe, steps, held) > seconds:
+            steps = min(steps, max(1, int((seconds - held * costs.frame) / max(costs.step, 1e-9))))
+            recipe = recipe.model_copy(update={"steps_per_epoch": steps})
     say(
         f"{recipe.epochs} epochs of {steps} steps, {costs.step:.2f} s a step: "
         f"about {duration(costs.seconds(recipe, steps, held))}"
@@ -181,12 +198,26 @@ def _moved(part: Any, device: str) -> Any:
 
 
 class Limit(Callback):
-    """Ends a run after so many seconds, whatever was measured: it validates and stops."""
+    """Ends a run in time, whatever was measured: it validates and stops.
 
-    def __init__(self, seconds: float) -> None:
-        self._end = time.monotonic() + seconds
+    Parameters
+    ----------
+    end : float
+        When the last step must be over, on the clock of `time.monotonic`, seconds.
+    """
+
+    def __init__(self, end: float) -> None:
+        self._end = end
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """Stop after this step if it is late."""
+        self._check(trainer)
+
+    def on_validation_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """Stop after this validation if it is late: there is no other one then."""
+        self._check(trainer)
+
+    def _check(self, trainer: lightning.Trainer) -> None:
         late = time.monotonic() > self._end
         if trainer.world_size > 1:  # all processes stop at the same step
             late = bool(trainer.strategy.broadcast(late))
