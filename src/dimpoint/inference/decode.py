@@ -32,9 +32,9 @@ PUBLISHED = DecodeRule(kind="published", threshold=0.35, max_targets=8, max_heig
 """SPIRE's decoding with its authors' values (arXiv 2604.05363)."""
 
 _BAND_PIXELS = 1 << 20  # maxima are sought in bands of rows, which bounds the memory of a huge map
-_LOG_FLOOR = 1e-3  # of the peak: below it a neighbour tells of noise, not of shape
-_LEAST_HEIGHT = 0.5  # of the threshold: lower peaks are not looked at when the mean decides
-_FARTHEST = 0.75  # map pixels that a position may move from its maximum
+LOG_FLOOR = 1e-3  # of the peak: below it a neighbour tells of noise, not of shape
+LEAST_HEIGHT = 0.5  # of the threshold: lower peaks are not looked at when the mean decides
+FARTHEST = 0.75  # map pixels that a position may move from its maximum
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def _published(response: npt.NDArray[np.float32], rule: DecodeRule) -> Peaks:
 
 
 def _peaks(response: npt.NDArray[np.float32], rule: DecodeRule) -> Peaks:
-    lowest = rule.threshold if rule.score_sigma is None else rule.threshold * _LEAST_HEIGHT
+    lowest = rule.threshold if rule.score_sigma is None else rule.threshold * LEAST_HEIGHT
     rows, columns = _maxima(response, lowest)
     patches = _patches(response, rows, columns)
     xy = np.stack([columns, rows], axis=1) + _offsets(patches)
@@ -188,10 +188,10 @@ def _offsets(patches: npt.NDArray[np.float32]) -> _Float:
     The sums of the columns and of the rows are profiles of the peak in x and y; a parabola through a
     profile's logarithm is exact for a Gaussian.
     """
-    floor = np.maximum(_LOG_FLOOR * patches[:, 1, 1], np.finfo(np.float32).tiny)
+    floor = np.maximum(LOG_FLOOR * patches[:, 1, 1], np.finfo(np.float32).tiny)
     positive = np.maximum(patches, floor[:, None, None]).astype(np.float64)
     offsets = [_vertex(positive.sum(axis=axis)) for axis in (1, 2)]
-    return np.stack(offsets, axis=1).clip(-_FARTHEST, _FARTHEST)
+    return np.stack(offsets, axis=1).clip(-FARTHEST, FARTHEST)
 
 
 def _vertex(profile: _Float) -> _Float:

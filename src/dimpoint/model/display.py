@@ -19,16 +19,16 @@ ROWS_AT_ONCE = 512  # bounds the memory over a 10,000 x 10,000 frame
 
 # Means over the training parts of NUAA-SIRST, NUDT-SIRST and IRSTD-1K (8-bit counts over 255).
 MIDDLE = 0.43  # where the middle of the 1st and 99th percentiles lies
-_SPAN = 0.45  # distance of these percentiles
-_RANGE = 0.70  # distance of the least and largest count
+SPAN = 0.45  # distance of these percentiles
+RANGE = 0.70  # distance of the least and largest count
 
-_WIDEST = (
+WIDEST = (
     25.0  # times the percentiles' distance, that the range counts for: a saturated spot is not the scene
 )
-_LEVELS = 256  # of an 8-bit frame
-_FEW_LEVELS = 8  # fewer levels do not show their step
-_LEAST_RANGE = 0.1  # of an 8-bit frame's counts, over 255
-_LEAST_STEP = 2.0  # integer counts; a step of 1 is also what every raw frame has
+LEVELS = 256  # of an 8-bit frame
+FEW_LEVELS = 8  # fewer levels do not show their step
+LEAST_RANGE = 0.1  # of an 8-bit frame's counts, over 255
+LEAST_STEP = 2.0  # integer counts; a step of 1 is also what every raw frame has
 _SAMPLE = 4096  # pixels that are looked at before all are
 
 
@@ -52,10 +52,10 @@ def display_limits(
     """
     low, high = extremes(frame, valid)
     span, reach = percentiles[1] - percentiles[0], high - low
-    distance = reach / _RANGE  # all that there is to go by where the percentiles are equal
+    distance = reach / RANGE  # all that there is to go by where the percentiles are equal
     if span > 0:
-        distance = float(np.sqrt(min(reach, _WIDEST * span) / _RANGE * span / _SPAN))
-    distance = max(distance, min_span / _SPAN)
+        distance = float(np.sqrt(min(reach, WIDEST * span) / RANGE * span / SPAN))
+    distance = max(distance, min_span / SPAN)
     middle = (percentiles[0] + percentiles[1]) / 2
     step = step_of_8_bit(frame, percentiles, valid) if recover else None
     if step is None:
@@ -102,16 +102,16 @@ def step_of_8_bit(
     """
     flat = frame if valid is None else frame[valid]
     sample = flat.ravel()[:: max(1, flat.size // _SAMPLE)]
-    if len(np.unique(sample)) > _LEVELS:
+    if len(np.unique(sample)) > LEVELS:
         return None
     levels = _levels(flat)
-    if levels is None or len(levels) < _FEW_LEVELS:
+    if levels is None or len(levels) < FEW_LEVELS:
         return None
     step = _step(levels, integers=frame.dtype != np.float32)
     if step is None:
         return None
     steps = (levels[-1] - levels[0]) / step
-    return step if _LEAST_RANGE * 255 <= steps <= 255.5 else None
+    return step if LEAST_RANGE * 255 <= steps <= 255.5 else None
 
 
 def _step(levels: npt.NDArray[np.float64], *, integers: bool) -> float | None:
@@ -123,9 +123,9 @@ def _step(levels: npt.NDArray[np.float64], *, integers: bool) -> float | None:
     step = float(gaps.min())
     if integers:
         divisor = float(np.gcd.reduce(gaps.astype(np.int64)))
-        if divisor >= _LEAST_STEP:
+        if divisor >= LEAST_STEP:
             return divisor
-        if step < 2 * _LEAST_STEP - 1:  # half a count of rounding would fit any levels
+        if step < 2 * LEAST_STEP - 1:  # half a count of rounding would fit any levels
             return None
     step = float(gaps[gaps < 1.5 * step].mean())
     for _ in range(2):
@@ -141,7 +141,7 @@ def _levels(counts: npt.NDArray[Any]) -> npt.NDArray[np.float64] | None:
     found = np.zeros(0, counts.dtype)
     for part, _ in _strips(np.atleast_2d(counts) if counts.ndim == 2 else counts.reshape(1, -1), None):
         found = np.union1d(found, part)
-        if len(found) > _LEVELS:
+        if len(found) > LEVELS:
             return None
     return found.astype(np.float64)
 

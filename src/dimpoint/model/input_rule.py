@@ -28,8 +28,8 @@ FORMER_KEYS = {
     "padding": "padding",
 }
 
-_SHARE = 0.88  # of its height above the neighbours' mean, that a hot pixel also stands above the highest one
-_LEAST = 0.06  # above the highest neighbour, on the unit range
+HOT_SHARE = 0.88  # of its height above the neighbours' mean, that a hot pixel also stands above the highest one
+HOT_LEAST = 0.06  # above the highest neighbour, on the unit range
 _RING = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], np.uint8)
 
 
@@ -143,5 +143,5 @@ def replace_hot_pixels(frame: npt.NDArray[np.float32]) -> npt.NDArray[np.float32
     sums = cv2.boxFilter(frame, -1, (3, 3), normalize=False, borderType=cv2.BORDER_REFLECT_101)
     mean = (sums - frame) / 8
     alone = frame - highest
-    hot = (alone > _LEAST) & (alone > _SHARE * (frame - mean))
+    hot = (alone > HOT_LEAST) & (alone > HOT_SHARE * (frame - mean))
     return np.where(hot, mean, frame).astype(np.float32, copy=False)

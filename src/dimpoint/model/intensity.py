@@ -18,7 +18,7 @@ from dimpoint.errors import FrameError
 from dimpoint.model.display import MIDDLE, ROWS_AT_ONCE, display_limits
 from dimpoint.model.validity import Mask
 
-_DEEP = (-1.0, 2.0)  # range of deep frames by `display`: beyond it a network has seen nothing in training
+DEEP = (-1.0, 2.0)  # range of deep frames by `display`: beyond it a network has seen nothing in training
 FRAME_DTYPES = (np.uint8, np.uint16, np.float32)
 _TINY = float(np.finfo(np.float32).tiny)  # a smaller span has no inverse in float32
 
@@ -120,7 +120,7 @@ class IntensityRule(BaseModel):
         out -= np.float32(low)
         out *= np.float32(1.0 / (high - low))
         if self.kind == "display" and frame.dtype != np.uint8:
-            np.clip(out, *_DEEP, out=out)
+            np.clip(out, *DEEP, out=out)
         return np.clip(out, 0.0, 1.0, out=out) if self.clip else out
 
 

@@ -1,0 +1,1 @@
+"""Frame in, targets out, as one ONNX graph of standard operators."""
