@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,14 @@ from dimpoint.text import printable
 if TYPE_CHECKING:
     from dimpoint.model.files import ShippedModel
     from dimpoint.model.record import ModelMeta
+
+
+class Frames(StrEnum):
+    """The types of frames that a whole model is written for."""
+
+    uint8 = "uint8"
+    uint16 = "uint16"
+
 
 models_app = typer.Typer(help="List the shipped models, show their cards.", invoke_without_command=True)
 
@@ -83,8 +92,32 @@ def export(
         "--threshold",
         help="Detection threshold instead of the model's own; the model's recorded scores are left out.",
     ),
+    whole: bool = typer.Option(
+        False,
+        "--whole",
+        help="Raw frame in, targets out: the way from counts to points inside one ONNX file.",
+    ),
+    frames: Frames | None = typer.Option(
+        None,
+        "--frames",
+        help="With --whole, the type of the frames: uint16 also takes 8-bit counts, cast. Default: uint16.",
+    ),
 ) -> None:
     """Write a model as one file: weights, normalisation, threshold and licence."""
+    if frames and not whole:
+        raise ConfigError("--frames: only with --whole; other models take any frame")
+    if whole:
+        if half:
+            raise ConfigError("--half: not with --whole; its weights are float32")
+        from dimpoint.whole.export import export_whole
+
+        _tell(
+            export_whole(
+                source, out, counts="uint8" if frames is Frames.uint8 else "uint16", threshold=threshold
+            ),
+            out,
+        )
+        return
     from dimpoint.api import export as write
 
     _tell(write(source, out, half=half, threshold=threshold, say=typer.echo), out)

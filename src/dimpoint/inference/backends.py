@@ -13,7 +13,7 @@ import numpy.typing as npt
 from dimpoint.errors import ConfigError, ModelFileError
 from dimpoint.model.files import resolve_model
 from dimpoint.model.onnx_file import INPUT, check_kind, import_runtime
-from dimpoint.model.record import METADATA_KEY, ModelMeta, parse_meta
+from dimpoint.model.record import METADATA_KEY, WHOLE_KEY, ModelMeta, parse_meta
 
 if TYPE_CHECKING:
     from torch import nn
@@ -99,6 +99,11 @@ class OnnxBackend:
         self.path = path
         self._session = _open_session(path, threads, providers)
         properties = self._session.get_modelmeta().custom_metadata_map
+        if WHOLE_KEY in properties:
+            raise ModelFileError(
+                f"{path}: takes raw frames and gives targets (dimpoint export --whole), which ONNX Runtime "
+                "runs alone; give the model that it was made of"
+            )
         self.meta: ModelMeta = parse_meta(properties.get(METADATA_KEY), str(path))
         _check_graph(path, self._session, self.meta.kind)
 

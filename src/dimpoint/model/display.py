@@ -22,9 +22,7 @@ MIDDLE = 0.43  # where the middle of the 1st and 99th percentiles lies
 SPAN = 0.45  # distance of these percentiles
 RANGE = 0.70  # distance of the least and largest count
 
-WIDEST = (
-    25.0  # times the percentiles' distance, that the range counts for: a saturated spot is not the scene
-)
+WIDEST = 25.0  # times the percentiles' distance, that the range counts for: a saturated spot is not the scene
 LEVELS = 256  # of an 8-bit frame
 FEW_LEVELS = 8  # fewer levels do not show their step
 LEAST_RANGE = 0.1  # of an 8-bit frame's counts, over 255

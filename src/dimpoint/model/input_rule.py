@@ -28,7 +28,9 @@ FORMER_KEYS = {
     "padding": "padding",
 }
 
-HOT_SHARE = 0.88  # of its height above the neighbours' mean, that a hot pixel also stands above the highest one
+HOT_SHARE = (
+    0.88  # of its height above the neighbours' mean, that a hot pixel also stands above the highest one
+)
 HOT_LEAST = 0.06  # above the highest neighbour, on the unit range
 _RING = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], np.uint8)
 

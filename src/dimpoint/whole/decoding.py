@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import numpy.typing as npt
 
 from dimpoint.inference import decode
 from dimpoint.model.record import DecodeRule
@@ -12,7 +13,7 @@ from dimpoint.whole.graph import Graph, Value
 
 _FAR = 1e9  # map pixels: no detection is near such a place
 
-Knots = tuple[tuple[float, float], ...]
+_Floats = npt.NDArray[np.float64]
 Found = tuple[Value, Value]  # positions (N, 2) float64, map pixels; scores (N,) float32
 
 
@@ -27,7 +28,7 @@ def peaks(graph: Graph, response: Value, rule: DecodeRule, threshold: Value) -> 
     return _kept(graph, xy, kept), _kept(graph, scores, kept)
 
 
-def _interpolated(graph: Graph, values: Value, before: np.ndarray, after: np.ndarray) -> Value:  # type: ignore[type-arg]
+def _interpolated(graph: Graph, values: Value, before: _Floats, after: _Floats) -> Value:
     """`numpy.interp`: (N,) float32 through knots."""
     exact = values.cast("f8").reshape(-1, 1)
     steps = (exact - graph.constant(before[:-1], "f8")).clip(0.0, graph.constant(np.diff(before), "f8"))
@@ -69,10 +70,14 @@ def _plain(graph: Graph, response: Value, rule: DecodeRule, threshold: Value) ->
 
 def _published(graph: Graph, rule: DecodeRule, xy: Value, heights: Value, patches: Value) -> Found:
     """SPIRE's rule: the relative height, the cap, a quarter pixel to the higher neighbour."""
-    order = _order(graph, heights, 1).part(0, 0, None if rule.max_height_gap is not None else rule.max_targets)
+    order = _order(graph, heights, 1).part(
+        0, 0, None if rule.max_height_gap is not None else rule.max_targets
+    )
     xy, heights, patches = xy.take(order), heights.take(order), patches.take(order)
     if rule.max_height_gap is not None:
-        lowest = graph.join(heights.part(0, 0, 1), graph.constant(0.0, "f4")).max() * (1 - rule.max_height_gap)
+        lowest = graph.join(heights.part(0, 0, 1), graph.constant(0.0, "f4")).max() * (
+            1 - rule.max_height_gap
+        )
         high = heights >= lowest
         xy, heights, patches = (_kept(graph, one, high) for one in (xy, heights, patches))
     near = [((1, 2), (1, 0)), ((2, 1), (0, 1))]

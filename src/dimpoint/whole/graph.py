@@ -219,23 +219,17 @@ class Graph:
         with self._inner() as nodes:
             again, results = body(*inputs)
             outputs = [again.reshape(), *(self.op("Identity", one) for one in results)]
-        infos = [
-            helper.make_tensor_value_info(one.name, _TYPES[one.dtype], []) for one in (count, go_on)
-        ] + [_info(one) for one in inputs]
+        infos = [helper.make_tensor_value_info(one.name, _TYPES[one.dtype], []) for one in (count, go_on)] + [
+            _info(one) for one in inputs
+        ]
         results_infos = [helper.make_tensor_value_info(outputs[0].name, _TYPES["bool"], [])]
         results_infos += [_info(one) for one in outputs[1:]]
         graph = helper.make_graph(nodes, "body", infos, results_infos)
-        start = condition.reshape()
-        self.nodes.append(
-            helper.make_node(
-                "Loop",
-                ["", start.name, *(one.name for one in state)],
-                [name := self._name("looped"), *(f"{name}_{i}" for i in range(1, len(state)))],
-                body=graph,
-            )
-        )
-        names = [name, *(f"{name}_{i}" for i in range(1, len(state)))]
-        return [Value(self, each, one.dtype) for each, one in zip(names, state, strict=True)]
+        stem = self._name("looped")
+        found = [Value(self, f"{stem}_{number}", one.dtype) for number, one in enumerate(state)]
+        starts = ["", condition.reshape().name, *(one.name for one in state)]
+        self.nodes.append(helper.make_node("Loop", starts, [one.name for one in found], body=graph))
+        return found
 
     @contextmanager
     def _inner(self) -> Iterator[list[Any]]:

@@ -25,7 +25,9 @@ def without_hot_pixels(graph: Graph, frame: Value) -> Value:
     """`dimpoint.model.input_rule.replace_hot_pixels` of (H, W) float32."""
     ringed = _surrounded(graph, frame, -np.inf)
     nine = [
-        ringed.part(0, down, None if down == 2 else down - 2).part(1, right, None if right == 2 else right - 2)
+        ringed.part(0, down, None if down == 2 else down - 2).part(
+            1, right, None if right == 2 else right - 2
+        )
         for down in range(3)
         for right in range(3)
     ]
