@@ -1,4 +1,6 @@
-"""An RTSP server of a clip, by GStreamer; for Debian's own Python (python3-gi, gir1.2-gst-rtsp-server-1.0).
+"""An RTSP server of an MP4 file (MPEG-4 part 2), by GStreamer.
+
+For Debian's own Python, with python3-gi and gir1.2-gst-rtsp-server-1.0:
 
     /usr/bin/python3 rtsp_server.py CLIP [USER PASSWORD]
 
@@ -21,9 +23,8 @@ def main() -> None:
     server.set_service("0")
     factory = GstRtspServer.RTSPMediaFactory()
     factory.set_launch(
-        f"( filesrc location={sys.argv[1]} ! qtdemux ! decodebin ! videorate ! videoconvert ! "
-        "video/x-raw,format=I420,framerate=30/1 ! identity sync=true ! "
-        "avenc_mpeg4 bitrate=8000000 gop-size=15 ! rtpmp4vpay name=pay0 pt=96 config-interval=1 )"
+        f"( filesrc location={sys.argv[1]} ! qtdemux ! mpeg4videoparse "
+        "! rtpmp4vpay name=pay0 pt=96 config-interval=1 )"
     )
     factory.set_shared(True)
     if len(sys.argv) > 3:

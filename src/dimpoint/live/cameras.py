@@ -98,7 +98,11 @@ class StreamCamera:
             )
             return device
         address = self._source
-        options = {"protocol_whitelist": address.protocols, "fflags": "nobuffer+discardcorrupt"}
+        options = {
+            "protocol_whitelist": address.protocols,
+            "fflags": "nobuffer+discardcorrupt",
+            "analyzeduration": "2000000",  # microseconds until the first frame at most
+        }
         if address.scheme.startswith("rtsp"):
             options["rtsp_transport"] = "tcp"  # over UDP lost packets smear the picture
         elif address.scheme in ("udp", "rtp"):

@@ -182,11 +182,11 @@ class Watcher:
             self.outputs.store.take(tracks, self._offset or 0.0, size)
             self.outputs.store.take(gone, self._offset or 0.0, size, ended=True)
         if self.outputs.clips is not None:
-            self.outputs.clips.goes_on(tracks)
+            self.outputs.clips.goes_on([one for one in tracks if one.state == "confirmed"])
 
     def _raise_alarms(self, tracks: list[Track], frame: Captured, size: tuple[int, int]) -> None:
         seen = {one.id: one for one in tracks if one.state == "confirmed"}
-        waiting = {one.id for one in self.tracker.finished}
+        waiting = {one.id for one in (*self.tracker.finished, *tracks)}
         sights = [sight_of(one) for one in seen.values()]
         for rule, sight in self._judge.alarms(sights, frame.wall, size, waiting):
             self._alarm(rule, sight, seen[sight.track], frame)
