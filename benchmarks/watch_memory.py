@@ -8,8 +8,9 @@ network: capture thread, clock, camera motion, tracker, camera memory, event sto
 files), webhook queue (a server on the loopback address). In place of the network a stub gives the places of
 the targets; --detector runs the shipped model instead.
 
-`growth_mb`: the median of resident memory over the last tenth of the frames, less that over the second tenth;
-clips at work come and go in both. Exit code 1 if it is 50 MB or more. A day has 86,400 frames at 1 frame/s and 2,592,000 at 30 frames/s.
+`growth_mb`: the median of resident memory over the last tenth of the frames, less that over the second
+tenth; clips at work come and go in both. Exit code 1 if it is 50 MB or more. A day has 86,400 frames at
+1 frame/s and 2,592,000 at 30 frames/s.
 """
 
 from __future__ import annotations

@@ -318,6 +318,12 @@ def test_rules_are_read(tmp_path):
     assert rules.command.run == ["notify", "{rule}"]
 
 
+def test_the_documented_rules_are_right(tmp_path):
+    page = (Path(__file__).parents[1] / "docs" / "howto" / "watch.md").read_text("utf-8")
+    (tmp_path / "rules.yaml").write_text(page.split("```yaml\n")[1].split("```")[0])
+    assert read_rules(tmp_path / "rules.yaml").alarms[0].ignore == ["mast"]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [

@@ -342,7 +342,7 @@ def test_status_refuses_other_hosts(server, watch):
         ((".", "--polarity", "red"), "polarity must be"),
         ((".", "--timeout", "0"), "--timeout: must be above 0"),
         ((".", "--fps", "nan"), "--fps: must be above 0"),
-        ((".", "--candidate-score", "2"), "score"),
+        ((".", "--candidate-score", "2"), "--candidate-score: must be in 0..1"),
         ((".", "--events", "clip.mp4"), "clip.mp4: cannot be opened as an event store"),
         ((".", "--camera-memory", "clip.mp4"), "is no camera memory"),
         ((".", "--password-env", "NOT_SET_AT_ALL"), "NOT_SET_AT_ALL is not set"),

@@ -76,6 +76,7 @@ def watch(
     Exit code 130 after Ctrl-C, 143 after SIGTERM, 0 after --seconds, 1 if the source was given up.
     """
     from dimpoint import __version__
+    from dimpoint.errors import ConfigError
     from dimpoint.live.status import served, status
     from dimpoint.live.watch import Watcher, open_detector
     from dimpoint.tracking.stream import CANDIDATE_SCORE
@@ -84,6 +85,8 @@ def watch(
     camera = open_camera(source, password_env, timeout, stream, fps)
     chosen = None if rules is None else _read_rules(rules)
     score = CANDIDATE_SCORE if candidate_score is None else candidate_score
+    if not 0 <= score < 1:
+        raise ConfigError(f"--candidate-score: must be in 0..1, got {score:g}")
     finder = open_detector(model, score=score, threads=threads, device=device, polarity=polarity)
     stored = {"source": camera.shown, "model": finder.meta.name, "version": __version__}
     with ExitStack() as stack:
