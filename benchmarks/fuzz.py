@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import copy
-import io
 import json
 import multiprocessing
 import os
@@ -29,16 +28,16 @@ import traceback
 import warnings
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-import tifffile
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 from dimpoint.errors import DimpointError
+from fuzz_kinds import KINDS, Kind
 
 MEMORY = 2 << 30
 SECONDS = 5.0
@@ -49,168 +48,6 @@ HOSTILE: list[Any] = [
 
 
 TOKENS = (b"nan", b"1e400", b"\xff\xfe", b"[" * 300, b"{" * 300, b"&a [*a,*a]", b"\x00", b"!!python/x")
-
-
-@dataclass(frozen=True)
-class Kind:
-    """One kind of file: examples, the name it is given, and what reads it."""
-
-    examples: Callable[[], list[bytes]]
-    name: str
-    read: Callable[[Path], object]
-    tree: bool = False  # JSON: values are replaced too
-
-
-def frame(dtype: type = np.uint16) -> np.ndarray:
-    counts = np.random.default_rng(0).integers(100, 220, (24, 32))
-    counts[10:13, 12:15] += 30
-    return counts.astype(dtype)
-
-
-def encoded(suffix: str, picture: np.ndarray) -> bytes:
-    return cv2.imencode(suffix, picture)[1].tobytes()
-
-
-def pictures(suffix: str, *dtypes: type) -> Callable[[], list[bytes]]:
-    return lambda: [encoded(suffix, frame(dtype)) for dtype in dtypes]
-
-
-def tiffs() -> list[bytes]:
-    found = []
-    for options in ({}, {"compression": "zlib"}, {"tile": (16, 16)}, {"rowsperstrip": 4}):
-        for dtype in (np.uint8, np.uint16, np.float32):
-            file = io.BytesIO()
-            tifffile.imwrite(file, np.stack([frame(dtype)] * 2), **options)
-            found.append(file.getvalue())
-    return found
-
-
-def arrays() -> list[bytes]:
-    found = []
-    for values in (frame(np.uint8), frame(np.float32), np.zeros(0), np.zeros((3, 4, 5))):
-        file = io.BytesIO()
-        np.save(file, values)
-        found.append(file.getvalue())
-    return found
-
-
-def coco() -> list[bytes]:
-    image = {"id": 1, "file_name": "a.png", "width": 32, "height": 24}
-    points = [
-        {"id": n, "image_id": 1, "category_id": 1, "num_keypoints": 1, "keypoints": [n, 3, 2]} for n in (1, 2)
-    ]
-    region = {"id": 3, "image_id": 1, "category_id": 1, "iscrowd": 1, "bbox": [1, 2, 5, 5]}
-    content = {"images": [image], "annotations": [*points, region], "categories": [{"id": 1, "name": "t"}]}
-    return [json.dumps(content).encode()]
-
-
-def results() -> list[bytes]:
-    found = [{"x": 3.5, "y": 4, "score": 0.9, "area": 3.0}]
-    one = {"file": "a.png", "width": 32, "height": 24, "detections": found}
-    return [json.dumps({"model": "m", "images": [one]}).encode()]
-
-
-def recipes() -> list[bytes]:
-    from importlib import resources
-
-    folder = resources.files("dimpoint") / "recipes"
-    return [item.read_bytes() for item in folder.iterdir() if item.name.endswith(".yaml")]
-
-
-def lists() -> list[bytes]:
-    return [b"a\nb\n", "a.png\r\nb.png\r\n".encode("utf-16"), b"\xef\xbb\xbfimages/a.png 1\n# b\n"]
-
-
-def records() -> list[bytes]:
-    from dimpoint.model.files import resolve_model
-    from dimpoint.model.onnx_file import read_meta
-
-    return [read_meta(resolve_model("spire-lite")).to_json().encode()]
-
-
-def models() -> list[bytes]:
-    from dimpoint.model.onnx_file import with_metadata
-
-    entry = with_metadata(b"\x08\x0a\x12\x04test", "dimpoint", records()[0].decode(), Path("m.onnx"))
-    return [entry, b"\x08\x0a"]
-
-
-def read_picture(path: Path) -> None:
-    from dimpoint.sources import frames_from
-
-    for _ in frames_from(path):
-        pass
-
-
-def read_mask(path: Path) -> None:
-    from dimpoint.datasets.masks import read_mask_file
-
-    read_mask_file(path)
-
-
-def read_coco(path: Path) -> None:
-    from dimpoint.datasets.coco import read_points
-
-    read_points(path)
-
-
-def check_set(path: Path) -> None:
-    from dimpoint.datasets.check import check_dataset
-
-    picture = path.parent / "images" / "a.png"
-    if not picture.is_file():
-        picture.parent.mkdir(exist_ok=True)
-        picture.write_bytes(encoded(".png", frame()))
-    check_dataset(path.parent)
-
-
-def read_results(path: Path) -> None:
-    from dimpoint.inference.detection_files import read_detections
-
-    for item in read_detections(path):
-        item.to_csv()
-
-
-def read_recipe(path: Path) -> None:
-    from dimpoint.training.recipe import load_recipe
-
-    load_recipe(str(path))
-
-
-def read_split(path: Path) -> None:
-    from dimpoint.datasets.lists import read_lines
-
-    read_lines(path)
-
-
-def read_record(path: Path) -> None:
-    from dimpoint.model.record import parse_meta
-
-    parse_meta(path.read_text("utf-8", "surrogateescape"), "m.onnx")
-
-
-def read_model(path: Path) -> None:
-    from dimpoint.model.onnx_file import read_meta
-
-    read_meta(path)
-
-
-KINDS = {
-    "png": Kind(pictures(".png", np.uint8, np.uint16), "a.png", read_picture),
-    "jpeg": Kind(pictures(".jpg", np.uint8), "a.jpg", read_picture),
-    "bmp": Kind(pictures(".bmp", np.uint8), "a.bmp", read_picture),
-    "tiff": Kind(tiffs, "a.tif", read_picture),
-    "npy": Kind(arrays, "a.npy", read_picture),
-    "mask": Kind(lambda: [*pictures(".png", np.uint8)(), *arrays()], "a.png", read_mask),
-    "mask-npy": Kind(arrays, "a.npy", read_mask),
-    "coco": Kind(coco, "points.json", read_coco, tree=True),
-    "data-set": Kind(coco, "points.json", check_set, tree=True),
-    "results": Kind(results, "detections.json", read_results, tree=True),
-    "recipe": Kind(recipes, "r.yaml", read_recipe),
-    "split": Kind(lists, "train.txt", read_split),
-    "record": Kind(records, "record.json", read_record, tree=True),
-    "model": Kind(models, "m.onnx", read_model),
-}
 
 
 def mutated(kind: Kind, examples: list[bytes], rng: np.random.Generator) -> bytes:
@@ -249,17 +86,7 @@ def _change(data: bytearray, examples: list[bytes], rng: np.random.Generator) ->
         other = examples[rng.integers(len(examples))]
         data[place:] = other[int(rng.integers(len(other))) :]
     else:
-        tokens = (
-            b"nan",
-            b"1e400",
-            b"\xff\xfe",
-            b"[" * 300,
-            b"{" * 300,
-            b"&a [*a,*a]",
-            b"\x00",
-            b"!!python/x",
-        )
-        data[place:place] = tokens[rng.integers(len(tokens))]
+        data[place:place] = TOKENS[rng.integers(len(TOKENS))]
 
 
 def _wrong_values(content: bytes, rng: np.random.Generator) -> bytes:
@@ -304,14 +131,14 @@ def _checksums(data: bytearray) -> bytearray:
 def work(name: str, seed: int, numbers: range, folder: Path, send: Any) -> None:
     """Read inputs one after another, in a process of its own; tells each number and each fault."""
     kind, examples = KINDS[name], KINDS[name].examples()
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
     warnings.simplefilter("ignore")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what the decoders' libraries print
     path = folder / kind.name
     path.write_bytes(examples[0])
     with contextlib.suppress(DimpointError):
         kind.read(path)  # what it imports does not count
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
     signal.signal(signal.SIGALRM, _too_long)
     for number in numbers:
         rng = np.random.default_rng((seed, zlib.crc32(name.encode()), number))

@@ -138,6 +138,7 @@ def signal_trials(frames: int, trials: int, seed: int) -> list[list[object]]:
                 equal = again == 0 and case.result(place) == whole
                 went_on = f"{kept} frames are done" in said
                 rows.append([name, code, before, kept, listed, went_on, frames - kept, equal])
+                print(*rows[-1], file=sys.stderr)
                 shutil.rmtree(place)
     return rows
 
@@ -254,7 +255,7 @@ def main() -> int:
                 print("  ".join(map(str, rows[-1])), file=sys.stderr)
             table(f"Killed at a random moment ({options.trials} times each)", COLUMNS, rows)
         if "signals" in parts:
-            rows = signal_trials(options.frames, max(1, options.trials // 10), options.seed)
+            rows = signal_trials(options.frames, -(-options.trials // 10), options.seed)
             columns = ["signal", "exit", "written before", "kept", "in detections.json", "next call goes on",
                        "frames still to do", "result equal"]  # fmt: skip
             table(f"dimpoint detect over {options.frames} frames, stopped in the middle", columns, rows)
@@ -262,7 +263,7 @@ def main() -> int:
         if "disk" in parts:
             rows = []
             for case in chosen:
-                found = disk_trials(case, max(1, options.trials // 3), options.seed)
+                found = disk_trials(case, -(-options.trials // 3), options.seed)
                 if found is None:
                     print("mounting is not allowed here: part disk is left out", file=sys.stderr)
                     break

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import subprocess
 import sys
@@ -198,20 +197,6 @@ class TestProject:
         assert [step.frame for step in steps] == [2, 3, 4]
         expected = [(SPOTS[0][0] + shift, SPOTS[0][1]) for shift in (1, 2, 3)]
         np.testing.assert_allclose([(step.x, step.y) for step in steps], expected, atol=0.3)
-
-    def test_points_of_other_frames_are_named_on_import(self, project: Project, tmp_path: Path) -> None:
-        content = {
-            "images": [
-                {"id": 1, "file_name": "0002.png", "width": 200, "height": 160},
-                {"id": 2, "file_name": "other.png", "width": 200, "height": 160},
-            ],
-            "annotations": [{"id": 1, "image_id": 1, "num_keypoints": 1, "keypoints": [5, 6, 2]}],
-            "categories": [],
-        }
-        file = tmp_path / "points.json"
-        file.write_text(json.dumps(content))
-        assert project.import_points(file, "Ann") == (1, ["other.png"])
-        assert project.store.labels(3).points == ((5.0, 6.0),)
 
     def test_the_floor_of_doubt_and_its_top(self) -> None:
         assert doubt([], 0.6) == 0

@@ -212,9 +212,68 @@ def test_the_export_is_what_was_clicked(browser: Any, running: Running, tmp_path
     page = open_page(browser, running.address)
     page.keyboard.press("a")
     saved(page)
+    page.click("#labels-open")
     with page.expect_download() as download:
         page.click("#export")
     content = json.loads(Path(download.value.path()).read_text())
     points = sorted(each["keypoints"][:2] for each in content["annotations"])
     np.testing.assert_allclose(points, sorted(SPOTS), atol=0.7)
     page.close()
+
+
+def test_labels_of_another_tool_are_imported(browser: Any, running: Running, tmp_path: Path) -> None:
+    file = tmp_path / "0002.txt"
+    file.write_text(f"0 {SPOTS[0][0] / 200 + 0.01} {SPOTS[0][1] / 160} 0.05 0.05\n")
+    page = open_page(browser, running.address)
+    page.click("#labels-open")
+    page.locator("#import-files").set_input_files([str(file)])
+    page.locator("#import-done", has_text="1 frames labelled with 1 targets").wait_for()
+    np.testing.assert_allclose(labels(running, 3)["points"], [(SPOTS[0][0] + 2, SPOTS[0][1])], atol=0.6)
+    page.close()
+
+
+def test_a_mistake_is_opened_by_one_click_and_corrected(browser: Any, running: Running) -> None:
+    """A frame with one wrong and two missing labels: all are listed; the correction is in the history."""
+    wrong = {"version": 0, "status": "targets", "points": [[20, 140]], "author": "Ann"}
+    running.client.put("/api/frames/3", json=wrong)
+    page = open_page(browser, running.address)
+    page.click("#mistakes-open")
+    page.locator("#mistakes-list button", has_text="missed").click()
+    page.locator("#name", has_text="0002").wait_for()
+    page.locator("#proposal-count", has_text="3").wait_for()
+    page.keyboard.press("Delete")  # the label in question is selected
+    page.keyboard.press("a")
+    page.locator("#status", has_text="3 targets").wait_for()
+    saved(page)
+    history = running.client.get("/api/frames/3/history").json()
+    assert (history[0]["author"], history[0]["points"]) == ("Ann", [[20, 140]])
+    page.click("#mistakes-open")
+    page.locator("#mistakes-note", has_text="agree on every labelled frame").wait_for()
+    page.close()
+
+
+def test_a_link_opens_a_frame_at_a_place(browser: Any, running: Running) -> None:
+    page = browser.new_page()
+    page.goto(f"{running.address}#frame=0003.png&x=40&y=30")
+    page.locator("#name", has_text="0003").wait_for()
+    page.close()
+
+
+def test_training_from_the_page(browser: Any, tmp_path: Path) -> None:
+    """Labels by the server, a run of a few seconds by the button, and what it changed on the page."""
+    with label_server(tmp_path / "project", write_frames(tmp_path / "frames", 8)) as running:
+        page = open_page(browser, running.address)
+        for frame in range(1, 9):
+            points = [[x + frame - 1, y] for x, y in SPOTS]
+            body = {"version": 0, "status": "targets", "points": points}
+            assert running.client.put(f"/api/frames/{frame}", json=body).status_code == 200
+        page.set_default_timeout(240_000)
+        page.click("#train-open")
+        page.fill("#minutes", "0.1")
+        page.click("#train-start")
+        page.locator("#changes p", has_text="F1 on the").wait_for()
+        assert "before" in page.locator("#changes p").inner_text()
+        page.click("#train-use")
+        page.locator("#model", has_text="from 001").wait_for()
+        assert len(running.client.get("/api/frames/1/proposals").json()) >= 1
+        page.close()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
+from contextlib import suppress
 from typing import Any
 
 import typer
@@ -82,10 +85,13 @@ def _name_types(command: Any) -> None:
 _WORDS = {"int": "INTEGER", "float": "NUMBER", "path": "PATH", "str": "TEXT"}
 
 
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+
+
 def main() -> None:
     """Run the command line; bad input prints one line and exits 2.
 
-    Ctrl-C exits 130, SIGTERM 143, SIGHUP 129.
+    Ctrl-C exits 130, SIGTERM 143, SIGHUP 129. A full disk, or output that cannot be written, is one line too.
     """
     with stopping():
         try:
@@ -97,4 +103,32 @@ def main() -> None:
             print("stopped", file=sys.stderr)
             sys.exit(exit_code(130))
         except SystemExit as end:
+            _flush()
             sys.exit(exit_code(end.code) if isinstance(end.code, int) else end.code)
+        except OSError as error:
+            if error.errno not in _DISK_ERRORS:
+                raise
+            _refused(error)
+
+
+def _flush() -> None:
+    """Write what is left of the output now, while an error can be told in one line."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:  # nobody reads on, as after `| head`
+        _silence()
+    except OSError as error:
+        _refused(error)
+
+
+def _refused(error: OSError) -> None:
+    what = error.filename or "standard output"
+    print(f"error: {printable(str(what))}: cannot be written: {error.strerror}", file=sys.stderr)
+    _silence()
+    sys.exit(2)
+
+
+def _silence() -> None:
+    """Keep Python from writing to the same place again at its end."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

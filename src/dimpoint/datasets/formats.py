@@ -139,7 +139,7 @@ def read_labels(kind: str, path: Path, size: Size) -> list[Labels]:
     }
     try:
         labels = readers[kind](path, size)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError, StopIteration) as error:
         said = f"{type(error).__name__}: {error}"[:200]
         raise DataError(f"{path}: not a {TITLES[kind]} file as its tool writes it ({said})") from None
     count = sum(len(one.points) + len(one.boxes) for one in labels)

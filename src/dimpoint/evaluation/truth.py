@@ -199,8 +199,8 @@ def held_out_frames(run: Path) -> list[TruthFrame]:
         if held is None:
             return _held_out_by_seed(run, record)
         entries = [[(entry["name"], entry["sha256"]) for entry in held[name]] for name in record["data"]]
-        parts = list(zip(roots, entries, strict=True))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        parts = [(Path(root), wanted) for root, wanted in zip(roots, entries, strict=True)]
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"{file}: not a run's record ({error!r})") from None
     sets = [(open_dataset(root, reading=reading), wanted) for root, wanted in parts]
     return [frame for part, wanted in sets for frame in _by_name_and_hash(part, wanted, file)]

@@ -98,7 +98,10 @@ class OnnxBackend:
     ) -> None:
         self.path = path
         self._session = _open_session(path, threads, providers)
-        properties = self._session.get_modelmeta().custom_metadata_map
+        try:
+            properties = self._session.get_modelmeta().custom_metadata_map
+        except UnicodeDecodeError:
+            raise ModelFileError(f"{path}: its metadata is no UTF-8; the file is damaged") from None
         if WHOLE_KEY in properties:
             raise ModelFileError(
                 f"{path}: takes raw frames and gives targets (dimpoint export --whole), which ONNX Runtime "

@@ -126,6 +126,8 @@ class Journal:
             self._handle = None
 
     def _check_settings(self, before: dict[str, Any]) -> None:
+        if not isinstance(before, dict):
+            raise self._damaged(ValueError("no settings"))
         for key in sorted({*before, *self.settings}):
             if before.get(key) != self.settings.get(key):
                 raise ConfigError(

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from dimpoint.atomic import remove_temporary, replacing, write_text
-from dimpoint.errors import DimpointError
+from dimpoint.errors import ConfigError, DimpointError
 from dimpoint.inference.detection_files import read_detections
 from dimpoint.inference.detections import Detections, coco_content, csv_text
 from dimpoint.inference.journal import Journal, Progress, json_line, other_files, stamp
@@ -56,8 +56,13 @@ class ResultsFolder:
         if not self._journal.resume():
             self.begin()
             return
-        for record in self._journal.records():
-            self._count(record)
+        try:
+            for record in self._journal.records():
+                self._count(record)
+        except (LookupError, TypeError, AttributeError) as error:
+            raise ConfigError(
+                f"{self._journal.path}: damaged ({error!r}); discard it with --overwrite"
+            ) from None
         remove_temporary(self.overlays)
 
     def same_inputs(self, files: list[Path]) -> None:
@@ -177,7 +182,7 @@ class ResultsFolder:
             done.lines.append(0)
         done.lines[-1] += 1
         if "failed" in record:
-            done.failures.append((record["failed"], record["reason"]))
+            done.failures.append((str(record["failed"]), str(record["reason"])))
             done.failed += 1
             return
         found = len(record["entry"]["detections"])

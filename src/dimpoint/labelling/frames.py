@@ -44,7 +44,7 @@ def list_frames(
                 note(str(error))
                 continue
             status = path.stat()
-            stem = _unique(re.sub(r"[^\w.-]+", "_", path.stem).strip("._") or "frame", used)
+            stem = _unique(safe_stem(path.name), used)
             known = (str(path.resolve()),)
             if numbers is None:
                 frames.append(SourceFrame(stem, *known, None, status.st_size, status.st_mtime_ns, scene))
@@ -56,6 +56,12 @@ def list_frames(
     if not frames:
         raise FrameError(f"no frame that can be read in {', '.join(map(str, sources))}")
     return frames
+
+
+def safe_stem(name: str) -> str:
+    """A file's name without folders and suffix, as the names of a project's frames are written."""
+    stem = Path(name.replace("\\", "/").replace("\0", "_")).stem
+    return re.sub(r"[^\w.-]+", "_", stem).strip("._") or "frame"
 
 
 def _numbers(path: Path) -> Sequence[int] | None:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dimpoint.datasets.coco import PointImage, read_points, write_points
+from dimpoint.datasets.coco import PointImage, write_points
 from dimpoint.errors import DataError, DimpointError
 from dimpoint.inference.detector import Detector
 from dimpoint.labelling.frames import FrameReader, copy_name, list_frames, write_copy
@@ -120,24 +120,6 @@ class Project:
             path = self.folder / "points.json"
             write_points(path, images)
             return path
-
-    def import_points(self, file: Path, author: str) -> tuple[int, list[str]]:
-        """Take the points of a COCO file for frames of the same names that have no label yet.
-
-        Returns how many frames were labelled, and the names that are no frames of the project.
-        """
-        done, unknown = 0, []
-        for image in read_points(file):
-            frame = self.store.find(Path(image.file_name).stem)
-            if frame is None:
-                unknown.append(image.file_name)
-                continue
-            current = self.store.labels(frame)
-            if current.status == "unlabelled":
-                points = tuple((float(x), float(y)) for x, y in image.points)
-                self.save(frame, Labels(current.version, "empty", points, author=author))
-                done += 1
-        return done, unknown
 
     @property
     def model_name(self) -> str:

@@ -7,6 +7,7 @@ this server's are refused, so that no other page in the browser can reach it.
 from __future__ import annotations
 
 import secrets
+import tempfile
 import threading
 from dataclasses import asdict
 from pathlib import Path
@@ -21,7 +22,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from dimpoint.errors import DataError, DimpointError, FrameError, MissingExtraError
+from dimpoint.errors import ConfigError, DataError, DimpointError, FrameError, MissingExtraError
 from dimpoint.labelling.project import Project
 from dimpoint.labelling.snap import snap
 from dimpoint.labelling.store import ConflictError, Labels, Status
@@ -29,6 +30,7 @@ from dimpoint.labelling.training_job import FEWEST_FRAMES, TrainingJob
 from dimpoint.serving.guard import Guard
 
 STATIC = Path(__file__).parent / "static"
+_LARGER = {"/api/import": 64 << 20}  # bytes of a request
 
 
 def new_token() -> str:
@@ -50,15 +52,21 @@ def build_app(project: Project, token: str, hosts: tuple[str, ...]) -> Starlette
         Route("/api/frames/{frame:int}/snap", pages.snap),
         Route("/api/frames/{frame:int}/carry", pages.carry, methods=["POST"]),
         Route("/api/next", pages.next),
+        Route("/api/find", pages.find),
         Route("/api/training", pages.training),
         Route("/api/training", pages.start_training, methods=["POST"]),
         Route("/api/training", pages.stop_training, methods=["DELETE"]),
         Route("/api/model", pages.use_model, methods=["POST"]),
         Route("/api/export", pages.export),
+        Route("/api/import", pages.import_labels, methods=["POST"]),
+        Route("/api/agreement", pages.agreement),
+        Route("/api/mistakes", pages.mistakes),
+        Route("/api/changes", pages.changes),
         Mount("/", StaticFiles(directory=STATIC, html=True)),
     ]
     handlers: dict[Any, Any] = {DimpointError: _refused}
-    guard = Middleware(Guard, hosts=hosts, token=token, hint="open the address that dimpoint label printed")
+    hint = "open the address that dimpoint label printed"
+    guard = Middleware(Guard, hosts=hosts, token=token, hint=hint, larger=_LARGER)
     return Starlette(routes=routes, middleware=[guard], exception_handlers=handlers)
 
 
@@ -68,7 +76,8 @@ async def _refused(_request: Request, error: Exception) -> Response:
         return JSONResponse({"error": str(error), "current": asdict(error.current)}, 409)
     if isinstance(error, MissingExtraError):
         return JSONResponse({"error": str(error)}, 501)
-    status = 410 if isinstance(error, FrameError) else 400 if isinstance(error, DataError) else 500
+    asked_wrong = isinstance(error, DataError | ConfigError)
+    status = 410 if isinstance(error, FrameError) else 400 if asked_wrong else 500
     return JSONResponse({"error": str(error)}, status)
 
 
@@ -173,6 +182,12 @@ class _Pages:
 
         return JSONResponse({"id": await run_in_threadpool(work)})
 
+    async def find(self, request: Request) -> Response:
+        from dimpoint.labelling.frames import safe_stem
+
+        name = safe_stem(request.query_params.get("name", ""))
+        return JSONResponse({"id": await run_in_threadpool(self.store_of.store.find, name)})
+
     async def training(self, _request: Request) -> Response:
         return JSONResponse(await run_in_threadpool(self.job.status))
 
@@ -203,11 +218,53 @@ class _Pages:
             self.store_of.use_model(None)
         return JSONResponse({"model": self.store_of.model_name, "threshold": self.store_of.threshold})
 
-    async def export(self, _request: Request) -> Response:
-        path = await run_in_threadpool(self.store_of.export)
-        name = f'attachment; filename="{path.name}"'
-        content = await run_in_threadpool(path.read_bytes)
-        return Response(content, media_type="application/json", headers={"Content-Disposition": name})
+    async def changes(self, _request: Request) -> Response:
+        from dimpoint.labelling.judging import changes
+
+        run = self.job.run
+        if run is None or self.job.model is None:
+            raise DataError("there is no trained model yet")
+        found = await run_in_threadpool(changes, self.store_of, run, self.job.init)
+        lists = {key: [asdict(one) for one in found[key]] for key in ("found", "lost", "false", "gone")}
+        return JSONResponse(found | lists)
+
+    async def mistakes(self, _request: Request) -> Response:
+        from dimpoint.labelling.judging import mistakes
+
+        return JSONResponse([asdict(one) for one in await run_in_threadpool(mistakes, self.store_of)])
+
+    async def agreement(self, _request: Request) -> Response:
+        from dimpoint.labelling.exchange import agreements
+
+        return JSONResponse([asdict(one) for one in await run_in_threadpool(agreements, self.store_of)])
+
+    async def import_labels(self, request: Request) -> Response:
+        from dimpoint.labelling.exchange import import_labels
+
+        name = Path(request.query_params.get("name", "labels.json").replace("\\", "/")).name.replace(
+            "\0", "_"
+        )
+        author, snap = request.query_params.get("author", "")[:80], request.query_params.get("snap") != "0"
+        body = await request.body()
+
+        def work() -> dict[str, Any]:
+            with tempfile.TemporaryDirectory(prefix="dimpoint-") as folder:
+                file = Path(folder) / (name[-200:] or "labels.json")
+                file.write_bytes(body)
+                try:
+                    return asdict(import_labels(self.store_of, file, author, snap=snap))
+                except DimpointError as error:
+                    raise DataError(str(error).replace(f"{folder}/", "")) from None
+
+        return JSONResponse(await run_in_threadpool(work))
+
+    async def export(self, request: Request) -> Response:
+        from dimpoint.labelling.exchange import export_labels
+
+        kind = request.query_params.get("format", "coco")
+        name, content = await run_in_threadpool(export_labels, self.store_of, kind)
+        headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+        return Response(content, media_type="application/octet-stream", headers=headers)
 
 
 async def _json(request: Request) -> dict[str, Any]:

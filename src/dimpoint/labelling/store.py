@@ -119,7 +119,7 @@ class LabelStore:
                     self._db.execute(f"PRAGMA user_version = {SCHEMA}")
             elif self._db.execute("PRAGMA quick_check").fetchone()[0] != "ok":
                 raise DataError(self._damaged("its check fails"))
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             if isinstance(error, sqlite3.OperationalError) and "unable to open" in str(error):
                 raise DimpointError(f"{self.path}: cannot be opened for writing") from None
             if isinstance(error, sqlite3.OperationalError) and "readonly" in str(error):
@@ -228,6 +228,23 @@ class LabelStore:
             ).fetchall()
         return [_labels(row) for row in rows]
 
+    def answers(self) -> list[tuple[int, Labels]]:
+        """Every answer (targets or none) that was ever given, with its frame, the oldest first."""
+        with self._lock:
+            found = self._db.execute(
+                "SELECT frame, version, status, labels, author, changed FROM history "
+                "WHERE status IN ('targets', 'empty') ORDER BY id"
+            ).fetchall()
+        return [(int(row[0]), _labels(row[1:])) for row in found]
+
+    def answered(self) -> list[int]:
+        """The frames that have an answer now (targets or none)."""
+        with self._lock:
+            found = self._db.execute(
+                "SELECT id FROM frames WHERE status IN ('targets', 'empty') ORDER BY id"
+            ).fetchall()
+        return [int(row[0]) for row in found]
+
     def rows(self, start: int, count: int) -> list[Row]:
         """Frames from the `start`-th on, in the project's order."""
         with self._lock:
@@ -302,8 +319,11 @@ class LabelStore:
 
 def _labels(row: Sequence[Any]) -> Labels:
     version, status, text, author, changed = row
-    parts = {key: tuple(tuple(one) for one in value) for key, value in json.loads(text).items()}
-    return Labels(version=version, status=status, author=author, changed=changed, **parts)
+    try:
+        parts = {key: tuple(tuple(one) for one in value) for key, value in json.loads(text).items()}
+        return Labels(version=version, status=status, author=author, changed=changed, **parts)
+    except (TypeError, ValueError, AttributeError, RecursionError):
+        raise DataError(f"damaged labels in the project's store: {str(text)[:80]!r}") from None
 
 
 def _check(labels: Labels, size: tuple[int, int]) -> None:

@@ -27,6 +27,12 @@ class TrainingJob:
     run: Path | None = None
     began: float = 0.0
     minutes: float = 0.0
+    init: str = "spire-lite"
+
+    def __post_init__(self) -> None:
+        """Know the newest finished run of an earlier server."""
+        done = sorted(self.project.glob("runs/[0-9]*/model.onnx"), key=lambda path: int(path.parent.name))
+        self.run = done[-1].parent if done else None
 
     def start(self, minutes: float, init: str) -> Path:
         """Start a run of about `minutes` from the weights `init`; returns its folder.
@@ -41,7 +47,7 @@ class TrainingJob:
         number = 1 + max((int(p.name) for p in (self.project / "runs").glob("[0-9]*")), default=0)
         self.run = self.project / "runs" / f"{number:03d}"
         self.run.parent.mkdir(exist_ok=True)
-        self.began, self.minutes = time.time(), minutes
+        self.began, self.minutes, self.init = time.time(), minutes, init
         log = (self.run.parent / f"{self.run.name}.log").open("wb")
         options = ["--data", str(self.project), "--out", str(self.run), "--init", init]
         command = [sys.executable, "-m", "dimpoint", "train", "finetune", *options]
@@ -73,9 +79,9 @@ class TrainingJob:
 
     def status(self) -> dict[str, Any]:
         """State, losses so far, the last lines of the log, seconds gone and the comparison at the end."""
-        if self.run is None or self.process is None:
+        if self.run is None:
             return {"state": "none"}
-        code = self.process.poll()
+        code = self.process.poll() if self.process is not None else 0
         state = "running" if code is None else "done" if code == 0 else "failed"
         log = self.run.parent / f"{self.run.name}.log"
         text = log.read_text("utf-8", "replace") if log.is_file() else ""
@@ -83,7 +89,7 @@ class TrainingJob:
         return {
             "state": state,
             "run": self.run.name,
-            "seconds": round(time.time() - self.began, 1),
+            "seconds": round(time.time() - self.began, 1) if self.process is not None else 0,
             "minutes": self.minutes,
             "loss": _losses(self.run),
             "log": lines[-12:],

@@ -5,6 +5,7 @@ Nothing is unpickled here, except somebody else's checkpoint by torch's loader f
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -47,6 +48,14 @@ def save_model(path: Path, network: nn.Module, meta: ModelMeta, *, half: bool = 
     content = safetensors.torch.save(state, {METADATA_KEY: stamped(network, meta).to_json()})
     with replacing(path) as temporary:
         temporary.write_bytes(content)
+
+
+def save_tensors(content: object, path: Path) -> None:
+    """`torch.save`, which raises OSError where the disk is full, as other writers do."""
+    try:
+        torch.save(content, path)
+    except RuntimeError as error:  # torch's own writer knows no system errors
+        raise OSError(errno.ENOSPC, "the file could not be written whole; is the disk full?") from error
 
 
 def load_model(path: Path) -> tuple[Network, ModelMeta]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from dimpoint.atomic import replacing
 from dimpoint.errors import ConfigError
 from dimpoint.inference.backends import computes_bfloat16
+from dimpoint.model.checkpoint import save_tensors
 from dimpoint.model.intensity import IntensityRule
 from dimpoint.networks.base import standardise
 from dimpoint.pretraining.mae import DROPPED, Crops, MaskedAutoencoder
@@ -141,10 +142,7 @@ class PretrainRun:
             "losses": self.losses,
         }
         with replacing(path) as temporary:
-            try:
-                torch.save(state, temporary)
-            except RuntimeError as error:  # torch's writer raises this if the disk is full
-                raise OSError(str(error)) from None
+            save_tensors(state, temporary)
 
     def load(self, path: Path) -> None:
         """Go on from a checkpoint. Raises ConfigError for a damaged one."""

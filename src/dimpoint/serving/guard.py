@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from starlette.middleware.base import BaseHTTPMiddleware
@@ -37,11 +37,19 @@ class Guard(BaseHTTPMiddleware):
 
     hosts: `name:port` values that requests may carry as their `Host`, so that no other page in the browser
     reaches the server. token: asked for below `/api/`; None: nobody is asked. hint: said where it is missing.
+    larger: paths whose requests may have more bytes than others.
     """
 
-    def __init__(self, app: Any, hosts: tuple[str, ...], token: str | None = None, hint: str = "") -> None:
+    def __init__(
+        self,
+        app: Any,
+        hosts: tuple[str, ...],
+        token: str | None = None,
+        hint: str = "",
+        larger: Mapping[str, int] | None = None,
+    ) -> None:
         super().__init__(app)
-        self.hosts, self.token, self.hint = hosts, token, hint
+        self.hosts, self.token, self.hint, self.larger = hosts, token, hint, larger or {}
 
     async def dispatch(self, request: Request, call_next: Next) -> Response:
         """The answer to a request, or its refusal."""
@@ -56,7 +64,8 @@ class Guard(BaseHTTPMiddleware):
         if origin is not None and origin.removeprefix("http://") not in self.hosts:
             return PlainTextResponse("requests from other sites are refused", 403)
         length = request.headers.get("content-length", "0")
-        if not length.isdigit() or int(length) > _LARGEST_BODY:
+        most = self.larger.get(request.url.path, _LARGEST_BODY)
+        if "transfer-encoding" in request.headers or not length.isdigit() or int(length) > most:
             return PlainTextResponse("the request is too large", 413)
         if self.token is None or not request.url.path.startswith("/api/"):
             return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 import zipfile
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +30,6 @@ from dimpoint.sources.picture import (
 NPY_SIGNATURE = b"\x93NUMPY"
 ZIP_SIGNATURE = b"PK\x03\x04"
 FITS_SIGNATURE = b"SIMPLE  ="
-_NO_NUMBERS = ("char", "cell", "struct", "object", "function", "opaque")
 MAT_SIGNATURES = (b"MATLAB 5.0 MAT-file", b"MATLAB 7.3 MAT-file")
 
 
@@ -108,26 +107,17 @@ def open_mat(file: OpenFile, options: ReadOptions) -> Pages:
 
 
 def _mat_array(file: OpenFile) -> Pixels:
-    import scipy.io
+    from dimpoint.sources.matlab import matlab_arrays
 
-    path, stream = file.path, cast(Any, file.stream)
+    path = file.path
     if file.head.startswith(MAT_SIGNATURES[1]):
         raise FrameError(f"{path}: a MATLAB 7.3 file; save it with -v7, or the frames as 16-bit TIFF")
     try:
-        names = []
-        for name, shape, kind in scipy.io.whosmat(stream):
-            if len(shape) in (2, 3) and kind not in _NO_NUMBERS:
-                names.append(name)
-                counts = int(np.prod([int(side) for side in shape], dtype=object))
-                limits.check("frame_pixels", counts, f"{path}: numbers in {name}", FrameError)
-        content = scipy.io.loadmat(stream, variable_names=names) if names else {}
-        arrays = {name: np.asarray(content[name]) for name in names}
-    except DimpointError:
-        raise
+        limits.check("file_bytes", file.stream.seek(0, 2), f"{path}: bytes", FrameError)
+        file.stream.seek(0)
+        arrays = matlab_arrays(file.stream.read(), path)
     except OSError as error:
         raise unreadable(path, error) from None
-    except Exception as error:  # a damaged file can make the parser raise nearly anything
-        raise FrameError(f"{path}: not a readable MATLAB file ({str(error)[:200]})") from None
     array = _only({name: array for name, array in arrays.items() if array.size > 1} or arrays, path)
     return np.moveaxis(array, 2, 0) if array.ndim == 3 and array.shape[2] > 4 else array
 

@@ -52,7 +52,7 @@ def video_frames(path: Path, options: ReadOptions = PLAIN) -> Iterator[tuple[int
     av = import_av()
     given = 0
     try:
-        with av.open(_url(path), options=_OPTIONS) as container:
+        with av.open(_url(path), options=_OPTIONS, metadata_errors="replace") as container:
             stream = _video_stream(container, path, options.stream)
             notes = _stream_notes(container, stream)
             numbering = _Numbering(stream)
@@ -108,13 +108,13 @@ class VideoReader:
         av = import_av()
         self.path = path
         try:
-            with av.open(_url(path), options=_OPTIONS) as container:
+            with av.open(_url(path), options=_OPTIONS, metadata_errors="replace") as container:
                 stream = _video_stream(container, path, options.stream)
                 numbering = _Numbering(stream)
                 times = {packet.pts for packet in container.demux(stream) if packet.pts is not None}
                 base = float(stream.time_base or 1)
                 self._times = {numbering.next(time * base)[0]: time for time in sorted(times)}
-            self._container = av.open(_url(path), options=_OPTIONS)
+            self._container = av.open(_url(path), options=_OPTIONS, metadata_errors="replace")
         except av.error.FFmpegError as error:
             raise FrameError(_complaint(path, 0, error)) from error
         self._stream = _video_stream(self._container, path, options.stream)
@@ -158,7 +158,7 @@ def count_video_frames(path: Path, options: ReadOptions = PLAIN) -> int | None:
     except DimpointError:
         return None
     try:
-        with av.open(_url(path), options=_OPTIONS) as container:
+        with av.open(_url(path), options=_OPTIONS, metadata_errors="replace") as container:
             return _video_stream(container, path, options.stream).frames or None
     except (av.error.FFmpegError, FrameError):
         return None
@@ -325,6 +325,8 @@ def _drained(stream: VideoStream) -> list[VideoFrame]:
         frames = stream.decode(None)
     except av.error.FFmpegError:
         frames = []
+    except AttributeError:  # a stream that names no codec
+        return []
     stream.codec_context.flush_buffers()
     return frames
 

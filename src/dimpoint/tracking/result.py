@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -27,6 +26,7 @@ ASSUMED_RATE = 25.0
 """Frames a second of a source that has no times."""
 
 Span = tuple[tuple[int, float], tuple[int, float]]
+_FAR = 1e10  # beyond all frames, seconds and pixels of a source
 _MOT_BOX = 8.0  # pixels: side of the boxes of MOTChallenge text, which knows no points
 
 
@@ -172,7 +172,7 @@ def read_tracks(path: Path) -> Tracks:
         content = json.loads(path.read_text("utf-8"))
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise DataError(f"{path}: is no JSON; give a tracks.json of `dimpoint track`") from None
     try:
         tracks = [_track_of(entry) for entry in content["tracks"]]
@@ -181,7 +181,7 @@ def read_tracks(path: Path) -> Tracks:
         began = None if start is None else datetime.fromisoformat(start)
         span = _span_of(content.get("span"))
         return Tracks(tracks, str(content["source"]), str(content["model"]), frames, start=began, span=span)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DataError(f"{path}: is no tracks.json of `dimpoint track`: {error!r}") from None
 
 
@@ -208,8 +208,8 @@ def _track_of(entry: dict[str, Any]) -> Track:
 
 def _point_of(row: dict[str, Any]) -> Point:
     time, x, y, vx, vy, score = (float(row[key]) for key in ("time", "x", "y", "vx", "vy", "score"))
-    if not all(math.isfinite(value) for value in (time, x, y)):
-        raise ValueError("a time or position that is not finite")
+    if not all(abs(value) < _FAR for value in (time, x, y, vx, vy, score, row["frame"])):
+        raise ValueError("a number that no track has")
     return Point(int(row["frame"]), time, x, y, vx, vy, score, bool(row["measured"]))
 
 

@@ -32,6 +32,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from dimpoint.atomic import replacing, write_text
 from dimpoint.datasets.dataset import DataSet
 from dimpoint.errors import ConfigError, DataError
+from dimpoint.model.checkpoint import save_tensors
 from dimpoint.training.frames import LabelledFrame
 from dimpoint.training.recipe import Recipe, load_recipe
 
@@ -144,7 +145,7 @@ class RunFolder:
     def write_start(self, weights: Mapping[str, torch.Tensor]) -> None:
         """Keep the weights that the run starts from."""
         with replacing(self.start) as temporary:
-            torch.save({"state_dict": dict(weights)}, temporary)
+            save_tensors({"state_dict": dict(weights)}, temporary)
 
     def newest(self) -> Checkpoint | None:
         """The newest state that is whole: the last, the one before, or the best; None if there is none.
@@ -255,7 +256,7 @@ class WholeFiles(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         target = Path(path)
         with replacing(target) as temporary:
-            torch.save(checkpoint, temporary)
+            save_tensors(checkpoint, temporary)
             if target == self.folder.last and target.exists():
                 target.replace(self.folder.previous)
 

@@ -3,7 +3,7 @@
 const given = new URLSearchParams(location.search).get("token");
 if (given) {
   sessionStorage.setItem("token", given);
-  history.replaceState(null, "", location.pathname);
+  history.replaceState(null, "", location.pathname + location.hash);
 }
 const token = sessionStorage.getItem("token") ?? "";
 
@@ -17,7 +17,8 @@ export class ApiError extends Error {
 
 async function request(method, path, body) {
   const options = { method, headers: { "X-Token": token } };
-  if (body !== undefined) {
+  if (body instanceof Blob) options.body = body;
+  else if (body !== undefined) {
     options.headers["Content-Type"] = "application/json";
     options.body = JSON.stringify(body);
   }
@@ -34,6 +35,7 @@ async function request(method, path, body) {
 export const get = async (path) => (await request("GET", path)).json();
 export const put = async (path, body) => (await request("PUT", path, body)).json();
 export const post = async (path, body) => (await request("POST", path, body ?? {})).json();
+export const send = async (path, file) => (await request("POST", path, file)).json();
 export const remove = async (path) => (await request("DELETE", path)).json();
 
 const ARRAYS = { uint8: Uint8Array, uint16: Uint16Array, float32: Float32Array };
@@ -49,8 +51,10 @@ export async function pixels(frame) {
   };
 }
 
-export async function download(path, name) {
-  const blob = await (await request("GET", path)).blob();
+export async function download(path) {
+  const response = await request("GET", path);
+  const name = response.headers.get("Content-Disposition").match(/filename="([^"]+)"/)[1];
+  const blob = await response.blob();
   const link = document.createElement("a");
   link.href = URL.createObjectURL(blob);
   link.download = name;

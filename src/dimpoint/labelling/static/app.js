@@ -1,6 +1,7 @@
 // The page: one frame at a time, its labels, and what keys and mouse do to them.
 
 import * as api from "./api.js";
+import { importFiles, showLabels, showMistakes } from "./dialogs.js";
 import { localContrast, percentile, render, sample } from "./image.js";
 import { Rows } from "./rows.js";
 import { Training } from "./training.js";
@@ -20,7 +21,16 @@ const training = new Training((model) => {
   state.info = { ...state.info, ...model };
   showModel();
   loadProposals();
-});
+}, show);
+
+// Open a frame and look at a place in it.
+async function show({ frame, x, y }) {
+  await open(frame);
+  if (state.frame?.id !== frame || !state.image) return;
+  element("view").focus(); // keys act on the frame
+  select(state.labels.points.findIndex((point) => distance(point, { x, y }) < 1));
+  view.look({ x, y });
+}
 
 // ---- Frames
 
@@ -222,6 +232,14 @@ function count() {
     state.info = await api.get("project").catch(() => state.info);
     showProgress();
   }, 300);
+}
+
+// After an import: every row and the present frame may have changed.
+async function refreshAll() {
+  ahead.clear();
+  rows.forget();
+  count();
+  if (state.frame) await open(state.frame.id);
 }
 
 async function addPoint({ x, y }) {
@@ -558,6 +576,7 @@ const KEYS = [
   ["+", "zoom in", () => view.zoom(1.25)],
   ["-", "zoom out", () => view.zoom(0.8)],
   ["0", "whole frame", () => { view.fit(); view.draw(); }],
+  ["g", "mistakes: where the model and the labels differ", async () => { await saved(); showMistakes(state.info.model, show); }],
   ["t", "train", () => training.open(state.info)],
   ["?", "these keys", () => element("help").showModal()],
 ];
@@ -600,9 +619,18 @@ click("full", () => {
 click("carry", carry);
 click("help-open", ACTIONS["?"]);
 click("train-open", ACTIONS.t);
+click("mistakes-open", ACTIONS.g);
+click("labels-open", async () => {
+  await saved();
+  showLabels();
+});
 click("export", async () => {
   await saved();
-  api.download("export", "points.json").catch((error) => warn(error.message));
+  api.download(`export?format=${element("export-format").value}`).catch((error) => warn(error.message));
+});
+element("import-files").addEventListener("change", async ({ target }) => {
+  await importFiles([...target.files], element("author").value, refreshAll);
+  target.value = "";
 });
 for (const id of ["low", "high"]) element(id).addEventListener("input", slide);
 for (const id of ["invert", "colour"]) element(id).addEventListener("change", redraw);
@@ -638,6 +666,12 @@ async function start() {
   showProgress();
   showModel();
   rows.setTotal(state.info.counts.all);
+  const asked = new URLSearchParams(location.hash.slice(1)); // #frame=NAME&x=12&y=34, as in a link of a report
+  const found = asked.has("frame") ? await api.get(`find?name=${encodeURIComponent(asked.get("frame"))}`) : {};
+  if (found.id) {
+    await show({ frame: found.id, x: Number(asked.get("x") ?? 0), y: Number(asked.get("y") ?? 0) });
+    return;
+  }
   const { id } = await api.get("next?order=unlabelled");
   await open(id ?? 1);
 }

@@ -33,6 +33,11 @@ export class Rows {
     return rows;
   }
 
+  forget() {
+    this.pages.clear();
+    this.draw();
+  }
+
   update(id, labels) {
     const row = this.pages.get(Math.floor((id - 1) / PAGE))?.[(id - 1) % PAGE];
     if (row) Object.assign(row, { status: labels.status, points: labels.points.length });

@@ -1,12 +1,15 @@
 // The training panel: start, live loss, log, stop, and the model that comes out.
 
 import * as api from "./api.js";
+import { places } from "./dialogs.js";
 
 const element = (id) => document.getElementById(id);
 
 export class Training {
-  constructor(changed) {
+  // changed: told of another proposing model; go: shows a place in a frame
+  constructor(changed, go) {
     this.changed = changed;
+    this.go = go;
     element("train-start").addEventListener("click", () => this.start());
     element("train-stop").addEventListener("click", () => this.stop());
     element("train-use").addEventListener("click", () => this.use());
@@ -60,7 +63,39 @@ export class Training {
       element("train-log").textContent = [head, ...status.log].join("\n");
       this.draw(status.loss);
     }
+    if (running) element("changes").replaceChildren();
+    else if (status.model && this.compared !== status.run) await this.compare(status.run);
     if (running && element("train").open) this.timer = setTimeout(() => this.watch(), 1000);
+  }
+
+  // What the run changed on the frames that it held out.
+  async compare(run) {
+    this.compared = run;
+    const box = element("changes");
+    const found = await api.get("changes").catch((error) => {
+      box.textContent = error.message;
+    });
+    if (!found) return;
+    const { validation, parent } = found.scores;
+    const parts = [];
+    const say = (tag, text) => {
+      const line = document.createElement(tag);
+      line.textContent = text;
+      parts.push(line);
+    };
+    if (validation?.f1 !== undefined) {
+      const range = validation.f1_low === undefined ? "" : ` (95 % ${validation.f1_low.toFixed(2)} to ${validation.f1_high.toFixed(2)})`;
+      const after = `F1 on the ${found.frames} held-out frames: ${validation.f1.toFixed(3)}${range}`;
+      const before = parent?.difference === undefined ? "" : `; before ${(validation.f1 - parent.difference).toFixed(3)}`;
+      const low = parent?.low === undefined ? "" : `, difference ${parent.low.toFixed(2)} to ${parent.high.toFixed(2)}`;
+      say("p", `${after}${before}${low}.`);
+    }
+    const titles = { found: "Targets found anew", lost: "Targets lost", false: "New false alarms", gone: "False alarms that are gone" };
+    for (const [key, title] of Object.entries(titles)) {
+      say("h2", `${title}: ${found[key].length}`);
+      if (found[key].length) parts.push(places(found[key], this.go, element("train")));
+    }
+    box.replaceChildren(...parts);
   }
 
   draw(losses) {

@@ -29,6 +29,16 @@ export class View {
     this.moved = false;
   }
 
+  // Put a place of the frame into the middle, magnified so that its surroundings are seen.
+  look(place) {
+    this.scale = Math.max(this.scale, 6);
+    this.left = this.canvas.clientWidth / 2 - (place.x + 0.5) * this.scale;
+    this.top = this.canvas.clientHeight / 2 - (place.y + 0.5) * this.scale;
+    this.moved = true;
+    this.cursor = place;
+    this.draw();
+  }
+
   // Frame pixels; the centre of the top-left pixel is (0, 0).
   toFrame(x, y) {
     return { x: (x - this.left) / this.scale - 0.5, y: (y - this.top) / this.scale - 0.5 };

@@ -1,0 +1,260 @@
+"""Labels of other tools into a project and out of it, and how well two labellers agree."""
+
+from __future__ import annotations
+
+import csv
+import io
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dimpoint.datasets.boxes import spot_in_box
+from dimpoint.datasets.coco import PointImage, is_inside, read_points
+from dimpoint.datasets.convert import FORMATS, write_labels
+from dimpoint.datasets.formats import format_of, read_labels
+from dimpoint.datasets.masks import centroids, read_mask_file
+from dimpoint.errors import ConfigError, DataError, FrameError
+from dimpoint.labelling.frames import safe_stem
+from dimpoint.labelling.project import Project
+from dimpoint.labelling.store import Labels
+from dimpoint.metrics.points import match_points
+from dimpoint.text import csv_cell
+
+EXPORTS = ("coco", *FORMATS, "csv", "masks")
+_MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".npy", ".gif")
+_MOST_NAMED = 20
+_Region = tuple[float, float, float, float]
+
+
+@dataclass
+class Imported:
+    """What an import did.
+
+    labelled: frames that got labels. kept: frames that had an answer already, which stays. unknown: names
+    that are no frames of the project, at most 20 of `unknown_count`. outside: labels outside their frame.
+    """
+
+    labelled: int = 0
+    points: int = 0
+    kept: int = 0
+    outside: int = 0
+    unknown_count: int = 0
+    unknown: list[str] = field(default_factory=list)
+
+
+@dataclass
+class _Found:
+    """The labels of one frame in a file. boxes: (left, top, right, bottom)."""
+
+    name: str
+    points: list[tuple[float, float]] = field(default_factory=list)
+    boxes: list[_Region] = field(default_factory=list)
+    regions: list[_Region] = field(default_factory=list)
+
+
+def import_labels(project: Project, file: Path, author: str, *, snap: bool = True) -> Imported:
+    """Take the labels of a file for frames of the same names that have no answer yet.
+
+    file: COCO keypoints or boxes, CVAT, Label Studio, labelme, VOC, YOLO, CSV boxes, or a mask named as its
+    frame. A box becomes the centroid of the spot in it, or its centre where there is none or without `snap`.
+    Labels outside their frame are left out and counted. Raises DataError for a file of no such format.
+    """
+    done = Imported()
+    for found in list(_labels_in(project, file)):
+        frame = project.store.find(safe_stem(found.name))
+        if frame is None:
+            done.unknown_count += 1
+            done.unknown += [found.name[:200]] if len(done.unknown) < _MOST_NAMED else []
+            continue
+        current = project.store.labels(frame)
+        if current.status != "unlabelled":
+            done.kept += 1
+            continue
+        labels = _placed(project, frame, found, snap, done)
+        project.save(frame, Labels(current.version, "empty", *labels, author=author))
+        done.labelled += 1
+        done.points += len(labels[0])
+    return done
+
+
+def _labels_in(project: Project, file: Path) -> Iterator[_Found]:
+    if file.suffix.lower() in _MASK_SUFFIXES:
+        try:
+            places = centroids(read_mask_file(file))
+        except FrameError as error:
+            raise DataError(str(error)) from None
+        yield _Found(file.name, [(float(x), float(y)) for x, y in places])
+        return
+    kind = format_of(file)
+    if kind is None and file.suffix.lower() == ".json":
+        for image in read_points(file):
+            regions: list[_Region] = [(a, b, c, d) for a, b, c, d in image.ignore.tolist()]
+            yield _Found(image.file_name, [(x, y) for x, y in image.points.tolist()], [], regions)
+        return
+    if kind is None:
+        raise DataError(
+            f"{file.name}: labels are COCO, CVAT, Label Studio, labelme, VOC, YOLO or CSV files, or masks"
+        )
+
+    def size(stem: str) -> tuple[int, int] | None:
+        frame = project.store.find(safe_stem(stem))
+        return None if frame is None else _size(project, frame)
+
+    for one in read_labels(kind, file, size):
+        boxes = [(left, top, right, bottom) for left, top, right, bottom, _ in one.boxes]
+        yield _Found(one.name, [(x, y) for x, y, _ in one.points], boxes)
+
+
+def _size(project: Project, frame: int) -> tuple[int, int]:
+    height, width = project.pixels(frame).shape
+    return height, width
+
+
+def _placed(
+    project: Project, frame: int, found: _Found, snap: bool, done: Imported
+) -> tuple[tuple[tuple[float, float], ...], tuple[_Region, ...]]:
+    """Points and regions inside the frame."""
+    height, width = _size(project, frame)
+    pixels = project.pixels(frame) if snap and found.boxes else None
+    points = list(found.points)
+    for box in found.boxes:
+        spot = None if pixels is None else _spot(pixels, box)
+        points.append(spot or ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2))
+    inside = tuple(point for point in points if is_inside(*point, width, height))
+    done.outside += len(points) - len(inside)
+    regions = []
+    for left, top, right, bottom in found.regions:
+        region = max(left, -0.5), max(top, -0.5), min(right, width - 0.5), min(bottom, height - 0.5)
+        if region[0] < region[2] and region[1] < region[3]:
+            regions.append(region)
+    return inside, tuple(regions)
+
+
+def _spot(pixels: Any, box: _Region) -> tuple[float, float] | None:
+    height, width = pixels.shape
+    if box[2] < 0 or box[3] < 0 or box[0] > width - 1 or box[1] > height - 1:
+        return None
+    return spot_in_box(pixels, np.array(box))
+
+
+def export_labels(project: Project, kind: str) -> tuple[str, bytes]:
+    """The project's labels in a format of `EXPORTS`: a file name and its content.
+
+    coco is points.json as it stands; formats with a file for each frame come as a ZIP archive. masks hold one
+    white pixel for each target. Raises ConfigError for another format.
+    """
+    if kind not in EXPORTS:
+        raise ConfigError(f"format: '{kind[:40]}' is none of {', '.join(EXPORTS)}")
+    points = project.export()
+    if kind == "coco":
+        return "points.json", points.read_bytes()
+    images = read_points(points)
+    if kind == "csv":
+        return "points.csv", _csv(images).encode()
+    with tempfile.TemporaryDirectory(prefix="dimpoint-") as folder:
+        out = Path(folder) / "labels"
+        if kind == "masks":
+            _write_masks(images, out)
+        else:
+            write_labels(kind, images, out)
+        if out.is_file():
+            return f"{kind}{'.xml' if kind == 'cvat' else '.json'}", out.read_bytes()
+        return f"{kind}.zip", _zipped(out)
+
+
+def _csv(images: list[PointImage]) -> str:
+    """One line for each target; a frame without any has a line without x and y."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["file", "x", "y"])
+    for image in images:
+        places = [[str(x), str(y)] for x, y in image.points] or [["", ""]]
+        writer.writerows([csv_cell(image.file_name), *place] for place in places)
+    return text.getvalue()
+
+
+def _write_masks(images: list[PointImage], out: Path) -> None:
+    import cv2
+
+    out.mkdir()
+    for image in images:
+        mask = np.zeros((image.height, image.width), np.uint8)
+        for x, y in image.points:
+            mask[
+                min(max(round(float(y)), 0), image.height - 1), min(max(round(float(x)), 0), image.width - 1)
+            ] = 255
+        cv2.imwrite(str(out / f"{Path(image.file_name).stem}.png"), mask)
+
+
+def _zipped(folder: Path) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                archive.write(path, path.relative_to(folder))
+    return content.getvalue()
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How well two labellers agree on the frames that both answered.
+
+    frames: how many. same: on how many both say the same, as many targets or none, each within the radius.
+    matched, first_only, second_only: targets. f1: 2 matched / all targets of both; None without any.
+    distance: median distance of matched points, pixels.
+    """
+
+    first: str
+    second: str
+    frames: int
+    same: int
+    matched: int
+    first_only: int
+    second_only: int
+    f1: float | None
+    distance: float | None
+
+
+def agreements(project: Project, radius: float = 3.0) -> list[Agreement]:
+    """The agreement of each pair of named labellers, by the last answer of each on a frame.
+
+    radius: pixels within which two points are one target.
+    """
+    answers: dict[str, dict[int, Labels]] = {}
+    for frame, labels in project.store.answers():
+        answers.setdefault(labels.author, {})[frame] = labels
+    pairs = combinations(sorted(name for name in answers if name), 2)
+    found = (_agreement(first, second, answers, radius) for first, second in pairs)
+    return [one for one in found if one.frames]
+
+
+def _agreement(first: str, second: str, answers: dict[str, dict[int, Labels]], radius: float) -> Agreement:
+    common = sorted(answers[first].keys() & answers[second].keys())
+    same = matched = only_first = only_second = 0
+    distances: list[float] = []
+    for frame in common:
+        ours, theirs = answers[first][frame].points, answers[second][frame].points
+        match = match_points(theirs, np.ones(len(theirs)), ours, radius)
+        matched += len(match.pairs)
+        only_first += len(match.missed)
+        only_second += len(match.false)
+        same += not len(match.missed) and not len(match.false)
+        distances += match.distances.tolist()
+    total = 2 * matched + only_first + only_second
+    return Agreement(
+        first,
+        second,
+        len(common),
+        same,
+        matched,
+        only_first,
+        only_second,
+        2 * matched / total if total else None,
+        float(np.median(distances)) if distances else None,
+    )

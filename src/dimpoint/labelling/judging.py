@@ -1,0 +1,123 @@
+"""Where a model and the labels of a project differ, and what a training changed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dimpoint.errors import DataError, DimpointError
+from dimpoint.inference.detector import Detector
+from dimpoint.labelling.project import Project
+from dimpoint.labelling.store import Labels
+from dimpoint.metrics.points import RADIUS, match_points, spared
+
+Place = tuple[float, float, float]  # x, y, score
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """Where a model and the labels differ. kind: missed (a labelled target) or false (a detection).
+
+    score: of the detection; of a miss the best one within the matching radius below the threshold.
+    """
+
+    frame: int
+    name: str
+    kind: str
+    x: float
+    y: float
+    score: float
+
+
+def mistakes(project: Project, most: int = 100) -> list[Mistake]:
+    """The false alarms and misses of the proposing model on the labelled frames, the worst first.
+
+    A false alarm is worse the higher its score, a miss the lower its best score is. Detections in ignore
+    regions do not count. Frames that cannot be read are passed over.
+    """
+    found: list[Mistake] = []
+    for frame in project.store.answered():
+        try:
+            proposals = project.proposals(frame)
+        except DimpointError:
+            continue
+        found += _of_frame(project, frame, proposals, project.threshold)
+    worst = sorted(found, key=lambda one: one.score if one.kind == "false" else 1 - one.score, reverse=True)
+    return worst[:most]
+
+
+def _of_frame(
+    project: Project, frame: int, proposals: Sequence[Place], threshold: float
+) -> Iterator[Mistake]:
+    labels, name = project.store.labels(frame), project.store.source(frame).name
+    kept = [one for one in proposals if one[2] > threshold]
+    false, missed = _differences(labels, kept)
+    for index in false:
+        yield Mistake(frame, name, "false", *kept[index])
+    for index in missed:
+        x, y = labels.points[index]
+        near = [score for a, b, score in proposals if np.hypot(a - x, b - y) <= RADIUS]
+        yield Mistake(frame, name, "missed", x, y, max(near, default=0.0))
+
+
+def _differences(labels: Labels, found: Sequence[Place]) -> tuple[list[int], list[int]]:
+    """Indices of false detections and of missed targets."""
+    truth = np.array(labels.points).reshape(-1, 2)
+    places = np.array([one[:2] for one in found]).reshape(-1, 2)
+    match = match_points(places, np.array([one[2] for one in found]), truth)
+    left_out = spared(places, truth, np.array(labels.regions).reshape(-1, 4))
+    return [int(each) for each in match.false if not left_out[each]], [int(each) for each in match.missed]
+
+
+def changes(project: Project, run: Path, before: str | Path) -> dict[str, Any]:
+    """What a training run changed on the labelled frames that it held out.
+
+    run: its folder. before: the model that it started from. The answer has the run's own scores (`scores`:
+    F1 with interval, and the difference to `before`), the number of frames, and as lists of mistakes the
+    targets found anew and lost, and the false alarms that came and went. Raises DataError if `run` has no
+    record.
+    """
+    from dimpoint.model.onnx_file import read_meta
+
+    try:
+        held = json.loads((run / "run.json").read_text("utf-8"))["held_out"]
+        names = [str(entry["name"]) for entries in held.values() for entry in entries]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise DataError(f"{run}: the run has no record of what it held out") from None
+    old, new = Detector(before), Detector(run / "model.onnx")
+    lists: dict[str, list[Any]] = {"found": [], "lost": [], "false": [], "gone": []}
+    frames = 0
+    for frame in (project.store.find(name) for name in names):
+        if frame is None:
+            continue
+        try:
+            pixels = project.pixels(frame)
+        except DimpointError:
+            continue
+        frames += 1
+        sides = [set(_of_frame(project, frame, _places(each, pixels), 0.0)) for each in (old, new)]
+        was, now = ({_key(one): one for one in side} for side in sides)
+        for key, one in was.items():
+            if key not in now:
+                lists["found" if one.kind == "missed" else "gone"].append(one)
+        for key, one in now.items():
+            if key not in was:
+                lists["lost" if one.kind == "missed" else "false"].append(one)
+    scores = read_meta(run / "model.onnx").scores
+    return {"frames": frames, "scores": scores, **lists}
+
+
+def _places(detector: Detector, pixels: Any) -> list[Place]:
+    found = detector(pixels)
+    return [(float(x), float(y), float(s)) for (x, y), s in zip(found.xy, found.scores, strict=True)]
+
+
+def _key(one: Mistake) -> tuple[Any, ...]:
+    """Misses are equal at one label, false alarms within four pixels."""
+    step = 1.0 if one.kind == "missed" else 4.0
+    return one.frame, one.kind, round(one.x / step), round(one.y / step)

@@ -1,0 +1,78 @@
+// Lists of mistakes, import and export, and the agreement of labellers.
+
+import * as api from "./api.js";
+
+const element = (id) => document.getElementById(id);
+const KINDS = { missed: "missed", false: "false alarm" };
+
+// A list of places in frames; a click on one closes the dialog and shows it.
+export function places(items, go, dialog) {
+  const list = document.createElement("ul");
+  list.className = "places";
+  for (const item of items) {
+    const line = document.createElement("li"), button = document.createElement("button");
+    button.textContent = `${item.name}  ·  ${KINDS[item.kind]}  ·  score ${item.score.toFixed(2)}`;
+    button.title = `x ${item.x.toFixed(1)}, y ${item.y.toFixed(1)}`;
+    button.addEventListener("click", () => {
+      dialog.close();
+      go(item);
+    });
+    line.append(button);
+    list.append(line);
+  }
+  return list;
+}
+
+export async function showMistakes(model, go) {
+  const dialog = element("mistakes"), note = element("mistakes-note");
+  note.textContent = "Looking at the labelled frames …";
+  element("mistakes-list").replaceChildren();
+  dialog.showModal();
+  try {
+    const found = await api.get("mistakes");
+    note.textContent = found.length
+      ? `Where ${model} and the labels differ, the worst first. Click one to see it, then correct the label, or reject the proposal.`
+      : `${model} and the labels agree on every labelled frame.`;
+    element("mistakes-list").replaceChildren(places(found, go, dialog));
+  } catch (error) {
+    note.textContent = error.message;
+  }
+}
+
+export async function showLabels() {
+  element("import-done").textContent = "";
+  element("labels").showModal();
+  const pairs = await api.get("agreement").catch(() => []);
+  const lines = pairs.map((one) => {
+    const line = document.createElement("p");
+    const share = one.f1 === null ? "no targets" : `${(100 * one.f1).toFixed(0)} % of the targets agree`;
+    const apart = one.distance === null ? "" : `, ${one.distance.toFixed(2)} px apart in the median`;
+    line.textContent = `${one.first} and ${one.second}: ${one.frames} frames in common, ${one.same} alike; ${share}${apart}.`;
+    return line;
+  });
+  const none = document.createElement("p");
+  none.textContent = "No two named labellers have answered the same frame.";
+  element("agreement").replaceChildren(...(lines.length ? lines : [none]));
+}
+
+export async function importFiles(files, author, done) {
+  const total = { labelled: 0, points: 0, kept: 0, outside: 0, unknown_count: 0 };
+  const unknown = [], refused = [];
+  for (const file of files) {
+    const snap = element("import-snap").checked ? 1 : 0;
+    const query = new URLSearchParams({ name: file.name, author, snap });
+    try {
+      const found = await api.send(`import?${query}`, file);
+      for (const key of Object.keys(total)) total[key] += found[key];
+      unknown.push(...found.unknown);
+    } catch (error) {
+      refused.push(error.message);
+    }
+  }
+  const parts = [`${total.labelled} frames labelled with ${total.points} targets.`];
+  if (total.kept) parts.push(`${total.kept} frames had an answer and keep it.`);
+  if (total.outside) parts.push(`${total.outside} labels outside their frame were left out.`);
+  if (total.unknown_count) parts.push(`${total.unknown_count} names are no frames of this project: ${unknown.slice(0, 5).join(", ")}.`);
+  element("import-done").textContent = [...parts, ...refused].join(" ");
+  done();
+}
