@@ -1,6 +1,6 @@
 """Curves over all thresholds against labelling at 100 thresholds one by one; how time and memory grow.
 
-    python benchmarks/metrics_speed.py [--predictions predictions.npz] [--only speed|growth|memory]
+    python benchmarks/metrics_speed.py [--predictions predictions.npz] [--only speed|dense|growth|memory]
 
 Prints one JSON line for each measurement. The frames are the (probability map, mask) pairs of an .npz file
 with arrays NAME and NAME_mask, repeated at slightly different scale until there are enough; without a file,
@@ -26,6 +26,7 @@ from scipy import ndimage
 
 from dimpoint.metrics.accumulate import Evaluator
 from dimpoint.metrics.curves import target_curve
+from dimpoint.metrics.exact import compiled
 
 Frame = tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]
 
@@ -38,7 +39,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--predictions", type=Path, help=".npz with NAME and NAME_mask arrays")
-    parser.add_argument("--only", choices=["speed", "growth", "memory"])
+    parser.add_argument("--only", choices=["speed", "dense", "growth", "memory"])
     parser.add_argument("--megapixels", type=float, default=14.7, help="of the frames to compare on")
     parser.add_argument(
         "--runs", type=int, default=5, help="of each side in turn; the least times are reported"
@@ -47,6 +48,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.only in (None, "speed"):
         _speed(options)
+    if options.only == "dense":
+        _dense_maps(options)
     if options.only in (None, "growth"):
         _growth(options)
     if options.only in (None, "memory"):
@@ -55,10 +58,21 @@ def main() -> None:
 
 def _speed(options: argparse.Namespace) -> None:
     frames = _until(_frames(options.predictions), options.megapixels * 1e6)
-    dense = [_dense(prob, mask) for prob, mask in frames]
     _compare("opencv", _label_opencv, frames, options.runs)
     _compare("scipy", _label_scipy, frames, options.runs)
-    _compare("opencv, every pixel above 0", _label_opencv, dense, 1)
+    _dense_maps(options)
+
+
+def _dense_maps(options: argparse.Namespace) -> None:
+    """Every pixel above 0, as sigmoid networks write: the compiled loops (numba), and arrays alone."""
+    frames = [
+        _dense(prob, mask) for prob, mask in _until(_frames(options.predictions), options.megapixels * 1e6)
+    ]
+    least = compiled.LEAST
+    for name, value in (("numba", least), ("arrays", 2**62)):
+        compiled.LEAST = value
+        _compare(f"opencv, every pixel above 0, {name}", _label_opencv, frames, min(options.runs, 3))
+    compiled.LEAST = least
 
 
 def _growth(options: argparse.Namespace) -> None:

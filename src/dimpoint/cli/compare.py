@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from dimpoint.cli.console import table_console
+from dimpoint.cli.console import plain, print_lines, table_console
+from dimpoint.cli.options import JSON_FILE, PREDICTION_VALUES, THREADS, reads_labels
 
 if TYPE_CHECKING:
+    from dimpoint.datasets.reading import Reading
     from dimpoint.evaluation.compare import Comparison, Row
     from dimpoint.evaluation.run import Result
 
 
+@reads_labels()
 def compare(
     first: str = typer.Argument(metavar="A", help="A model (name, file or run) or predictions on disk."),
     second: str = typer.Argument(metavar="B", help="Another one."),
@@ -28,8 +31,11 @@ def compare(
     allow_missing: bool = typer.Option(
         False, "--allow-missing", help="Compare on the frames for which both have a prediction."
     ),
-    as_json: str | None = typer.Option(None, "--json", metavar="FILE|-", help="Write all numbers as JSON."),
-    threads: int | None = typer.Option(None, help="Number of processor threads.", show_default="all cores"),
+    prediction_values: str | None = PREDICTION_VALUES,
+    as_json: str | None = JSON_FILE,
+    threads: int | None = THREADS,
+    *,
+    reading: Reading,
 ) -> None:
     """Compare A and B on the same frames, each at its own threshold, with paired intervals."""
     from contextlib import ExitStack
@@ -39,7 +45,7 @@ def compare(
     from dimpoint.evaluation.subject import Data, open_either
     from dimpoint.report.evaluation import compared, evaluate_subjects
 
-    held_against = Data(tuple(data), split, allow_missing)
+    held_against = Data(tuple(data), split, allow_missing, reading, prediction_values)
     sides = [open_either(name, held_against, threads=threads) for name in (first, second)]
     with ExitStack() as bars:
         evaluation = evaluate_subjects(
@@ -62,12 +68,17 @@ def _print(comparisons: Sequence[Comparison], results: Sequence[Result], notes: 
     from dimpoint.evaluation.summary import threshold_text
 
     console = table_console()
-    for name, result in zip("AB", results, strict=True):
-        text = f"{name}: {result.predictor.name}, {threshold_text(result.predictor)}"
-        console.print(text, markup=False, highlight=False)
+    print_lines(
+        console,
+        (
+            f"{name}: {result.predictor.name}, {threshold_text(result.predictor)}"
+            for name, result in zip("AB", results, strict=True)
+        ),
+    )
     for each in comparisons:
         under = "pixels" if each.protocol == "pixels" else f"protocol {each.protocol}"
-        table = Table(title=f"{each.data_set}, {each.frames} frames, {under}", title_justify="left")
+        title = plain(f"{each.data_set}, {each.frames} frames, {under}")
+        table = Table(title=title, title_justify="left")
         table.add_column("")
         for column in ("A", "B", "A - B [95 %]", ""):
             table.add_column(column, justify="right")
@@ -75,8 +86,9 @@ def _print(comparisons: Sequence[Comparison], results: Sequence[Result], notes: 
             table.add_row(*_cells(row))
         console.print(table)
     lines = [verdict(each, "A", "B") for each in comparisons]
-    for line in (*lines, "[...]: paired 95 % bootstrap interval over frames", *(f"note: {n}" for n in notes)):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    print_lines(
+        console, [*lines, "[...]: paired 95 % bootstrap interval over frames", *(f"note: {n}" for n in notes)]
+    )
 
 
 def _cells(row: Row) -> tuple[str, ...]:

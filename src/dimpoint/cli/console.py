@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from dimpoint.text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
     from dimpoint.sources import FoundFiles
 
@@ -27,6 +28,19 @@ def table_console() -> Console:
 
     known = sys.stdout.isatty() or "COLUMNS" in os.environ
     return Console(width=None if known else _WIDEST)
+
+
+def plain(text: str) -> Text:
+    """A text of others for a table: one line, without markup and control characters."""
+    from rich.text import Text
+
+    return Text(printable(text))
+
+
+def print_lines(console: Console, lines: Iterable[str]) -> None:
+    """Print lines that may hold texts of others: each stays one line, without markup."""
+    for line in lines:
+        console.print(plain(line), highlight=False, soft_wrap=True)
 
 
 @contextmanager
@@ -58,6 +72,8 @@ def write_json(record: dict[str, object], target: str) -> None:
     from dimpoint.atomic import write_text
 
     text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
+    if not text.replace("\n", "").isprintable():  # terminals obey more characters than JSON escapes
+        text = "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
     if target == "-":
         typer.echo(text)
     else:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from dimpoint.cli.compare import compare
-from dimpoint.cli.console import progress, table_console, write_json
-from dimpoint.cli.options import THREADS, reads_labels
+from dimpoint.cli.console import plain, print_lines, progress, table_console, write_json
+from dimpoint.cli.options import JSON_FILE, PREDICTION_VALUES, THREADS, reads_labels
 from dimpoint.cli.tracks import (
     DISTANCE,
     FPS,
@@ -26,8 +26,6 @@ from dimpoint.cli.tracks import (
 from dimpoint.errors import ConfigError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from dimpoint.datasets.reading import Reading
     from dimpoint.evaluation.operating import OperatingPoint
     from dimpoint.evaluation.run import Result
@@ -60,12 +58,7 @@ def evaluate(
         metavar="PATH",
         help="Instead, or beside: detections.json, COCO points, a folder of maps or masks; may be repeated.",
     ),
-    prediction_values: str | None = typer.Option(
-        None,
-        "--predictions-values",
-        metavar="RULE",
-        help="How predicted maps are read, where it is not plain: 0-1, 0-255, 0-65535, labels or alpha.",
-    ),
+    prediction_values: str | None = PREDICTION_VALUES,
     split: str | None = typer.Option(None, metavar="NAME", help="Such as test.", show_default="all frames"),
     protocol: list[str] = typer.Option(["spire"], "--protocol", metavar="NAME", help=PROTOCOLS),
     threshold: float | None = typer.Option(
@@ -93,7 +86,7 @@ def evaluate(
     store: Path | None = typer.Option(
         None, metavar="FILE", help="Write the model with the chosen threshold; may be the model itself."
     ),
-    as_json: str | None = typer.Option(None, "--json", metavar="FILE|-", help="Write all numbers as JSON."),
+    as_json: str | None = JSON_FILE,
     as_csv: Path | None = typer.Option(None, "--csv", metavar="FILE", help="The tables as CSV."),
     latex: Path | None = typer.Option(None, metavar="FILE", help="The tables as LaTeX (booktabs)."),
     report: Path | None = typer.Option(None, metavar="DIR", help="Write a page with figures and pictures."),
@@ -272,23 +265,18 @@ def print_results(
         f"{name}: {threshold_text(result.predictor)}"
         for name, result in zip(names_of(results), results, strict=True)
     ]
-    _print(console, [*lines, *operating])
+    print_lines(console, [*lines, *operating])
     tables = tables_of(results)
     for content in tables:
-        table = Table(title=content.title, title_justify="left")
+        table = Table(title=plain(content.title), title_justify="left")
         table.add_column("", no_wrap=True)
         for name in content.columns:
-            table.add_column(name, justify="right")
+            table.add_column(plain(name), justify="right")
         for label, cells in content.rows:
-            table.add_row(label, *cells)
+            table.add_row(plain(label), *map(plain, cells))
         console.print(table)
     lines = ["[...]: 95 % bootstrap interval over frames"]
     if any(label.endswith("*") for table in tables for label, _ in table.rows):
         lines.append(f"*: {HINDSIGHT}")
     every = dict.fromkeys([*notes, *(note for result in results for note in result.notes)])
-    _print(console, [*lines, *(f"note: {note}" for note in every)])
-
-
-def _print(console: Console, lines: Sequence[str]) -> None:
-    for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    print_lines(console, [*lines, *(f"note: {note}" for note in every)])

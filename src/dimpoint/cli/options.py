@@ -19,6 +19,12 @@ THREADS: Any = typer.Option(
 )
 DATA: Any = typer.Option(..., "--data", metavar="DIR", help="A data set; may be repeated.")
 JSON_FILE: Any = typer.Option(None, "--json", metavar="FILE|-", help="Write all numbers as JSON.")
+PREDICTION_VALUES: Any = typer.Option(
+    None,
+    "--predictions-values",
+    metavar="RULE",
+    help="How predicted maps are read, where it is not plain: 0-1, 0-255, 0-65535, labels or alpha.",
+)
 SET: Any = typer.Option(
     [],
     "--set",

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from dimpoint.cli.console import table_console
+from dimpoint.cli.console import plain, table_console
+from dimpoint.cli.options import DATA, JSON_FILE, THREADS, reads_labels, require_torch
 from dimpoint.errors import ConfigError, DataError
+from dimpoint.text import printable
 
 if TYPE_CHECKING:
+    from dimpoint.datasets.reading import Reading
     from dimpoint.studies.ablation import Row
 
 
@@ -21,9 +24,10 @@ def register(app: typer.Typer) -> None:
     app.command("ablate")(ablate)
 
 
+@reads_labels()
 def benchmark(
     recipes: list[str] = typer.Argument(..., help="Shipped recipes (see `dimpoint recipes`) or .yaml files."),
-    data: list[Path] = typer.Option(..., "--data", metavar="DIR", help="A data set; may be repeated."),
+    data: list[Path] = DATA,
     out: Path = typer.Option(..., "--out", metavar="DIR", help="Folder of the runs; finished ones are kept."),
     split: str = typer.Option("test", metavar="NAME", help="The split that is evaluated, never trained on."),
     train_split: str | None = typer.Option(
@@ -37,7 +41,9 @@ def benchmark(
         None, min=0.01, help="Instead of --epochs: approximate training time of every recipe."
     ),
     changes: list[str] = typer.Option([], "--set", help="Change a key of all recipes alike."),
-    threads: int | None = typer.Option(None, min=1, help="Threads of the processor; default: all cores."),
+    threads: int | None = THREADS,
+    *,
+    reading: Reading,
 ) -> None:
     """Train recipes on the same frames, evaluate them on the same others, and print one table.
 
@@ -48,7 +54,6 @@ def benchmark(
 
     from dimpoint.atomic import write_text
     from dimpoint.cli.console import write_json
-    from dimpoint.cli.options import require_torch
 
     require_torch("a benchmark")
     from dimpoint.evaluation.truth import open_truth
@@ -65,7 +70,7 @@ def benchmark(
     from dimpoint.training.fit import Machine, Sources
 
     try:
-        frames = open_truth(data, split)
+        frames = open_truth(data, split, reading=reading)
     except DataError as error:
         if split != "test" or "split" not in str(error):
             raise
@@ -75,44 +80,46 @@ def benchmark(
         ) from None
     study = Benchmark(
         tuple(recipes),
-        Sources(data, train_split),
+        Sources(data, train_split, reading),
         out,
         tuple(changes),
         Budget(epochs, minutes),
         Machine(threads=threads),
         protocol,
     )
-    rows = run_benchmark(study, frames, lambda line: typer.echo(line, err=True))
+    rows = run_benchmark(study, frames, lambda line: typer.echo(printable(line), err=True))
     record = to_record(study, rows, frames) | {"split": split}
     write_json(record, str(out / "benchmark.json"))
     write_text(out / "benchmark.md", markdown(record))
     # A recipe is a column: there are fewer of them than of quantities, and a terminal is narrow.
     names, *quantities = zip(*(cells(row) for row in record["rows"]), strict=True)
-    table = Table(COLUMNS[0], title=heading(record), title_justify="left")
+    table = Table(COLUMNS[0], title=plain(heading(record)), title_justify="left")
     for name in names:
-        table.add_column(name, justify="right", overflow="fold")
+        table.add_column(plain(name), justify="right", overflow="fold")
     for label, values in zip(COLUMNS[1:], quantities, strict=True):
-        table.add_row(label, *values)
+        table.add_row(label, *map(plain, values))
     table_console().print(table)
-    typer.echo(f"saved: {out / 'benchmark.md'}, {out / 'benchmark.json'}")
+    typer.echo(printable(f"saved: {out / 'benchmark.md'}, {out / 'benchmark.json'}"))
 
 
+@reads_labels()
 def ablate(
     method: str = typer.Argument(help="The method: fdep."),
     host: str = typer.Option("acm", "--host", help="The recipe of an encoder-decoder network."),
-    data: list[Path] = typer.Option(..., "--data", metavar="DIR", help="A data set; may be repeated."),
+    data: list[Path] = DATA,
     foundation: str = typer.Option(..., "--foundation", help="A Hugging Face backbone: a folder or hub id."),
     out: Path = typer.Option(..., "--out", help="Folder of the runs; finished ones are kept."),
     seeds: int = typer.Option(3, min=1, help="Runs per arm."),
     arms: str = typer.Option("plain,fdep,add,random", help="Arms, separated by commas."),
     split: str = typer.Option("test", metavar="NAME", help="The split that is evaluated, never trained on."),
     changes: list[str] = typer.Option([], "--set", help="Change a key of the recipe, in all arms alike."),
-    as_json: str | None = typer.Option(None, "--json", metavar="FILE|-", help="All numbers as JSON."),
-    threads: int | None = typer.Option(None, min=1, help="Threads of the processor; default: all cores."),
+    as_json: str | None = JSON_FILE,
+    threads: int | None = THREADS,
+    *,
+    reading: Reading,
 ) -> None:
     """Train a host plainly, with FDEP and with its controls, and compare them on the same frames."""
     from dimpoint.cli.console import write_json
-    from dimpoint.cli.options import require_torch
 
     if method != "fdep":
         raise ConfigError(f"no ablation of '{method}'; known: fdep")
@@ -121,9 +128,11 @@ def ablate(
     from dimpoint.studies.ablation import Study, run_study, to_record
     from dimpoint.training.fit import Machine, Sources
 
-    frames = open_truth(data, split)
-    study = Study(host, foundation, Sources(data), out, seeds, tuple(changes), Machine(threads=threads))
-    rows = run_study(study, arms.split(","), frames, lambda line: typer.echo(line, err=True))
+    frames = open_truth(data, split, reading=reading)
+    study = Study(
+        host, foundation, Sources(data, reading=reading), out, seeds, tuple(changes), Machine(threads=threads)
+    )
+    rows = run_study(study, arms.split(","), frames, lambda line: typer.echo(printable(line), err=True))
     if as_json is not None:
         write_json(to_record(study, rows, len(frames)), as_json)
     if as_json != "-":
@@ -135,7 +144,7 @@ def _print(rows: Sequence[Row], title: str) -> None:
 
     from dimpoint.studies.ablation import NUMBERS, PROTOCOL
 
-    means = Table("arm", *(number.label for number in NUMBERS), title=f"{title}, protocol {PROTOCOL}")
+    means = Table("arm", *(number.label for number in NUMBERS), title=plain(f"{title}, protocol {PROTOCOL}"))
     for row in rows:
         cells = [f"{row.mean[number.key]:.2f} ± {row.deviation[number.key]:.2f}" for number in NUMBERS]
         means.add_row(row.arm, *cells)

@@ -20,6 +20,7 @@ from dimpoint.evaluation.summary import (
     threshold_digits,
 )
 from dimpoint.metrics.protocols import get_protocol
+from dimpoint.text import csv_cell, printable
 
 Rows = list[tuple[str, tuple[str, ...]]]
 
@@ -50,13 +51,13 @@ def columns_of(results: Result | Sequence[Result]) -> list[Column]:
         several = len(result.sets) > 1
         for part in (*result.sets, result.pooled) if several else result.sets:
             of_method = f"{name}, {part.name}" if several else name
-            columns.append(Column(part.name if len(every) == 1 else of_method, part))
+            columns.append(Column(printable(part.name if len(every) == 1 else of_method), part))
     return columns
 
 
 def names_of(results: Sequence[Result]) -> list[str]:
-    """A name for each result; methods of one name are numbered."""
-    names = [result.predictor.name for result in results]
+    """A name for each result, as one printable line; methods of one name are numbered."""
+    names = [printable(result.predictor.name) for result in results]
     counted: dict[str, int] = {}
     found = []
     for name in names:
@@ -103,7 +104,8 @@ def csv_of(results: Result | Sequence[Result]) -> str:
     for table in tables_of(results):
         for label, cells in table.rows:
             for column, cell in zip(table.columns, cells, strict=True):
-                writer.writerow((table.title, label.strip(), column, *split_cell(cell)))
+                texts = (csv_cell(text) for text in (table.title, label.strip(), column))
+                writer.writerow((*texts, *split_cell(cell)))
     return text.getvalue()
 
 

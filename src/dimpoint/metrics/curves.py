@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from dimpoint.errors import ConfigError, DataError
 from dimpoint.metrics.components import Components, Map, above
-from dimpoint.metrics.exact.component_tree import NEVER, ComponentTree
+from dimpoint.metrics.exact.component_tree import Growth
 from dimpoint.metrics.exact.levels import LIMIT, LevelSums
 from dimpoint.metrics.exact.matching import BASICIRSTD_RADIUS, Batch, batches, greedy_levels
 from dimpoint.metrics.points import PointSweep, ScoredFrame, ratios
@@ -160,7 +160,7 @@ class TargetCurveSums:
         self.pixels = 0
 
     def add(self, batch: Batch) -> None:
-        self.objects.add(*object_levels(batch.tree))
+        self.objects.add(*object_levels(batch.growth))
         self.matches.add(*greedy_levels(batch.near, batch.near.distance < BASICIRSTD_RADIUS))
         self.targets += len(batch.targets)
         self.frames += len(batch.probs)
@@ -193,13 +193,9 @@ class TargetCurveSums:
         )
 
 
-def object_levels(tree: ComponentTree) -> tuple[Levels, Ints]:
-    """At all thresholds: levels (N,), weights (2, N): pixels above the threshold, objects they form."""
-    count = len(tree.level)
-    objects = (tree.hill == np.arange(count, dtype=np.int32)).astype(np.int64)
-    np.subtract.at(objects, tree.when[tree.when != NEVER], 1)
-    weights = np.stack([np.ones(count, np.int64), objects])
-    return tree.level[::-1], weights[:, ::-1]
+def object_levels(growth: Growth) -> tuple[Levels, tuple[npt.NDArray[np.int8], npt.NDArray[np.int8]]]:
+    """Levels (N,) and their two weights, for `LevelSums`: pixels above a threshold, objects they form."""
+    return growth.level, (np.ones(len(growth.level), np.int8), growth.change)
 
 
 def target_curve(

@@ -26,7 +26,6 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from dimpoint.errors import DataError
 from dimpoint.metrics.bootstrap import Difference, Interval, bootstrap
 from dimpoint.metrics.curves import TargetCurveSums
-from dimpoint.metrics.exact.component_tree import NEVER
 from dimpoint.metrics.exact.levels import LIMIT, LevelSums
 from dimpoint.metrics.exact.matching import Batch, batches
 from dimpoint.metrics.pixel import PixelCurve, PixelCurveSums
@@ -224,14 +223,12 @@ class HseSamples:
 
 def _pixels_and_objects(batch: Batch) -> tuple[Floats, Floats, Floats]:
     """True pixels found, pixels predicted, objects: each (frames, levels)."""
-    tree, count = batch.tree, len(batch.probs)
-    hit = np.concatenate([mask.ravel() for mask in batch.masks])[tree.cell]
-    summit = tree.hill == np.arange(len(tree.hill))
-    merges = tree.when[tree.when != NEVER]
-    tp = _steps(count, tree.frame, tree.level, hit)
-    predicted = _steps(count, tree.frame, tree.level, np.ones(len(hit)))
-    objects = _steps(count, tree.frame, tree.level, summit)
-    objects -= _steps(count, tree.frame[merges], tree.level[merges], np.ones(len(merges)))
+    growth, count = batch.growth, len(batch.probs)
+    hit = np.concatenate([mask.ravel() for mask in batch.masks])[growth.cell]
+    ones = np.ones(len(hit))
+    tp, predicted, objects = (
+        _steps(count, growth.frame, growth.level, weight) for weight in (hit, ones, growth.change)
+    )
     return tp, predicted, objects
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import re
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from dimpoint.evaluation.tables import columns_of
 from dimpoint.metrics.breakdown import BreakdownRow
 from dimpoint.metrics.curves import Curve
 from dimpoint.metrics.pixel import PixelCurve
+from dimpoint.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,9 +54,18 @@ def drawn(results: Sequence[Result]) -> list[Drawn]:
     """The curves of one or several evaluations, each with its method's threshold."""
     thresholds = [each.predictor.threshold for each in results for _ in columns_of(each)]
     return [
-        Drawn(column.label, column.part.curve, threshold)
+        Drawn(literal(column.label), column.part.curve, threshold)
         for column, threshold in zip(columns_of(results), thresholds, strict=True)
     ]
+
+
+def literal(text: str) -> str:
+    """A name as matplotlib shows it letter by letter.
+
+    Text between two dollar signs would be a formula, and a name with a leading `_` missing in the legend.
+    """
+    shown = printable(text).replace("$", r"\$")
+    return f" {shown}" if shown.startswith("_") else shown
 
 
 def draw_free_response(axes: Axes, curves: Sequence[Drawn]) -> None:
@@ -170,7 +181,7 @@ def bars(rows: Sequence[BreakdownRow], title: str) -> str:
         axes.barh(places, [row.pd for row in shown], color=COLOURS[0], height=0.62)
         for place, row in enumerate(shown):
             axes.text(1.02, place, f"{row.found} of {row.targets}", va="center", color="#333a44")
-        axes.set_yticks(places, [row.label for row in shown])
+        axes.set_yticks(places, [literal(row.label) for row in shown])
         axes.invert_yaxis()
         axes.set(xlim=(0, 1), xlabel="found (Pd)")
         axes.grid(axis="y", visible=False)
@@ -202,7 +213,7 @@ def _inline(svg: str, label: str) -> str:
     body = re.sub(r"url\(#", f"url(#{prefix}-", body)
     body = re.sub(r'xlink:href="#', f'href="#{prefix}-', body)
     body = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", body)
-    return body.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
+    return body.replace("<svg", f'<svg role="img" aria-label="{html.escape(label)}"', 1)
 
 
 def _step(axes: Axes, x: Any, y: Any, colour: str, label: str) -> None:

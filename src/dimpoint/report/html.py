@@ -33,6 +33,7 @@ from dimpoint.metrics.breakdown import BreakdownRow
 from dimpoint.metrics.protocols import get_protocol
 from dimpoint.model.input_rule import InputRule
 from dimpoint.report import figures, gallery
+from dimpoint.text import printable
 
 _PACKAGES = ("numpy", "scipy", "opencv-python-headless", "onnxruntime", "matplotlib")
 _TILES = ("f1", "precision", "recall", "false_per_frame", "distance_mean")
@@ -108,13 +109,18 @@ def _template() -> Any:
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_shown
     )
     environment.filters["ratio"] = lambda value: "-" if value != value else f"{value:.3f}"
     here = Path(__file__).parent
     source = (here / "report.html").read_text("utf-8")
     environment.globals["style"] = (here / "report.css").read_text("utf-8")
     return environment.from_string(source)
+
+
+def _shown(value: Any) -> Any:
+    """A value of the page: texts of others without control characters; marked-up parts as they are."""
+    return printable(value) if type(value) is str and not value.isprintable() else value
 
 
 def _context(
@@ -193,7 +199,11 @@ def _figures(results: Sequence[Result]) -> list[Figure]:
     if scored:
         meaning = "By tenths of the score. On the dashed line a score of 0.7 is right seven times in ten."
         drawn.append(Figure("Reliability of the scores", figures.reliability(scored), meaning))
-    maps = [(each.label, each.part.maps.pixel_curve) for each in columns if each.part.maps is not None]
+    maps = [
+        (figures.literal(each.label), each.part.maps.pixel_curve)
+        for each in columns
+        if each.part.maps is not None
+    ]
     if maps:
         every = "Every distinct score is a threshold."
         drawn += [

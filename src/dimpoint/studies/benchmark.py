@@ -24,6 +24,7 @@ from dimpoint.metrics.protocols import get_protocol
 from dimpoint.model.checkpoint import load_model
 from dimpoint.networks.base import count_macs
 from dimpoint.studies.runs import Budget, clock, train_once, training_seconds
+from dimpoint.text import printable
 from dimpoint.training.fit import Machine, Sources
 from dimpoint.training.frames import labels_of
 from dimpoint.training.recipe import Recipe, load_recipe
@@ -253,11 +254,11 @@ def markdown(record: Mapping[str, Any]) -> str:
     threads = "all cores" if record["threads"] is None else f"{record['threads']} thread(s)"
     changed = "".join(f" `--set {change}`" for change in record["changes"])
     lines = [
-        f"{heading(record)}.{changed}",
+        printable(f"{heading(record)}.{changed}"),
         "",
         "| " + " | ".join(COLUMNS) + " |",
         "|---|---|" + "---:|" * (len(COLUMNS) - 2),
-        *("| " + " | ".join(cells(row)) + " |" for row in record["rows"]),
+        *("| " + " | ".join(_cell(text) for text in cells(row)) + " |" for row in record["rows"]),
         "",
         f"Each at the threshold {record['threshold']}. 95 %: bootstrap over frames. Fa: "
         f"{_fa(record['protocol'])}. Error: mean distance of a found target. "
@@ -265,3 +266,8 @@ def markdown(record: Mapping[str, Any]) -> str:
         f"Runtime, median, {threads}.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    """A text as one cell of a Markdown table."""
+    return printable(text).replace("|", "\\|")

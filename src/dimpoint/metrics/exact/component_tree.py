@@ -59,6 +59,27 @@ class ComponentTree:
         return levels
 
 
+@dataclass(frozen=True, eq=False)
+class Growth:
+    """How the number of objects of some frames changes, pixel by pixel, as the threshold falls to 0.
+
+    Per pixel above 0, in any order: level (n,) its probability, frame (n,), cell (n,) its flat index in all
+    the frames one behind the other, change (n,) objects that appear less those that it joins to others.
+    """
+
+    level: Levels
+    frame: Ranks
+    cell: npt.NDArray[np.integer[Any]]
+    change: npt.NDArray[np.int8]
+
+    @classmethod
+    def of(cls, tree: ComponentTree) -> Growth:
+        """The growth that a tree describes."""
+        change = (tree.hill == np.arange(len(tree.hill), dtype=np.int32)).astype(np.int8)
+        np.subtract.at(change, tree.when[tree.when != NEVER], 1)
+        return cls(tree.level, tree.frame, tree.cell, change)
+
+
 def component_tree(probs: Sequence[Map]) -> ComponentTree:
     """The tree of checked probability maps of any sizes."""
     pixels = _ActivePixels.of(probs)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from dimpoint.errors import DataError
+from dimpoint.metrics.exact import compiled
 
 Floats = npt.NDArray[np.float64]
 Levels = npt.NDArray[np.floating[Any]]
@@ -17,22 +19,24 @@ LIMIT = 2**20  # distinct levels that are kept as they are
 GRID = 2**18  # steps of the threshold in 0..1 when there are more
 
 
-def rising(levels: Levels) -> npt.NDArray[np.int64]:
+def rising(levels: Levels) -> npt.NDArray[np.integer[Any]]:
     """The order of levels in 0..1 from low to high, equal ones as they come."""
     if levels.dtype != np.float32:
         return np.argsort(levels, kind="stable")
     return _order(levels.view(np.uint32))
 
 
-def falling(levels: Levels) -> npt.NDArray[np.int64]:
+def falling(levels: Levels) -> npt.NDArray[np.integer[Any]]:
     """The order of levels in 0..1 from high to low, equal ones as they come."""
     if levels.dtype != np.float32:
         return np.argsort(-levels, kind="stable")
     return _order(~levels.view(np.uint32))
 
 
-def _order(bits: npt.NDArray[np.uint32]) -> npt.NDArray[np.int64]:
+def _order(bits: npt.NDArray[np.uint32]) -> npt.NDArray[np.integer[Any]]:
     """The order of floats that are not negative is that of their bits; sorting whole numbers is fast."""
+    if compiled.worthwhile(len(bits)):
+        return compiled.order_of(bits)
     keys = bits.astype(np.uint64) << np.uint64(32) | np.arange(len(bits), dtype=np.uint64)
     keys.sort()
     return (keys & np.uint64(0xFFFFFFFF)).astype(np.int64)
@@ -52,13 +56,13 @@ class LevelSums:
         self.exact = True
         self._levels: Levels = np.empty(0, np.float32)
         self._weights = np.empty((columns, 0), dtype)
-        self._waiting: list[tuple[Levels, Numbers]] = []
+        self._waiting: list[tuple[Levels, Numbers | Sequence[Numbers]]] = []
         self._count = 0
 
-    def add(self, levels: Levels, weights: Numbers) -> None:
-        """Add levels (N,), in 0..1, with their weights (columns, N)."""
-        if weights.shape != (len(self._weights), len(levels)):
-            raise DataError(f"weights {weights.shape} do not fit {len(levels)} levels")
+    def add(self, levels: Levels, weights: Numbers | Sequence[Numbers]) -> None:
+        """Add levels (N,), in 0..1, with their weights: for each column (N,)."""
+        if [len(row) for row in weights] != [len(levels)] * len(self._weights):
+            raise DataError(f"weights {[len(row) for row in weights]} do not fit {len(levels)} levels")
         self._waiting.append((levels, weights))
         self._count += len(levels)
         if self.limit is not None and self._count > self.limit // 4:
@@ -107,18 +111,19 @@ class LevelSums:
     def _combine(self) -> None:
         """Bring everything together, one entry for each distinct level."""
         levels = np.concatenate([self._levels, *(levels for levels, _ in self._waiting)])
-        parts = [self._weights, *(weights for _, weights in self._waiting)]
+        parts = [*(weights for _, weights in self._waiting)]
+        if self._weights.shape[1]:
+            parts.insert(0, self._weights)
         self._waiting = []
         order = rising(levels)
         levels = levels[order]
-        starts = np.flatnonzero(np.diff(levels, prepend=levels.dtype.type(0)))  # level 0 has none below it
+        new = np.empty(len(levels), np.bool_)
+        new[:1] = levels[:1] != 0  # level 0 has none below it
+        np.not_equal(levels[1:], levels[:-1], out=new[1:])
+        starts = np.flatnonzero(new)
         self._levels = levels[starts]
-        self._weights = np.stack(
-            [_sums([part[row] for part in parts], order, starts) for row in range(len(parts[0]))]
-        )
-
-
-def _sums(parts: list[Numbers], order: npt.NDArray[np.int64], starts: npt.NDArray[np.int64]) -> Numbers:
-    """The sums of one column's ordered weights from each start to the next."""
-    weights = np.concatenate(parts)[order]
-    return np.add.reduceat(weights, starts) if len(starts) else weights[:0]
+        sums = np.empty((len(self._weights), len(starts)), self._weights.dtype)
+        for row in range(len(sums) if len(starts) else 0):
+            weights = np.concatenate([part[row] for part in parts])[order]
+            np.add.reduceat(weights, starts, dtype=sums.dtype, out=sums[row])
+        self._weights = sums

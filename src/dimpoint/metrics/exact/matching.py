@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -15,8 +17,17 @@ import numpy as np
 import numpy.typing as npt
 
 from dimpoint.metrics.components import Components, Map, Mask, check_pair
-from dimpoint.metrics.exact.component_tree import ComponentTree, component_tree
-from dimpoint.metrics.exact.object_states import NearStates, Targets, near_states
+from dimpoint.metrics.exact import compiled
+from dimpoint.metrics.exact.component_tree import Growth, component_tree
+from dimpoint.metrics.exact.levels import falling
+from dimpoint.metrics.exact.object_states import (
+    Canvas,
+    NearStates,
+    ObjectStates,
+    Targets,
+    near_pairs,
+    near_states,
+)
 
 Ints = npt.NDArray[np.int64]
 Levels = npt.NDArray[np.floating[Any]]
@@ -82,6 +93,7 @@ def _runs(near: NearStates, within: npt.NDArray[np.bool_]) -> list[Run]:
     branch, first = states.branch[state], states.first[state]
     new = np.ones(len(target), np.bool_)
     new[1:] = (np.diff(target) != 0) | (np.diff(state) != 1) | (np.diff(branch) != 0) | (np.diff(first) != 0)
+    new[1:] |= states.low[state[:-1]] != states.high[state[1:]]  # states between them that are not listed
     starts = np.flatnonzero(new)
     ends = np.append(starts[1:], len(target))[: len(starts)] - 1
     columns = (
@@ -191,24 +203,74 @@ class Batch:
     def pixels(self) -> int:
         return sum(prob.size for prob in self.probs)
 
+    @property
+    def growth(self) -> Growth:
+        """The number of objects of each frame at all thresholds."""
+        return self._grown[0]
+
+    @property
+    def near(self) -> NearStates:
+        """The states of objects near the targets."""
+        return self._grown[1]
+
     @cached_property
-    def tree(self) -> ComponentTree:
-        return component_tree(self.probs)
+    def _grown(self) -> tuple[Growth, NearStates]:
+        shapes = [mask.shape for mask in self.masks]
+        if compiled.worthwhile(sum(int(np.count_nonzero(prob)) for prob in self.probs)):
+            return _grow(self.probs, shapes, self.targets, self.reach)
+        tree = component_tree(self.probs)
+        return Growth.of(tree), near_states(tree, shapes, self.targets, self.reach)
 
     @cached_property
     def targets(self) -> Targets:
         truths = self._truths or [Components.of(mask) for mask in self.masks]
         return Targets.of(list(truths))
 
-    @cached_property
-    def near(self) -> NearStates:
-        return near_states(self.tree, [mask.shape for mask in self.masks], self.targets, self.reach)
-
     def found(self, radius: float) -> tuple[Levels, Ints, Ints]:
         """`most_levels` for pairs at most `radius` pixels apart."""
         if radius not in self._found:
             self._found[radius] = most_levels(self.near, self.near.distance <= radius)
         return self._found[radius]
+
+
+def _grow(
+    probs: Sequence[Map], shapes: Sequence[tuple[int, int]], targets: Targets, reach: float
+) -> tuple[Growth, NearStates]:
+    """The same as by `component_tree` and `near_states`, by compiled loops and several frames at a time."""
+    canvas = Canvas(shapes)
+    starts = canvas.starts[:-1]
+    near = np.zeros(canvas.starts[-1], np.uint8)
+    for windows in canvas.windows(targets, reach + 1):
+        near |= windows > 0
+
+    def work(prob: Map, start: int) -> tuple[npt.NDArray[Any], ...]:
+        flat = np.ascontiguousarray(prob).ravel()
+        there = np.flatnonzero(flat > 0).astype(np.int32)
+        order = there[falling(flat[there])]
+        joined = compiled.join_pixels(flat, prob.shape[1], order, near[start : start + len(flat)])
+        return order, flat[order], *joined
+
+    compiled.prepare()
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, len(probs))) as pool:
+        orders, levels, changes, kinds, highs, lows = zip(*pool.map(work, probs, starts), strict=True)
+    frames = np.arange(len(probs))
+    growth = Growth(
+        level=np.concatenate(levels),
+        frame=np.repeat(frames.astype(np.int32), [len(order) for order in orders]),
+        cell=np.concatenate([order + start for order, start in zip(orders, starts, strict=True)]),
+        change=np.concatenate(changes),
+    )
+    counts = [len(high) for high in highs]
+    kind, high, low = (np.concatenate(each) for each in (kinds, highs, lows))
+    spaces = np.array([(height + 2) * (width + 2) for height, width in shapes])  # branches of a frame
+    branch = kind[:, 0] + np.repeat(np.cumsum(spaces) - spaces, counts)
+    order = np.argsort(branch, kind="stable")
+    order = order[high[order] > low[order]]
+    area, sum_x, sum_y, first = kind[order, 1:].T
+    states = ObjectStates(
+        branch[order], high[order], low[order], area, sum_x, sum_y, first, np.repeat(frames, counts)[order]
+    )
+    return growth, near_pairs(states, canvas, targets, reach)
 
 
 def batches(

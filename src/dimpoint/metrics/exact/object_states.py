@@ -74,8 +74,12 @@ def near_states(
     tree: ComponentTree, shapes: Sequence[tuple[int, int]], targets: Targets, reach: float
 ) -> NearStates:
     """All pairs of a target and an object's state with centroids at most `reach` pixels apart."""
-    canvas = _Canvas(shapes)
-    states = _states(tree, canvas, _members(tree, canvas, targets, reach))
+    canvas = Canvas(shapes)
+    return near_pairs(_states(tree, canvas, _members(tree, canvas, targets, reach)), canvas, targets, reach)
+
+
+def near_pairs(states: ObjectStates, canvas: Canvas, targets: Targets, reach: float) -> NearStates:
+    """The pairs of `near_states` among known states, which lie branch after branch as they follow in time."""
     cell = canvas.cell(states.frame, states.sum_x // states.area, states.sum_y // states.area)
     pairs = [np.empty((2, 0), np.int64)]
     for windows in canvas.windows(targets, reach + 1):
@@ -86,7 +90,7 @@ def near_states(
     return _within_reach(states, targets, target, state, reach)
 
 
-def _members(tree: ComponentTree, canvas: _Canvas, targets: Targets, reach: float) -> Ints:
+def _members(tree: ComponentTree, canvas: Canvas, targets: Targets, reach: float) -> Ints:
     """The pixels, by rank and rising, of the objects of which any state may be near a target."""
     root = tree.root[tree.hill]
     wanted = np.bincount(root, minlength=len(root)) > SMALL
@@ -95,7 +99,7 @@ def _members(tree: ComponentTree, canvas: _Canvas, targets: Targets, reach: floa
     return np.flatnonzero(wanted[root])
 
 
-class _Canvas:
+class Canvas:
     """All frames of a batch as one long array of pixels."""
 
     def __init__(self, shapes: Sequence[tuple[int, int]]) -> None:
@@ -129,7 +133,7 @@ class _Canvas:
             left = later
 
 
-def _states(tree: ComponentTree, canvas: _Canvas, members: Ints) -> ObjectStates:
+def _states(tree: ComponentTree, canvas: Canvas, members: Ints) -> ObjectStates:
     """The states of the objects whose pixels are `members` (ranks, rising)."""
     branch_rank = _branches(tree, members)
     hills, branch = numbered(branch_rank, len(tree.level))
