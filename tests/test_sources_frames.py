@@ -103,6 +103,9 @@ class TestGlobs:
         assert find_files(path).files == [path]
 
 
+THREE_COLOURS = np.dstack([np.eye(4, 5), np.zeros((4, 5)), np.ones((4, 5))]).astype(np.uint8) * 255
+
+
 class TestArrays:
     @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
     def test_two_axes_are_one_frame(self, dtype):
@@ -126,7 +129,10 @@ class TestArrays:
         ("array", "message"),
         [
             # three colours that differ: neither a grey picture nor a stack
-            (np.arange(60, dtype=np.uint8).reshape(4, 5, 3), "RGB or BGR cannot be told apart"),
+            (
+                np.dstack([np.eye(4, 5), np.zeros((4, 5)), np.ones((4, 5))]).astype(np.uint8) * 255,
+                "RGB or BGR cannot be told apart",
+            ),
             (np.zeros((4, 5, 2), np.uint8), "got shape"),
             (np.zeros((2, 3, 40, 50), np.uint8), "got shape"),
             (np.zeros(50, np.uint8), "got shape"),

@@ -403,22 +403,6 @@ class TestRegistry:
         assert len(found.files) == 7
 
 
-@pytest.mark.parametrize(
-    ("palette", "noted"),
-    [(None, False), (cv2.COLORMAP_JET, True), (cv2.COLORMAP_INFERNO, True), (cv2.COLORMAP_HSV, True)],
-    ids=["grey", "jet", "inferno", "hsv"],
-)
-@pytest.mark.parametrize("suffix", [".png", ".jpg"])
-def test_false_colours_are_told(tmp_path: Path, palette: int | None, noted: bool, suffix: str) -> None:
-    """A palette's brightness is no temperature; a grey picture in three channels is taken as it is."""
-    grey = np.tile(np.linspace(0, 255, 64).astype(np.uint8), (48, 1))
-    picture = cv2.merge([grey] * 3) if palette is None else cv2.applyColorMap(grey, palette)
-    path = tmp_path / f"x{suffix}"
-    cv2.imwrite(str(path), picture)
-    (frame,) = frames_from(path)
-    assert any("in colours" in note for note in frame.notes) == noted
-
-
 class TestOneOpen:
     """A file is opened once, whatever of it is read: its kind, the number of its frames, the frames."""
 

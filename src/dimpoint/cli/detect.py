@@ -81,6 +81,12 @@ def detect(
     stream: int | None = typer.Option(
         None, min=0, rich_help_panel=_READING, help="The video stream, from 0, where there are several."
     ),
+    colour: str | None = typer.Option(
+        None,
+        metavar="RULE",
+        rich_help_panel=_READING,
+        help="Of coloured frames: luma (the brightness), or a colour map such as jet (its levels).",
+    ),
     raw_shape: str | None = typer.Option(
         None, metavar="HxW", rich_help_panel=_READING, help="Of counts without a header, such as 512x640."
     ),
@@ -104,7 +110,7 @@ def detect(
     from dimpoint.inference.results import ResultsFolder
     from dimpoint.sources.frames import source_files
 
-    options = _read_options(accept_damaged, orientation, preview, stream, raw_shape, raw_type)
+    options = _read_options(accept_damaged, orientation, preview, stream, colour, raw_shape, raw_type)
     chosen = _parse_formats(formats, out, overlay)
     shard_of = _parse_shard(shard)
     which: Any = polarity  # the detector refuses what it does not know
@@ -156,18 +162,20 @@ def _read_options(
     orientation: str | None,
     preview: bool,
     stream: int | None,
+    colour: str | None,
     raw_shape: str | None,
     raw_type: str | None,
 ) -> ReadOptions:
     from dimpoint.errors import ConfigError
-    from dimpoint.sources import ReadOptions
-    from dimpoint.sources.picture import RawFormat
+    from dimpoint.sources import RawFormat, ReadOptions
+    from dimpoint.sources.colours import check_colour
 
     if orientation not in (None, "stored", "upright"):
         raise ConfigError(f"--orientation: '{orientation}' is neither stored nor upright")
     turn: Any = orientation
     raw = RawFormat.of_options(raw_shape, raw_type)
-    return ReadOptions(accept_damaged, turn, False, preview, raw, stream)
+    check_colour(colour)
+    return ReadOptions(accept_damaged, turn, False, preview, raw, stream, colour)
 
 
 def _settings(detector: Detector, options: ReadOptions, overlay: bool) -> dict[str, object]:

@@ -66,6 +66,9 @@ def track(
         None, "--candidate-score", help="Least score of a candidate.", show_default="0.3"
     ),
     stream: int | None = typer.Option(None, min=0, help="The video stream, from 0, where there are several."),
+    colour: str | None = typer.Option(
+        None, metavar="RULE", help="Of coloured frames: luma (the brightness), or a colour map such as jet."
+    ),
     video: bool = typer.Option(
         False, "--video", help="Write tracks.mp4: the frames with trails, ids, scores."
     ),
@@ -79,12 +82,14 @@ def track(
     """
     from dimpoint.cli.console import print_passed
     from dimpoint.errors import FrameError
-    from dimpoint.sources.picture import ReadOptions
+    from dimpoint.sources import ReadOptions
+    from dimpoint.sources.colours import check_colour
     from dimpoint.tracking.stream import CANDIDATE_SCORE
     from dimpoint.tracking.stream import track as begin
 
     began = _parse_start(start)
-    options = ReadOptions(stream=stream)
+    check_colour(colour)
+    options = ReadOptions(stream=stream, colour=colour)
     tally = _Tally()
     run = begin(
         list(sources),

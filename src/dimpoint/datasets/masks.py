@@ -47,9 +47,12 @@ class Levels:
 
 def read_levels(path: Path) -> Levels:
     """A mask file with its values, colours and alpha; FrameError if it cannot be read."""
+    from dimpoint.sources import ReadOptions
     from dimpoint.sources.readers import read_stored
 
-    picture = _npy_mask(path) if path.suffix.lower() == ".npy" else read_stored(path)
+    picture = (
+        _npy_mask(path) if path.suffix.lower() == ".npy" else read_stored(path, ReadOptions(colour="luma"))
+    )
     if picture.ndim == 2:
         return Levels(picture, picture)
     alpha = picture[..., 3] if picture.shape[2] == 4 else None
@@ -65,9 +68,11 @@ def read_mask_image(path: Path) -> npt.NDArray[Any]:
 
     Raises FrameError if the file cannot be read.
     """
-    from dimpoint.sources import read_image
+    from dimpoint.sources import ReadOptions, read_image
 
-    return _npy_mask(path) if path.suffix.lower() == ".npy" else read_image(path)
+    if path.suffix.lower() == ".npy":
+        return _npy_mask(path)
+    return read_image(path, ReadOptions(colour="luma"))
 
 
 def _npy_mask(path: Path) -> npt.NDArray[Any]:

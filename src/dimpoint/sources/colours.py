@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+from scipy.spatial import cKDTree
+
+from dimpoint.errors import ConfigError, FrameError
 
 if TYPE_CHECKING:
     from av import VideoFrame
     from av.video.format import VideoFormat
 
 Pixels = npt.NDArray[Any]
-_COLOURED = 10  # see colour_notes
+LUMA = "luma"
+_COLOURED = 10  # see _is_coloured
+_AMBIGUOUS = ("hsv",)  # a ring: both ends are red, and which of them is hot is not known
+_COLOURFUL = ("jet", "hot", "turbo", "hsv", "rainbow", "gnuplot")  # no natural scene looks like these
+# Counts of a channel by which half of the pixels, and 98 % of them, lie beside their colour map at most.
+_CLOSE, _ROUGH = (8, 24), (14, 52)
+_MOST_PROBED = 4000  # colours of a picture
+_STRONG = 64  # counts by which the channels of a strong colour differ
+_THIN = 200  # cells of 16 x 16 x 16 counts that a line through the cube of colours passes at most
 
 
 def grey_of_bgr(picture: Pixels) -> Pixels:
@@ -29,22 +41,156 @@ def grey_of_bgr(picture: Pixels) -> Pixels:
     return np.asarray(cv2.cvtColor(np.ascontiguousarray(picture[..., :3]), cv2.COLOR_BGR2GRAY))
 
 
-def colour_notes(picture: Pixels) -> tuple[str, ...]:
-    """A note for a decoded picture with real colours, (H, W, 3 or 4): its grey values may not be counts.
+def one_channel(picture: Pixels, name: str, colour: str | None = None) -> tuple[Pixels, tuple[str, ...]]:
+    """One channel of a decoded picture by the rule for colours, and notes for the user.
 
-    Real colours: the channels of more than a tenth of the pixels lie apart by more than a tenth of the range.
+    Parameters
+    ----------
+    picture
+        (H, W), or (H, W, 3 or 4) in the order B, G, R, alpha; alpha is ignored.
+    name
+        Of the picture, for errors.
+    colour
+        None (default): equal or nearly equal channels give their brightness (ITU-R BT.601). A picture whose
+        pixels lie on a known colour map gives the levels of that map, with a note. Other false-colour
+        pictures are refused. Natural colours give their brightness, with a note.
+        `luma`: the brightness, whatever the colours are. The name of a colour map: its levels.
+
+    Returns
+    -------
+    tuple
+        (H, W) of the same type, and notes.
+
+    Raises
+    ------
+    FrameError
+        For false colours whose levels cannot be known, ConfigError for an unknown name.
+
+    Examples
+    --------
+    >>> import cv2, numpy as np
+    >>> from dimpoint.sources.colours import one_channel
+    >>> grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    >>> levels, notes = one_channel(cv2.applyColorMap(grey, cv2.COLORMAP_JET), "x.png")
+    >>> bool((levels == grey).all()), notes
+    (True, ("the colour map 'jet' is undone: the levels of 256 are read",))
+    """
+    check_colour(colour)
+    if colour not in (None, LUMA) and picture.ndim == 3:
+        return _levels(picture, colour or ""), (f"read as levels of the colour map '{colour}'",)
+    if colour == LUMA or not _is_coloured(picture):
+        return grey_of_bgr(picture), ()
+    found, close = colour_map_of(picture)
+    if found is not None and close and found not in _AMBIGUOUS:
+        said = f"the colour map '{found}' is undone: the levels of 256 are read"
+        return _levels(picture, found), (said,)
+    if found is not None or _looks_false(picture):
+        what = f"false colours as of the map '{found}'" if found else "false colours of an unknown map"
+        raise FrameError(
+            f"{name}: {what}, and which level a colour stands for is unknown; save the frame as grey counts, "
+            f"or choose with --colour: {LUMA} (the brightness) or the map: {', '.join(colour_maps())}"
+        )
+    said = "a picture in natural colours: their brightness (luma) is read, which is no temperature"
+    return grey_of_bgr(picture), (said,)
+
+
+def check_colour(colour: str | None) -> None:
+    """Raise ConfigError for a `colour` that is neither None, `luma` nor the name of a colour map."""
+    if colour not in (None, LUMA, *colour_maps()):
+        raise ConfigError(f"--colour: '{colour}' is none of {LUMA}, {', '.join(colour_maps())}")
+
+
+def one_channel_of_array(array: Pixels, name: str) -> Pixels:
+    """One channel of an array (H, W, 3 or 4) whose order, RGB or BGR, is not known.
+
+    Nearly equal channels give their brightness, the colours of a known colour map its levels, as in files;
+    other colours are refused with FrameError.
+    """
+    if equal_channels(array):
+        return array[..., 0]
+    if array.dtype.kind == "u" and not _is_coloured(array):
+        return grey_of_bgr(array)
+    orders = [array, array[..., 2::-1]]
+    fits = [(picture, found) for picture in orders for found, close in [colour_map_of(picture)] if close]
+    if len(fits) == 1 and fits[0][1] not in _AMBIGUOUS:
+        return _levels(fits[0][0], fits[0][1] or "")
+    raise FrameError(
+        f"{name}: shape {array.shape} with unequal channels: RGB or BGR cannot be told apart; "
+        "give one grey channel (height, width)"
+    )
+
+
+def _is_coloured(picture: Pixels) -> bool:
+    """Whether the channels of more than a tenth of the pixels lie apart by more than a tenth of the range.
+
     Grey pictures that JPEG or a white balance tinted stay below that.
     """
     if picture.ndim == 2 or picture.dtype.kind != "u" or equal_channels(picture):
-        return ()
+        return False
     colours = picture[..., :3]
     apart = colours.max(axis=2) - colours.min(axis=2)
-    if float((apart > np.iinfo(picture.dtype).max / _COLOURED).mean()) <= 1 / _COLOURED:
-        return ()
-    return (
-        "a picture in colours: their brightness (luma) is read, which follows the temperature only where the "
-        "colours do not stand for it; save false-colour pictures again as grey counts",
-    )
+    return float((apart > np.iinfo(picture.dtype).max / _COLOURED).mean()) > 1 / _COLOURED
+
+
+@cache
+def colour_maps() -> dict[str, npt.NDArray[np.uint8]]:
+    """The known colour maps by name: (256, 3) B, G, R of their levels; those of OpenCV and matplotlib."""
+    ramp = np.arange(256, dtype=np.uint8)[:, None]
+    names = ["jet", "hot", "inferno", "magma", "plasma", "viridis", "cividis", "turbo", "parula", "hsv"]
+    maps = {
+        name: np.asarray(cv2.applyColorMap(ramp, getattr(cv2, f"COLORMAP_{name.upper()}")), np.uint8)[:, 0]
+        for name in names
+    }
+    level = np.linspace(0, 1, 256)
+    rainbow = [np.cos(level * np.pi / 2), np.sin(level * np.pi), np.abs(2 * level - 0.5).clip(0, 1)]
+    gnuplot = [np.sin(2 * np.pi * level).clip(0, 1), level**3, np.sqrt(level)]
+    for name, channels in (("rainbow", rainbow), ("gnuplot", gnuplot)):
+        maps[name] = (255 * np.stack(channels, axis=1)).round().astype(np.uint8)
+    return maps
+
+
+def colour_map_of(picture: Pixels) -> tuple[str | None, bool]:
+    """The known colour map that the pixels of a picture, (H, W, 3 or 4) B, G, R, lie on.
+
+    Its name, None if there is none, and whether they lie on it closely. With compressed colours they do not.
+    """
+    if picture.dtype != np.uint8 or picture.ndim != 3:
+        return None, False
+    colours, counts = np.unique(picture[..., :3].reshape(-1, 3), axis=0, return_counts=True)
+    step = max(1, len(colours) // _MOST_PROBED)
+    colours, counts = colours[::step], counts[::step]
+    strong = (np.ptp(colours, axis=1) > _STRONG).astype(int) @ counts > 0.3 * counts.sum()
+    best, name = float("inf"), None
+    for each, table in colour_maps().items():
+        distance = np.asarray(cKDTree(table).query(colours, p=np.inf)[0])
+        order = np.argsort(distance)
+        reached = np.cumsum(counts[order]) / counts.sum()
+        middle, far = (float(distance[order[np.searchsorted(reached, part)]]) for part in (0.5, 0.98))
+        close = middle <= _CLOSE[0] and far <= _CLOSE[1]
+        rough = strong and each in _COLOURFUL and middle <= _ROUGH[0] and far <= _ROUGH[1]
+        if (close or rough) and far < best:
+            best, name = far, each
+    return name, best <= _CLOSE[1]
+
+
+def _levels(picture: Pixels, name: str) -> npt.NDArray[np.uint8]:
+    """The levels, (H, W) uint8, of the nearest colours of a map."""
+    scaled = picture[..., :3] if picture.dtype == np.uint8 else (picture[..., :3] >> 8).astype(np.uint8)
+    colours, places = np.unique(scaled.reshape(-1, 3), axis=0, return_inverse=True)
+    levels = np.asarray(cKDTree(colour_maps()[name]).query(colours, p=np.inf)[1]).astype(np.uint8)
+    return levels[places].reshape(picture.shape[:2])
+
+
+def _looks_false(picture: Pixels) -> bool:
+    """Whether colours are strong, of many hues, and few for that: on a line through the cube of colours."""
+    eight = picture[..., :3] if picture.dtype == np.uint8 else (picture[..., :3] >> 8).astype(np.uint8)
+    _, counts = np.unique(eight.reshape(-1, 3) // 16, axis=0, return_counts=True)
+    kept = np.sort(counts)[::-1].cumsum() < 0.99 * counts.sum()
+    hsv = np.asarray(cv2.cvtColor(np.ascontiguousarray(eight), cv2.COLOR_BGR2HSV))
+    chroma = eight.max(axis=2).astype(np.int16) - eight.min(axis=2)
+    strong = chroma > _STRONG
+    hues = np.bincount(hsv[..., 0][strong] // 15, minlength=12) > 0.02 * strong.size
+    return bool(strong.mean() > 0.3 and hues.sum() >= 4 and kept.sum() <= _THIN)
 
 
 def equal_channels(picture: Pixels) -> bool:
@@ -52,14 +198,32 @@ def equal_channels(picture: Pixels) -> bool:
     return np.array_equal(first, picture[..., 1]) and np.array_equal(first, picture[..., 2])
 
 
-def grey_of_video(frame: VideoFrame) -> Pixels:
+def refuse_false_colours(frame: VideoFrame, name: str) -> None:
+    """Raise FrameError for a video frame in false colours: its luma is no measure of heat."""
+    if frame.format.name.startswith(("gray", "mono", "ya")):
+        return
+    bgr = frame.to_ndarray(format="bgr24")
+    found, _ = colour_map_of(bgr) if _is_coloured(bgr) else (None, False)
+    if found is None:
+        one_channel(bgr, name)  # refuses those of an unknown map
+    else:
+        raise FrameError(
+            f"{name}: a video in the false colours of '{found}'; --colour {found} reads the levels of that "
+            "map, --colour luma the brightness"
+        )
+
+
+def grey_of_video(frame: VideoFrame, colour: str | None = None) -> Pixels:
     """One channel of a decoded video frame.
 
     - Grey formats (gray, gray10, gray12, gray14, gray16) and the luma of YUV formats give the counts as
       stored: 8 bits as uint8, more as uint16, neither scaled nor clipped. So luma of the limited range
       (16..235) keeps that range, and what lies outside it.
-    - RGB and palette formats become grey as in image files.
+    - RGB and palette formats become grey (ITU-R BT.601).
+    - colour: the name of a colour map gives its levels.
     """
+    if colour not in (None, LUMA):
+        return one_channel(frame.to_ndarray(format="bgr24"), "video", colour)[0]
     pixel = frame.format
     bits = max(component.bits for component in pixel.components)
     if pixel.is_rgb or pixel.has_palette:

@@ -6,6 +6,7 @@ or less. FITS rows are taken as they stand in the file.
 
 from __future__ import annotations
 
+import re
 import warnings
 import zipfile
 from pathlib import Path
@@ -30,6 +31,7 @@ from dimpoint.sources.picture import (
 NPY_SIGNATURE = b"\x93NUMPY"
 ZIP_SIGNATURE = b"PK\x03\x04"
 FITS_SIGNATURE = b"SIMPLE  ="
+_AVI_HEADER = 1 << 16  # bytes, in which an AVI file describes its streams
 MAT_SIGNATURES = (b"MATLAB 5.0 MAT-file", b"MATLAB 7.3 MAT-file")
 
 
@@ -197,3 +199,19 @@ def _raw_frames(path: Path, raw: RawFormat | None) -> int:
             f"({raw.frame_bytes} bytes each); {RAW_REMEDY}"
         )
     return size // raw.frame_bytes
+
+
+def y16_size(path: Path) -> tuple[int, int]:
+    """Width and height of the 16-bit counts of an AVI file of type Y16, which FFmpeg does not decode.
+
+    Raises FrameError for another type.
+    """
+    with path.open("rb") as file:
+        header = file.read(_AVI_HEADER)
+    formats = (header[part.end() : part.end() + 40] for part in re.finditer(rb"strf.{4}", header, re.DOTALL))
+    for entry in formats:
+        if entry[16:20].upper() in (b"Y16 ", b"Y16\0"):
+            width, height = (abs(int.from_bytes(entry[at : at + 4], "little", signed=True)) for at in (4, 8))
+            limits.check("frame_pixels", width * height, f"{path}: pixels", FrameError)
+            return width, height
+    raise FrameError(f"{path}: a video of a type that is not read; save it as FFV1 (gray16le) or as TIFF")

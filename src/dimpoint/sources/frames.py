@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dimpoint.errors import DimpointError, FrameError
+from dimpoint.sources.colours import one_channel
 from dimpoint.sources.files import UNREADABLE, VIDEO_SUFFIXES, FoundFiles, find_files
 from dimpoint.sources.picture import PLAIN, Picture, Pixels, ReadOptions, picture_of
 from dimpoint.sources.readers import frame_suffixes, open_pages, read_image
@@ -309,7 +310,7 @@ def _of_pil(picture: Any) -> Pixels:
     if picture.mode == "I":
         return _smallest(np.asarray(picture))
     if picture.mode in ("RGB", "RGBA"):
-        return np.asarray(picture)
+        return one_channel(np.asarray(picture)[..., 2::-1], "the PIL picture")[0]
     raise FrameError(f"a PIL picture of mode {picture.mode}; give picture.convert('L')")
 
 

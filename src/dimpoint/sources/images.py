@@ -17,7 +17,7 @@ import simplejpeg
 
 from dimpoint import limits
 from dimpoint.errors import FrameError
-from dimpoint.sources.colours import colour_notes, grey_of_bgr
+from dimpoint.sources.colours import one_channel
 from dimpoint.sources.files import SUPPORTED_IMAGES
 from dimpoint.sources.picture import PLAIN, OpenFile, Pages, Picture, Pixels, ReadOptions, picture_of
 from dimpoint.sources.thermal import radiometric
@@ -60,7 +60,8 @@ def _picture(path: Path, data: bytes, options: ReadOptions) -> Picture:
                 counts, str(path), notes=("radiometric counts are read, not the 8-bit picture",)
             )
     picture = _turned(path, data, _decode(path, data, options, notes), options, notes)
-    return picture_of(grey_of_bgr(picture), str(path), notes=(*notes, *colour_notes(picture)))
+    grey, said = one_channel(picture, str(path), options.colour)
+    return picture_of(grey, str(path), notes=(*notes, *said))
 
 
 def stored_colours(file: OpenFile, options: ReadOptions = PLAIN) -> Pixels | None:

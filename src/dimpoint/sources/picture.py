@@ -20,7 +20,7 @@ from dimpoint.errors import ConfigError, FrameError
 from dimpoint.model.intensity import FRAME_DTYPES
 from dimpoint.model.validity import filled
 from dimpoint.sources.colours import Pixels as Pixels
-from dimpoint.sources.colours import equal_channels
+from dimpoint.sources.colours import one_channel_of_array
 from dimpoint.sources.files import is_regular
 
 HEAD_BYTES = 64  # of a file, by which readers know it
@@ -104,7 +104,8 @@ class ReadOptions:
     tag, `stored` takes the pixels as they stand, `upright` turns them; None takes them as they stand, with a
     note. refuse_turned: refuse such pictures where no orientation is chosen, because labels may refer to
     either. preview: take the 8-bit picture of a radiometric JPEG. raw: the format of files without a header.
-    stream: the number of a video's stream, from 0 among its video streams.
+    stream: the number of a video's stream, from 0 among its video streams. colour: `luma` or the name of a
+    colour map, see `dimpoint.sources.colours.one_channel`.
     """
 
     accept_damaged: bool = False
@@ -113,6 +114,7 @@ class ReadOptions:
     preview: bool = False
     raw: RawFormat | None = None
     stream: int | None = None
+    colour: str | None = None
 
 
 PLAIN = ReadOptions()
@@ -239,8 +241,9 @@ def picture_of(
 def as_frame(array: Pixels, name: str) -> Pixels:
     """Make a frame of an array, or raise FrameError, which names it by `name`.
 
-    array: (H, W), or (H, W, 1), or (H, W, 3 or 4) with equal colour channels, because whether an array
-    of colours holds RGB or BGR cannot be known; a fourth channel is alpha and is ignored.
+    array: (H, W), or (H, W, 1), or (H, W, 3 or 4); a fourth channel is alpha and is ignored. Equal or nearly
+    equal channels give their brightness, the colours of a known colour map its levels, as in files. Other
+    colours are refused, because whether an array holds RGB or BGR cannot be known.
     Returns (H, W) uint8, uint16 or float32 in native byte order: other floats are rounded to the
     nearest float32, other integers become float32 if all fit into its 24 bits, other types are refused. NaN
     and infinite pixels are no measurements: they get smooth values from the nearest finite ones, of which
@@ -283,12 +286,7 @@ def _one_channel(array: Pixels, name: str) -> Pixels:
             f"{name}: a frame is a 2-D array (height, width), got shape {array.shape}; "
             "give each frame of a stack by itself"
         )
-    if array.shape[2] == 1 or equal_channels(array):
-        return array[..., 0]
-    raise FrameError(
-        f"{name}: shape {array.shape} with unequal channels: RGB or BGR cannot be told apart; "
-        "give one grey channel (height, width)"
-    )
+    return array[..., 0] if array.shape[2] == 1 else one_channel_of_array(array, name)
 
 
 def _finite(frame: Pixels, name: str) -> Pixels:

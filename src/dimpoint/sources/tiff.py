@@ -25,7 +25,7 @@ from tifffile import EXTRASAMPLE, PHOTOMETRIC
 
 from dimpoint import limits
 from dimpoint.errors import DimpointError, FrameError
-from dimpoint.sources.colours import colour_notes, grey_of_bgr
+from dimpoint.sources.colours import one_channel
 from dimpoint.sources.picture import (
     PLAIN,
     OpenFile,
@@ -64,7 +64,8 @@ def read_page(page: TiffPage, name: str, path: str, options: ReadOptions = PLAIN
     _check_channels(page, name)
     if page.photometric == PHOTOMETRIC.YCBCR:  # tifffile would not convert it to RGB
         colours = _decode_with_opencv(page, name, path)
-        return picture_of(grey_of_bgr(colours), name, notes=colour_notes(colours))
+        grey, said = one_channel(colours, name, options.colour)
+        return picture_of(grey, name, notes=said)
     try:
         _check_segments(page, name)
         picture = _bgr(page, page.asarray())
@@ -72,9 +73,9 @@ def read_page(page: TiffPage, name: str, path: str, options: ReadOptions = PLAIN
         if not _lacks_codec(error):
             raise
         picture = _decode_with_opencv(page, name, path)
-    grey = grey_of_bgr(picture)
+    grey, said = one_channel(picture, name, options.colour)
     notes = () if _orientation(page) == 1 else (f"it has an orientation tag ({_orientation(page)})",)
-    return picture_of(grey, name, _valid_pixels(page, grey), (*notes, *colour_notes(picture)))
+    return picture_of(grey, name, _valid_pixels(page, grey), (*notes, *said))
 
 
 def _orientation(page: TiffPage) -> int:

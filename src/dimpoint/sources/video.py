@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from dimpoint.errors import DimpointError, FrameError, MissingExtraError
-from dimpoint.sources.colours import grey_of_video
+from dimpoint.sources.colours import grey_of_video, refuse_false_colours
+from dimpoint.sources.containers import y16_size
 from dimpoint.sources.files import SUPPORTED_FORMATS
 from dimpoint.sources.picture import PLAIN, OpenFile, Picture, Pixels, ReadOptions, as_frame
 
@@ -55,6 +58,9 @@ def video_frames(path: Path, options: ReadOptions = PLAIN) -> Iterator[tuple[int
         with av.open(_url(path), options=_OPTIONS, metadata_errors="replace") as container:
             stream = _video_stream(container, path, options.stream)
             notes = _stream_notes(container, stream)
+            if stream.codec_context is None:
+                yield from _y16_frames(container, stream, path)
+                return
             numbering = _Numbering(stream)
             end, damaged = None, False
             for found in _decoded(container, stream, options.accept_damaged):
@@ -65,7 +71,10 @@ def video_frames(path: Path, options: ReadOptions = PLAIN) -> Iterator[tuple[int
                 else:
                     number, gap = numbering.next(found.time)
                     missing = (_missing(*gap),) if gap is not None else ()
-                    pixels = as_frame(grey_of_video(found), f"{path}, frame {number}")
+                    if given == 0 and options.colour is None:
+                        refuse_false_colours(found, str(path))
+                    grey = grey_of_video(found, options.colour)
+                    pixels = as_frame(grey, f"{path}, frame {number}")
                     yield number, Picture(pixels, None, (*notes, *missing), found.time)
                     given += 1
                     end = found.time
@@ -74,6 +83,26 @@ def video_frames(path: Path, options: ReadOptions = PLAIN) -> Iterator[tuple[int
             _check_complete(container, stream, end)
     except (av.error.FFmpegError, _DamageError) as error:
         raise FrameError(_complaint(path, given, error)) from error
+
+
+def _y16_frames(
+    container: InputContainer, stream: VideoStream, path: Path
+) -> Iterator[tuple[int, Picture | FrameError]]:
+    """The 16-bit counts of an AVI file of type Y16, which FFmpeg lists and does not decode."""
+    width, height = y16_size(path)
+    numbering = _Numbering(stream)
+    for packet in container.demux(stream):
+        if packet.size == 0:
+            continue
+        time = _time(packet.pts, stream)
+        number, gap = numbering.next(time)
+        if packet.size == 2 * width * height and not packet.is_corrupt:
+            counts = np.frombuffer(bytes(packet), "<u2").reshape(height, width)
+            notes = (_missing(*gap),) if gap is not None else ()
+            yield number, Picture(as_frame(counts, f"{path}, frame {number}"), None, notes, time)
+        else:
+            said = f"{packet.size:,} bytes, not those of {width}x{height} counts"
+            yield number, FrameError(_lost_text(path, number, number, said))
 
 
 class VideoReader:
@@ -198,10 +227,13 @@ def _video_stream(container: InputContainer, path: Path, wanted: int | None = No
 
 def _streams(container: InputContainer) -> str:
     """The video streams as a user can tell them apart: "0 (320x240 gray), 1 (200x160 gray16le)"."""
-    return ", ".join(
-        f"{number} ({stream.width}x{stream.height} {stream.pix_fmt})"
-        for number, stream in enumerate(container.streams.video)
-    )
+    return ", ".join(f"{number} ({_kind(stream)})" for number, stream in enumerate(container.streams.video))
+
+
+def _kind(stream: VideoStream) -> str:
+    if stream.codec_context is None:
+        return "of an unknown type"
+    return f"{stream.width}x{stream.height} {stream.pix_fmt}"
 
 
 def _stream_notes(container: InputContainer, stream: VideoStream) -> tuple[str, ...]:
