@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import typer
 
+from dimpoint.cli.detect_ray import DetectCommand, detect_on_ray
 from dimpoint.text import printable
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ _MOST_LISTED = 20  # unreadable files named at the end
 
 def register(app: typer.Typer) -> None:
     """Add the command `dimpoint detect`."""
-    app.command("detect")(detect)
+    app.command("detect", cls=DetectCommand)(detect)
 
 
 def detect(
@@ -55,6 +56,12 @@ def detect(
     overlay: bool = typer.Option(False, help="Write each frame as a picture with its targets circled."),
     polarity: str = typer.Option(
         "white-hot", metavar="WHICH", help="white-hot, or black-hot for frames in which hot is dark."
+    ),
+    ray: str | None = typer.Option(
+        None,
+        "--ray",
+        metavar="[ADDRESS]",
+        help="Work on a Ray cluster; left out: on this machine. Needs --format parquet or jsonl.",
     ),
     threads: int | None = typer.Option(None, help="Threads of the processor; left out: all cores."),
     recursive: bool = typer.Option(False, help="Enter sub-folders."),
@@ -127,6 +134,9 @@ def detect(
     if shard_of:
         settings["--shard"] = shard
         files = files[len(files) * (shard_of[0] - 1) // shard_of[1] : len(files) * shard_of[0] // shard_of[1]]
+    if ray is not None:
+        detect_on_ray(ray, detector, files, missing, out, settings, chosen, options, overwrite)
+        return
     results: Results = ResultsFolder(out, settings)
     if chosen & _IN_PARTS:
         (kind,) = chosen

@@ -1,0 +1,68 @@
+"""`dimpoint detect --ray`: the same command on a Ray cluster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+from typer.core import TyperCommand
+
+from dimpoint.text import printable
+
+if TYPE_CHECKING:
+    from dimpoint.inference.detector import Detector
+    from dimpoint.sources import ReadOptions
+
+
+class DetectCommand(TyperCommand):
+    """`--ray` may stand without an address: then Ray starts on this machine."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        for place in range(len(args) - 1, -1, -1):
+            following = args[place + 1 : place + 2]
+            named = following and (":" in following[0] or following[0] in ("auto", "local"))
+            if args[place] == "--ray" and not named:
+                args.insert(place + 1, "local")
+        return super().parse_args(ctx, args)
+
+
+def detect_on_ray(
+    address: str,
+    detector: Detector,
+    files: list[Path],
+    missing: list[tuple[str, str]],
+    out: Path,
+    settings: dict[str, object],
+    formats: set[str],
+    reading: ReadOptions,
+    overwrite: bool,
+) -> None:
+    """Detect in files on a cluster, and print what was found; exit code 1 if some could not be read."""
+    from dimpoint.cluster import ray_detect
+    from dimpoint.errors import ConfigError, FrameError
+
+    if not formats & {"jsonl", "parquet"} or detector.path is None:
+        raise ConfigError("--ray: results are parts; add --format parquet or --format jsonl")
+    if not files:
+        raise FrameError(missing[0][1] if missing else "no frames in the sources")
+    (kind,) = formats
+    options = {"threshold": detector.rule.threshold, "polarity": detector.polarity}
+    job = ray_detect.Job(str(out.absolute()), str(detector.path.absolute()), options, reading, kind)
+    try:
+        found = ray_detect.detect_on_ray(
+            files,
+            job,
+            settings | {"--format": kind},
+            address=address,
+            model_name=detector.meta.name,
+            overwrite=overwrite,
+        )
+    except KeyboardInterrupt:
+        typer.echo("stopped; the same command goes on", err=True)
+        raise typer.Exit(130) from None
+    typer.echo(f"{found['frames']} frames, {found['targets']} targets; results: {printable(str(out))}")
+    for name, reason in missing + [tuple(each) for each in found["failures"]]:
+        typer.echo(f"not read: {printable(reason if name in reason else f'{name}: {reason}')}", err=True)
+    if missing or found["unreadable"]:
+        raise typer.Exit(1)

@@ -1,0 +1,1 @@
+"""Detection on several machines with Ray Data: `dimpoint detect --ray`."""
