@@ -102,8 +102,29 @@ def export(
         "--frames",
         help="With --whole, the type of the frames: uint16 also takes 8-bit counts, cast. Default: uint16.",
     ),
+    int8: bool = typer.Option(
+        False, "--int8", help="Weights and responses in int8, several times faster with --device openvino."
+    ),
+    calibrate: Path | None = typer.Option(
+        None,
+        "--calibrate",
+        metavar="DATA",
+        help="With --int8: labelled frames; a fifth measures the loss.",
+    ),
+    max_loss: float = typer.Option(
+        0.005, "--max-loss", help="With --int8, the loss of F1 from which on nothing is written."
+    ),
 ) -> None:
     """Write a model as one file: weights, normalisation, threshold and licence."""
+    if int8 != (calibrate is not None):
+        raise ConfigError("--int8 and --calibrate DATA belong together")
+    if calibrate is not None:
+        if half or whole or threshold is not None:
+            raise ConfigError("--int8: not with --half, --whole or --threshold")
+        from dimpoint.evaluation.int8 import export_int8
+
+        _tell(export_int8(source, out, calibrate, max_loss=max_loss, say=typer.echo), out)
+        return
     if frames and not whole:
         raise ConfigError("--frames: only with --whole; other models take any frame")
     if whole:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dimpoint.errors import ConfigError, ModelFileError
+from dimpoint.inference.openvino_backend import OpenvinoBackend, int8_twin
 from dimpoint.model.files import resolve_model
 from dimpoint.model.onnx_file import INPUT, check_kind, import_runtime
 from dimpoint.model.record import METADATA_KEY, WHOLE_KEY, ModelMeta, parse_meta
@@ -23,7 +24,6 @@ _PROVIDERS = {  # device -> ONNX Runtime's name of it, and the package that brin
     "cpu": ("CPUExecutionProvider", "onnxruntime"),
     "cuda": ("CUDAExecutionProvider", "onnxruntime-gpu"),
     "directml": ("DmlExecutionProvider", "onnxruntime-directml"),
-    "openvino": ("OpenVINOExecutionProvider", "onnxruntime-openvino"),
     "coreml": ("CoreMLExecutionProvider", "onnxruntime"),
 }
 
@@ -44,14 +44,20 @@ def open_backend(model: str | Path | None, threads: int | None = None, device: s
     """What runs a model: ONNX Runtime for an ONNX file, torch for safetensors weights.
 
     model: as `dimpoint.model.files.resolve_model` has it. threads: of the processor; None takes all cores.
-    device: `cpu`, `cuda`, `directml`, `openvino`, `coreml`, or `auto` for the fastest that is there.
+    device: `cpu`, `cuda`, `directml`, `openvino`, `coreml`, or `auto` for the fastest that is there:
+    a GPU, else the int8 model beside the file where the processor has instructions for it, else `cpu`.
     Raises ModelFileError for a model that is not there, cannot be used, or needs torch where there is none,
     ConfigError for a device that is not there, with the package to install.
     """
-    if device != "auto" and device not in _PROVIDERS:
-        raise ConfigError(f"device '{device}' is not known; choose from auto, {', '.join(_PROVIDERS)}")
+    if device not in ("auto", "openvino") and device not in _PROVIDERS:
+        known = ", ".join(["auto", *_PROVIDERS, "openvino"])
+        raise ConfigError(f"device '{device}' is not known; choose from {known}")
     path = resolve_model(model)
     if path.suffix.lower() != ".safetensors":
+        if device == "openvino":
+            return OpenvinoBackend(path, threads)
+        if device == "auto" and len(_providers(device)) == 1 and (twin := int8_twin(path)):
+            return OpenvinoBackend(twin, threads)
         return OnnxBackend(path, threads=threads, providers=_providers(device))
     if find_spec("torch") is None or find_spec("safetensors") is None:
         raise ModelFileError(

@@ -27,11 +27,16 @@ def read_meta(path: Path) -> ModelMeta:
 
     Raises ModelFileError if the file is missing, damaged or no dimpoint model.
     """
+    return parse_meta(read_property(path, METADATA_KEY), str(path))
+
+
+def read_property(path: Path, key: str) -> str | None:
+    """One entry of a model file's metadata, None where it has none; raises ModelFileError as `read_meta`."""
     check_kind(path)
     for number, _, payload in _fields(path.read_bytes(), path):
-        if number == _METADATA and _entry(payload, _KEY, path) == METADATA_KEY:
-            return parse_meta(_entry(payload, _VALUE, path), str(path))
-    return parse_meta(None, str(path))
+        if number == _METADATA and _entry(payload, _KEY, path) == key:
+            return _entry(payload, _VALUE, path)
+    return None
 
 
 def import_runtime() -> ModuleType:

@@ -1,0 +1,81 @@
+"""Array to points of one frame in float32 and int8, in ONNX Runtime and OpenVINO, side by side in one run.
+
+    python benchmarks/int8.py --int8 INT8.onnx [--model NAME_OR_FILE] [--weights SPIRE.pth] [--size 512]
+
+`published` (with --weights) is SPIRE's network in eager torch with its authors' decoding, as in
+benchmarks/latency.py. The variants take turns; a busy machine disturbs the least times (`ms_least`) less
+than the medians. Prints one JSON line for each variant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from dimpoint.inference.detector import Detector
+
+Variant = Callable[[npt.NDArray[Any]], Any]
+
+
+def variants(arguments: argparse.Namespace) -> dict[str, Variant]:
+    threads, found = arguments.threads, {}
+    if arguments.weights:
+        import torch
+
+        from dimpoint.model.checkpoint import import_model
+        from latency import published
+
+        torch.set_num_threads(threads)
+        found["published"] = published(import_model("spire", arguments.weights)[0])
+    for name, model in (("float32", arguments.model), ("int8", arguments.int8)):
+        for device, runtime in (("cpu", "onnxruntime"), ("openvino", "openvino")):
+            found[f"{name} {runtime}"] = Detector(model, device=device, threads=threads)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--int8", required=True, help="a file of dimpoint export --int8")
+    parser.add_argument("--model", default="spire-lite")
+    parser.add_argument("--weights", type=Path, help="the authors' SPIRE checkpoint")
+    parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--repeats", type=int, default=60)
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    cv2.setNumThreads(arguments.threads)
+    frame = np.random.default_rng(0).normal(90, 12, (arguments.size, arguments.size)).clip(0, 255)
+    frame = cv2.GaussianBlur(frame, None, 2).astype(np.uint8)
+    every = variants(arguments)
+    times: dict[str, list[float]] = {name: [] for name in every}
+    for variant in every.values():
+        variant(frame)
+    for _ in range(arguments.repeats):
+        for name, variant in every.items():
+            time.sleep(0.03)  # the last one's threads, which wait spinning, go to sleep
+            start = time.perf_counter()
+            variant(frame)
+            times[name].append((time.perf_counter() - start) * 1e3)
+    base = min(next(iter(times.values())))
+    for name, taken in times.items():
+        line = {
+            "benchmark": "int8",
+            "variant": name,
+            "size": arguments.size,
+            "threads": arguments.threads,
+            "ms": round(float(np.median(taken)), 2),
+            "ms_least": round(min(taken), 2),
+            "ratio_least": round(min(taken) / base, 3),
+        }
+        print(json.dumps(line))
+
+
+if __name__ == "__main__":
+    main()

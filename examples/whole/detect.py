@@ -1,0 +1,12 @@
+"""Targets of a picture, with ONNX Runtime alone: python detect.py whole.onnx frame.png"""
+
+import sys
+
+import cv2
+import onnxruntime
+
+session = onnxruntime.InferenceSession(sys.argv[1])
+frame = cv2.imread(sys.argv[2], cv2.IMREAD_UNCHANGED)  # (H, W), 8 or 16 bit
+(targets,) = session.run(None, {"frame": frame.astype("uint16")})
+for x, y, score in targets:
+    print(f"{x:.2f} {y:.2f} {score:.3f}")
