@@ -697,7 +697,15 @@ class TestStore:
             base = store()
             base.take(fly(base, 30).tracks, 1.7e9, (200, 100), ended=True)
             base.close()
-        assert [one["id"] for one in events(tmp_path / "events.db")] == [1, 2]
+        assert [one["id"] for one in events(tmp_path / "events.db")] == [1_000_000_001, 2_000_000_001]
+
+    def test_two_cameras_write_one_file_at_a_time(self, store, tmp_path):
+        one, two = store(), store()
+        for base in (one, two):
+            base.take(fly(base, 30).tracks, 1.7e9, (200, 100), ended=True)
+        one.close()
+        two.close()
+        assert len(list(events(tmp_path / "events.db", "points"))) == 60
 
     def test_long_tracks_thin_out(self, store, tmp_path, monkeypatch):
         monkeypatch.setattr("dimpoint.live.events._DENSE", 1.0)

@@ -198,7 +198,9 @@ class _Terminal:
 
 @contextmanager
 def _terminal() -> Iterator[_Terminal]:
+    import sys
     from datetime import datetime
+    from functools import partial
 
     from rich.console import Console
 
@@ -213,7 +215,8 @@ def _terminal() -> Iterator[_Terminal]:
     from rich.live import Live
     from rich.text import Text
 
-    with Live(console=console, refresh_per_second=4, transient=True) as live:
+    piped = not sys.stdout.isatty()  # alarms then go there, and only there
+    with Live(console=console, refresh_per_second=4, transient=True, redirect_stdout=not piped) as live:
 
         def above(text: str) -> None:
             console.print(Text(text))
@@ -222,7 +225,8 @@ def _terminal() -> Iterator[_Terminal]:
             def update(self, text: str) -> None:
                 live.update(Text(text, no_wrap=True, overflow="ellipsis"))
 
-        yield _Terminal(above, lambda text: above(stamped(text)), _Line())
+        say = partial(_flushed, err=False) if piped else above
+        yield _Terminal(say, lambda text: above(stamped(text)), _Line())
 
 
 def _flushed(text: str, err: bool) -> None:

@@ -21,6 +21,9 @@ APPLICATION = 0x64696D70  # "dimp": what kind of SQLite file this is
 _DENSE = 60.0  # seconds of a track of which every point is kept
 _LATER = 1.0  # seconds between the points after that
 _STATIC = 60.0  # the same, of static tracks
+_RUN = (
+    1_000_000_000  # ids of tracks are this times the run's id, and the number: several cameras share a file
+)
 _EVERY = 1.0  # seconds between two transactions
 _MOST_PENDING = 20_000  # points that wait while the disk takes none
 
@@ -99,11 +102,9 @@ class EventStore:
                     "INSERT INTO runs (started, source, model, version) VALUES (?, ?, ?, ?)",
                     (now, source, model, version),
                 )
-            highest = self._base.execute("SELECT coalesce(max(id), 0) FROM tracks").fetchone()[0]
         except sqlite3.Error as error:
             raise DataError(f"{path}: cannot be written: {error}") from None
         self.run = int(found.lastrowid or 0)
-        self._next = int(highest) + 1
 
     def take(
         self, tracks: Iterable[Track], offset: float, size: tuple[int, int], *, ended: bool = False
@@ -144,8 +145,7 @@ class EventStore:
     def _take(self, one: Track, offset: float, size: tuple[int, int], ended: bool) -> None:
         row = self._rows.get(one.id)
         if row is None:
-            row = self._rows[one.id] = _Row(self._next)
-            self._next += 1
+            row = self._rows[one.id] = _Row(_RUN * self.run + one.id)
         begin = one.points[0].time
         for point in _new_points(one, row.frame):
             row.frame = point.frame
@@ -252,7 +252,7 @@ def open_store(path: Path, *, make: bool) -> sqlite3.Connection:
     try:
         if make:
             path.parent.mkdir(parents=True, exist_ok=True)
-        base = sqlite3.connect(path, timeout=5.0)
+        base = sqlite3.connect(path, timeout=1.0)
         try:
             kind = base.execute("PRAGMA application_id").fetchone()[0]
             version = base.execute("PRAGMA user_version").fetchone()[0]

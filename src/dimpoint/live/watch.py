@@ -30,6 +30,7 @@ HISTORY = 300  # points of a track that are kept in memory
 _PATIENCE = 0.2  # seconds that the loop waits for a frame
 _SAVE_EVERY = 60.0  # seconds between two copies of the camera memory
 _MOST_SIZES = 4  # frame sizes of which the resting spots are kept
+_LATEST = 120  # points that scores are averaged over
 _SPEED_OVER = 1.0  # seconds over which a speed is measured
 
 
@@ -253,10 +254,11 @@ class Watcher:
 
 
 def sight_of(track: Track) -> Sight:
-    """What rules look at: place, speed over the last second, mean score of the measured points."""
+    """What rules look at: place, speed over the last second, mean score of the latest measured points."""
     last = track.points[-1]
-    recent = [point for point in track.points if last.time - point.time <= _SPEED_OVER]
-    scores = [point.score for point in track.points if point.measured]
+    latest = track.points[-_LATEST:]
+    recent = [point for point in latest if last.time - point.time <= _SPEED_OVER]
+    scores = [point.score for point in latest if point.measured]
     vx = sum(point.vx for point in recent) / len(recent)
     vy = sum(point.vy for point in recent) / len(recent)
     mean = sum(scores) / len(scores) if scores else 0.0
