@@ -199,7 +199,9 @@ class TestCameraMemory:
         ("place", "why"),
         [
             (lambda n: (80 + 0.8 * np.sin(n / 5), 40 + 0.7 * np.cos(n / 7)), "it jitters"),
+            (lambda n: (80 + 0.4 * np.sin(n / 5), 40 + 0.3 * np.cos(n / 7)), "it jitters by less than half"),
             (lambda n: (80 + 0.02 * n, 40), "it drifts, by more than half a pixel a second"),
+            (lambda n: (80 + 0.008 * n, 40), "it drifts, by a quarter of a pixel a second"),
             (lambda n: (80 + max(0, 60 - n), 40), "it arrived, and hovers since"),
         ],
     )
@@ -375,6 +377,16 @@ class TestStream:
         run = track(frame_of(background(1), [(50, 50)], 1, 0), finder=bright_spots)
         assert [live for _, live in run] == [[]]
         assert [one.state for one in run.result()] == ["tentative"]
+
+    def test_500_candidates_in_each_frame(self):
+        """The work of a frame is bounded, and it is said how many candidates were passed over."""
+        rng = np.random.default_rng(5)
+        frames = np.stack([frame_of(background(2), [], 2, n) for n in range(8)])
+        run = track(frames, finder=lambda _: detections(*map(tuple, rng.uniform(0, 160, (500, 2)))), fps=25)
+        begin = clock_time.process_time()
+        assert len(list(run)) == 8
+        assert clock_time.process_time() - begin < 20
+        assert "1600 candidates beyond the best 300" in " ".join(run.result().notes)
 
     def test_the_public_names(self):
         assert dimpoint.track is track

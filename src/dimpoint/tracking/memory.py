@@ -5,9 +5,9 @@ A track is static when all of this holds:
 1. it was there in the past: a candidate lay at its place in the first second of the scene, or a memory kept
    from earlier clips of the camera knows the place;
 2. it rests: over at least two seconds, in pixels of the sensor or of the stabilised scene, its places scatter
-   by less than 0.35 pixels (1.4826 times the median absolute deviation, the larger of x and y), and the
-   medians of its two halves differ by less than 0.5;
-3. it has stayed there all its life: it never was farther than three pixels from its place.
+   by less than 0.25 pixels (1.4826 times the median absolute deviation, the larger of x and y), and the
+   medians of its two halves differ by less than 0.3;
+3. it has stayed there all its life: it never was farther than 1.5 pixels from its place.
 
 What arrives, or jitters as a hovering drone does, fails one of them and stays a track. A static track that
 leaves its place is a track again. Nothing is deleted: static tracks stand in the results with the reason.
@@ -33,10 +33,10 @@ _FORMAT = "dimpoint camera memory 1"
 _SETTLE = 1.0  # seconds of a scene that count as its past
 _LEAST_REST = 2.0  # seconds
 _KNOWN_REST = 0.2  # seconds, at a place that the memory knows
-_SCATTER = 0.35  # pixels
-_DRIFT = 0.5  # pixels between the means of two halves
+_SCATTER = 0.25  # pixels
+_DRIFT = 0.3  # pixels between the means of two halves
 _SAME_PLACE = 2.0  # pixels
-_LEFT = 3.0  # pixels from its place: it moves
+LEFT = 1.5  # pixels from its place: it moves
 _CAMERA_MOVED = 2.0  # pixels: less, and sensor and scene cannot be told apart
 _LEAST_FORGET = 60.0  # seconds unseen after which a spot is forgotten, or as long as it was seen
 _MOST_SPOTS = 2000
@@ -119,7 +119,7 @@ class CameraMemory:
 
     def reason(self, places: Places) -> str | None:
         """Why a track counts as static, in words; None if it does not."""
-        if places.first is None or len(places.rows) < 3 or min(places.farthest) > _LEFT:
+        if places.first is None or len(places.rows) < 3 or min(places.farthest) > LEFT:
             return None
         rows = np.array(places.rows)
         duration = rows[-1, 0] - rows[0, 0]
@@ -127,7 +127,7 @@ class CameraMemory:
         if duration < (_KNOWN_REST if known else _LEAST_REST):
             return None
         rests = [_rests(rows[:, 1:3]), _rests(rows[:, 3:5])]
-        rests = [rest and far <= _LEFT for rest, far in zip(rests, places.farthest, strict=True)]
+        rests = [rest and far <= LEFT for rest, far in zip(rests, places.farthest, strict=True)]
         if not any(rests):
             return None
         middle = np.median(rows[:, 1:], axis=0)

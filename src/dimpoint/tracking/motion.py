@@ -21,6 +21,8 @@ Grey = npt.NDArray[np.uint8]
 How = Literal["features", "phase", "still", "unknown", "cut", "frozen", "blank", "start"]
 
 _WORKING_SIDE = 256  # pixels of the longer side; larger frames are reduced
+_CORNERS = 56  # that are followed
+_LK_END = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 12, 0.02)  # steps, pixels
 _FEWEST = 12  # corners that must agree
 _LEAST_SPREAD = 0.08  # standard deviation of their places, in frame sides: one moving object is no scene
 _LEAST_PEAK = 0.15  # of phase correlation
@@ -100,7 +102,11 @@ class MotionEstimator:
         small = frame
         if scale < 1:
             height, width = (max(1, round(side * scale)) for side in frame.shape)
-            small = np.asarray(cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA))
+            whole = int(1 / scale)  # means of whole pixels first, which is fast, then the rest
+            if whole > 1:
+                most = (max(frame.shape[1] // whole, width), max(frame.shape[0] // whole, height))
+                small = np.asarray(cv2.resize(small, most, interpolation=cv2.INTER_AREA))
+            small = np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR))
         if frame.dtype == np.uint8:
             return np.asarray(small, np.uint8)
         if self._limits is None:
@@ -112,9 +118,11 @@ class MotionEstimator:
 
     def _is_cut(self, last: Grey, grey: Grey, matrix: Matrix) -> bool:
         """Whether another scene begins: far more change than usual, and no likeness."""
-        size = (grey.shape[1], grey.shape[0])
-        warped = cv2.warpAffine(last, matrix, size, borderMode=cv2.BORDER_REPLICATE)
-        one, two = _thumbnail(np.asarray(warped)), _thumbnail(grey)
+        now = _small(grey)
+        size = (now.shape[1], now.shape[0])
+        reduced = _at_scale(matrix, size[0] / grey.shape[1])
+        warped = cv2.warpAffine(_small(last), reduced, size, borderMode=cv2.BORDER_REPLICATE)
+        one, two = _thumbnail(np.asarray(warped)), _thumbnail(now)
         change = float(np.abs(one - two).mean())
         usual = self._usual
         spread = max(float(one.std()), float(two.std()))
@@ -133,11 +141,21 @@ def detail_of(grey: Grey) -> Grey:
 
     A bright target otherwise gives the strongest corners of a faint scene, and it moves on its own.
     """
-    smooth = cv2.medianBlur(grey, 5).astype(np.float32)
-    contrast = smooth - np.asarray(cv2.blur(smooth, (41, 41)), np.float32)
-    limit = 4 * max(1.4826 * float(np.median(np.abs(contrast[::4, ::4]))), 0.25)
-    detail: Grey = np.clip(contrast * (127 / limit) + 128, 0, 255).astype(np.uint8)
-    return detail
+    smooth = cv2.medianBlur(grey, 5)
+    mean = cv2.blur(smooth.astype(np.float32), (41, 41))
+    sample = np.abs(smooth[::6, ::6] - mean[::6, ::6]).ravel()
+    middle = float(np.partition(sample, len(sample) // 2)[len(sample) // 2])
+    gain = 127 / (4 * max(1.4826 * middle, 0.25))
+    # one call that scales, adds and cuts off to 0..255
+    return np.asarray(
+        cv2.addWeighted(smooth.astype(np.float32), gain, mean, -gain, 128, dtype=cv2.CV_8U), np.uint8
+    )
+
+
+def _small(grey: Grey) -> Grey:
+    """Of a quarter of the sides, which is enough to see whether two frames show one scene."""
+    size = (max(1, grey.shape[1] // 4), max(1, grey.shape[0] // 4))
+    return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _thumbnail(grey: npt.NDArray[Any]) -> Matrix:
@@ -147,7 +165,7 @@ def _thumbnail(grey: npt.NDArray[Any]) -> Matrix:
 
 def _between(last: Grey, grey: Grey) -> tuple[Matrix, How]:
     still = np.eye(2, 3)
-    unmoved = _unlikeness(last, grey, still)
+    unmoved = float(cv2.norm(last, grey, cv2.NORM_L1)) / grey.size
     matrix = by_features(last, grey)
     if matrix is not None and _unlikeness(last, grey, matrix) <= _NO_WORSE * unmoved:
         return (still, "still") if _largest_shift(matrix, grey.shape) < _STILL else (matrix, "features")
@@ -161,11 +179,15 @@ def _between(last: Grey, grey: Grey) -> tuple[Matrix, How]:
 
 def by_features(last: Grey, grey: Grey) -> Matrix | None:
     """The similarity that most corners agree on, (2, 3); None if too few do or all stand in one place."""
-    corners = cv2.goodFeaturesToTrack(last, maxCorners=80, qualityLevel=0.02, minDistance=8, blockSize=5)
+    corners = cv2.goodFeaturesToTrack(
+        last, maxCorners=_CORNERS, qualityLevel=0.02, minDistance=8, blockSize=5
+    )
     if corners is None or len(corners) < _FEWEST:
         return None
     guess = np.zeros_like(np.asarray(corners))
-    moved, found, _ = cv2.calcOpticalFlowPyrLK(last, grey, corners, guess, winSize=(15, 15), maxLevel=2)
+    moved, found, _ = cv2.calcOpticalFlowPyrLK(
+        last, grey, corners, guess, winSize=(15, 15), maxLevel=2, criteria=_LK_END
+    )
     good = np.asarray(found).ravel() == 1
     if good.sum() < _FEWEST:
         return None

@@ -3,14 +3,13 @@
 For each frame: the states are carried by the camera's motion and predicted; candidates within the gate are
 assigned to confirmed tracks, then to tentative ones (least total Mahalanobis distance, `scipy.optimize`);
 each track's log-likelihood ratio grows with each candidate by its score and its fit, and falls with each miss
-(Blackman, Popoli, Design and Analysis of Modern Tracking Systems, 6.2). docs/tracking.md says how the values
-were chosen.
+(Blackman, Popoli, Design and Analysis of Modern Tracking Systems, 6.2). docs/tracking.md has the values.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -21,7 +20,7 @@ from scipy.optimize import linear_sum_assignment
 from dimpoint.errors import ConfigError, DataError
 from dimpoint.inference.detections import Detections
 from dimpoint.tracking import kalman
-from dimpoint.tracking.memory import CameraMemory, Places
+from dimpoint.tracking.memory import LEFT, CameraMemory, Places
 from dimpoint.tracking.motion import Matrix, Motion, apply, compose, inverse
 
 _REJOIN_REACH = 4.0  # pixels from where a lost track would be
@@ -30,7 +29,6 @@ _ECHO = 4.0  # pixels around a confirmed track in which its second peaks begin n
 _LONGEST_WAIT = 5.0  # seconds of frozen frames after which tracks end
 
 Flags = npt.NDArray[np.bool_]
-Indices = npt.NDArray[np.int64]
 State = Literal["tentative", "confirmed", "static"]
 
 
@@ -223,21 +221,27 @@ class Tracker:
     def _assign(self, xy: Matrix, scores: Matrix, scene: Matrix, time: float) -> Flags:
         taken = np.zeros(len(xy), np.bool_)
         if not self._active or not len(xy):
-            self._miss(np.arange(len(self._active)), time)
+            self._miss(range(len(self._active)), time)
             return taken
         squared, spread = kalman.innovation(self._mean, self._covariance, xy, self.settings.noise)
         cost = squared + spread[:, None] - 2 * self.settings.score_slope * scores[None]
         cost[squared > self.settings.gate] = np.inf
         firm = np.array([one.state != "tentative" for one in self._active])
-        missed = np.ones(len(self._active), np.bool_)
+        pairs: list[tuple[int, int]] = []
         for group in (np.flatnonzero(firm), np.flatnonzero(~firm)):
             free = np.flatnonzero(~taken)
             for row, column in _least_cost(cost[np.ix_(group, free)]):
-                track, candidate = group[row], free[column]
-                taken[candidate], missed[track] = True, False
-                gain = self._gain(squared[track, candidate], spread[track], scores[candidate])
-                self._hit(track, xy[candidate], scene[candidate], scores[candidate], gain, time)
-        self._miss(np.flatnonzero(missed), time)
+                pairs.append((int(group[row]), int(free[column])))
+                taken[free[column]] = True
+        if pairs:
+            at, to = (np.array(side) for side in zip(*pairs, strict=True))
+            self._mean[at], self._covariance[at] = kalman.update(
+                self._mean[at], self._covariance[at], xy[to], self.settings.noise
+            )
+        for track, one in pairs:
+            gain = self._gain(float(squared[track, one]), float(spread[track]), float(scores[one]))
+            self._hit(track, xy[one], scene[one], float(scores[one]), gain, time)
+        self._miss(sorted(set(range(len(self._active))).difference(track for track, _ in pairs)), time)
         near = self._echoes(xy, taken)
         return taken | near
 
@@ -258,19 +262,16 @@ class Tracker:
 
     def _hit(self, at: int, xy: Matrix, scene: Matrix, score: float, gain: float, time: float) -> None:
         track = self._active[at]
-        self._mean[at : at + 1], self._covariance[at : at + 1] = kalman.update(
-            self._mean[at : at + 1], self._covariance[at : at + 1], xy[None], self.settings.noise
-        )
         track.evidence = min(track.evidence + gain, 2 * self.settings.confirm)
         track.hits += 1
         track.last_measured, track.waited = time, 0.0
         track.places.add(time, xy, scene)
         self._add_point(at, time, score, measured=True)
 
-    def _miss(self, indices: Indices, time: float) -> None:
+    def _miss(self, indices: Iterable[int], time: float) -> None:
         for at in indices:
             self._active[at].evidence -= self.settings.miss
-            self._add_point(int(at), time, 0.0, measured=False)
+            self._add_point(at, time, 0.0, measured=False)
 
     def _wait(self, dt: float, time: float) -> None:
         """A frame that tells nothing: tracks coast, and nothing counts as missed."""
@@ -334,7 +335,7 @@ class Tracker:
         reason = self.memory.reason(track.places)
         if reason is not None:
             track.state, track.reason = "static", reason
-        elif track.state == "static" and min(track.places.farthest) > 3.0:
+        elif track.state == "static" and min(track.places.farthest) > LEFT:
             track.state, track.reason = "confirmed", None
 
     def _begin(self, xy: Matrix, scores: Matrix, scene: Matrix, time: float) -> None:
