@@ -7,10 +7,12 @@ import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -104,6 +106,22 @@ def test_a_batch_lists_the_file_that_is_no_image(client: httpx.Client) -> None:
     assert [each["file"] for each in answer] == ["a.png", "b.png", "c.png"]
     assert [len(each.get("detections", [])) for each in answer] == [3, 0, 1]
     assert "the image" in answer[1]["error"]
+
+
+def test_a_decompression_bomb_is_refused_by_its_header(client: httpx.Client) -> None:
+    """300 kB that unpack to 289 million pixels, more than a frame may have."""
+    side = 17_000
+    packer, row = zlib.compressobj(6), bytes(1 + side)
+    rows = b"".join(packer.compress(row) for _ in range(side)) + packer.flush()
+    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    body = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in ((b"IHDR", header), (b"IDAT", rows), (b"IEND", b""))
+    )
+    assert len(body) < 1 << 20
+    answer = client.post("/v1/detect", content=body, headers={"content-type": "image/png"})
+    assert answer.status_code == 422
+    assert "17000 x 17000 pixels" in answer.json()["error"]
 
 
 def test_a_higher_threshold_leaves_out_targets(client: httpx.Client) -> None:

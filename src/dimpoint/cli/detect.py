@@ -63,6 +63,11 @@ def detect(
         metavar="[ADDRESS]",
         help="Work on a Ray cluster; left out: on this machine. Needs --format parquet or jsonl.",
     ),
+    device: str = typer.Option(
+        "cpu",
+        metavar="NAME",
+        help="Where the network runs: cpu, cuda, tensorrt, openvino, coreml, directml, or auto.",
+    ),
     threads: int | None = typer.Option(None, help="Threads of the processor; left out: all cores."),
     recursive: bool = typer.Option(False, help="Enter sub-folders."),
     resume: bool = typer.Option(
@@ -121,7 +126,7 @@ def detect(
     chosen = _parse_formats(formats, out, overlay)
     shard_of = _parse_shard(shard)
     which: Any = polarity  # the detector refuses what it does not know
-    detector = Detector(model, threshold=threshold, threads=threads, polarity=which)
+    detector = Detector(model, threshold=threshold, threads=threads, polarity=which, device=device)
     missing: list[tuple[str, str]] = []
     files = source_files(
         sources,
@@ -130,7 +135,7 @@ def detect(
         on_error=lambda name, error: missing.append((name, str(error))),
         on_passed=lambda source, found: print_passed(source, found, verbose),
     )
-    settings = _settings(detector, options, overlay)
+    settings = _settings(detector, options, overlay, device)
     if shard_of:
         settings["--shard"] = shard
         files = files[len(files) * (shard_of[0] - 1) // shard_of[1] : len(files) * shard_of[0] // shard_of[1]]
@@ -188,7 +193,7 @@ def _read_options(
     return ReadOptions(accept_damaged, turn, False, preview, raw, stream, colour)
 
 
-def _settings(detector: Detector, options: ReadOptions, overlay: bool) -> dict[str, object]:
+def _settings(detector: Detector, options: ReadOptions, overlay: bool, device: str) -> dict[str, object]:
     """What the results depend on; a run is resumed only with the same."""
     import hashlib
 
@@ -201,6 +206,7 @@ def _settings(detector: Detector, options: ReadOptions, overlay: bool) -> dict[s
         "model file (SHA-256)": hashlib.sha256(content).hexdigest(),
         "threshold": detector.rule.threshold,
         "--polarity": detector.polarity,
+        "--device": device,
         "how files are read": repr(options),
         "--overlay": overlay,
     }

@@ -47,7 +47,11 @@ def detect_on_ray(
     if not files:
         raise FrameError(missing[0][1] if missing else "no frames in the sources")
     (kind,) = formats
-    options = {"threshold": detector.rule.threshold, "polarity": detector.polarity}
+    options = {
+        "threshold": detector.rule.threshold,
+        "polarity": detector.polarity,
+        "device": settings["--device"],
+    }
     job = ray_detect.Job(str(out.absolute()), str(detector.path.absolute()), options, reading, kind)
     try:
         found = ray_detect.detect_on_ray(

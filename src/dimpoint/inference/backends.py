@@ -23,6 +23,7 @@ _QUIET = 4  # ONNX Runtime's log: only what is fatal, since its failures are rai
 _PROVIDERS = {  # device -> ONNX Runtime's name of it, and the package that brings it
     "cpu": ("CPUExecutionProvider", "onnxruntime"),
     "cuda": ("CUDAExecutionProvider", "onnxruntime-gpu"),
+    "tensorrt": ("TensorrtExecutionProvider", "onnxruntime-gpu"),
     "directml": ("DmlExecutionProvider", "onnxruntime-directml"),
     "coreml": ("CoreMLExecutionProvider", "onnxruntime"),
 }
@@ -44,7 +45,7 @@ def open_backend(model: str | Path | None, threads: int | None = None, device: s
     """What runs a model: ONNX Runtime for an ONNX file, torch for safetensors weights.
 
     model: as `dimpoint.model.files.resolve_model` has it. threads: of the processor; None takes all cores.
-    device: `cpu`, `cuda`, `directml`, `openvino`, `coreml`, or `auto` for the fastest that is there:
+    device: `cpu`, `cuda`, `tensorrt`, `directml`, `openvino`, `coreml`, or `auto` for the fastest there:
     a GPU, else the int8 model beside the file where the processor has instructions for it, else `cpu`.
     Raises ModelFileError for a model that is not there, cannot be used, or needs torch where there is none,
     ConfigError for a device that is not there, with the package to install.
