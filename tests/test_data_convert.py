@@ -224,7 +224,7 @@ class TestRefused:
             export_labels(root / "points.json", root, "voc")
 
     def test_a_label_outside_its_frame(self, root: Path) -> None:
-        write(root / "labels" / "a.txt", "0 0.99 1.1 0.1 0.1\n")
+        write_json(root / "labelme" / "a.json", json.loads(labelme_of("point", (20, 44))))
         with pytest.raises(DataError, match=r"a\.png: a label at .* is outside the 50x40 frame"):
             convert_labels(root)
         assert not (root / "points.json").exists()
@@ -269,3 +269,106 @@ def test_cvat_and_label_studio_files_have_the_keys_that_importers_ask_for(root: 
     assert set(result) >= {"original_width", "original_height", "value", "from_name", "to_name", "type"}
     export_labels(root, tmp_path / "a.xml", "cvat")
     assert '<points label="target"' in (tmp_path / "a.xml").read_text()
+
+
+def studio(shape: dict[str, Any], kind: str) -> str:
+    result = {"original_width": WIDTH, "original_height": HEIGHT, "value": shape, "type": kind}
+    return json.dumps([{"data": {"image": "/data/upload/a.png"}, "annotations": [{"result": [result]}]}])
+
+
+def cvat_of(shape: str) -> str:
+    return f'<annotations><image id="0" name="a.png" width="50" height="40">{shape}</image></annotations>'
+
+
+def labelme_of(kind: str, *places: tuple[float, float]) -> str:
+    return json.dumps({"shapes": [{"label": "t", "points": places, "shape_type": kind}]})
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "points"),
+    [
+        # an oriented box or an outline in YOLO: the middle of the box around it
+        ("labels/a.txt", "0 0.2 0.2 0.4 0.2 0.4 0.5 0.2 0.5", [(15, 14)]),
+        ("labels/a.txt", "0 0.2 0.2 0.1 0.1 0.93\n1 0.6 0.5 0.1 0.1 0.2", [(10, 8), (30, 20)]),
+        # several points in one shape; a circle is its centre
+        ("a.xml", cvat_of('<points label="t" points="10.5,8;30,20.25"/>'), [(10.5, 8), (30, 20.25)]),
+        ("labelme/a.json", labelme_of("points", (10, 8), (30, 20)), [(10, 8), (30, 20)]),
+        ("labelme/a.json", labelme_of("circle", (10, 8), (13, 8)), [(10, 8)]),
+        ("labelme/a.json", labelme_of("polygon", (8, 8), (12, 6), (12, 12)), [(10, 9)]),
+        # shapes of other kinds
+        ("a.xml", cvat_of('<ellipse label="t" cx="10" cy="8" rx="3" ry="2"/>'), [(10, 8)]),
+        ("a.xml", cvat_of('<polygon label="t" points="8,6;12,6;12,10"/>'), [(10, 8)]),
+        ("a.xml", cvat_of('<box label="t" xtl="8" ytl="6" xbr="13" ybr="11" rotation="40"/>'), [(10, 8)]),
+        ("a.xml", cvat_of('<mask label="t" rle="0,9" left="8" top="6" width="5" height="5"/>'), [(10, 8)]),
+        (
+            "Annotations/a.xml",
+            "<annotation><object><name>t</name><robndbox><cx>10</cx><cy>8</cy><w>5</w><h>5</h><angle>1</angle>"
+            "</robndbox></object></annotation>",
+            [(10, 8)],
+        ),
+        # percent of the picture; a rotated rectangle turns about its upper left corner
+        ("a.json", studio({"x": 20, "y": 20, "keypointlabels": ["t"]}, "keypointlabels"), [(10, 8)]),
+        (
+            "a.json",
+            studio(
+                {"x": 20, "y": 20, "width": 10, "height": 12.5, "rotation": 90, "rectanglelabels": ["t"]},
+                "rectanglelabels",
+            ),
+            [(8, 10)],
+        ),
+        (
+            "a.json",
+            studio({"points": [[16, 15], [24, 15], [24, 25]], "polygonlabels": ["t"]}, "polygonlabels"),
+            [(10, 8)],
+        ),
+        ("a.json", studio({"choices": ["bad"]}, "choices"), []),
+    ],
+)
+def test_other_shapes(root: Path, file: str, text: str, points: list[tuple[float, float]]) -> None:
+    write(root / file, text)
+    convert_labels(root)
+    (image,) = read_points(root / "points.json")
+    np.testing.assert_allclose(image.points, np.array(points).reshape(-1, 2), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("file", "kind", "text", "message"),
+    [
+        ("labels/a.txt", "yolo", "0 10 8 5 5", r"a\.txt, line 1: .* are no parts of the frame"),
+        ("labels/a.txt", "yolo", "0 0.5 0.5 0.1 0.1\n0 1.4 0.5 0.1 0.1", r"a\.txt, line 2: .* are no parts"),
+        ("labels/a.txt", "yolo", "0 0.5 0.5 0.1 0.1 0.5 0.5 2", r"a\.txt, line 1: 7 numbers after the class"),
+        ("labels/a.txt", "yolo", "0 0.5 0.5", r"a\.txt, line 1: 2 numbers"),
+        (
+            "a.xml",
+            "cvat",
+            '<annotations><track id="0" label="t"><points frame="0" points="1,2"/></track></annotations>',
+            "tracks of a video.*CVAT for images 1.1",
+        ),
+        ("a.xml", "cvat", cvat_of('<skeleton label="t"/>'), "has a skeleton"),
+        (
+            "a.xml",
+            "cvat",
+            cvat_of('<points label="t" points="90,8"/>'),
+            r"\(90, 8\) is outside the 50x40 frame",
+        ),
+        (
+            "a.json",
+            "label-studio",
+            studio({"rle": [1], "format": "rle"}, "brushlabels"),
+            "type 'brushlabels'",
+        ),
+        (
+            "a.json",
+            "label-studio",
+            studio({"x": 120, "y": 20, "keypointlabels": ["t"]}, "keypointlabels"),
+            r"\(60, 8\) is outside the 50x40 frame",
+        ),
+    ],
+)
+def test_labels_that_would_be_lost_or_wrong_are_refused(
+    root: Path, file: str, kind: str, text: str, message: str
+) -> None:
+    write(root / file, text)
+    with pytest.raises(DataError, match=message):
+        convert_labels(root, kind=kind)
+    assert not (root / "points.json").exists()

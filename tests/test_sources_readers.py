@@ -94,6 +94,21 @@ class TestRadiometric:
         assert [frame.index for frame in frames] == [0, 1]
         np.testing.assert_array_equal(frames[1].pixels, COUNTS + 1)
 
+    @pytest.mark.parametrize("damaged", [None, 1])
+    def test_a_csq_sequence_of_jpeg_ls(self, tmp_path: Path, damaged: int | None) -> None:
+        imagecodecs = pytest.importorskip("imagecodecs")
+        frames = [COUNTS, COUNTS + 1, COUNTS + 2]
+        parts = [fff(imagecodecs.jpegls_encode(counts)) for counts in frames]
+        if damaged is not None:
+            parts[damaged] = parts[damaged][:150] + bytes(len(parts[damaged]) - 150)
+        (tmp_path / "x.csq").write_bytes(b"".join(parts))
+        errors: list[str] = []
+        found = list(frames_from(tmp_path / "x.csq", on_error=lambda name, error: errors.append(name)))
+        assert errors == ([] if damaged is None else [f"{tmp_path / 'x.csq'}#{damaged:06d}"])
+        for frame in found:
+            np.testing.assert_array_equal(frame.pixels, frames[frame.index or 0])
+        assert len(found) == 3 - len(errors)
+
     def test_a_file_that_only_begins_like_a_sequence(self, tmp_path: Path) -> None:
         (tmp_path / "x.seq").write_bytes(b"FFF\0CAM" + COUNTS.tobytes())
         with pytest.raises(FrameError, match=r"x\.seq.*FLIR"):

@@ -93,7 +93,7 @@ def convert_labels(
     path = root / "points.json" if out is None else out
     if path.exists():
         raise DataError(f"{path}: is there already; remove it, or name another file with --out")
-    found = [one for one in find_other_labels(root) if kind in (None, one.format)]
+    found = find_other_labels(root, kind)
     if len(found) != 1:
         held = ", ".join(f"{one.title} ({len(one.files)} files)" for one in found) or "none that are known"
         raise DataError(

@@ -7,9 +7,11 @@ further; VOC gives the pixels themselves; YOLO gives parts of the frame's width 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 from dimpoint import limits
@@ -56,8 +58,20 @@ _VOC_SIDES = ("xmin", "ymin", "xmax", "ymax")
 _PROBED = 5  # files of a kind that are looked into
 
 
-def find_other_labels(root: Path) -> list[Found]:
-    """Which labels in other formats lie in a data set, by a look into a few files of each folder."""
+def find_other_labels(root: Path, kind: str | None = None) -> list[Found]:
+    """Which labels in other formats lie in a data set, by the first lines of a few files of each folder.
+
+    kind: the only format looked for; YOLO's text files are then taken from a folder of labels whatever they
+    hold, so that reading says what is wrong with them.
+    """
+    if kind == "yolo":
+        folders = [folder for folder in _label_folders(root) if folder != root]
+        texts = [path for folder in folders for path in sorted(folder.glob("*.txt"))]
+        return [Found(kind, TITLES[kind], tuple(texts))] if texts else []
+    return [one for one in _found(root) if kind in (None, one.format)]
+
+
+def _found(root: Path) -> list[Found]:
     found: dict[str, list[Path]] = {}
     for folder in _label_folders(root):
         for suffix in (".xml", ".json", ".txt", ".csv"):
@@ -120,7 +134,9 @@ def _is_yolo(head: str) -> bool:
     lines = [line.split() for line in head.splitlines()[:3] if line.strip()]
     try:
         return bool(lines) and all(
-            len(line) in (5, 6) and all(-0.1 <= float(value) <= 1.1 for value in line[1:5]) for line in lines
+            (len(line) in (5, 6) or (len(line) >= 9 and len(line) % 2))
+            and all(-0.1 <= float(value) <= 1.1 for value in line[1:5])
+            for line in lines
         )
     except ValueError:
         return False
@@ -169,6 +185,13 @@ def _read_voc(path: Path, size: Size) -> list[Labels]:
     labels = Labels(path.stem)
     for entry in root.iter("object"):
         box = entry.find("bndbox")
+        turned = entry.find("robndbox")  # a rotated box of roLabelImg
+        if box is None and turned is not None:
+            x, y, w, h = (float(turned.findtext(key) or "") for key in ("cx", "cy", "w", "h"))
+            half = ((w - 1) / 2, (h - 1) / 2)
+            name = entry.findtext("name") or ""
+            labels.boxes.append((x - half[0], y - half[1], x + half[0], y + half[1], name))
+            continue
         if box is None:
             raise ValueError("an object without bndbox")
         left, top, right, bottom = (float(box.findtext(side) or "") for side in _VOC_SIDES)
@@ -177,33 +200,86 @@ def _read_voc(path: Path, size: Size) -> list[Labels]:
 
 
 def _read_cvat(path: Path, size: Size) -> list[Labels]:
+    root = _xml(path)
+    if next(root.iter("track"), None) is not None:
+        raise DataError(
+            f"{path}: tracks of a video, which name no frames; export it as 'CVAT for images 1.1'"
+        )
     found = []
-    for image in _xml(path).iter("image"):
+    for image in root.iter("image"):
         labels = Labels(image.attrib["name"])
-        for shape in image.iter("points"):
-            for pair in shape.attrib["points"].split(";"):
-                x, y = map(float, pair.split(","))
-                labels.points.append((x, y, shape.attrib.get("label", "")))
-        for shape in image.iter("box"):
-            left, top, right, bottom = (float(shape.attrib[side]) for side in ("xtl", "ytl", "xbr", "ybr"))
-            labels.boxes.append((left, top, right - 1, bottom - 1, shape.attrib.get("label", "")))
+        for shape in image:
+            _add_cvat_shape(labels, shape, path)
         found.append(labels)
     return found
+
+
+def _add_cvat_shape(labels: Labels, shape: ElementTree.Element, path: Path) -> None:
+    """Add one shape: points as they are, an ellipse's centre, boxes, outlines and masks as boxes."""
+    values, label = shape.attrib, shape.attrib.get("label", "")
+    if shape.tag == "points":
+        labels.points += [(x, y, label) for x, y in _cvat_places(values["points"])]
+    elif shape.tag == "ellipse":
+        labels.points.append((float(values["cx"]), float(values["cy"]), label))
+    elif shape.tag == "box":  # its rotation is about its centre, which stays
+        left, top, right, bottom = (float(values[side]) for side in ("xtl", "ytl", "xbr", "ybr"))
+        labels.boxes.append((left, top, right - 1, bottom - 1, label))
+    elif shape.tag in ("polygon", "polyline"):
+        labels.boxes.append((*_around(_cvat_places(values["points"])), label))
+    elif shape.tag == "mask":
+        left, top, width, height = (float(values[key]) for key in ("left", "top", "width", "height"))
+        labels.boxes.append((left, top, left + width - 1, top + height - 1, label))
+    elif shape.tag in ("cuboid", "skeleton"):
+        raise DataError(
+            f"{path}: image '{labels.name}' has a {shape.tag}; points, boxes and outlines are read"
+        )
+
+
+def _cvat_places(text: str) -> list[tuple[float, float]]:
+    pairs = (pair.split(",") for pair in text.split(";"))
+    return [(float(x), float(y)) for x, y in pairs]
+
+
+def _around(places: Sequence[tuple[float, float]]) -> tuple[float, float, float, float]:
+    """The box around places: left, top, right, bottom."""
+    xs, ys = [x for x, _ in places], [y for _, y in places]
+    return min(xs), min(ys), max(xs), max(ys)
 
 
 def _read_yolo(path: Path, size: Size) -> list[Labels]:
     shape = size(path.stem)
     if shape is None:
-        return [Labels(path.stem)]  # told as a label without frame
+        return [Labels(path.stem)]  # reported as a label without frame
     height, width = shape
     labels = Labels(path.stem)
-    for line in limits.read_bytes(path, "label_bytes", DataError).decode("utf-8-sig").splitlines():
+    lines = limits.read_bytes(path, "label_bytes", DataError).decode("utf-8-sig").splitlines()
+    for number, line in enumerate(lines, 1):
         if parts := line.split():
-            x, y, w, h = (float(value) for value in parts[1:5])
-            across, down = max(w * width - 1, 0) / 2, max(h * height - 1, 0) / 2
-            x, y = x * width, y * height
-            labels.boxes.append((x - across, y - down, x + across, y + down, parts[0]))
+            box = _yolo_box([float(value) for value in parts[1:]], f"{path}, line {number}")
+            left, top, right, bottom = (
+                value * side for value, side in zip(box, (width, height) * 2, strict=True)
+            )
+            # sides of a box are pixels apart by one less than it has pixels
+            across, down = min(0.5, (right - left) / 2), min(0.5, (bottom - top) / 2)
+            labels.boxes.append((left + across, top + down, right - across, bottom - down, parts[0]))
     return [labels]
+
+
+def _yolo_box(values: list[float], where: str) -> tuple[float, float, float, float]:
+    """Left, top, right, bottom as parts of the frame, of a box, a box with confidence, or an outline."""
+    if not all(-0.01 <= value <= 1.01 for value in values[:4]):
+        raise DataError(
+            f"{where}: {values[:4]} are no parts of the frame's width and height (0..1); YOLO has no pixels"
+        )
+    if len(values) in (4, 5):
+        x, y, w, h = values[:4]
+        return x - w / 2, y - h / 2, x + w / 2, y + h / 2
+    if len(values) >= 8 and len(values) % 2 == 0:
+        return _around(list(zip(values[::2], values[1::2], strict=True)))
+    raise DataError(
+        f"{where}: {len(values)} numbers after the class; 4 (a box), 5 (with a confidence) or pairs of an "
+        "outline of 4 or more corners are right"
+    )
 
 
 def _read_labelme(path: Path, size: Size) -> list[Labels]:
@@ -211,11 +287,12 @@ def _read_labelme(path: Path, size: Size) -> list[Labels]:
     for shape in read_json(path)["shapes"]:
         places = [(float(x), float(y)) for x, y in shape["points"]]
         label, kind = str(shape.get("label", "")), shape.get("shape_type", "polygon")
-        if kind in ("point", "circle"):
+        if kind == "circle":
             labels.points.append((*places[0], label))
+        elif kind in ("point", "points"):
+            labels.points += [(*place, label) for place in places]
         elif places:
-            xs, ys = [x for x, _ in places], [y for _, y in places]
-            labels.boxes.append((min(xs), min(ys), max(xs), max(ys), label))
+            labels.boxes.append((*_around(places), label))
     return [labels]
 
 
@@ -227,16 +304,44 @@ def _read_label_studio(path: Path, size: Size) -> list[Labels]:
         name = str(task.get("file_upload") or name).rsplit("/", 1)[-1]
         labels = Labels(name)
         for result in (one for part in task.get("annotations", [])[:1] for one in part["result"]):
-            value, width, height = result["value"], result["original_width"], result["original_height"]
-            x, y = value["x"] / 100 * width, value["y"] / 100 * height
-            names = next((value[key] for key in value if key.endswith("labels")), [""])
-            if result["type"] == "rectanglelabels":
-                right, bottom = x + value["width"] / 100 * width, y + value["height"] / 100 * height
-                labels.boxes.append((x, y, right - 1, bottom - 1, str(names[0])))
-            elif result["type"] == "keypointlabels":
-                labels.points.append((float(x), float(y), str(names[0])))
+            if "value" in result and result.get("type") not in _NO_SHAPES:
+                _add_studio_shape(labels, result, path)
         found.append(labels)
     return found
+
+
+_NO_SHAPES = ("choices", "textarea", "rating", "number", "taxonomy")  # of the image as a whole
+
+
+def _add_studio_shape(labels: Labels, result: dict[str, Any], path: Path) -> None:
+    """Add one shape; places are percent of the original picture, rotation is about the upper left corner."""
+    value, kind = result["value"], str(result["type"]).removesuffix("labels")
+    width, height = float(result["original_width"]), float(result["original_height"])
+    names = next((value[key] for key in value if key.endswith("labels")), None) or [""]
+    label = str(names[0])
+    if kind == "polygon":
+        places = [(x / 100 * width, y / 100 * height) for x, y in value["points"]]
+        labels.boxes.append((*_around(places), label))
+        return
+    if kind not in ("keypoint", "rectangle", "ellipse"):
+        raise DataError(
+            f"{path}: image '{labels.name}' has a shape of type '{result['type']}'; keypoints, rectangles, "
+            "ellipses and polygons are read"
+        )
+    x, y = value["x"] / 100 * width, value["y"] / 100 * height
+    if kind != "rectangle":
+        labels.points.append((x, y, label))
+        return
+    across, down = value["width"] / 100 * width, value["height"] / 100 * height
+    turn = math.radians(float(value.get("rotation") or 0))
+    if turn:
+        sides = [(0.0, 0.0), (across - 1, 0.0), (0.0, down - 1), (across - 1, down - 1)]
+        cos, sin = math.cos(turn), math.sin(turn)
+        labels.boxes.append(
+            (*_around([(x + a * cos - b * sin, y + a * sin + b * cos) for a, b in sides]), label)
+        )
+    else:
+        labels.boxes.append((x, y, x + across - 1, y + down - 1, label))
 
 
 def _read_csv(path: Path, size: Size) -> list[Labels]:

@@ -81,20 +81,26 @@ def _raw_record(record: bytes, name: str) -> Pixels:
         if picture is None or picture.dtype != np.uint16 or picture.ndim != 2:
             raise FrameError(f"{name}: the FLIR thermal image is damaged; copy the file again")
         return np.asarray(picture).byteswap()
-    if data.startswith(b"\xff\xd8\xff\xf7"):
-        return np.asarray(_jpeg_ls(data))
+    if data.startswith(b"\xff\xd8\xff"):
+        counts = _jpeg_ls(data, name)
+        if counts.shape != (height, width) or counts.dtype != np.uint16:
+            raise FrameError(f"{name}: the FLIR thermal image is damaged; copy the file again")
+        return counts
     if len(data) < 2 * width * height or not width * height:
         raise FrameError(f"{name}: the FLIR thermal image is cut off; copy the file again")
     return np.frombuffer(data, order + "u2", width * height).reshape(height, width)
 
 
-def _jpeg_ls(data: bytes) -> Pixels:
+def _jpeg_ls(data: bytes, name: str) -> Pixels:
     try:
         import imagecodecs
     except ImportError:
         raise MissingExtraError("a FLIR .csq file", "imagecodecs", "thermal") from None
-    decoded: Pixels = imagecodecs.jpegls_decode(data)
-    return decoded
+    try:
+        return np.asarray(imagecodecs.jpegls_decode(data))
+    except (RuntimeError, ValueError) as error:
+        said = str(error)[:60]
+        raise FrameError(f"{name}: the FLIR thermal image is damaged ({said}); copy the file again") from None
 
 
 def open_sequence(file: OpenFile, options: ReadOptions) -> Pages:
