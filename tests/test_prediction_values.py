@@ -189,3 +189,23 @@ def test_points_are_matched_by_the_frames_name(
     else:
         with pytest.raises(DataError, match=expected):
             open_dataset(tmp_path)
+
+
+class TestStretchedMaps:
+    """Maps that matplotlib's imsave stretched one by one: colours with alpha, each from 0 to 255."""
+
+    RAMP = np.linspace(0, 255, SIZE[0] * SIZE[1]).astype(np.uint8).reshape(SIZE)
+
+    def test_they_are_refused_until_the_user_decides(self, data: Path, tmp_path: Path) -> None:
+        folder = write(tmp_path / "maps", with_alpha(self.RAMP, CLEAR))
+        with pytest.raises(DataError, match=r"30 of 30 files .* stretches each map by itself.*vmin=0"):
+            dimpoint.evaluate(folder, data)
+        assert dimpoint.evaluate(folder, data, predictions_values="0-255")
+
+    @pytest.mark.parametrize(
+        "picture",
+        [RAMP, with_alpha(GREY, CLEAR), with_alpha(RAMP // 2, CLEAR)],
+        ids=["one channel", "a mask", "not to the full value"],
+    )
+    def test_others_are_not(self, data: Path, tmp_path: Path, picture: Array) -> None:
+        assert dimpoint.evaluate(write(tmp_path / "maps", picture), data)

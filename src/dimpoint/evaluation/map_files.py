@@ -40,6 +40,7 @@ class _Kind:
     values: frozenset[int] | None = None
     colour: bool = False
     alpha: bool = False
+    stretched: bool = False  # grey values from exactly 0 to the full value, saved as colours with alpha
 
 
 def check_values(values: str | None) -> None:
@@ -69,6 +70,13 @@ def survey(files: Sequence[Path], values: str | None = None) -> None:
         raise DataError(
             f"{_which(clear, kinds)} have an alpha channel that is not the same everywhere; if it holds "
             "the map: --predictions-values alpha; if the grey values do: --predictions-values 0-255"
+        )
+    if values is None and len(kinds) > 1 and all(kind.stretched for kind in kinds):
+        raise DataError(
+            f"{_which(kinds, kinds)} reach from exactly 0 to the full value and have colours and alpha, "
+            "as matplotlib's imsave does, which stretches each map by itself: scores of two maps then "
+            "mean different things. Save probabilities times 255 (imsave with vmin=0, vmax=1), or say "
+            "--predictions-values 0-255 if they are"
         )
     whole = [kind for kind in kinds if kind.full is not None]
     if values is None:
@@ -153,8 +161,11 @@ def _look(file: Path) -> _Kind:
         _checked(values, file)
         return _Kind(file, colour=colour, alpha=alpha)
     levels = np.unique(values)
+    full = int(np.iinfo(values.dtype).max)
+    rgba = channels is not None and channels.ndim == 3 and channels.shape[2] == 4 and not (colour or alpha)
+    stretched = rgba and len(levels) > 2 and (int(levels[0]), int(levels[-1])) == (0, full)
     few = frozenset(levels.tolist()) if len(levels) <= _FEW else None
-    return _Kind(file, int(np.iinfo(values.dtype).max), int(levels[-1]), few, colour, alpha)
+    return _Kind(file, full, int(levels[-1]), few, colour, alpha, stretched)
 
 
 def _channels(file: Path) -> npt.NDArray[Any] | None:
