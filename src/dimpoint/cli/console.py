@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 _WIDEST = 240  # columns
 
 
+def say(text: str, *, error: bool = False) -> None:
+    """Print one line, to standard error with `error`: names and texts of others cannot steer the terminal."""
+    typer.echo(printable(text), err=error)
+
+
 def table_console() -> Console:
     """Standard output; tables written to a file or a pipe are not cut to a terminal's width."""
     from rich.console import Console

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from dimpoint.cli.console import table_console
+from dimpoint.cli.console import say, table_console
 from dimpoint.cli.options import reads_labels
 from dimpoint.errors import ConfigError
+from dimpoint.text import printable
 
 if TYPE_CHECKING:
     from dimpoint.datasets.check import Report
@@ -72,7 +73,7 @@ def check(
     else:
         _print_report(report)
         for path, reason in report.layout.passed if verbose else ():
-            typer.echo(f"passed over: {path}: {reason}")
+            say(f"passed over: {path}: {reason}")
         if repaired is not None:
             _print_repair(repaired, repair)
     if repaired.unrepaired if repaired is not None else report.errors:
@@ -108,7 +109,7 @@ def split(
     with progress("reading", len(dataset)) as step:
         files = write_split(dataset, parts, seed, by, step)  # type: ignore[arg-type]
     for name, file in files.items():
-        typer.echo(f"{name}: {len(file.read_text('utf-8').splitlines())} frames, {file}")
+        say(f"{name}: {len(file.read_text('utf-8').splitlines())} frames, {file}")
 
 
 @data_app.command("points")
@@ -134,9 +135,9 @@ def points(
             out,
             lambda done, total: bar.update(task, completed=done, total=total),
             reading,
-            lambda line: typer.echo(line, err=True),
+            lambda line: say(line, error=True),
         )
-    typer.echo(f"{path}: {targets} points in {frames} frames")
+    say(f"{path}: {targets} points in {frames} frames")
 
 
 def _print_report(report: Report) -> None:
@@ -147,8 +148,10 @@ def _print_report(report: Report) -> None:
         table = Table("", "what", "file", "found")
         for finding in report.findings:
             style = "red" if finding.severity == "error" else "dim"
-            where = escape(report.file_of(finding))
-            table.add_row(f"[{style}]{finding.severity}[/]", finding.kind, where, escape(finding.message))
+            where = escape(printable(report.file_of(finding)))
+            table.add_row(
+                f"[{style}]{finding.severity}[/]", finding.kind, where, escape(printable(finding.message))
+            )
         table_console().print(table)
     frames, masks = len(report.frames), len(report.layout.masks)
     infos = len(report.findings) - report.errors
@@ -159,9 +162,9 @@ def _print_report(report: Report) -> None:
 
 def _print_repair(repaired: Repair, out: Path | None) -> None:
     for change in repaired.changes:
-        typer.echo(f"{change.file}: {change.action} ({change.reason})")
+        say(f"{change.file}: {change.action} ({change.reason})")
     for line in repaired.unrepaired:
-        typer.echo(f"not repaired: {line}")
+        say(f"not repaired: {line}")
     typer.echo(
         f"clean copy in {out}; changed: {len(repaired.changes)}, not repaired: {len(repaired.unrepaired)}"
     )
@@ -194,18 +197,18 @@ def convert(
         if out is None:
             raise ConfigError("--to needs --out")
         images, points = export_labels(source, out, to, box)
-        typer.echo(f"{out}: {points} points of {images} frames")
+        say(f"{out}: {points} points of {images} frames")
         return
     wanted = [part.strip() for part in categories.split(",")] if categories else []
     done = convert_labels(source, out, from_, snap=snap, categories=wanted)
     boxes = f" ({done.snapped} at spots in boxes, {done.centres} at centres of boxes)" * (
         done.snapped + done.centres > 0
     )
-    typer.echo(f"{done.path}: {done.points} points in {done.images} frames{boxes}")
+    say(f"{done.path}: {done.points} points in {done.images} frames{boxes}")
     shown = ", ".join(f"{label or 'without name'} ({count})" for label, count in done.labels.most_common(10))
-    typer.echo(f"labels: {shown or 'none'}", err=True)
+    say(f"labels: {shown or 'none'}", error=True)
     for line in done.skipped[:20]:
-        typer.echo(f"left out: {line}", err=True)
+        say(f"left out: {line}", error=True)
     if len(done.skipped) > 20:
         typer.echo(f"left out: {len(done.skipped) - 20} more", err=True)
 
@@ -243,7 +246,7 @@ def synth(
     with Progress(console=Console(stderr=True)) as bar:
         task = bar.add_task("scenes", total=frames)
         write_dataset(out, config, frames, seed, test_fraction, lambda done: bar.update(task, completed=done))
-    typer.echo(f"{out}: {frames} frames of {height}x{width}, {bits} bit, with masks, points and splits")
+    say(f"{out}: {frames} frames of {height}x{width}, {bits} bit, with masks, points and splits")
 
 
 def _size(text: str) -> tuple[int, int]:

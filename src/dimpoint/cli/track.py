@@ -198,7 +198,7 @@ def _write_video(
 def _report(tracks: Tracks, tally: _Tally, out: Path, encoder: str | None) -> None:
     from rich.table import Table
 
-    from dimpoint.cli.console import table_console
+    from dimpoint.cli.console import say, table_console
 
     table = Table("frames", "confirmed tracks", "static spots", "ms per frame", "unreadable files")
     each = f"{1000 * tally.seconds / tracks.frames:.1f}"
@@ -212,12 +212,12 @@ def _report(tracks: Tracks, tally: _Tally, out: Path, encoder: str | None) -> No
     table.add_row(*(str(count) for count in counts))
     table_console().print(table)
     for note in tracks.notes:
-        typer.echo(f"note: {note}", err=True)
-    typer.echo(f"results: {out / 'tracks.json'}, page: {out / 'tracks.html'}")
+        say(f"note: {note}", error=True)
+    say(f"results: {out / 'tracks.json'}, page: {out / 'tracks.html'}")
     if encoder is not None:
-        typer.echo(f"video: {out / 'tracks.mp4'} (encoder {encoder})")
+        say(f"video: {out / 'tracks.mp4'} (encoder {encoder})")
     for name, error in tally.unreadable[:_MOST_LISTED]:
         text = str(error)
-        typer.echo(f"not read: {text if name in text else f'{name}: {text}'}", err=True)
+        say(f"not read: {text if name in text else f'{name}: {text}'}", error=True)
     if len(tally.unreadable) > _MOST_LISTED:
         typer.echo(f"not read: {len(tally.unreadable) - _MOST_LISTED} more files", err=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from dimpoint.cli.console import say
 from dimpoint.cli.options import SET, THREADS, reads_labels, require_torch
 from dimpoint.errors import ConfigError
 
@@ -84,10 +85,11 @@ def train(
             split=split,
             reading=None if reading == AS_WRITTEN else reading,
             machine=Machine(accelerator, count, precision, threads, workers),
+            say=say,
         )
     except (KeyboardInterrupt, SystemExit):
         if not is_helper():
-            typer.echo(RunFolder(resume or out).stopped(), err=True)
+            say(RunFolder(resume or out).stopped(), error=True)
         raise typer.Exit(130) from None
 
 
