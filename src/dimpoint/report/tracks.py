@@ -30,8 +30,9 @@ def write_track_report(folder: Path, evaluation: TrackEvaluation) -> Path:
 def track_section(evaluation: TrackEvaluation, *, heading: bool = True) -> str:
     """HTML of the section; heading: whether it has one of its own."""
     counts = evaluation.counts
+    clips = "1 clip" if counts["clips"] == 1 else f"{counts['clips']:.0f} clips"
     summary = (
-        f"{counts['clips']:.0f} clips, {counts['seconds']:.1f} s, {counts['objects']:.0f} labelled objects, "
+        f"{clips}, {counts['seconds']:.1f} s, {counts['objects']:.0f} labelled objects, "
         f"{counts['tracks']:.0f} confirmed tracks; a track's point matches within {evaluation.distance:g} px "
         "of a labelled point or box."
     )
@@ -40,7 +41,7 @@ def track_section(evaluation: TrackEvaluation, *, heading: bool = True) -> str:
     return (
         f"{'<h2>Tracks</h2>' if heading else ''}<p class='soft'>{summary}</p>"
         f'<div class="tiles">{"".join(_tile(evaluation, key) for key in _TILES)}</div>'
-        f'<p class="small soft">{below}</p>'
+        f'<p class="small soft">{below if counts["clips"] > 1 else ""}</p>'
         f'<div class="tables">{_all(evaluation)}{_clips(evaluation)}</div>{notes}'
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from html import escape
 from pathlib import Path
 
@@ -13,20 +14,29 @@ from dimpoint.tracking.picture import Picture, colour_of
 from dimpoint.tracking.result import Tracks
 from dimpoint.tracking.tracker import Track
 
-_WIDTH = 900  # of the time line, pixels
+_WIDTH = 1050  # of the time line, pixels
 _ROW = 22
-_LEFT = 90
+_LEFT = 40
 _MOST_ROWS = 500
-_STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;
-color:#222}
-img{max-width:100%;background:#000}table{border-collapse:collapse}td,th{padding:.2rem .8rem;text-align:right;
-border-bottom:1px solid #ddd}svg{max-width:100%;height:auto}.note{color:#666}"""
+_TICKS = 8  # at most, on the time line
+_STYLE = """body{font:15px/1.5 system-ui,-apple-system,"Segoe UI","Helvetica Neue",Arial,sans-serif;
+max-width:1120px;margin:0 auto;padding:32px 32px 60px;color:#1c232b}
+h1{font-size:27px;line-height:1.2;margin:0 0 6px;overflow-wrap:anywhere}
+h2{font-size:19px;margin:34px 0 10px;padding-top:14px;border-top:1px solid #dfe3e8}
+p{margin:0 0 8px}img{max-width:100%;display:block;background:#000;border-radius:4px;margin-bottom:8px}
+.wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}
+td,th{padding:4px 14px;text-align:right;border-bottom:1px solid #dfe3e8;font-weight:400;white-space:nowrap}
+td:first-child,th:first-child{padding-left:0}th{color:#5b6570;font-size:13px;vertical-align:bottom}
+.text{text-align:left}td.text:last-child{white-space:normal}i{display:inline-block;width:12px;height:12px;border-radius:2px;margin-right:7px}
+svg{max-width:100%;height:auto}.note{color:#5b6570;font-size:13px;overflow-wrap:anywhere}"""
 
 
 def write_page(path: Path, tracks: Tracks, picture: Picture, *, seconds: float) -> None:
     """Write the page; picture: of all tracks, BGR. seconds: time of the last frame."""
     shown = [one for one in tracks if one.state != "tentative"][:_MOST_ROWS]
-    confirmed, static = len(tracks.of("confirmed")), len(tracks.of("static"))
+    counts = f"{_count(tracks, 'confirmed', 'confirmed track')} and {_count(tracks, 'static', 'static spot')}"
+    name = Path(tracks.source).name if ", " not in tracks.source else tracks.source
+    whole = "" if name == tracks.source else f'<p class="note">{escape(tracks.source)}</p>'
     encoded = base64.b64encode(cv2.imencode(".png", picture)[1].tobytes()).decode("ascii")
     begin = tracks.clock(0.0)
     when = f", from {begin}" if begin else ""
@@ -34,18 +44,22 @@ def write_page(path: Path, tracks: Tracks, picture: Picture, *, seconds: float) 
     write_text(
         path,
         f"""<!doctype html><html lang="en"><head><meta charset="utf-8"><title>
-Tracks of {escape(tracks.source)}</title>
-<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>
-<h1>Tracks of {escape(tracks.source)}</h1>
-<p>{confirmed} confirmed tracks and {static} static spots in {tracks.frames} frames,
-{seconds:.1f} s{escape(when)};
+Tracks of {escape(name)}</title>
+<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head><body>
+<h1>Tracks of {escape(name)}</h1>{whole}
+<p>{counts} in {tracks.frames} frames, {seconds:.1f} s{escape(when)};
 model {escape(tracks.model) or "not named"}.</p>{notes}
 <h2>Time line</h2>{_time_line(shown, seconds)}
-<h2>All tracks</h2><img alt="all tracks on one frame" src="data:image/png;base64,{encoded}">
-<p class="note">Positions in the pixels of the frames where they were measured. Grey: static spots.</p>
-<h2>Table</h2>{_table(tracks, shown)}</body></html>
+<h2>All tracks</h2><img alt="all tracks on the last frame" src="data:image/png;base64,{encoded}">
+<p class="note">On the last frame, at the places where they were measured. Grey: static spots.</p>
+<h2>Table</h2><div class="wide">{_table(tracks, shown)}</div></body></html>
 """,
     )
+
+
+def _count(tracks: Tracks, state: str, words: str) -> str:
+    number = len(tracks.of(state))
+    return f"{number} {words}{'' if number == 1 else 's'}"
 
 
 def _css(one: Track) -> str:
@@ -55,7 +69,7 @@ def _css(one: Track) -> str:
 
 def _time_line(shown: list[Track], seconds: float) -> str:
     span = max(seconds, 1e-9)
-    scale = (_WIDTH - _LEFT - 10) / span
+    scale = (_WIDTH - _LEFT - 20) / span
     bottom = _ROW * len(shown) + 8
     parts = []
     for row, one in enumerate(shown):
@@ -68,36 +82,46 @@ def _time_line(shown: list[Track], seconds: float) -> str:
             f'<text x="{_LEFT - 8}" y="{y + 12}" text-anchor="end">{one.id}</text><rect x="{x:.1f}" y="{y}" '
             f'width="{width:.1f}" height="{_ROW - 8}" rx="2" fill="{_css(one)}"><title>{words}</title></rect>'
         )
-    for step in range(11):
-        x = _LEFT + step * span / 10 * scale
-        parts.append(
-            f'<text x="{x:.1f}" y="{bottom + 14}" text-anchor="middle">{step * span / 10:.1f}</text>'
-        )
-    parts.append(f'<text x="{_LEFT - 8}" y="{bottom + 14}" text-anchor="end">seconds</text>')
+    marks = []
+    step = _step(span)
+    for number in range(int(span / step) + 1):
+        x, shown_time = _LEFT + number * step * scale, f"{number * step:g}"
+        marks.append(f'<path d="M{x:.1f} 0V{bottom}" stroke="#dfe3e8"/>')
+        unit = " s" if number == 0 else ""
+        marks.append(f'<text x="{x:.1f}" y="{bottom + 15}" text-anchor="middle">{shown_time}{unit}</text>')
     size = f'viewBox="0 0 {_WIDTH} {bottom + 20}" width="{_WIDTH}" height="{bottom + 20}"'
-    return f'<svg {size} font-size="12" font-family="sans-serif">{"".join(parts)}</svg>'
+    font = 'font-size="12" font-family="system-ui,sans-serif" fill="#5b6570"'
+    return f"<svg {size} {font}>{''.join(marks)}{''.join(parts)}</svg>"
+
+
+def _step(span: float) -> float:
+    """A round step, seconds, that gives the time line at most as many marks as it has room for."""
+    power = 10.0 ** math.floor(math.log10(span / _TICKS))
+    return next(power * part for part in (1, 2, 5, 10) if power * part * _TICKS >= span)
 
 
 def _table(tracks: Tracks, shown: list[Track]) -> str:
-    head = (
-        "id",
-        "state",
-        "from, s",
-        "to, s",
-        "clock",
-        "points measured",
-        "mean score",
-        "mean speed, px/s",
-        "why static",
-    )
+    """Columns that would be empty, of the clock and of reasons, are left out."""
+    clock, reasons = tracks.start is not None, any(one.reason for one in shown)
+    head = ["id", "state", "from, s", "to, s", "measured", "mean score", "mean speed, px/s"]
+    head += ["clock"] * clock + ["why static"] * reasons
     rows = []
     for one in shown:
         points, seen = one.trimmed(), one.measured_points
         score = sum(point.score for point in seen) / max(len(seen), 1)
         speed = sum((point.vx**2 + point.vy**2) ** 0.5 for point in points) / len(points)
-        ends = (f"{points[0].time:.2f}", f"{points[-1].time:.2f}", tracks.clock(points[0].time))
-        cells = (one.id, one.state, *ends, f"{len(seen)} of {len(points)}", f"{score:.2f}", f"{speed:.1f}")
-        rows.append("".join(f"<td>{escape(str(cell))}</td>" for cell in (*cells, one.reason or "")))
-    titles = "".join(f"<th>{title}</th>" for title in head)
+        cells = [str(one.id), one.state, f"{points[0].time:.2f}", f"{points[-1].time:.2f}"]
+        cells += [f"{len(seen)} of {len(points)}", f"{score:.2f}", f"{speed:.1f}"]
+        cells += [tracks.clock(points[0].time)] * clock + [one.reason or ""] * reasons
+        swatch = f'<i style="background:{_css(one)}"></i>'
+        parts = [f"<td>{swatch}{cells[0]}</td>"]
+        parts += [_cell("td", title, cell) for title, cell in zip(head[1:], cells[1:], strict=True)]
+        rows.append("".join(parts))
+    titles = "".join(_cell("th", title, title) for title in head)
     body = "".join(f"<tr>{row}</tr>" for row in rows)
-    return f"<table><tr>{titles}</tr>{body}</table>"
+    return f"<table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _cell(tag: str, title: str, text: str) -> str:
+    kind = ' class="text"' if title in ("state", "clock", "why static") else ""
+    return f"<{tag}{kind}>{escape(text)}</{tag}>"
