@@ -39,6 +39,7 @@ from dimpoint.training.frames import (
     load_frames,
     training_loader,
 )
+from dimpoint.training.growing import GrowingLabels
 from dimpoint.training.mining import Mining
 from dimpoint.training.module import DetectionModule
 from dimpoint.training.recipe import Recipe
@@ -153,6 +154,12 @@ def train(
         if machine.workers:
             raise ConfigError("view.near_false: false objects are mined in the training process; --workers 0")
         more.append(Mining(views, recipe.view.mine_every, recipe.seed, say))
+    growing = None
+    if recipe.grows:
+        if machine.workers:
+            raise ConfigError("labels grow in the training process; --workers 0")
+        growing = GrowingLabels(views, recipe, folder, say)
+        more.append(growing)
     if newest is not None:
         for note in newest.notes():
             say(note)
@@ -200,6 +207,8 @@ def train(
         ckpt_path=None if newest is None else str(newest.file),
         weights_only=True,
     )
+    if growing is not None:
+        growing.write()
     return validation
 
 

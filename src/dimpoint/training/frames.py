@@ -7,7 +7,7 @@ Bright spots of target-free frames: what a detector would take for a target, and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -102,7 +102,7 @@ def load_frames(sets: Sequence[DataSet], recipe: Recipe) -> tuple[list[LabelledF
 def _labelled(
     sample: Sample, counts: npt.NDArray[Any], group: str, recipe: Recipe, *, keep: bool
 ) -> LabelledFrame:
-    learnt = recipe.target.kind == "mask"
+    learnt = recipe.target.kind == "mask" and not recipe.grows
     read = learnt or (sample.points is None and sample.mask_path is not None)
     mask = sample.read_mask_with_notes((counts.shape[0], counts.shape[1]))[0] if read else None
     points = sample.read_points() if mask is None else centroids(mask)
@@ -137,13 +137,13 @@ class TrainingViews(Dataset[tuple[Any, ...]]):
         recipe: Recipe,
         beside: Callable[[Array, TrainingView], Any] | None = None,
     ) -> None:
-        self.frames = frames
+        self.frames = list(frames)
         self.recipe = recipe
         self.beside = beside
-        weights = np.array([recipe.weights.get(frame.group, 1.0) for frame in frames], np.float64)
-        if weights.min() < 0 or weights.sum() <= 0:
+        self._weights = np.array([recipe.weights.get(frame.group, 1.0) for frame in frames], np.float64)
+        if self._weights.min() < 0 or self._weights.sum() <= 0:
             raise DataError("the recipe's 'weights' leave no frame to draw from")
-        self._cumulative = np.cumsum(weights / weights.sum())
+        self._cumulative = np.cumsum(self._weights / self._weights.sum())
         self._bright = {
             number: bright_spots(frame.counts())
             for number, frame in enumerate(frames)
@@ -151,6 +151,13 @@ class TrainingViews(Dataset[tuple[Any, ...]]):
         }
         self.hard: dict[int, Array] = {}  # by number of the frame: false objects (`dimpoint.training.mining`)
         self._cuts = _cuts_by_group(frames, recipe) if recipe.augmentation.copy_probability else {}
+
+    def draw_from(self, numbers: Collection[int]) -> None:
+        """Draw these frames only, as often as their weights say; all of them if their weights are 0."""
+        chosen = np.zeros(len(self.frames))
+        chosen[sorted(numbers)] = self._weights[sorted(numbers)]
+        if chosen.sum() > 0:
+            self._cumulative = np.cumsum(chosen / chosen.sum())
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -246,7 +253,12 @@ def training_loader(
 
 
 def labels_of(recipe: Recipe) -> Labels:
-    """The labels that count: masks for a mask target, else the recipe's choice."""
+    """The labels that count: masks for a mask target, else the recipe's choice.
+
+    Where masks grow from points, a set without points gives the centroids of its masks.
+    """
+    if recipe.grows:
+        return "auto"
     return "masks" if recipe.target.kind == "mask" else recipe.labels
 
 

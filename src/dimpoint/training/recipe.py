@@ -16,6 +16,7 @@ from dimpoint.extensions import nearest
 from dimpoint.model.input_rule import FORMER_KEYS, InputRule, under_input
 from dimpoint.model.record import DecodeRule
 from dimpoint.targets import TargetRule
+from dimpoint.targets.growth import Growth
 
 Range: TypeAlias = tuple[float, float]
 LossKind: TypeAlias = Literal["mse", "focal", "bce", "soft-iou", "dice", "mask-focal", "edge-mining"]
@@ -164,8 +165,11 @@ class Recipe(_Section):
         default_factory=InputRule, description="what the network sees of a frame, in training and in use"
     )
     labels: Literal["auto", "masks", "points"] = Field(
-        "auto", description="which labels count where a data set has both; auto: points for point targets"
+        "auto",
+        description="which labels count where a data set has both; auto: points for point targets. `points` "
+        "with target.kind `mask`: masks grow from points (`growth`)",
     )
+    growth: Growth = Field(default_factory=Growth, description="how masks grow from points")
     target: TargetRule = Field(default_factory=TargetRule, description="labels -> training target")
     view: View = Field(default_factory=View)
     augmentation: Augmentation = Field(default_factory=Augmentation)
@@ -205,6 +209,11 @@ class Recipe(_Section):
     )
     seed: int = 0
 
+    @property
+    def grows(self) -> bool:
+        """Whether masks are learnt that grow from points."""
+        return self.target.kind == "mask" and self.labels == "points"
+
     @model_validator(mode="after")
     def _ranges(self) -> Recipe:
         low, high = self.augmentation.scale
@@ -221,8 +230,6 @@ class Recipe(_Section):
     @model_validator(mode="after")
     def _masks(self) -> Recipe:
         if self.target.kind == "mask":
-            if self.labels == "points":
-                raise ValueError("target.kind 'mask' cannot be learnt with labels 'points'")
             for key in ("paste_probability", "copy_probability"):
                 if getattr(self.augmentation, key):
                     raise ValueError(f"augmentation.{key}: targets set into a frame have no mask yet")

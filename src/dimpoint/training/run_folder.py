@@ -6,6 +6,7 @@ OUT/checkpoints/start.ckpt    the weights that it started from
 OUT/checkpoints/last.ckpt     the newest state; last.previous.ckpt is the one before
 OUT/checkpoints/best.ckpt     the best validated state
 OUT/csv/metrics.csv           the log
+OUT/labels.json, .png, labels/ masks that grew from points (`dimpoint.training.growing`)
 OUT/model.onnx, OUT/model.safetensors
 
 A kill at any moment leaves a whole checkpoint.
@@ -87,6 +88,9 @@ class RunFolder:
         self.previous = self.checkpoints / "last.previous.ckpt"
         self.best = self.checkpoints / "best.ckpt"
         self.log = path / "csv" / "metrics.csv"
+        self.label_record = path / "labels.json"
+        self.label_strip = path / "labels.png"
+        self.labels = path / "labels"
         self.onnx = path / "model.onnx"
         self.safetensors = path / "model.safetensors"
 

@@ -33,7 +33,9 @@ def scores_for(recipe: Recipe) -> Scores:
     """Masks are scored at the recipe's threshold, points at that of the best F1; see also `FalseObjects`."""
     if recipe.refit:
         return FalseObjects(recipe.decode.threshold)
-    return MaskScores(recipe.decode.threshold) if recipe.target.kind == "mask" else PointScores(recipe)
+    if recipe.target.kind == "mask":
+        return MaskScores(recipe.decode.threshold, "f1" if recipe.grows else "iou")
+    return PointScores(recipe)
 
 
 def monitored(recipe: Recipe) -> str:
@@ -93,29 +95,32 @@ class PointScores:
 
 
 class MaskScores:
-    """IoU and nIoU of the pixels, and F1, precision and recall of the objects by the protocol `spire`."""
+    """IoU and nIoU of the pixels, and F1, precision and recall of the objects by the protocol `spire`.
 
-    monitor = "iou"
+    monitor: `iou`, or `f1` where the frames have points only.
+    """
 
-    def __init__(self, threshold: float) -> None:
+    def __init__(self, threshold: float, monitor: str = "iou") -> None:
+        self.monitor = monitor
         self._threshold = threshold
         self._pixels: list[PixelCounts] = []
         self._points: list[PointCounts] = []
 
     def add(self, detector: Detector, frame: LabelledFrame) -> None:
-        assert frame.mask is not None
-        probability = detector.probability_map(frame.counts())
-        found = above(probability, self._threshold)
-        self._pixels.append(count_mask_pixels(found, frame.mask))
+        found = above(detector.probability_map(frame.counts()), self._threshold)
+        if frame.mask is not None:
+            self._pixels.append(count_mask_pixels(found, frame.mask))
         objects = Components.of(found)
         match = match_points(objects.centroids, np.ones(len(objects)), frame.points)
-        self._points.append(PointCounts.of_frame(match, frame.mask.shape))
+        self._points.append(PointCounts.of_frame(match, found.shape))
 
     def values(self) -> dict[str, float]:
-        pixels, points = PixelCounts.total(self._pixels), PointCounts.total(self._points)
-        values = {
-            "iou": pixels.iou,
-            "niou": pixels.niou,
+        points = PointCounts.total(self._points)
+        values: dict[str, float] = {}
+        if self._pixels:
+            pixels = PixelCounts.total(self._pixels)
+            values = {"iou": pixels.iou, "niou": pixels.niou}
+        values |= {
             "f1": points.f1,
             "precision": points.precision,
             "recall": points.recall,

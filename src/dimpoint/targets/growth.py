@@ -1,0 +1,251 @@
+"""Masks from points: a region around each point, which the network in training then corrects.
+
+`first_regions` gives each point a region by the frame's contrast. `grow` moves the regions towards what the
+network predicts, as LESPS does (arXiv 2304.01484: a threshold that rises with the region, only what is joined
+to the region, the mean of label and prediction). A region never leaves its window, never takes pixels that
+are nearer to another point, and never loses the pixel of its point, so no target is lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from scipy import ndimage
+
+Array = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+
+_SURE = 1.0  # the pixel of a point
+_LIKELY = 0.8  # the rest of a first region
+_IN = 0.5  # a pixel belongs to the mask above this
+_RING = 3  # pixels: smallest distance of the background from the region's seed
+_EIGHT = np.ones((3, 3), np.bool_)
+_SMALL = 150.0  # pixels: a spot of this size may be a target in any frame
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "lesps": {"start": "point", "easy": 1.0, "decay": 1.0, "contrast": 0.0, "first": 0.1},
+    "progressive": {"start": "region", "easy": 0.7, "decay": 0.97, "contrast": 0.2, "first": 0.2},
+}
+
+
+class Growth(BaseModel):
+    """How masks grow from points while a network learns from them.
+
+    `setting` chooses the values that are not given: `lesps` begins with the points' pixels and learns from
+    all frames at once; `progressive` begins with regions and easy frames, adds a frame when the network finds
+    its targets, and lets pixels that the network denies fade (in the spirit of PAL, arXiv 2412.11154).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    setting: Literal["progressive", "lesps"] = Field("progressive", description="the values not given")
+    start: Literal["region", "point"] = Field(
+        "region", description="the first label: a region by contrast, or the point's pixel alone"
+    )
+    level: float = Field(
+        0.4, gt=0, lt=1, description="`region`: pixels above background + this times the spot's height"
+    )
+    snap: int = Field(
+        3, ge=0, description="pixels: how far a point may lie from its target's brightest pixel"
+    )
+    reach: int = Field(16, ge=2, description="pixels: a region stays within this of its point, in x and in y")
+    first: float = Field(0.2, ge=0, le=1, description="part of the epochs before labels first grow")
+    last: float = Field(1.0, ge=0, le=1, description="part of the epochs after which labels stay")
+    every: int = Field(5, ge=1, description="epochs between two updates of the labels")
+    threshold: float = Field(
+        0.5, gt=0, lt=1, description="of the highest prediction in the window; T_b of LESPS"
+    )
+    slope: float = Field(0.5, ge=0, le=1, description="how the threshold rises with the region; k of LESPS")
+    largest: float = Field(
+        0.0015,
+        gt=0,
+        le=1,
+        description="part of the frame: a region this large has the highest threshold; r of LESPS",
+    )
+    contrast: float = Field(
+        0.2, ge=0, lt=1, description="a pixel joins only above background + this times the spot's height"
+    )
+    decay: float = Field(0.97, gt=0, le=1, description="factor of a label's pixels that are not predicted")
+    easy: float = Field(0.7, gt=0, le=1, description="part of the frames with targets learnt from at first")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, values: Any) -> Any:
+        if isinstance(values, str):
+            values = {"setting": values}
+        if not isinstance(values, dict):
+            return values
+        return PRESETS.get(str(values.get("setting", "progressive")), {}) | values
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """The label of one point: a window of a frame with a value in 0..1 for each pixel.
+
+    seed: row and column of the point's pixel, in the frame. top, left: of the window. values: (h, w) float32;
+    above 0.5 a pixel belongs to the mask. near: (h, w) bool, the pixels that may belong to this point.
+    background, noise, height: median and standard deviation of the counts around the first label, and how far
+    the brightest pixel stands out.
+    """
+
+    seed: tuple[int, int]
+    top: int
+    left: int
+    values: Array
+    near: Mask
+    background: float
+    height: float
+    noise: float
+
+    @property
+    def window(self) -> tuple[slice, slice]:
+        rows, columns = self.values.shape
+        return slice(self.top, self.top + rows), slice(self.left, self.left + columns)
+
+    @property
+    def pixels(self) -> Mask:
+        """(h, w) bool: the window's pixels that belong to the mask."""
+        inside: Mask = self.values > _IN
+        return inside
+
+    @property
+    def contrast(self) -> float:
+        """How far the brightest pixel stands out, over the noise of the window's other counts."""
+        return self.height / max(self.noise, 1e-6)
+
+    def with_values(self, values: Array) -> Region:
+        return replace(self, values=values)
+
+
+def first_regions(frame: npt.NDArray[Any], points: npt.NDArray[Any], rule: Growth) -> list[Region]:
+    """A region for each point of a frame.
+
+    Parameters
+    ----------
+    frame : (H, W) array
+        Counts.
+    points : (N, 2) array
+        x, y in pixels.
+    rule : Growth
+        `start`, `level`, `snap` and `reach` are used.
+
+    Returns
+    -------
+    list of Region
+        In the order of the points. Two points on one spot share it: each pixel goes to the nearer one. A
+        point without a spot gets its own pixel.
+    """
+    pixels = frame.astype(np.float32)
+    seeds = [_seed(pixels, x, y, rule.snap) for x, y in points.tolist()]
+    return [_first(pixels, number, seeds, rule) for number in range(len(seeds))]
+
+
+def mask_of(regions: Sequence[Region], shape: tuple[int, ...]) -> Mask:
+    """(H, W) bool: the pixels of all regions of a frame of `shape`."""
+    mask = np.zeros(shape, np.bool_)
+    for region in regions:
+        mask[region.window] |= region.pixels
+    return mask
+
+
+def grow(frame: npt.NDArray[Any], prediction: Array, regions: Sequence[Region], rule: Growth) -> list[Region]:
+    """The regions after one update.
+
+    Parameters
+    ----------
+    frame : (H, W) array
+        Counts.
+    prediction : (H, W) float32 array
+        The network's probability of each pixel.
+    regions : list of Region
+        The labels that it learnt from.
+    rule : Growth
+        The thresholds.
+
+    Returns
+    -------
+    list of Region
+        In the same order.
+    """
+    return [_grown(frame, prediction, region, rule) for region in regions]
+
+
+def finds(prediction: Array, regions: Sequence[Region]) -> bool:
+    """Whether the network finds every target of a frame: above 0.5 somewhere in each region."""
+    return all((prediction[r.window][r.pixels] > _IN).any() for r in regions)
+
+
+def difficulty(regions: Sequence[Region]) -> float:
+    """How hard a frame looks: noise over height, of its faintest target; 0 without targets."""
+    return max((region.noise / max(region.height, 1e-6) for region in regions), default=0.0)
+
+
+def _seed(frame: Array, x: float, y: float, snap: int) -> tuple[int, int]:
+    """Row and column of the brightest pixel within `snap` of a point; of several, the nearest."""
+    rows, columns = frame.shape
+    row, column = min(max(round(y), 0), rows - 1), min(max(round(x), 0), columns - 1)
+    top, left = max(row - snap, 0), max(column - snap, 0)
+    around = frame[top : row + snap + 1, left : column + snap + 1]
+    brightest = np.argwhere(around == around.max()) + np.array([top, left])
+    nearest = brightest[np.hypot(*(brightest - (row, column)).T).argmin()]
+    return int(nearest[0]), int(nearest[1])
+
+
+def _first(frame: Array, number: int, seeds: list[tuple[int, int]], rule: Growth) -> Region:
+    row, column = seeds[number]
+    top, left = max(row - rule.reach, 0), max(column - rule.reach, 0)
+    window = frame[top : row + rule.reach + 1, left : column + rule.reach + 1]
+    rows, columns = np.indices(window.shape) + np.array([top, left])[:, None, None]
+    ring = np.hypot(rows - row, columns - column) > _RING
+    background = float(np.median(window[ring])) if ring.any() else float(np.median(window))
+    height = float(frame[row, column]) - background
+    near = _nearest(rows, columns, number, seeds)
+    values = np.zeros(window.shape, np.float32)
+    if rule.start == "region" and height > 0:
+        spot, _ = ndimage.label((window > background + rule.level * height) & near, _EIGHT)
+        inside = spot == spot[row - top, column - left]
+        if inside.sum() <= _most(rule, frame.shape):
+            values[inside & (spot > 0)] = _LIKELY
+    values[row - top, column - left] = _SURE
+    outside = window[values <= _IN]
+    noise = float(outside.std()) if len(outside) else 0.0
+    return Region((row, column), top, left, values, near, background, height, noise)
+
+
+def _most(rule: Growth, shape: tuple[int, ...]) -> float:
+    """Pixels: a spot larger than this is background, not a target."""
+    return max(4 * rule.largest * shape[0] * shape[1], _SMALL)
+
+
+def _nearest(
+    rows: npt.NDArray[Any], columns: npt.NDArray[Any], number: int, seeds: list[tuple[int, int]]
+) -> Mask:
+    """The pixels for which no other seed is nearer; of equally near ones the first seed has them."""
+    row, column = seeds[number]
+    own = (rows - row) ** 2 + (columns - column) ** 2
+    near = np.ones(rows.shape, np.bool_)
+    for other, (r, c) in enumerate(seeds):
+        if other != number and (r, c) != (row, column):
+            distance = (rows - r) ** 2 + (columns - c) ** 2
+            near &= (own < distance) | ((own == distance) & (number < other))
+    return near
+
+
+def _grown(frame: npt.NDArray[Any], prediction: Array, region: Region, rule: Growth) -> Region:
+    here, row, column = prediction[region.window], region.seed[0] - region.top, region.seed[1] - region.left
+    size = float(region.pixels.sum()) / (rule.largest * frame.shape[0] * frame.shape[1])
+    threshold = float(here.max()) * min(rule.threshold + rule.slope * (1 - rule.threshold) * size, 1.0)
+    allowed = region.near
+    if region.height > 0 and rule.contrast:
+        allowed = allowed & (frame[region.window] > region.background + rule.contrast * region.height)
+    found, _ = ndimage.label((here >= threshold) & allowed & (here > 0), _EIGHT)
+    own = np.unique(found[region.pixels])
+    joined = np.isin(found, own[own > 0])
+    values = np.where(joined, (region.values + here) / 2, region.values * rule.decay).astype(np.float32)
+    values[row, column] = _SURE
+    return region.with_values(values)

@@ -1,0 +1,268 @@
+"""Training masks from points: labels that grow with the network, and how well they do.
+
+RUN/labels.json     one entry an update: frames in use, area of the labels, and, where the data have masks,
+                    IoU with them by size and contrast; masks are never learnt from here
+RUN/labels.png      some targets, a row each: the frame, its true mask if known, the label after each update
+RUN/labels/         the labels at the end, a PNG for each frame
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import cv2
+import lightning
+import numpy as np
+import numpy.typing as npt
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from dimpoint.atomic import write_text
+from dimpoint.errors import ConfigError
+from dimpoint.inference.detector import Detector
+from dimpoint.inference.overlay import write_picture
+from dimpoint.inference.torch_backend import TorchBackend
+from dimpoint.metrics.components import Components
+from dimpoint.targets.growth import Region, difficulty, finds, first_regions, grow, mask_of
+from dimpoint.training.frames import LabelledFrame, TrainingViews
+from dimpoint.training.module import DetectionModule
+from dimpoint.training.recipe import Recipe
+from dimpoint.training.run_folder import RunFolder
+
+ALL_FROM = 0.8  # part of the epochs after which every frame is learnt from
+_SIZES = (0, 9, 25, 81)  # pixels of true masks: lower limits of the groups
+_SHOWN = 12  # targets in labels.png
+_SIDE, _MAGNIFIED = 24, 3  # pixels of a frame around a target, and how often each is repeated
+
+Mask = npt.NDArray[np.bool_]
+
+
+class GrowingLabels(Callback):
+    """Gives the frames of `views` masks that grow from their points; all of it goes with the checkpoints."""
+
+    def __init__(
+        self, views: TrainingViews, recipe: Recipe, folder: RunFolder, report: Callable[[str], None]
+    ) -> None:
+        self.views, self.rule, self.epochs, self.folder = views, recipe.growth, recipe.epochs, folder
+        self.report = report
+        self.regions = [first_regions(f.counts(), f.points, self.rule) for f in views.frames]
+        self.history: list[dict[str, Any]] = []
+        self.updated = -1  # the epoch of the last update
+        self.strips: list[list[Mask]] = []
+        self._truth: dict[int, list[Mask]] | None = None
+        hard = [difficulty(regions) for regions in self.regions]
+        with_targets = [number for number, frame in enumerate(views.frames) if len(frame.points)]
+        by_ease = sorted(with_targets, key=lambda number: hard[number])
+        left_out = by_ease[max(1, round(self.rule.easy * len(by_ease))) :]
+        self.active = set(range(len(views.frames))) - set(left_out)
+        self._apply()
+
+    def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
+        if trainer.world_size > 1:
+            raise ConfigError("labels grow in one process only: train with --devices 1")
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        if not self.history:
+            self._record(0)
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        epoch = trainer.current_epoch
+        if epoch == self.updated or not self._due(epoch):
+            return
+        assert isinstance(pl_module, DetectionModule)
+        detector = Detector(TorchBackend(pl_module.network, pl_module.meta))
+        pl_module.network.eval()
+        for number, frame in enumerate(self.views.frames):
+            if len(frame.points):
+                self._update(number, frame, detector.probability_map(frame.counts()))
+        pl_module.network.train()
+        if epoch >= ALL_FROM * self.epochs:
+            self.active = set(range(len(self.views.frames)))
+        self.updated = epoch
+        self._apply()
+        self._record(epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        values = [region.values.ravel() for regions in self.regions for region in regions]
+        return {
+            "values": torch.from_numpy(np.concatenate([np.empty(0, np.float32), *values])),
+            "active": sorted(self.active),
+            "updated": self.updated,
+            "history": self.history,
+            "strips": [[torch.from_numpy(label) for label in strip] for strip in self.strips],
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        values, at = state_dict["values"].numpy(), 0
+        for regions in self.regions:
+            for number, region in enumerate(regions):
+                here = values[at : at + region.values.size].reshape(region.values.shape).copy()
+                regions[number], at = region.with_values(here), at + region.values.size
+        self.active, self.updated = set(state_dict["active"]), state_dict["updated"]
+        self.history = list(state_dict["history"])
+        self.strips = [[label.numpy() for label in strip] for strip in state_dict["strips"]]
+        self._apply()
+
+    def write(self) -> None:
+        """Write the labels as they are now: a PNG of 0 and 255 for each training frame."""
+        for frame in self.views.frames:
+            mask = frame.mask
+            assert mask is not None
+            file = self.folder.labels / frame.group / f"{frame.sample.name}.png"
+            write_picture(file, np.where(mask, 255, 0).astype(np.uint8))
+
+    def _due(self, epoch: int) -> bool:
+        first = max(1, round(self.rule.first * self.epochs))
+        return first <= epoch <= self.rule.last * self.epochs and (epoch - first) % self.rule.every == 0
+
+    def _update(self, number: int, frame: LabelledFrame, prediction: npt.NDArray[np.float32]) -> None:
+        regions = self.regions[number]
+        if number not in self.active and finds(prediction, regions):
+            self.active.add(number)
+        if number in self.active:
+            self.regions[number] = grow(frame.counts(), prediction, regions, self.rule)
+
+    def _apply(self) -> None:
+        for number, (frame, regions) in enumerate(zip(self.views.frames, self.regions, strict=True)):
+            shape = frame.counts().shape
+            self.views.frames[number] = replace(frame, mask=mask_of(regions, shape))
+        self.views.draw_from(self.active)
+
+    def _record(self, epoch: int) -> None:
+        sizes = [int(region.pixels.sum()) for regions in self.regions for region in regions]
+        with_targets = sum(bool(regions) for regions in self.regions)
+        used = sum(bool(self.regions[number]) for number in self.active)
+        row: dict[str, Any] = {
+            "epoch": epoch,
+            "frames": used,
+            "of": with_targets,
+            "area": round(float(np.mean(sizes)), 2) if sizes else 0.0,
+        }
+        if self._truth is None:
+            self._truth = {n: t for n, f in enumerate(self.views.frames) if (t := _true_masks(f))}
+        if self._truth:
+            row |= quality(self.regions, self._truth)
+        self.history.append(row)
+        self._draw()
+        write_text(self.folder.label_record, json.dumps(self.history, indent=1) + "\n")
+        known = f", IoU with their masks {row['iou']:.3f}" if "iou" in row else ""
+        self.report(f"labels of {used} of {with_targets} frames, {row['area']:.1f} pixels a target{known}")
+
+    def _draw(self) -> None:
+        chosen = [
+            (number, which) for number, regions in enumerate(self.regions) for which in range(len(regions))
+        ]
+        chosen = chosen[:: max(1, len(chosen) // _SHOWN)][:_SHOWN]
+        if not chosen:
+            return
+        self.strips.append([self.regions[number][which].pixels for number, which in chosen])
+        rows = []
+        for place, (number, which) in enumerate(chosen):
+            region, counts = self.regions[number][which], self.views.frames[number].counts()
+            at = region.seed[0] - region.top, region.seed[1] - region.left
+            here = counts[region.window]
+            tiles = [_tile(here, at, float(here.min()), float(here.max()))]
+            if true := (self._truth or {}).get(number):
+                tiles.append(_tile(true[which][region.window], at, 0, 1))
+            tiles += [_tile(labels[place], at, 0, 1) for labels in _thinned(self.strips)]
+            rows.append(np.hstack(tiles))
+        width = max(row.shape[1] for row in rows)
+        rows = [np.pad(row, ((0, 0), (0, width - row.shape[1]))) for row in rows]
+        write_picture(self.folder.label_strip, np.vstack(rows))
+
+
+def quality(regions: Sequence[Sequence[Region]], truth: dict[int, list[Mask]]) -> dict[str, Any]:
+    """How labels agree with true masks.
+
+    regions: of each frame. truth: by frame number, an (H, W) bool mask for each target, in the order of the
+    points. Gives the mean IoU over targets, how many labels miss their target altogether, and the mean IoU by
+    the target's pixels and by its contrast (its height over the noise around it: lower, middle, upper third).
+    """
+    rows = []
+    for number, targets in truth.items():
+        for region, target in zip(regions[number], targets, strict=True):
+            here = target[region.window]
+            both = int((here & region.pixels).sum())
+            union = int(target.sum() + region.pixels.sum()) - both
+            rows.append((both / max(union, 1), int(target.sum()), region.contrast))
+    ious, areas, contrasts = (np.array(column, np.float64) for column in zip(*rows, strict=True))
+    thirds = np.digitize(contrasts, np.quantile(contrasts, (1 / 3, 2 / 3)))
+    sizes = np.digitize(areas, _SIZES[1:], right=True)
+    names = [f"{low + 1} to {high}" for low, high in pairwise(_SIZES)]
+    names.append(f"more than {_SIZES[-1]}")
+    return {
+        "iou": round(float(ious.mean()), 4),
+        "targets": len(ious),
+        "missed": int((ious == 0).sum()),
+        "iou_by_pixels": {
+            names[k]: round(float(ious[sizes == k].mean()), 4) for k in sorted(set(sizes.tolist()))
+        },
+        "iou_by_contrast": {
+            ("low", "middle", "high")[k]: round(float(ious[thirds == k].mean()), 4)
+            for k in sorted(set(thirds.tolist()))
+        },
+    }
+
+
+def export_labels(folder: RunFolder, frames: Sequence[LabelledFrame], out: Path) -> int:
+    """Write a data set with the labels of a finished run: `images`, `masks` and a split list `train`.
+
+    Frames are copied as they are. Several data sets get a folder each. Returns the number of frames. Raises
+    ConfigError if `out` is there already or the run has no labels.
+    """
+    if out.exists():
+        raise ConfigError(f"{out}: is there already; name another folder for --export-labels")
+    if not folder.labels.is_dir():
+        raise ConfigError(f"{folder.path}: holds no grown labels (labels/); train it with --labels points")
+    groups = sorted({frame.group for frame in frames})
+    for group in groups:
+        root = out / group if len(groups) > 1 else out
+        names = []
+        for frame in frames:
+            label = folder.labels / group / f"{frame.sample.name}.png"
+            if frame.group != group or not label.is_file():
+                continue
+            image = root / "images" / f"{frame.sample.name}{frame.sample.frame_path.suffix}"
+            mask = root / "masks" / f"{frame.sample.name}.png"
+            for source, target in ((frame.sample.frame_path, image), (label, mask)):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, target)
+            names.append(frame.sample.name)
+        write_text(root / "img_idx" / f"train_{group}.txt", "\n".join(names) + "\n")
+    return sum(1 for _ in out.rglob("masks/**/*.png"))
+
+
+def _true_masks(frame: LabelledFrame) -> list[Mask]:
+    """The true mask of each point: the object of the sample's mask whose centroid is nearest."""
+    if frame.sample.mask_path is None or not len(frame.points):
+        return []
+    mask = frame.sample.read_mask()
+    objects = Components.of(mask)
+    if not len(objects):
+        return []
+    labels = np.full(mask.size, -1)
+    labels[objects.pixels] = objects.labels
+    apart = np.hypot(*np.moveaxis(frame.points[:, None] - objects.centroids, 2, 0))
+    return [labels.reshape(mask.shape) == number for number in apart.argmin(axis=1)]
+
+
+def _thinned(strips: list[list[Mask]]) -> list[list[Mask]]:
+    """The first and the last labels and at most 14 between them."""
+    keep = np.unique(np.linspace(0, len(strips) - 1, min(len(strips), 16)).round().astype(int))
+    return [strips[number] for number in keep]
+
+
+def _tile(window: npt.NDArray[Any], at: tuple[int, int], low: float, high: float) -> npt.NDArray[np.uint8]:
+    """A square around `at` (row, column) of a window, magnified, grey from `low` to `high`, with an edge."""
+    grey = np.clip((window.astype(np.float32) - low) / max(high - low, 1e-6), 0, 1) * 255
+    half = _SIDE // 2
+    padded = np.pad(grey.astype(np.uint8), half)
+    square = padded[at[0] : at[0] + _SIDE, at[1] : at[1] + _SIDE]
+    large = cv2.resize(square, None, fx=_MAGNIFIED, fy=_MAGNIFIED, interpolation=cv2.INTER_NEAREST)
+    return np.pad(large, 1, constant_values=96)
