@@ -144,9 +144,8 @@ class TestGrow:
 class TestEasyFrames:
     def test_a_bright_target_is_easier_than_a_faint_one(self) -> None:
         bright, faint = spot((30, 20), height=100), spot((30, 20), height=8)
-        assert difficulty(bright, regions_at(bright, (30, 20))) < difficulty(
-            faint, regions_at(faint, (30, 20))
-        )
+        easy, hard = (difficulty(regions_at(frame, (30, 20))) for frame in (bright, faint))
+        assert easy < hard
 
     def test_a_frame_without_targets_is_easy(self) -> None:
         assert difficulty([]) == 0

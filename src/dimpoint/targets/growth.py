@@ -9,7 +9,7 @@ are nearer to another point, and never loses the pixel of its point, so no targe
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
