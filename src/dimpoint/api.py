@@ -29,6 +29,8 @@ def train(
     epochs: int | None = None,
     minutes: float | None = None,
     validation_by: str | None = None,
+    labels: str | None = None,
+    export_labels: str | Path | None = None,
     changes: Sequence[str] = (),
     reading: Reading | None = None,
     machine: Machine | None = None,
@@ -46,8 +48,8 @@ def train(
     out : path
         The run's folder, new or empty.
     resume : path, optional
-        Folder of a run to continue, instead of `recipe`, `data` and `out`. Only `machine` and `say` may be
-        given with it.
+        Folder of a run to continue, instead of `recipe`, `data` and `out`. Only `machine`, `export_labels`
+        and `say` may be given with it.
     split : str, optional
         The split to train on. Default: `train`, or all frames of a data set without split lists.
     init : str or path, optional
@@ -61,6 +63,11 @@ def train(
         Approximate length in minutes, instead of `epochs`.
     validation_by : {"scene", "time", "random"}, optional
         How frames are held out. Default: the recipe's.
+    labels : {"auto", "masks", "points"}, optional
+        Which labels count. With `points` an encoder-decoder network learns masks that grow from the points.
+        Default: the recipe's.
+    export_labels : path, optional
+        After training, write a data set with the masks that grew from points to this new folder.
     changes : sequence of str
         Changes of the recipe as `dimpoint train --set` takes them, such as `"optimizer.lr=1e-3"`.
     reading : Reading, optional
@@ -86,14 +93,18 @@ def train(
     """
     require_packages("training", TRAINING_PACKAGES)
     from dimpoint.training.fit import ANY_MACHINE, fit
+    from dimpoint.training.growing import check_export
 
     machine = machine or ANY_MACHINE
+    if export_labels is not None:
+        check_export(Path(export_labels))
     if resume is not None:
-        others = (recipe, data, out, split, init, foundation, epochs, minutes, validation_by, reading)
+        others = (recipe, data, out, split, init, foundation, epochs, minutes, validation_by, labels, reading)
         if any(others) or changes or options:
             raise ConfigError("--resume takes recipe and data from the run; give nothing else with it")
         chosen, sources = _of_run(Path(resume))
-        return fit(chosen, sources, Path(resume), machine=machine, resume=True, say=say)
+        trained = fit(chosen, sources, Path(resume), machine=machine, resume=True, say=say)
+        return _with_labels(trained, sources, export_labels, say)
     if not recipe or not data or out is None:
         raise ConfigError("training needs a recipe, data and out, or resume alone")
     from dimpoint.datasets.reading import AS_WRITTEN
@@ -106,20 +117,36 @@ def train(
     if epochs is not None and minutes is not None:
         raise ConfigError("--epochs and --minutes: give one of them")
     named = {"foundation.source": foundation, "validation_by": validation_by, "epochs": epochs}
+    named |= {"labels": labels}
     given = {key: value for key, value in named.items() if value is not None}
     given |= {key.replace("__", "."): value for key, value in options.items()}
     chosen = load_recipe(recipe, [*changes, *(f"{key}={_yaml(value)}" for key, value in given.items())])
     source = init or chosen.init
+    if export_labels is not None and not chosen.grows:
+        raise ConfigError("--export-labels: only a recipe that learns masks has labels; give --labels points")
     roots = [data] if isinstance(data, str | Path) else data
-    return fit(
+    sources = Sources([Path(root) for root in roots], split, reading or AS_WRITTEN)
+    trained = fit(
         chosen,
-        Sources([Path(root) for root in roots], split, reading or AS_WRITTEN),
+        sources,
         Path(out),
         machine=machine,
         init=resolve_weights(source) if source else None,
         minutes=minutes,
         say=say,
     )
+    return _with_labels(trained, sources, export_labels, say)
+
+
+def _with_labels(trained: Path, sources: Sources, out: str | Path | None, say: Callable[[str], None]) -> Path:
+    """Export the labels of the run that `trained` lies in, where `out` is given; `trained` is returned."""
+    if out is not None:
+        from dimpoint.training.growing import export_labels
+        from dimpoint.training.run_folder import RunFolder
+
+        count = export_labels(RunFolder(trained.parent), sources.open(), Path(out))
+        say(f"{out}: {count} frames with their grown masks")
+    return trained
 
 
 def _of_run(folder: Path) -> tuple[Recipe, Sources]:

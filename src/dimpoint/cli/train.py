@@ -47,6 +47,14 @@ def train(
     validation_by: str = typer.Option(
         None, help="How frames are held out: scene, time (the last of each sequence) or random."
     ),
+    labels: str = typer.Option(
+        None,
+        help="auto, masks or points: which labels count. With points, masks grow from them in training.",
+        show_default="the recipe's",
+    ),
+    export_labels: Path = typer.Option(
+        None, "--export-labels", metavar="DIR", help="Write the grown masks as a data set to this new folder."
+    ),
     split: str = typer.Option(
         None, "--split", metavar="NAME", help="The split to train on.", show_default="train, or all frames"
     ),
@@ -82,6 +90,8 @@ def train(
             epochs=epochs,
             minutes=minutes,
             validation_by=validation_by,
+            labels=labels,
+            export_labels=export_labels,
             split=split,
             reading=None if reading == AS_WRITTEN else reading,
             machine=Machine(accelerator, count, precision, threads, workers),

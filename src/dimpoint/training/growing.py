@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -24,10 +24,11 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from dimpoint.atomic import write_text
+from dimpoint.datasets.dataset import DataSet
 from dimpoint.errors import ConfigError
+from dimpoint.inference.backends import TorchBackend
 from dimpoint.inference.detector import Detector
 from dimpoint.inference.overlay import write_picture
-from dimpoint.inference.torch_backend import TorchBackend
 from dimpoint.metrics.components import Components
 from dimpoint.targets.growth import Region, difficulty, finds, first_regions, grow, mask_of
 from dimpoint.training.frames import LabelledFrame, TrainingViews
@@ -210,32 +211,54 @@ def quality(regions: Sequence[Sequence[Region]], truth: dict[int, list[Mask]]) -
     }
 
 
-def export_labels(folder: RunFolder, frames: Sequence[LabelledFrame], out: Path) -> int:
-    """Write a data set with the labels of a finished run: `images`, `masks` and a split list `train`.
-
-    Frames are copied as they are. Several data sets get a folder each. Returns the number of frames. Raises
-    ConfigError if `out` is there already or the run has no labels.
-    """
+def check_export(out: Path) -> None:
+    """Raise ConfigError if labels cannot be exported to a folder."""
     if out.exists():
         raise ConfigError(f"{out}: is there already; name another folder for --export-labels")
+
+
+def export_labels(folder: RunFolder, sets: Iterable[DataSet], out: Path) -> int:
+    """Write a data set with the labels of a finished run: `images`, `masks` and a split list for training.
+
+    Parameters
+    ----------
+    folder : RunFolder
+        The run, with its `labels`.
+    sets : iterable of DataSet
+        The data that it was trained on. Several get a folder each.
+    out : Path
+        A new folder. Frames are copied as they are.
+
+    Returns
+    -------
+    int
+        The number of frames.
+
+    Raises
+    ------
+    ConfigError
+        If `out` is there already, or the run has no labels.
+    """
+    check_export(out)
     if not folder.labels.is_dir():
         raise ConfigError(f"{folder.path}: holds no grown labels (labels/); train it with --labels points")
-    groups = sorted({frame.group for frame in frames})
-    for group in groups:
-        root = out / group if len(groups) > 1 else out
-        names = []
-        for frame in frames:
-            label = folder.labels / group / f"{frame.sample.name}.png"
-            if frame.group != group or not label.is_file():
-                continue
-            image = root / "images" / f"{frame.sample.name}{frame.sample.frame_path.suffix}"
-            mask = root / "masks" / f"{frame.sample.name}.png"
-            for source, target in ((frame.sample.frame_path, image), (label, mask)):
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(source, target)
-            names.append(frame.sample.name)
-        write_text(root / "img_idx" / f"train_{group}.txt", "\n".join(names) + "\n")
-    return sum(1 for _ in out.rglob("masks/**/*.png"))
+    sets, count = list(sets), 0
+    for part in sets:
+        root, names = out / part.name if len(sets) > 1 else out, []
+        for sample in part:
+            label = folder.labels / part.name / f"{sample.name}.png"
+            if label.is_file():  # a held-out frame has none
+                image = root / "images" / f"{sample.name}{sample.frame_path.suffix}"
+                for source, target in (
+                    (sample.frame_path, image),
+                    (label, root / "masks" / f"{sample.name}.png"),
+                ):
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(source, target)
+                names.append(sample.name)
+        write_text(root / "img_idx" / f"train_{out.name}.txt", "\n".join(names) + "\n")
+        count += len(names)
+    return count
 
 
 def _true_masks(frame: LabelledFrame) -> list[Mask]:

@@ -21,7 +21,6 @@ from dimpoint.targets.growth import Growth
 Range: TypeAlias = tuple[float, float]
 LossKind: TypeAlias = Literal["mse", "focal", "bce", "soft-iou", "dice", "mask-focal", "edge-mining"]
 
-
 _TAUGHT = "fdep-"  # before a host's recipe: trained with a foundation model
 
 
@@ -166,8 +165,8 @@ class Recipe(_Section):
     )
     labels: Literal["auto", "masks", "points"] = Field(
         "auto",
-        description="which labels count where a data set has both; auto: points for point targets. `points` "
-        "with target.kind `mask`: masks grow from points (`growth`)",
+        description="which labels count where a data set has both; auto: points for point targets; points "
+        "for target.kind `mask`: masks grow from them",
     )
     growth: Growth = Field(default_factory=Growth, description="how masks grow from points")
     target: TargetRule = Field(default_factory=TargetRule, description="labels -> training target")
@@ -211,7 +210,7 @@ class Recipe(_Section):
 
     @property
     def grows(self) -> bool:
-        """Whether masks are learnt that grow from points."""
+        """Whether masks are learnt, and grow from points."""
         return self.target.kind == "mask" and self.labels == "points"
 
     @model_validator(mode="after")
@@ -222,17 +221,12 @@ class Recipe(_Section):
         return self
 
     @model_validator(mode="after")
-    def _refit(self) -> Recipe:
+    def _goes_together(self) -> Recipe:
         if self.refit and self.schedule.kind == "plateau":
             raise ValueError("refit: schedule.kind 'plateau' needs a validation F1, which a refit has not")
-        return self
-
-    @model_validator(mode="after")
-    def _masks(self) -> Recipe:
-        if self.target.kind == "mask":
-            for key in ("paste_probability", "copy_probability"):
-                if getattr(self.augmentation, key):
-                    raise ValueError(f"augmentation.{key}: targets set into a frame have no mask yet")
+        for key in ("paste_probability", "copy_probability"):
+            if self.target.kind == "mask" and getattr(self.augmentation, key):
+                raise ValueError(f"augmentation.{key}: targets set into a frame have no mask yet")
         return self
 
     @model_validator(mode="after")
@@ -247,9 +241,7 @@ class Recipe(_Section):
         if self.view.kind == "crop" and fit is not None:
             raise ValueError("input.fit needs view.kind 'letterbox': crops are of frames at their own scale")
         if self.input.padding != "mirror":
-            raise ValueError(
-                "input.padding: views are continued by their mirror image; 'mean' is for imports"
-            )
+            raise ValueError("input.padding: views are continued by mirroring; 'mean' is for imports")
         return self
 
 

@@ -1,0 +1,168 @@
+"""Masks that grow from points in training: what is learnt, resumed, kept and refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from dimpoint import api
+from dimpoint.datasets.dataset import open_dataset
+from dimpoint.errors import ConfigError
+from dimpoint.training.fit import Machine, Sources, fit
+from dimpoint.training.frames import TrainingViews, load_frames
+from dimpoint.training.growing import GrowingLabels
+from dimpoint.training.recipe import Recipe, load_recipe
+from dimpoint.training.run_folder import RunFolder
+from spot_scenes import make_spots
+from training_runs import CPU, kill_at, logged
+
+SMALL = [
+    "labels=points",
+    "network.options={widths: [4, 8, 8]}",
+    "view.size=32",
+    "epochs=6",
+    "steps_per_epoch=6",
+    "batch=4",
+    "validate_every=2",
+    "validation=0.3",
+    "optimizer.lr=1e-2",
+    "schedule.warmup_steps=2",
+    "ema=0.5",
+    "growth.every=2",
+]
+
+
+def small(*changes: str) -> Recipe:
+    return load_recipe("unet", [*SMALL, *changes])
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_spots(tmp_path_factory.mktemp("data") / "SPOTS")
+
+
+@pytest.fixture(scope="module")
+def run(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "points"
+    fit(small(), Sources([scenes]), out, machine=CPU, say=lambda _: None)
+    return out
+
+
+def masks(root: Path) -> dict[str, np.ndarray]:
+    return {str(file.relative_to(root)): cv2.imread(str(file), -1) for file in sorted(root.rglob("*.png"))}
+
+
+def test_a_network_learns_from_points_and_is_validated_by_them(run: Path) -> None:
+    assert logged(run, "val/f1")[-1] > 0.5
+    assert not logged(run, "val/iou")
+
+
+def test_the_run_keeps_its_labels_and_how_well_they_agree_with_masks(run: Path) -> None:
+    history = json.loads((run / "labels.json").read_text())
+    assert [row["epoch"] for row in history] == [0, 1, 3, 5]
+    assert history[-1]["iou"] > 0.5
+    assert history[-1]["missed"] == 0
+    assert cv2.imread(str(run / "labels.png")) is not None
+    assert all(label.any() and label.dtype == np.uint8 for label in masks(run / "labels").values())
+
+
+def test_true_masks_do_not_change_what_is_learnt(scenes: Path, run: Path, tmp_path: Path) -> None:
+    """The same frames with COCO points at the masks' centroids, and without masks."""
+    part = open_dataset(scenes)
+    root = tmp_path / scenes.name
+    (root / "images").mkdir(parents=True)
+    shutil.copytree(scenes / "img_idx", root / "img_idx")
+    images, annotations = [], []
+    for number, sample in enumerate(part):
+        (root / "images" / sample.frame_path.name).write_bytes(sample.frame_path.read_bytes())
+        height, width = sample.read_frame().shape
+        images.append({"id": number, "file_name": sample.frame_path.name, "width": width, "height": height})
+        annotations += [
+            {
+                "id": len(annotations) + k,
+                "image_id": number,
+                "category_id": 1,
+                "num_keypoints": 1,
+                "keypoints": [float(x), float(y), 2],
+            }
+            for k, (x, y) in enumerate(sample.read_points())
+        ]
+    content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "target"}]}
+    (root / "points.json").write_text(json.dumps(content))
+    fit(small(), Sources([root]), tmp_path / "run", machine=CPU, say=lambda _: None)
+    assert "iou" not in json.loads((tmp_path / "run" / "labels.json").read_text())[-1]
+    with_masks, without = masks(run / "labels"), masks(tmp_path / "run" / "labels")
+    assert with_masks.keys() == without.keys()
+    assert all(np.array_equal(with_masks[name], without[name]) for name in with_masks)
+
+
+@pytest.mark.parametrize("epoch", [2, 4])
+def test_a_killed_run_ends_as_an_uninterrupted_one(
+    epoch: int, run: Path, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "points"
+    kill_at(
+        epoch,
+        monkeypatch,
+        lambda: fit(small(), Sources([scenes]), out, machine=CPU, say=lambda _: None),
+    )
+    fit(small(), Sources([scenes]), out, machine=CPU, resume=True, say=lambda _: None)
+    whole, resumed = (RunFolder(path).newest() for path in (run, out))
+    assert whole is not None
+    assert resumed is not None
+    for name, weight in whole.content["state_dict"].items():
+        assert torch.equal(weight, resumed.content["state_dict"][name]), name
+    assert (run / "labels.json").read_text() == (out / "labels.json").read_text()
+    one, other = masks(run / "labels"), masks(out / "labels")
+    assert all(np.array_equal(one[name], other[name]) for name in one)
+
+
+def test_hard_frames_wait_until_the_network_finds_their_targets(scenes: Path, tmp_path: Path) -> None:
+    frames, _ = load_frames([open_dataset(scenes)], small())
+    views = TrainingViews(frames, small("growth.easy=0.5"))
+    growing = GrowingLabels(views, small("growth.easy=0.5"), RunFolder(tmp_path), lambda _: None)
+    waiting = set(range(len(frames))) - growing.active
+    assert waiting
+    number = min(waiting)
+    frame = views.frames[number]
+    assert frame.mask is not None
+    growing._update(number, frame, np.zeros(frame.mask.shape, np.float32))
+    assert number not in growing.active
+    growing._update(number, frame, frame.mask.astype(np.float32))
+    assert number in growing.active
+
+
+def test_labels_are_exported_as_a_data_set(scenes: Path, run: Path, tmp_path: Path) -> None:
+    api.train(resume=run, export_labels=tmp_path / "grown", say=lambda _: None)
+    grown = open_dataset(tmp_path / "grown", "train", labels="masks")
+    assert len(grown) == len(masks(run / "labels"))
+    for sample in grown:
+        assert len(sample.read_points()) == len(open_dataset(scenes)[sample.name].read_points())
+
+
+def test_workers_are_refused(scenes: Path, tmp_path: Path) -> None:
+    machine = Machine("cpu", 1, "32-true", 1, workers=1)
+    with pytest.raises(ConfigError, match="--workers 0"):
+        fit(small(), Sources([scenes]), tmp_path / "out", machine=machine, say=lambda _: None)
+
+
+def test_an_unknown_setting_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"growth\.setting"):
+        small("growth.setting=pal")
+
+
+@pytest.mark.parametrize("recipe", ["unet", "spire-sirst"], ids=["masks", "points"])
+def test_labels_that_do_not_grow_are_not_exported(recipe: str, scenes: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--labels points"):
+        api.train(recipe, data=scenes, out=tmp_path / "out", export_labels=tmp_path / "grown")
+
+
+def test_an_export_does_not_replace_a_folder(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="another folder"):
+        api.train(resume=run, export_labels=tmp_path)
