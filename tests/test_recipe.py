@@ -135,7 +135,6 @@ def test_fdep_shares_everything_else_with_the_plain_recipe(tmp_path: Path) -> No
 
 REFUSED_MASKS = [
     # changes of the recipe unet, what the message must name
-    (["labels=points"], "labels"),
     (["target.stride=4"], "stride 1"),
     (["augmentation.paste_probability=0.5"], "paste_probability"),
     (["augmentation.copy_probability=0.5"], "copy_probability"),
