@@ -234,7 +234,7 @@ def pixel_curve(
 class ErrorCounts(Counts):
     """Counts of `opdc` over some frames.
 
-    tp, fp, fn: objects. *_sum: over the matched pairs, of parts of their unions. The other four: objects.
+    tp, fp, fn: objects. The four sums: over the matched pairs, of parts of their unions. The other four: objects.
     """
 
     tp: int = 0
