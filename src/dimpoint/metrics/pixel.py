@@ -234,7 +234,8 @@ def pixel_curve(
 class ErrorCounts(Counts):
     """Counts of `opdc` over some frames.
 
-    tp, fp, fn: objects. The four sums: over the matched pairs, of parts of their unions. The other four: objects.
+    tp, fp, fn: objects. The four sums: over the matched pairs, of parts of their unions. The last four:
+    objects.
     """
 
     tp: int = 0
