@@ -112,3 +112,30 @@ def test_measuring_changes_nothing(scenes: Path, tmp_path: Path, monkeypatch: py
         losses.append(logged(tmp_path / name, "train/loss_epoch"))
         monkeypatch.setattr("dimpoint.training.fit.measure", lambda *_: Costs(1.0, 1.0))
     assert losses[0] == losses[1]
+
+
+def test_a_slow_machine_is_measured_by_one_step(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches: list[object] = []
+    collate = trainer.default_collate
+    monkeypatch.setattr(trainer, "default_collate", lambda views: batches.append(views) or collate(views))
+    monkeypatch.setattr(trainer, "_ENOUGH", 0.0)
+    recipe = load_recipe("spire-sirst", [*SMALL, "epochs=1"])
+    fit(recipe, Sources([scenes]), tmp_path / "r", machine=CPU, say=lambda _: None)
+    assert len(batches) == 2  # one to warm up
+
+
+@pytest.mark.parametrize(
+    ("spent", "epochs", "steps"),
+    [
+        (0.0, 5, 10),  # 54 of 60 s are planned for
+        (24.0, 3, 10),  # reading the data took so long
+        (50.0, 1, 4),  # no whole epoch fits
+        (90.0, 1, 1),  # late from the start
+    ],
+)
+def test_what_is_spent_before_training_counts(spent: float, epochs: int, steps: int) -> None:
+    recipe = load_recipe("spire-sirst", SMALL)
+    found = trainer.planned(recipe, Costs(1.0, 0.0), 10, 0, 1.0, lambda _: None, spent)
+    assert (found.epochs, found.steps_per_epoch if epochs == 1 else 10) == (epochs, steps)

@@ -27,6 +27,7 @@ from dimpoint.training.validation import monitored, validation_threshold
 
 SECONDS_BETWEEN_LINES = 30.0  # of progress, where there is no terminal
 _WARM_UP, _STEPS = 1, 3
+_ENOUGH = 5.0  # seconds of measuring, after which one measured step has to do
 _SAFE = 0.9  # of the time that is planned for: steps vary
 _DTYPES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
@@ -167,7 +168,7 @@ def measure(
     precision = precision_of(machine)
     device = "cuda" if machine.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
     trial = copy.deepcopy(module).to(device)
-    times = []
+    times, began = [], time.perf_counter()
     with torch.random.fork_rng(), torch.enable_grad():
         for number in range(_WARM_UP + _STEPS):
             started = time.perf_counter()
@@ -179,6 +180,8 @@ def measure(
             float(loss.detach())
             trial.zero_grad()
             times.append(time.perf_counter() - started)
+            if number >= _WARM_UP and time.perf_counter() - began > _ENOUGH:
+                break
     frame = 0.0
     if held:
         detector = Detector(
@@ -188,7 +191,10 @@ def measure(
             started = time.perf_counter()
             detector(held[0].counts())
             frame = time.perf_counter() - started
-    return Costs(sorted(times[_WARM_UP:])[_STEPS // 2], frame)
+            if frame > _ENOUGH:
+                break
+    measured = sorted(times[_WARM_UP:])
+    return Costs(measured[len(measured) // 2], frame)
 
 
 def _moved(part: Any, device: str) -> Any:
