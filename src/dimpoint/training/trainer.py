@@ -229,3 +229,4 @@ class Limit(Callback):
             late = bool(trainer.strategy.broadcast(late))
         if late:
             trainer.should_stop = True
+            trainer.check_val_every_n_epoch = 1  # the epoch that it stops in is validated
