@@ -132,30 +132,32 @@ def _one_by_one(frames: list[Frame], label: Callable[[npt.NDArray[np.bool_]], An
     """(3, 100) tp, fp, false pixels of `basicirstd`, by labelling every frame at every threshold."""
     counts = np.zeros((3, len(THRESHOLDS)), np.int64)
     for prob, mask in frames:
-        _, targets = label(mask)
+        _, targets, _ = label(mask)
         for index, threshold in enumerate(THRESHOLDS):
-            areas, centres = label(prob > threshold)
+            areas, centres, labels = label(prob > threshold)
             free = np.ones(len(areas), bool)
             for target in targets:
                 near = np.flatnonzero(free & (np.hypot(*(centres - target).T) < 3))
+                if len(near) > 1:  # the first one in raster order, which not every labelling numbers first
+                    near = [min(near, key=lambda number: int((labels == number + 1).argmax()))]
                 free[near[:1]] = False
             counts[:, index] += (len(areas) - free.sum(), free.sum(), areas[free].sum())
     return counts
 
 
-def _label_opencv(mask: npt.NDArray[np.bool_]) -> tuple[Any, Any]:
-    """Areas and centroids of a mask's components."""
-    _, _, stats, centres = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
-    return stats[1:, cv2.CC_STAT_AREA].astype(np.int64), centres[1:]
+def _label_opencv(mask: npt.NDArray[np.bool_]) -> tuple[Any, Any, Any]:
+    """Areas and centroids of a mask's components, and their labels from 1 (H, W)."""
+    _, labels, stats, centres = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
+    return stats[1:, cv2.CC_STAT_AREA].astype(np.int64), centres[1:], labels
 
 
-def _label_scipy(mask: npt.NDArray[np.bool_]) -> tuple[Any, Any]:
+def _label_scipy(mask: npt.NDArray[np.bool_]) -> tuple[Any, Any, Any]:
     labels, count = ndimage.label(mask, EIGHT)
     y, x = np.nonzero(mask)
     label = labels[y, x] - 1
     areas = np.bincount(label, minlength=count)
     sums = [np.bincount(label, weights=values, minlength=count) for values in (x, y)]
-    return areas, np.stack(sums, axis=1) / areas[:, None]
+    return areas, np.stack(sums, axis=1) / areas[:, None], labels
 
 
 def _measure_growth(frames: list[Frame], kind: str) -> None:

@@ -118,7 +118,7 @@ def ablate(
     *,
     reading: Reading,
 ) -> None:
-    """Train a host plainly, with FDEP and with its controls, and compare them on the same frames."""
+    """Train a host alone, with FDEP and with its controls, and compare them on the same frames."""
     from dimpoint.cli.console import write_json
 
     if method != "fdep":

@@ -1,1 +1,1 @@
-"""Run a model over data sets, or read anybody's predictions, and count under named protocols. No torch."""
+"""Evaluate models, or predictions on disk, on labelled frames under named protocols. No torch."""

@@ -1,4 +1,4 @@
-"""Two methods on the same frames: paired differences with bootstrap intervals, and what they say."""
+"""Two methods on the same frames: paired differences with bootstrap intervals, and a sentence about each."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _rows(one: SetResult, other: SetResult, group: str) -> tuple[Row, ...]:
 
 
 def verdict(comparison: Comparison, first: str, second: str) -> str:
-    """What F1 (IoU for pixels) says, in one plain sentence."""
+    """The result in F1 (IoU for pixels), in one sentence."""
     key = "iou" if comparison.protocol == "pixels" else "f1"
     row = next(row for row in comparison.rows if row.number.key == key)
     label, apart = row.number.label, row.apart

@@ -51,14 +51,14 @@ def check_values(values: str | None) -> None:
 
 
 def survey(files: Sequence[Path], values: str | None = None) -> None:
-    """Look at all files and raise DataError unless it is plain how they are read.
+    """Read all files and raise DataError unless it is clear what their values mean.
 
-    values: one of `VALUES`, which decides what pictures alone leave open. Refused are colour pictures, alpha
-    channels that hold a map, and whole numbers that may be 0/1 masks, labels, or another depth.
+    values: one of `VALUES`, for what the files alone leave open. Refused are colour pictures, alpha channels
+    that hold a map, and whole numbers that may be 0/1 masks, labels, or another depth.
     """
     check_values(values)
     with ThreadPoolExecutor(_THREADS) as pool:
-        kinds = list(pool.map(_look, files))
+        kinds = list(pool.map(_inspect, files))
     colours = [kind for kind in kinds if kind.colour and values != "alpha"]
     if colours:
         raise DataError(
@@ -101,7 +101,7 @@ def _refuse_unclear(whole: Sequence[_Kind]) -> None:
     if highest == 1:
         raise DataError(
             f"{where} are only 0 and 1; save masks as 0 and 255, probabilities times 255 (8 bit) or 65535 "
-            "(16 bit), or say so: --predictions-values 0-1"
+            "(16 bit), or give --predictions-values 0-1"
         )
     if highest < _FEW:
         raise DataError(
@@ -149,7 +149,7 @@ def _checked(values: npt.NDArray[Any], file: Path) -> Map:
     return check_map(values, str(file))
 
 
-def _look(file: Path) -> _Kind:
+def _inspect(file: Path) -> _Kind:
     channels = _channels(file)
     colour = alpha = False
     if channels is not None and channels.ndim == 3:

@@ -1,4 +1,4 @@
-"""Operating points: a threshold that serves a goal on one set of frames, told with what it was chosen on.
+"""Operating points: a threshold chosen for a goal on one set of frames, recorded with what it was chosen on.
 
 `store_threshold` writes one into an ONNX model file.
 """
@@ -50,7 +50,7 @@ class OperatingPoint:
         return f"chosen for {_goal_text(self)} on {self.chosen_on}"
 
     def sentences(self) -> list[str]:
-        """What was chosen on what; plainly, where that is the evaluated data."""
+        """What was chosen on which frames, with a warning where these are evaluated as well."""
         lines = [
             f"Operating point for {_goal_text(self)}: threshold {threshold_digits(self.threshold)}, "
             f"chosen on {self.chosen_on} ({self.frames} frames, {self.targets} targets), where it gives "
@@ -169,10 +169,28 @@ def threshold_for_rate(
 ) -> FalseAlarms:
     """The lowest threshold with at most `per_frame` detections a frame above it.
 
-    scores: of each frame's detections, in footage without targets. per_frame: above 0. insist: also where
-    the scores look as if the footage held targets.
-    Raises ConfigError for a rate that is not above 0, DataError for footage without frames, too short for
-    the rate (the one that it supports is named), or that seems to hold targets.
+    Parameters
+    ----------
+    scores : sequence of (N,) float
+        Scores of each frame's detections, in footage without targets.
+    per_frame : float
+        False alarms per frame, above 0.
+    insist : bool, default False
+        Also where the scores look as if the footage held targets.
+
+    Raises
+    ------
+    ConfigError
+        For a rate that is not above 0.
+    DataError
+        For footage without frames, too short for the rate, or that seems to hold targets.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from dimpoint.evaluation.operating import threshold_for_rate
+    >>> threshold_for_rate([np.array([0.5]), np.array([0.3]), np.array([]), np.array([0.2])], 0.25)
+    FalseAlarms(threshold=0.3, frames=4, false=1)
     """
     if not 0 < per_frame < float("inf"):
         raise ConfigError(f"a false-alarm rate is a number above 0, got {per_frame:g}")
@@ -201,8 +219,25 @@ def threshold_for_rate(
 def isotonic_knots(scores: npt.NDArray[np.floating], right: npt.NDArray[np.bool_]) -> Knots:
     """Knots (score, part that is right) of a rising, piecewise linear map through 0 and 1.
 
-    scores: (N,) in 0..1 of detections. right: (N,), whether each is a target. Raises DataError without
-    detections of both kinds.
+    Parameters
+    ----------
+    scores : (N,) float
+        Of detections, 0..1.
+    right : (N,) bool
+        Whether each is a target.
+
+    Raises
+    ------
+    DataError
+        Without detections of both kinds.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from dimpoint.evaluation.operating import isotonic_knots
+    >>> scores = np.repeat([0.2, 0.8], 100)
+    >>> isotonic_knots(scores, np.arange(200) % 100 < np.repeat([10, 90], 100))[1:-1]
+    ((0.2, 0.1), (0.8, 0.9))
     """
     if not right.any() or right.all():
         raise DataError("a calibration needs detections that are targets and detections that are none")

@@ -32,7 +32,7 @@ Kind = Literal["points", "maps"]
 
 _MOST_WORKERS = 8
 _LARGE = 2**21  # pixels; of larger frames one is predicted at a time, which bounds the memory
-FLOOR = 0.02  # a model's detections of a lower score are not looked at; curves end there
+FLOOR = 0.02  # a model's detections of a lower score are ignored; curves end there
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +50,7 @@ class Predictor(Protocol):
     """Something that predicts. `points` give positions with scores, `maps` a value for every pixel.
 
     threshold: what a score or a pixel must be above to count, None to take all points as given.
-    floor: all points of a higher score are told; None if nobody knows how many were left out.
+    floor: all points of a higher score are given; None if it is not known how many were left out.
     """
 
     name: str
@@ -124,8 +124,8 @@ def _open(path: Path, cores: int, frames: int | None) -> tuple[int, Backend]:
 P = TypeVar("P")
 
 MASK_THRESHOLD = 0.5  # of probability maps and masks, unless another one is asked for
-_LISTED = 5  # names told of many
-_LAYOUT_FOLDERS = {"images", "masks"}  # say nothing about which frame is meant
+_LISTED = 5  # names in a message
+_LAYOUT_FOLDERS = {"images", "masks"}  # part of the layout, not of a frame's name
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class Pairing(Generic[P]):
 
 
 class FilePredictor:
-    """Predictions in files, paired with the frames that they are held against."""
+    """Predictions in files, paired with the frames that they belong to."""
 
     meta: ModelMeta | None = None
     floor: float | None = None

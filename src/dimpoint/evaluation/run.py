@@ -1,4 +1,4 @@
-"""Hold predictions against truth, frame by frame: what was found, missed and false, and all counts."""
+"""Compare predictions with truth, frame by frame: what was found, missed and false, and all counts."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def chosen_protocols(
     wanted = [name for each in given for name in (every if each == ALL else (get_protocol(each).name,))]
     for name in wanted:
         if get_protocol(name).match_points is None and pointing:
-            missing = "predicts points" if pointing[0].kind == "points" else "is held against point labels"
+            missing = "predicts points" if pointing[0].kind == "points" else "is compared with point labels"
             raise ConfigError(
                 f"--protocol {name} counts pixels and overlaps, but {pointing[0].name} {missing}: points are "
                 f"evaluated with --protocol {', '.join(every)}; the others need probability maps or masks, "

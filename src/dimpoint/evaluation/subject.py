@@ -1,4 +1,4 @@
-"""Bring together what is evaluated and what it is held against, and say what does not fit."""
+"""Evaluated models and predictions with their frames: opened, checked, and read one frame at a time."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from dimpoint.metrics.points import spared
 from dimpoint.model.files import resolve_model
 from dimpoint.model.record import TOLD
 
-_LOOKED_AT = 40  # evaluated frames whose pixels are held against those that the model was trained on
+_CHECKED = 40  # evaluated frames whose pixels are compared with those that the model was trained on
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +46,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Data:
-    """The data sets of an evaluation and which split of them; allow_missing: score a subset, and say so."""
+    """The data sets of an evaluation and their split; allow_missing: score the frames with a prediction."""
 
     roots: tuple[Path, ...]
     split: str | None = None
@@ -79,21 +79,21 @@ def open_model(
     """A model on data; see `ModelPredictor`."""
     notes: list[str] = []
     if not isinstance(model, Detector):
-        resolve_model(model)  # what is wrong with its name is told before the data are read
+        resolve_model(model)  # a wrong name is an error before the data are read
     frames = data.frames(notes)
     predictor = ModelPredictor(model, threshold, threads, len(frames))
     return Subject(predictor, frames, (*notes, *_trained_on(predictor, frames)))
 
 
 def _trained_on(predictor: ModelPredictor, frames: list[TruthFrame]) -> Iterator[str]:
-    """A warning if the model was trained on evaluated frames, by their pixels; a sample of them tells."""
+    """A warning if the model was trained on evaluated frames, by the pixels of a sample of them."""
     known = set(predictor.meta.training_frames) if predictor.meta is not None else set()
-    looked_at = frames[:: -(-len(frames) // _LOOKED_AT)] if known else []
+    looked_at = frames[:: -(-len(frames) // _CHECKED)] if known else []
     samples = [frame.sample for frame in looked_at if frame.sample is not None]
     seen = sum(sha256[:TOLD] in known for sha256 in hash_frames(samples))
     if seen:
         share = "all" if seen == len(frames) else f"{seen} of {len(samples)}"
-        of = " that were looked at" if len(samples) < len(frames) else ""
+        of = " that were checked" if len(samples) < len(frames) else ""
         yield (
             f"WARNING: {predictor.name} was trained on {share} of these frames{of}, so the numbers are too "
             "good to be true of new data; evaluate frames that it has not seen (--split test, or --data)"
@@ -101,7 +101,7 @@ def _trained_on(predictor: ModelPredictor, frames: list[TruthFrame]) -> Iterator
 
 
 def open_predictions(path: Path, data: Data, threshold: float | None = None) -> Subject:
-    """Predictions on disk, held against data.
+    """Predictions on disk with the frames that they belong to.
 
     Raises DataError if frames have no prediction or predictions no frame, unless that is allowed.
     """
@@ -215,9 +215,10 @@ class Memory:
 
 
 def observe(predictor: Predictor, frame: TruthFrame, by_mask: bool) -> Observed:
-    """Read a frame with its label and its prediction. by_mask: the mask is the label, whatever else there is.
+    """Read a frame with its label and its prediction.
 
-    Raises the first error of frame, label or prediction.
+    by_mask: the mask is the label, also where points are given. Raises the first error of frame, label or
+    prediction.
     """
     pixels = frame.read_pixels()
     size = None if pixels is None else (pixels.shape[0], pixels.shape[1])

@@ -148,7 +148,7 @@ def measured_text(value: Interval, number: Number) -> str:
 
 @dataclass(frozen=True)
 class BestF1:
-    """The highest F1 of a curve, chosen on the very data that it is told for."""
+    """The highest F1 of a curve, chosen on the evaluated data themselves."""
 
     protocol: str
     threshold: float

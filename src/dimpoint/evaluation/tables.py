@@ -27,7 +27,7 @@ Rows = list[tuple[str, tuple[str, ...]]]
 
 @dataclass(frozen=True)
 class TextTable:
-    """rows: a label and a cell for each column; a label that ends in * tells of hindsight."""
+    """rows: a label and a cell for each column; a label with * at its end is chosen in hindsight."""
 
     title: str
     columns: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""What predictions are held against: the labelled frames of one or several data sets.
+"""The labelled frames of one or several data sets, which predictions are compared with.
 
 The frames that a training run held out for validation, found again from what the run recorded.
 """
@@ -38,7 +38,7 @@ Points = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class TruthFrame:
-    """A labelled frame. sample is None for an image that only a COCO file tells of: then there are no pixels.
+    """A labelled frame. sample is None for an image that only a COCO file lists: then there are no pixels.
 
     data_set: the name that results are listed under. path: of the frame, as precisely as it is known.
     ignore: (M, 4) left, top, right, bottom: points found there do not count (`metrics.points.spared`).
@@ -100,11 +100,11 @@ def open_truth(
     where that is not plain. Raises DataError for what is no data set.
     """
     names = _names(roots)
-    said: list[str] = [] if notes is None else notes
+    notes = [] if notes is None else notes
     frames = [
         frame
         for root, name in zip(roots, names, strict=True)
-        for frame in _open(root, name, split, said, reading)
+        for frame in _open(root, name, split, notes, reading)
     ]
     if not frames:
         raise DataError("no data set is named; give at least one with --data DIR")

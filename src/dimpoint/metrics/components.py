@@ -132,7 +132,7 @@ def check_threshold(threshold: float) -> float:
 
 
 def above(prob: Map, threshold: float) -> Mask:
-    """The pixels with p > threshold, compared as real numbers whatever the type of the map."""
+    """The pixels with p > threshold, compared as real numbers for any type of map."""
     limit = prob.dtype.type(threshold)
     if float(limit) > float(threshold):  # rounded up: a value that equals it is above the threshold
         limit = np.nextafter(limit, prob.dtype.type(-1))

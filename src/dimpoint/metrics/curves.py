@@ -95,7 +95,7 @@ class Curve:
 
     @property
     def fa(self) -> Floats:
-        """False objects, or pixels of them, per pixel looked at."""
+        """False objects, or pixels of them, per evaluated pixel."""
         return ratios(self.false_area, self.pixels)
 
     def reliability(self, bins: int = 10) -> tuple[Floats, Floats, Ints]:
@@ -201,7 +201,31 @@ def object_levels(growth: Growth) -> tuple[Levels, tuple[npt.NDArray[np.int8], n
 def target_curve(
     frames: Iterable[tuple[npt.NDArray[Any], npt.NDArray[Any]]], limit: int | None = None
 ) -> Curve:
-    """The curve of (probability map, mask) frames; protocol `basicirstd`; see `LevelSums` for `limit`."""
+    """Counts of objects under protocol `basicirstd` at every distinct score.
+
+    Parameters
+    ----------
+    frames : iterable of (prob, mask)
+        Maps (H, W), 0..1, with masks (bool, or uint8 above 127); sizes may differ.
+    limit : int, optional
+        Distinct scores that are kept exactly; all if left out (`LevelSums`).
+
+    Raises
+    ------
+    DataError
+        For a bad frame, with its number.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from dimpoint.metrics.curves import target_curve
+    >>> prob, mask = np.zeros((9, 20)), np.zeros((9, 20), bool)
+    >>> mask[4, 4] = True
+    >>> prob[4, 5], prob[2, 15] = 0.9, 0.6
+    >>> curve = target_curve([(prob, mask)])
+    >>> curve.low.tolist(), curve.tp.tolist(), curve.fp.tolist()
+    ([0.9, 0.6, 0.0], [0, 1, 1], [0, 0, 1])
+    """
     sums = TargetCurveSums(limit)
     for batch in batches(frames):
         sums.add(batch)

@@ -84,7 +84,29 @@ class Hse:
 
 
 def hse(frames: Iterable[tuple[npt.NDArray[Any], npt.NDArray[Any]]], config: HseConfig | None = None) -> Hse:
-    """HSE of (probability map, mask) frames, exact over every score level; DataError for bad frames."""
+    """HSE of frames, exact over every score level.
+
+    Parameters
+    ----------
+    frames : iterable of (prob, mask)
+        Maps (H, W), 0..1, with masks (bool, or uint8 above 127); sizes may differ.
+    config : HseConfig, optional
+        Match radii and weights; those of "dimpoint reading 1" if left out.
+
+    Raises
+    ------
+    DataError
+        For a bad frame, with its number.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from dimpoint.metrics.hse import hse
+    >>> mask = np.zeros((16, 16), bool)
+    >>> mask[7:9, 7:9] = True
+    >>> float(hse([(mask.astype(np.float32), mask)]).hse)
+    1.0
+    """
     config = config or HseConfig()
     pixels, targets, matches = PixelCurveSums(None), TargetCurveSums(None), RadiusMatches(config, None)
     for batch in batches(frames, max(config.radii)):

@@ -74,7 +74,30 @@ class PixelCounts(Counts):
 
 
 def count_pixels(prob: npt.NDArray[Any], mask: npt.NDArray[Any], threshold: float = 0.5) -> PixelCounts:
-    """The counts of one frame: probability map and mask (H, W). Raises DataError as `check_pair` does."""
+    """Count the pixels of one frame.
+
+    Parameters
+    ----------
+    prob : (H, W) float
+        Probability map, 0..1.
+    mask : (H, W) bool or uint8
+        True pixels; uint8 counts above 127.
+    threshold : float, default 0.5
+        Pixels above it are predicted.
+
+    Raises
+    ------
+    DataError
+        For another shape or type, NaN, or values outside 0..1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from dimpoint.metrics.pixel import count_pixels
+    >>> counts = count_pixels(np.array([[0.9, 0.8], [0.1, 0.2]]), np.array([[True, False], [True, False]]))
+    >>> counts.tp, counts.fp, counts.fn, round(counts.iou, 3)
+    (1, 1, 1, 0.333)
+    """
     values, truth = check_pair(prob, mask)
     return count_mask_pixels(above(values, check_threshold(threshold)), truth)
 
@@ -220,9 +243,27 @@ class PixelCurveSums:
 def pixel_curve(
     frames: Iterable[tuple[npt.NDArray[Any], npt.NDArray[Any]]], limit: int | None = None
 ) -> PixelCurve:
-    """The curve of (probability map, mask) frames; see `PixelCurve`, and `LevelSums` for `limit`.
+    """Pixel counts of frames at every distinct score.
 
-    Raises DataError for bad frames, as `check_pair` does.
+    Parameters
+    ----------
+    frames : iterable of (prob, mask)
+        Maps (H, W), 0..1, with masks, as `count_pixels` takes them; sizes may differ.
+    limit : int, optional
+        Distinct scores that are kept exactly; all if left out (`LevelSums`).
+
+    Raises
+    ------
+    DataError
+        For a bad frame, with its number.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from dimpoint.metrics.pixel import pixel_curve
+    >>> curve = pixel_curve([(np.array([[0.9, 0.4]]), np.array([[True, False]]))])
+    >>> curve.thresholds.tolist(), curve.tp.tolist(), curve.fp.tolist(), curve.pr_area
+    ([0.9, 0.4, 0.0], [0, 1, 1], [0, 0, 1], 1.0)
     """
     sums = PixelCurveSums(limit)
     for index, (prob, mask) in enumerate(frames):

@@ -111,7 +111,7 @@ class Protocol:
 
 @dataclass(frozen=True)
 class MatchingPoints:
-    """A matcher of objects that looks at their centroids alone."""
+    """A matcher of objects by their centroids alone."""
 
     match: PointMatcher
 
@@ -158,9 +158,36 @@ class TargetCounts(PointCounts):
 def count_targets(
     prob: npt.NDArray[Any], mask: npt.NDArray[Any], protocol: str, threshold: float = 0.5
 ) -> TargetCounts:
-    """The counts of one frame: objects are the components of prob > threshold and of the mask, both (H, W).
+    """Count the objects of one frame: the 8-connected components of prob > threshold and of the mask.
 
-    Raises ConfigError for an unknown protocol, DataError for what `check_pair` refuses.
+    Parameters
+    ----------
+    prob : (H, W) float
+        Probability map, 0..1.
+    mask : (H, W) bool or uint8
+        True pixels; uint8 counts above 127.
+    protocol : str
+        A name that `protocol_names` lists, or `module:object`.
+    threshold : float, default 0.5
+        Pixels above it are predicted.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown protocol.
+    DataError
+        For a bad map or mask.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from dimpoint.metrics.protocols import count_targets
+    >>> prob, mask = np.zeros((9, 20)), np.zeros((9, 20), bool)
+    >>> mask[4, 4] = True
+    >>> prob[4, 5], prob[2, 15] = 0.9, 0.6
+    >>> counts = count_targets(prob, mask, "basicirstd")
+    >>> counts.tp, counts.fp, counts.pd, counts.distance_mean
+    (1, 1, 1.0, 1.0)
     """
     rule = get_protocol(protocol)
     values, truth = check_pair(prob, mask)

@@ -215,7 +215,7 @@ def _figures(results: Sequence[Result]) -> list[Figure]:
 
 
 def _breakdowns(part: SetResult, method: str) -> list[Breakdown]:
-    """method: tells the figures of several methods apart."""
+    """method: added to the titles, so that the figures of several methods differ."""
     return [
         Breakdown(
             BREAKDOWNS[by],

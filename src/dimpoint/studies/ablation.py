@@ -84,7 +84,7 @@ class Study:
     changes: tuple[str, ...] = ()
     machine: Machine = field(default_factory=Machine)
 
-    def models(self, arm: str, say: Callable[[str], None]) -> list[Path]:
+    def models(self, arm: str, log: Callable[[str], None]) -> list[Path]:
         """The arm's trained models, one for each seed; raises ConfigError for an unknown arm."""
         if arm not in ARMS:
             raise ConfigError(f"no arm '{arm}'; known: {', '.join(ARMS)}")
@@ -99,17 +99,17 @@ class Study:
         for seed in range(self.seeds):
             recipe = load_recipe(name, [*changes, f"seed={seed}"])
             folder = self.out / f"{arm}-{seed}"
-            models.append(train_once(recipe, self.sources, folder, self.machine, say))
+            models.append(train_once(recipe, self.sources, folder, self.machine, log))
         return models
 
 
 def run_study(
-    study: Study, arms: Sequence[str], frames: Sequence[TruthFrame], say: Callable[[str], None]
+    study: Study, arms: Sequence[str], frames: Sequence[TruthFrame], log: Callable[[str], None]
 ) -> list[Row]:
     """Train what is not trained yet, arm by arm, and evaluate every model on `frames`."""
     results = {}
     for arm in arms:
-        models = study.models(arm, say)
+        models = study.models(arm, log)
         results[arm] = [evaluate(ModelPredictor(model), frames, (PROTOCOL,)).pooled for model in models]
     return [_row(arm, results[arm], results.get(PLAIN)) for arm in arms]
 

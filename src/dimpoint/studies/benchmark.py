@@ -115,7 +115,7 @@ class Benchmark:
 
 
 def run_benchmark(
-    benchmark: Benchmark, frames: Sequence[TruthFrame], say: Callable[[str], None]
+    benchmark: Benchmark, frames: Sequence[TruthFrame], log: Callable[[str], None]
 ) -> list[Row]:
     """Train what is not trained yet, recipe by recipe, and evaluate all on `frames`.
 
@@ -126,8 +126,8 @@ def run_benchmark(
     for name, recipe in benchmark.load().items():
         out = benchmark.out / name
         with clock(out):
-            train_once(recipe, benchmark.sources, out, benchmark.machine, say, benchmark.budget)
-        say(f"{name}: evaluating")
+            train_once(recipe, benchmark.sources, out, benchmark.machine, log, benchmark.budget)
+        log(f"{name}: evaluating")
         rows.append(score(out, frames, benchmark.machine.threads, benchmark.protocol))
     return rows
 

@@ -54,7 +54,7 @@ def train_once(
     sources: Sources,
     out: Path,
     machine: Machine,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
     budget: Budget = RECIPES_OWN,
 ) -> Path:
     """Train the run in `out`, continue it, or leave it as it is if it is finished; return its model.onnx.
@@ -69,7 +69,7 @@ def train_once(
     model = out / "model.onnx"
     if model.is_file():
         return model
-    say(f"{out.name}: {'going on' if begun else 'training'}")
+    log(f"{out.name}: {'going on' if begun else 'training'}")
     fit(
         recipe,
         sources,
@@ -77,9 +77,9 @@ def train_once(
         machine=machine,
         resume=begun,
         minutes=budget.minutes,
-        say=lambda line: say(f"{out.name}: {line}"),
+        say=lambda line: log(f"{out.name}: {line}"),
     )
-    return model if model.is_file() else finish(out, say)
+    return model if model.is_file() else finish(out, log)
 
 
 def _same(known: Recipe, recipe: Recipe, budget: Budget) -> bool:
