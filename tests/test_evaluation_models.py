@@ -76,5 +76,5 @@ def test_maps_against_point_labels_are_counted_as_points(tmp_path: Path) -> None
     arguments = ["evaluate", "--model", str(model), "--data", str(data), "--json", "-"]
     found = json.loads(CliRunner().invoke(build_app(), arguments, catch_exceptions=False).output)
     assert found["pooled"]["protocols"]["spire"]["tp"] == 2
-    with pytest.raises(ConfigError, match="copy is held against point labels"):
+    with pytest.raises(ConfigError, match="copy is compared with point labels"):
         CliRunner().invoke(build_app(), [*arguments, "--protocol", "opdc"], catch_exceptions=False)
