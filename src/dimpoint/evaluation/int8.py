@@ -30,6 +30,7 @@ from dimpoint.model.record import METADATA_KEY, ModelMeta
 _HELD_OUT = 0.2
 _MOST = 60  # frames of the calibration: more hardly change the ranges
 _LEAST = 10  # labelled frames
+_MANY_LAYERS = 8  # convolutions of a network whose first and last ones stay in float32
 
 
 @dataclass(frozen=True)
@@ -149,10 +150,20 @@ def _quantised(source: Path, inputs: Sequence[npt.NDArray[np.float32]]) -> bytes
     import onnx
 
     nncf.set_log_level(logging.ERROR)
-    name = onnx.load(source).graph.input[0].name
+    network = onnx.load(source)
+    name = network.graph.input[0].name
     data = nncf.Dataset(inputs, lambda frames: {name: frames})
+    layers = [node.name for node in network.graph.node if node.op_type == "Conv"]
+    # The first layer and the last two decide about dim targets and scores, and cost little.
+    kept = [layers[0], *layers[-2:]] if len(layers) >= _MANY_LAYERS else []
     try:
-        model: Any = nncf.quantize(onnx.load(source), data, subset_size=len(inputs))
+        model: Any = nncf.quantize(
+            network,
+            data,
+            preset=nncf.QuantizationPreset.MIXED,
+            subset_size=len(inputs),
+            ignored_scope=nncf.IgnoredScope(names=kept) if kept else None,
+        )
     except Exception as error:  # NNCF's errors have no common base
         reason = " ".join(str(error).split())[:300]
         raise ModelFileError(f"{source}: cannot be quantised: {reason}") from None
