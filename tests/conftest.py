@@ -9,6 +9,8 @@ import pytest
 
 _SHARED = Path(__file__).resolve().parents[2] / "shared"
 
+collect_ignore = ["rtsp_server.py"]  # a program of its own, which needs GStreamer
+
 
 def _shared(part: str) -> Path:
     folder = _SHARED / part

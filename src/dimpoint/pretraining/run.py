@@ -33,6 +33,9 @@ def publish(run: PretrainRun, out: Path, started: dict[str, Any]) -> None:
         with replacing_folder(out) as folder:
             with quiet():
                 run.model.encoder.save_pretrained(folder)
+            mode = (folder / "config.json").stat().st_mode  # as the umask leaves it
+            for file in folder.glob("*.safetensors"):  # written for their owner alone
+                file.chmod(mode)
             _write_json(folder / "preprocessor_config.json", _statistics(run))
             _write_json(folder / "pretraining.json", record)
             (folder / "README.md").write_text(_card(run, out.name, record), encoding="utf-8")

@@ -154,7 +154,7 @@ def read_image(path: str | os.PathLike[str], options: ReadOptions = PLAIN) -> Pi
     >>> from dimpoint.sources import read_image
     >>> frame = read_image("examples/scenes/images/000001.png")
     >>> frame.shape, frame.dtype
-    ((512, 640), dtype('uint16'))
+    ((256, 320), dtype('uint16'))
     """
     return read_picture(Path(path), options).pixels
 
