@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import resource
 import signal
-import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from dimpoint.cli import main
+from cli_runs import Result, run_command
 from dimpoint.errors import DataError
 from dimpoint.inference import parts
 from dimpoint.inference.backends import OnnxBackend
@@ -31,13 +29,6 @@ KINDS = [
 FRAMES = 7
 
 
-@dataclass
-class Result:
-    code: int
-    out: str
-    err: str
-
-
 @pytest.fixture
 def run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -51,11 +42,7 @@ def run(
 
     def command(*arguments: str, model: str = "blob.onnx", source: str = "frames") -> Result:
         fixed = ["--model", model, "--threads", "1"]
-        monkeypatch.setattr(sys, "argv", ["dimpoint", "detect", source, *arguments, *fixed])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        printed = capsys.readouterr()
-        return Result(int(stop.value.code or 0), printed.out, printed.err)
+        return run_command(monkeypatch, capsys, "detect", source, *arguments, *fixed)
 
     return command
 

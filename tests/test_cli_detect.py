@@ -10,7 +10,6 @@ import signal
 import struct
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -18,20 +17,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from dimpoint.cli import build_app, main
+from cli_runs import Result, run_command
+from dimpoint.cli import build_app
 from dimpoint.datasets.coco import read_points
 from dimpoint.inference.backends import OnnxBackend
 from dimpoint.inference.detection_files import read_detections
 from dimpoint.inference.results import ResultsFolder
 from dimpoint.sources.readers import open_pages
 from tiny_models import spots, write_model
-
-
-@dataclass
-class Result:
-    code: int
-    out: str
-    err: str
 
 
 @pytest.fixture
@@ -44,13 +37,7 @@ def run(
     write_model(tmp_path / "blob.onnx")
 
     def command(*arguments: str, model: str = "blob.onnx") -> Result:
-        monkeypatch.setattr(
-            sys, "argv", ["dimpoint", "detect", *arguments, "--model", model, "--threads", "1"]
-        )
-        with pytest.raises(SystemExit) as stop:
-            main()
-        printed = capsys.readouterr()
-        return Result(int(stop.value.code or 0), printed.out, printed.err)
+        return run_command(monkeypatch, capsys, "detect", *arguments, "--model", model, "--threads", "1")
 
     return command
 

@@ -17,24 +17,13 @@ from dimpoint.training.fit import Sources, fit
 from dimpoint.training.frames import TrainingViews, disagreements, load_frames
 from dimpoint.training.recipe import Recipe, load_recipe
 from spot_scenes import make_spots
-from training_runs import CPU, logged
+from training_runs import CPU, logged, small_masks
 
-SMALL = [
-    "network.options={widths: [4, 8, 8]}",
-    "view.size=32",
-    "epochs=3",
-    "steps_per_epoch=20",
-    "batch=4",
-    "validate_every=1",
-    "validation=0.3",
-    "optimizer.lr=1e-2",
-    "schedule.warmup_steps=2",
-    "ema=0.5",
-]
+SMALL = ["epochs=3", "steps_per_epoch=20", "validate_every=1"]
 
 
 def small(*changes: str) -> Recipe:
-    return load_recipe("unet", [*SMALL, *changes])
+    return small_masks(*SMALL, *changes)
 
 
 @pytest.fixture(scope="module")

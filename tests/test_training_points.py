@@ -17,29 +17,16 @@ from dimpoint.errors import ConfigError
 from dimpoint.training.fit import Machine, Sources, fit
 from dimpoint.training.frames import TrainingViews, load_frames
 from dimpoint.training.growing import GrowingLabels
-from dimpoint.training.recipe import Recipe, load_recipe
+from dimpoint.training.recipe import Recipe
 from dimpoint.training.run_folder import RunFolder
 from spot_scenes import make_spots
-from training_runs import CPU, kill_at, logged
+from training_runs import CPU, kill_at, logged, small_masks
 
-SMALL = [
-    "labels=points",
-    "network.options={widths: [4, 8, 8]}",
-    "view.size=32",
-    "epochs=6",
-    "steps_per_epoch=6",
-    "batch=4",
-    "validate_every=2",
-    "validation=0.3",
-    "optimizer.lr=1e-2",
-    "schedule.warmup_steps=2",
-    "ema=0.5",
-    "growth.every=2",
-]
+SMALL = ["labels=points", "epochs=6", "steps_per_epoch=6", "validate_every=2", "growth.every=2"]
 
 
 def small(*changes: str) -> Recipe:
-    return load_recipe("unet", [*SMALL, *changes])
+    return small_masks(*SMALL, *changes)
 
 
 @pytest.fixture(scope="module")

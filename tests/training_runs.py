@@ -24,6 +24,17 @@ SMALL = (
 )
 
 
+SMALL_MASKS = (
+    "network.options={widths: [4, 8, 8]}",
+    "view.size=32",
+    "batch=4",
+    "validation=0.3",
+    "optimizer.lr=1e-2",
+    "schedule.warmup_steps=2",
+    "ema=0.5",
+)
+
+
 def small(*changes: str) -> Recipe:
     """A recipe that trains in about a second; later changes win."""
     return load_recipe("spire-sirst", [*SMALL, *changes])
@@ -33,6 +44,11 @@ def logged(out: Path, column: str) -> list[float]:
     """The values of a column in a run's CSV log, where it has one."""
     with (out / "csv" / "metrics.csv").open() as file:
         return [float(row[column]) for row in csv.DictReader(file) if row.get(column)]
+
+
+def small_masks(*changes: str) -> Recipe:
+    """A recipe for masks that trains in about a second; later changes win."""
+    return load_recipe("unet", [*SMALL_MASKS, *changes])
 
 
 class KilledError(Exception):
