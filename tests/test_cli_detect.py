@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import ctypes
 import json
 import os
 import resource
+import shutil
 import signal
 import struct
 import sys
@@ -437,16 +439,20 @@ def test_a_decoder_that_fails_or_hangs_does_not_stop_the_run(
             raise struct.error("unpack requires a buffer")
         while path.name == "b.png":
             pass
+        if path.name == "bb.png":  # a decoder that hangs in compiled code, where no exception arrives
+            ctypes.CDLL(None).sleep(600)
         return open_pages(path)
 
     monkeypatch.setenv("DIMPOINT_MAX_READ_SECONDS", "1")
     monkeypatch.setattr("dimpoint.sources.frames.open_pages", hostile)
+    shutil.copy("frames/b.png", "frames/bb.png")
     os.mkfifo("frames/d.png")
     result = run("frames", "--out", "results")
     assert result.code == 1
     assert counts(Path("results")) == {"c.png": 1}
     assert "frames/a.png: cannot be read (error: unpack requires a buffer)" in result.err
     assert "frames/b.png: cannot be read (reading took more than 1 s)" in result.err
+    assert "frames/bb.png: cannot be read (reading took more than 1 s)" in result.err
     assert "frames/d.png: a pipe" in result.err
 
 

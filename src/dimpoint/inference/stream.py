@@ -6,17 +6,16 @@ no thread waits for another within a layer. The results are the same.
 
 from __future__ import annotations
 
+import ctypes
 import os
-import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from types import FrameType
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, TypeAlias
 
 from dimpoint.errors import DimpointError, FrameError
@@ -136,43 +135,70 @@ def _read(file: Path, options: ReadOptions) -> Iterator[Frame | Failure]:
         on_error=lambda name, error: failures.append(Failure(name, str(error), file)),
         options=options,
     )
-    while True:
-        frame = None
-        try:
-            with _time_limit(limit("read_seconds")):
-                frame = next(frames, None)
-        except MemoryError:
-            failures.append(Failure(str(file), f"{file}: {_MEMORY}", file))
-        except Exception as error:  # whatever a hostile file makes a decoder raise
-            failures.append(Failure(str(file), f"{file}: cannot be read ({_brief(error)})", file))
-        yield from failures
-        failures.clear()
-        if frame is None:
-            return
-        yield frame
+    thread = _ReadingThread()
+    try:
+        while True:
+            frame = None
+            try:
+                frame = thread.run(lambda: next(frames, None), limit("read_seconds"))
+            except MemoryError:
+                failures.append(Failure(str(file), f"{file}: {_MEMORY}", file))
+            except Exception as error:  # whatever a hostile file makes a decoder raise
+                failures.append(Failure(str(file), f"{file}: cannot be read ({_brief(error)})", file))
+            yield from tuple(failures)
+            failures.clear()
+            if frame is None:
+                return
+            yield frame
+    finally:
+        thread.end()
 
 
 class _TooSlowError(Exception):
     """Reading a frame took too long."""
 
 
-@contextmanager
-def _time_limit(seconds: int) -> Iterator[None]:
-    """Raise _TooSlowError in the block after so many seconds, where signals can do that."""
-    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
-        yield
-        return
+class _ReadingThread:
+    """A thread that reads, so that a decoder which never returns can be given up.
 
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        raise _TooSlowError(f"reading took more than {seconds} s")
+    An exception stops Python code. Nothing stops compiled code: its thread is left behind and ends with the
+    process. It must have released the GIL, as the decoders of OpenCV, PyAV, NumPy and imagecodecs do.
+    """
 
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds, seconds)  # again for the next page behind a slow one
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+    def __init__(self) -> None:
+        self._tasks: SimpleQueue[Callable[[], Frame | None] | None] = SimpleQueue()
+        self._results: SimpleQueue[tuple[Frame | None, BaseException | None]] = SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="dimpoint-read", daemon=True)
+        self._thread.start()
+
+    def run(self, task: Callable[[], Frame | None], seconds: int) -> Frame | None:
+        """What `task` returns or raises. After `seconds` _TooSlowError, and the thread is of no more use."""
+        self._tasks.put(task)
+        try:
+            result, error = self._results.get(timeout=seconds)
+        except Empty:
+            self._stop()
+            raise _TooSlowError(f"reading took more than {seconds} s") from None
+        if error is not None:
+            raise error
+        return result
+
+    def end(self) -> None:
+        self._tasks.put(None)
+
+    def _work(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            try:
+                self._results.put((task(), None))
+            except BaseException as error:
+                self._results.put((None, error))
+            del task  # the frame and the file are the caller's
+
+    def _stop(self) -> None:
+        identity = self._thread.ident
+        if identity is not None:
+            raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
+            raise_in(ctypes.c_ulong(identity), ctypes.py_object(SystemExit))
 
 
 def _brief(error: Exception) -> str:
