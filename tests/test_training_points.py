@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 from pathlib import Path
@@ -11,9 +12,10 @@ import numpy as np
 import pytest
 import torch
 
+import dimpoint
 from dimpoint import api
 from dimpoint.datasets.dataset import open_dataset
-from dimpoint.errors import ConfigError
+from dimpoint.errors import ConfigError, DataError
 from dimpoint.training.fit import Machine, Sources, fit
 from dimpoint.training.frames import TrainingViews, load_frames
 from dimpoint.training.growing import GrowingLabels
@@ -153,3 +155,19 @@ def test_labels_that_do_not_grow_are_not_exported(recipe: str, scenes: Path, tmp
 def test_an_export_does_not_replace_a_folder(run: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="another folder"):
         api.train(resume=run, export_labels=tmp_path)
+
+
+def test_the_report_of_such_a_run_shows_its_labels(run: Path, scenes: Path, tmp_path: Path) -> None:
+    evaluation = dimpoint.evaluate(run, scenes, split="test")
+    page = evaluation.report(tmp_path / "report").read_text("utf-8")
+    history = json.loads((run / "labels.json").read_text())
+    section = page[page.index("Labels grown from points") :]
+    assert all(f"<td>{row['iou']:.3f}</td>" in section for row in history)
+    assert base64.b64encode((run / "labels.png").read_bytes()).decode() in section
+
+
+def test_a_damaged_record_of_labels_is_named(run: Path, scenes: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run" / "labels.json").write_text("[{}]")
+    with pytest.raises(DataError, match=r"labels\.json: is no record of grown labels"):
+        dimpoint.evaluate(tmp_path / "run", scenes, split="test").report(tmp_path / "report")

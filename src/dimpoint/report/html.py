@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -15,6 +15,7 @@ from typing import Any
 import dimpoint
 from dimpoint.atomic import write_text
 from dimpoint.errors import MissingExtraError
+from dimpoint.evaluation.predictions import ModelPredictor
 from dimpoint.evaluation.run import Result, SetResult
 from dimpoint.evaluation.summary import (
     BREAKDOWNS,
@@ -33,6 +34,7 @@ from dimpoint.metrics.breakdown import BreakdownRow
 from dimpoint.metrics.protocols import get_protocol
 from dimpoint.model.input_rule import InputRule
 from dimpoint.report import figures, gallery
+from dimpoint.report.growth import growth_section
 from dimpoint.text import printable
 
 _PACKAGES = ("numpy", "scipy", "opencv-python-headless", "onnxruntime", "matplotlib")
@@ -92,10 +94,19 @@ def write_report(
     """
     check_extra()
     every = [results] if isinstance(results, Result) else list(results)
-    page = _template().render(section=section, **_context(every, data, notes, operating))
+    sections = [section, *_grown(every)]
+    page = _template().render(section="".join(sections), **_context(every, data, notes, operating))
     path = folder / "index.html"
     write_text(path, page)
     return path
+
+
+def _grown(results: Sequence[Result]) -> Iterator[str]:
+    """Sections about grown labels, of the runs that have them."""
+    for name, result in zip(names_of(results), results, strict=True):
+        if isinstance(result.predictor, ModelPredictor) and result.predictor.path is not None:
+            heading = f": {name}" if len(results) > 1 else ""
+            yield growth_section(result.predictor.path.parent, heading)
 
 
 def check_extra() -> None:
