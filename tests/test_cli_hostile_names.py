@@ -10,7 +10,9 @@ import pytest
 from click.testing import CliRunner
 
 from dimpoint.cli import build_command
+from dimpoint.model.record import ModelMeta
 from spot_scenes import make_spots
+from tiny_models import blob_meta, write_model
 
 HOSTILE = "a\x1b[2Jb\nerror: forged"
 
@@ -56,3 +58,19 @@ def test_a_data_set_of_a_hostile_name(tmp_path: Path) -> None:
     changes = ["--set", "network.options={widths: [4, 8], depths: [1, 1]}", "--set", "view.size=32"]
     changes += ["--set", "steps_per_epoch=1", "--set", "batch=2", "--epochs", "1"]
     assert_clean(run("train", "spire-sirst", "--data", root, "--out", tmp_path / "run", *changes))
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A model whose record has escapes and forged lines in every text."""
+    texts = {
+        key: HOSTILE for key, field in ModelMeta.model_fields.items() if field.annotation in (str, str | None)
+    }
+    return write_model(tmp_path / "blob.onnx", blob_meta(**texts))
+
+
+def test_the_record_of_a_model(model: Path, tmp_path: Path) -> None:
+    """Both commands print texts of the record."""
+    data = make_spots(tmp_path / "SPOTS")
+    assert_clean(run("evaluate", "--data", data, "--model", model, "--split", "test"))
+    assert_clean(run("export", model, "--whole", "--out", tmp_path / "whole.onnx"))
