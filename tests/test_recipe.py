@@ -51,6 +51,10 @@ BAD = [
     ("name: a\nnetwork: {name: spire}\naugmentation: {scale: [2, 1]}", "augmentation.scale"),
     ("name: a\nnetwork: {name: spire}\nintensity: {kind: range, low: 9, high: 1}", "low (9.0) must be below"),
     ("name: a", "missing key 'network'"),
+    (
+        "name: a\nnetwork: {name: spire}\nrefit: true\nschedule: {kind: plateau}",
+        "mine.yaml: refit: schedule.kind 'plateau' needs",
+    ),
     ("- 1", "a recipe is a mapping"),
     ("a: [", "not valid YAML"),
     ("", "a recipe is a mapping"),

@@ -5,9 +5,7 @@ Entry points are read from the metadata of what is installed; nothing is importe
 
 from __future__ import annotations
 
-import difflib
 import sys
-from collections.abc import Iterable
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -43,10 +41,3 @@ def load_extension(name: str, group: str) -> Any:
     except Exception as error:  # the code is another's: whatever it raises is told in one line
         raise ConfigError(f"'{name}' cannot be imported: {error!r}") from error
     return found
-
-
-def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that differs in letter case alone, or else the nearest; None if none is near."""
-    names = list(known)
-    same = [each for each in names if each.lower() == name.lower()]
-    return next(iter(same or difflib.get_close_matches(name, names, n=1)), None)

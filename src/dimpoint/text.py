@@ -1,8 +1,17 @@
-"""Text of others (file names, model records, decoders' messages) made safe for terminals and tables."""
+"""Messages: untrusted text made safe for terminals and tables, similar names, and validation errors."""
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING, Any, get_args
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel, ValidationError
+
 LONGEST = 1500  # characters of a message
+_MOST_PROBLEMS = 5  # of one validation error
+_LONGEST_PROBLEM = 300  # characters
 
 
 def printable(text: str) -> str:
@@ -18,6 +27,62 @@ def printable(text: str) -> str:
 def csv_cell(text: str) -> str:
     """A text of a CSV file that no spreadsheet takes for a formula: an apostrophe before = + - @ and tab."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that differs in letter case alone, else the most similar one, or None."""
+    names = list(known)
+    same = [each for each in names if each.lower() == name.lower()]
+    return next(iter(same or difflib.get_close_matches(name, names, n=1)), None)
+
+
+def explain(error: ValidationError, model: type[BaseModel], secret: Collection[str] = ()) -> str:
+    """One line for a pydantic error: each wrong key, what is wrong, and the value.
+
+    Parameters
+    ----------
+    error : ValidationError
+        Raised when a file's content was validated.
+    model : type of BaseModel
+        The model that the content was validated as; its fields are suggested for unknown keys.
+    secret : collection of str
+        Top-level keys whose values are not shown. Default: none.
+
+    Returns
+    -------
+    str
+        At most five problems.
+    """
+    lines = []
+    for problem in error.errors()[:_MOST_PROBLEMS]:
+        path = [str(part) for part in problem["loc"]]
+        key = ".".join(path)
+        if problem["type"] == "extra_forbidden":
+            near = nearest(path[-1], _fields(model, path[:-1]))
+            lines.append(f"unknown key '{key}'" + (f"; did you mean '{near}'?" if near else ""))
+        elif problem["type"] == "missing":
+            lines.append(f"missing key '{key}'")
+        else:
+            message = problem["msg"].removeprefix("Value error, ")
+            if problem["type"] != "value_error":  # pydantic's own message, which begins with a capital
+                message = message[:1].lower() + message[1:]
+            shown = key and path[0] not in secret
+            given = f", got {problem['input']!r}" if shown else ""
+            lines.append(f"{key + ': ' if key else ''}{message}{given}"[:_LONGEST_PROBLEM])
+    return "; ".join(lines)
+
+
+def _fields(model: Any, path: list[str]) -> list[str]:
+    """The keys of the section at `path`; none where that is no section."""
+    for part in path:
+        if part.isdigit():  # an item of a list
+            continue
+        field = model.model_fields.get(part)
+        kinds = [] if field is None else [field.annotation, *get_args(field.annotation)]
+        model = next((kind for kind in kinds if hasattr(kind, "model_fields")), None)
+        if model is None:
+            return []
+    return list(model.model_fields)
 
 
 def _escape(char: str) -> str:

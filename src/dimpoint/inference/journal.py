@@ -154,6 +154,68 @@ class Journal:
             ) from None
 
 
+class JournaledFolder:
+    """A folder of results whose run can be stopped and continued.
+
+    Parameters
+    ----------
+    path : Path
+        The folder.
+    file : Path
+        The file that a finished run leaves.
+    journal : Journal
+        The journal of the unfinished run.
+    """
+
+    def __init__(self, path: Path, file: Path, journal: Journal) -> None:
+        self.path = path
+        self.file = file
+        self.overlays = path / "overlays"
+        self.done = Progress()
+        self._journal = journal
+        self._new_folder = False
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a run in this folder was stopped before its end."""
+        return self._journal.exists
+
+    def begin(self) -> None:
+        """Start a new run. Raises DimpointError if the folder cannot be written."""
+        self._new_folder = not self.path.exists()
+        try:
+            self._journal.begin()
+            self._remove_earlier()
+        except OSError as error:
+            raise DimpointError(f"{self.file}: cannot be written: {error.strerror}") from None
+
+    def resume(self) -> None:
+        """Continue the unfinished run; `done` is what it has. Raises ConfigError if the settings differ."""
+        if self._journal.resume():
+            self._restore()
+        else:
+            self.begin()
+
+    def discard(self) -> None:
+        """Remove all files of a run that has no frame."""
+        self._journal.close()
+        with suppress(OSError):
+            self._remove_results()
+            self._journal.path.unlink()
+            if self._new_folder:
+                self.path.rmdir()
+
+    def _remove_earlier(self) -> None:
+        """Remove what an earlier run left under the names that this one uses."""
+
+    def _restore(self) -> None:
+        """Read the journal into `done`."""
+        raise NotImplementedError
+
+    def _remove_results(self) -> None:
+        """Remove what this run wrote beside its journal."""
+
+
 def other_files(folder: Path, number: int, before: list[Any], files: list[Path]) -> ConfigError | None:
     """Why file `number` (from 0) is not the one that an unfinished run in `folder` read; None if it is."""
     if number >= len(files) or str(files[number]) != before[0]:

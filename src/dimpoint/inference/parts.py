@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from typing import Any
 from dimpoint.atomic import replacing, write_text
 from dimpoint.errors import ConfigError, DimpointError, MissingExtraError
 from dimpoint.inference.detections import Detections
-from dimpoint.inference.journal import Journal, Progress, json_line, other_files, stamp
+from dimpoint.inference.journal import Journal, JournaledFolder, json_line, other_files, stamp
 
 KINDS = ("jsonl", "parquet")
 MANIFEST = "manifest.json"
@@ -84,7 +83,7 @@ def write_part(path: Path, rows: Sequence[dict[str, Any]]) -> None:
                 file.write(json_line({key: value for key, value in row.items() if value is not None}) + b"\n")
 
 
-class PartsFolder:
+class PartsFolder(JournaledFolder):
     """Where the results of one run go, in parts.
 
     Parameters
@@ -97,48 +96,28 @@ class PartsFolder:
     """
 
     def __init__(self, path: Path, settings: dict[str, Any], kind: str) -> None:
-        self.path = path
-        self.file = path / MANIFEST
-        self.overlays = path / "overlays"  # not written in parts
+        super().__init__(path, path / MANIFEST, Journal(path / UNFINISHED, settings))
         self.kind = kind
         self.settings = settings
-        self.done = Progress()
-        self._journal = Journal(path / UNFINISHED, settings)
-        self._new_folder = False
         self._start = (0, 0)  # the file to go on with, and what is known of it
         self._parts: list[dict[str, Any]] = []
         self._failed = False
         self._clear()
 
     @property
-    def unfinished(self) -> bool:
-        """Whether a run in this folder was stopped before its end."""
-        return self._journal.exists
-
-    @property
     def finished(self) -> bool:
         """Whether this folder holds the parts of a finished run."""
         return self.file.is_file()
 
-    def begin(self) -> None:
-        """Start a new run; what an earlier one left under our names is removed.
+    def _remove_earlier(self) -> None:
+        self.file.unlink(missing_ok=True)
+        self._remove_results()
 
-        Raises DimpointError if the folder cannot be written, before any work is lost.
-        """
-        self._new_folder = not self.path.exists()
-        try:
-            self._journal.begin()
-            self.file.unlink(missing_ok=True)
-            for part in self._on_disk():
-                part.unlink()
-        except OSError as error:
-            raise DimpointError(f"{self.file}: cannot be written: {error.strerror}") from None
+    def _remove_results(self) -> None:
+        for part in self._on_disk():
+            part.unlink()
 
-    def resume(self) -> None:
-        """Go on with the unfinished run: `done` says what it has. Raises ConfigError if it differs."""
-        if not self._journal.resume():
-            self.begin()
-            return
+    def _restore(self) -> None:
         for record in self._journal.records():
             self._parts.append(record["part"])
             done = self.done
@@ -192,16 +171,6 @@ class PartsFolder:
         if len(self.done.failures) < _MOST_LISTED:
             self.done.failures.append((name, reason))
         self._add(source, row_of_failure(name, reason))
-
-    def discard(self) -> None:
-        """Leave nothing of a run that has no frame."""
-        self._journal.close()
-        with suppress(OSError):
-            for part in self._on_disk():
-                part.unlink()
-            self._journal.path.unlink()
-            if self._new_folder:
-                self.path.rmdir()
 
     def finish(self, model: str, formats: set[str], *, whole: bool) -> bool:
         """Write what waits as a part; `whole` ends the run with its manifest. Returns False."""

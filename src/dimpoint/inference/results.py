@@ -13,7 +13,6 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,41 +20,28 @@ from dimpoint.atomic import remove_temporary, replacing, write_text
 from dimpoint.errors import ConfigError, DimpointError
 from dimpoint.inference.detection_files import read_detections
 from dimpoint.inference.detections import Detections, coco_content, csv_text
-from dimpoint.inference.journal import Journal, Progress, json_line, other_files, stamp
+from dimpoint.inference.journal import Journal, JournaledFolder, json_line, other_files, stamp
 from dimpoint.text import csv_cell
 
 FORMATS = {"json": "detections.json", "csv": "detections.csv", "coco": "detections.coco.json"}
 
 
-class ResultsFolder:
-    """Where the results of one run go. settings: what its results depend on, JSON values."""
+class ResultsFolder(JournaledFolder):
+    """The results of one run in one file, `detections.json`.
+
+    Parameters
+    ----------
+    path : Path
+        The folder.
+    settings : dict
+        What the results depend on, JSON values.
+    """
 
     def __init__(self, path: Path, settings: dict[str, Any]) -> None:
-        self.path = path
-        self.file = path / FORMATS["json"]
-        self.overlays = path / "overlays"
-        self.done = Progress()
-        self._journal = Journal(path / "detections.unfinished.jsonl", settings)
-        self._new_folder = False
+        journal = Journal(path / "detections.unfinished.jsonl", settings)
+        super().__init__(path, path / FORMATS["json"], journal)
 
-    @property
-    def unfinished(self) -> bool:
-        """Whether a run in this folder was stopped before its end."""
-        return self._journal.exists
-
-    def begin(self) -> None:
-        """Start a new run. Raises DimpointError if the folder cannot be written, before any work is lost."""
-        self._new_folder = not self.path.exists()
-        try:
-            self._journal.begin()
-        except OSError as error:
-            raise DimpointError(f"{self.file}: cannot be written: {error.strerror}") from None
-
-    def resume(self) -> None:
-        """Go on with the unfinished run: `done` says what it has. Raises ConfigError if it differs."""
-        if not self._journal.resume():
-            self.begin()
-            return
+    def _restore(self) -> None:
         try:
             for record in self._journal.records():
                 self._count(record)
@@ -88,14 +74,6 @@ class ResultsFolder:
     def add_failure(self, source: Path, name: str, reason: str) -> None:
         """Add what could not be read."""
         self._add({"input": stamp(source), "failed": name, "reason": reason})
-
-    def discard(self) -> None:
-        """Leave nothing of a run that has no frame."""
-        self.close()
-        with suppress(OSError):
-            self._journal.path.unlink()
-            if self._new_folder:
-                self.path.rmdir()
 
     def finish(self, model: str, formats: set[str], *, whole: bool) -> bool:
         """Write `detections.json` and the other formats from the journal; `whole` ends the run.

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from datetime import time
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from dimpoint import limits
 from dimpoint.errors import ConfigError
+from dimpoint.text import explain
 
 _HOURS = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)\s*-\s*([01]?\d|2[0-4]):([0-5]\d)")
+_SECRET = ("webhook",)  # keys whose values may hold a password
 _MOST_ALARMS = 100  # rules of one file
 
 XY = tuple[float, float]
@@ -159,7 +160,7 @@ def read_rules(path: Path) -> Rules:
     try:
         rules = Rules.model_validate(content)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_explain(error)}") from None
+        raise ConfigError(f"{path}: {explain(error, Rules, _SECRET)}") from None
     _check_names(rules, path)
     return rules
 
@@ -192,36 +193,6 @@ def _check_names(rules: Rules, path: Path) -> None:
         raise ConfigError(f"{path}: size: width and height are at least 1")
     if not rules.alarms and (rules.webhook or rules.command or rules.clip):
         raise ConfigError(f"{path}: alarms: there are none, so nothing would ever be set off")
-
-
-def _explain(error: ValidationError) -> str:
-    lines = []
-    for problem in error.errors():
-        path = [str(part) for part in problem["loc"]]
-        key = ".".join(path)
-        if problem["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(path[-1], _known_keys(path[:-1]), n=1)
-            lines.append(f"unknown key '{key}'" + (f"; did you mean '{near[0]}'?" if near else ""))
-        elif problem["type"] == "missing":
-            lines.append(f"missing key '{key}'")
-        else:
-            said = problem["msg"].removeprefix("Value error, ")
-            given = "" if path[:1] == ["webhook"] else f", got {problem['input']!r}"  # it may hold a password
-            lines.append(f"{key}: {said[:1].lower()}{said[1:]}{given}"[:300])
-    return "; ".join(lines[:5])
-
-
-def _known_keys(path: list[str]) -> list[str]:
-    model: Any = Rules
-    for part in path:
-        if part.isdigit():
-            continue
-        found = model.model_fields.get(part)
-        options = [] if found is None else [found.annotation, *get_args(found.annotation)]
-        model = next((one for one in options if isinstance(one, type) and issubclass(one, BaseModel)), None)
-        if model is None:
-            return []
-    return list(model.model_fields)
 
 
 def _span(text: str) -> tuple[int, int]:

@@ -32,7 +32,7 @@ import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
 from dimpoint.errors import ConfigError
-from dimpoint.extensions import extension_names, load_extension, nearest
+from dimpoint.extensions import extension_names, load_extension
 from dimpoint.metrics.components import (
     Components,
     Floats,
@@ -51,6 +51,7 @@ from dimpoint.metrics.points import (
     ratio,
     sweep,
 )
+from dimpoint.text import nearest
 
 ENTRY_POINTS = "dimpoint.protocols"
 NEAR = 3.0  # pixels; matches of `basicirstd`, `dnanet-legacy` and `opdc` are nearer than this

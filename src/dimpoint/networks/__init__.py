@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from dimpoint.errors import ConfigError
-from dimpoint.extensions import extension_names, load_extension, nearest
+from dimpoint.extensions import extension_names, load_extension
 from dimpoint.networks.acm import ACM, ALCNet
 from dimpoint.networks.base import Network, count_macs, count_parameters
 from dimpoint.networks.dnanet import DNANet
@@ -22,6 +22,7 @@ from dimpoint.networks.spire_lite import SpireLite
 from dimpoint.networks.sshdnet import SshdNet, SshdNetSmall
 from dimpoint.networks.uiunet import UIUNet
 from dimpoint.networks.unet import UNet
+from dimpoint.text import nearest
 
 __all__ = ["NETWORKS", "Network", "NetworkRow", "create", "describe", "names"]
 

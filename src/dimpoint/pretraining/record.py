@@ -19,6 +19,7 @@ from dimpoint.model.checkpoint import save_tensors
 from dimpoint.model.intensity import IntensityRule
 from dimpoint.networks.base import standardise
 from dimpoint.pretraining.mae import DROPPED, Crops, MaskedAutoencoder
+from dimpoint.text import explain
 
 
 class PretrainSettings(BaseModel):
@@ -60,10 +61,7 @@ def pretrain_settings(**values: Any) -> PretrainSettings:
     try:
         return PretrainSettings(**values)
     except ValidationError as error:
-        problem = error.errors()[0]
-        key = ".".join(map(str, problem["loc"]))
-        message = problem["msg"].removeprefix("Value error, ")
-        raise ConfigError(f"pretrain: {key + ': ' if key else ''}{message}") from None
+        raise ConfigError(f"pretrain: {explain(error, PretrainSettings)}") from None
 
 
 _WARMUP = 0.05  # of all steps

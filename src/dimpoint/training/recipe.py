@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from dimpoint import limits
 from dimpoint.errors import ConfigError
-from dimpoint.extensions import nearest
 from dimpoint.model.input_rule import FORMER_KEYS, InputRule, under_input
 from dimpoint.model.record import DecodeRule
 from dimpoint.targets import TargetRule
 from dimpoint.targets.growth import Growth
+from dimpoint.text import explain, nearest
 
 Range: TypeAlias = tuple[float, float]
 LossKind: TypeAlias = Literal["mse", "focal", "bce", "soft-iou", "dice", "mask-focal", "edge-mining"]
@@ -322,7 +322,7 @@ def parse_recipe(content: dict[str, Any], file: str) -> Recipe:
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        raise ConfigError(f"{file}: {_explain(error)}") from None
+        raise ConfigError(f"{file}: {explain(error, Recipe)}") from None
 
 
 def _is_file(name_or_file: str) -> bool:
@@ -366,33 +366,3 @@ def _value(text: str) -> Any:
         return float(text) if "e" in text.lower() else yaml.safe_load(text)
     except ValueError:
         return yaml.safe_load(text)
-
-
-def _explain(error: ValidationError) -> str:
-    lines = []
-    for problem in error.errors():
-        path = [str(part) for part in problem["loc"]]
-        key = ".".join(path)
-        if problem["type"] == "extra_forbidden":
-            near = nearest(path[-1], _known_keys(path[:-1]))
-            hint = f"; did you mean '{near}'?" if near else ""
-            lines.append(f"unknown key '{key}'{hint}")
-        elif problem["type"] == "missing":
-            lines.append(f"missing key '{key}'")
-        else:
-            lines.append(f"{key or 'recipe'}: {problem['msg']}, got {problem['input']!r}"[:300])
-    return "; ".join(lines)
-
-
-def _section_of(annotation: Any) -> Any:
-    """A field's section, also where it may be none."""
-    return next((kind for kind in get_args(annotation) if kind is not type(None)), annotation)
-
-
-def _known_keys(path: list[str]) -> list[str]:
-    model: Any = Recipe
-    for part in path:
-        model = _section_of(model.model_fields[part].annotation) if part in model.model_fields else None
-        if not (isinstance(model, type) and issubclass(model, BaseModel)):
-            return []
-    return list(model.model_fields)
