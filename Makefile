@@ -16,7 +16,7 @@ demo: $(BIN)/dimpoint
 	$(BIN)/dimpoint demo --out dimpoint-demo
 
 test: $(BIN)/dimpoint
-	$(BIN)/python -m pytest -q -n auto
+	$(BIN)/python -m pytest -q -n auto -m "not slow"
 
 lint: $(BIN)/dimpoint
 	$(BIN)/ruff check .

@@ -25,7 +25,7 @@ PAGES = sorted(page for page in (ROOT / "docs").rglob("*.md") if "_build" not in
 BY_THE_GATE = {
     "python3 -m venv .venv && . .venv/bin/activate": '. "$work/venv/bin/activate"',
     "pip install -c constraints.txt -e '.[dev]'": "pip install -c constraints.txt -e '.[dev]'",
-    "python -m pytest -n auto": "python -m pytest -n auto",
+    'python -m pytest -n auto -m "not slow"': 'python -m pytest -n auto -m "not slow"',
 }
 
 
