@@ -12,7 +12,9 @@ import cv2
 import numpy as np
 import pytest
 
+import dimpoint
 from cli_runs import Result, run_command
+from data_sets import mask, save
 from dimpoint.errors import DataError
 from dimpoint.inference import parts
 from dimpoint.inference.backends import OnnxBackend
@@ -202,6 +204,24 @@ class TestParts:
         run("--out", "shards/2", "--format", kind, "--shard", "2/2", "--threshold", "0.6")
         with pytest.raises(DataError, match="threshold differs"):
             read_detections("shards")
+
+    def test_evaluate_reads_parts_and_shards(self, kind: str, run: Callable[..., Result]) -> None:
+        for number in range(FRAMES):
+            target = [] if number == 2 else [(10 + 5 * number, 30)]
+            save(Path(f"set/images/{number}.png"), cv2.imread(f"frames/{number}.png", cv2.IMREAD_UNCHANGED))
+            save(Path(f"set/masks/{number}.png"), mask(*target, size=(60, 70)))
+        run("--out", "whole")
+        run("--out", "found", "--format", kind)
+        for number in (1, 2):
+            run("--out", f"shards/{number}", "--format", kind, "--shard", f"{number}/2")
+        expected = dimpoint.evaluate("whole", "set").numbers
+        assert dimpoint.evaluate("found", "set").numbers == expected
+        assert dimpoint.evaluate("shards", "set").numbers == expected
+        with pytest.raises(DataError, match="5 frames have no prediction"):
+            dimpoint.evaluate(f"found/part-000000.{kind}", "set")
+        Path("shards/1/manifest.json").unlink()
+        with pytest.raises(DataError, match="shards 1 of 2 are missing"):
+            dimpoint.evaluate("shards", "set")
 
     def test_a_missing_part_is_told(self, kind: str, run: Callable[..., Result]) -> None:
         run("--out", "found", "--format", kind)

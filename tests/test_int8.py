@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from dimpoint.errors import ConfigError, DataError, MissingExtraError, ModelFile
 from dimpoint.evaluation.int8 import export_int8
 from dimpoint.inference import openvino_backend
 from dimpoint.inference.detector import Detector
-from dimpoint.inference.openvino_backend import INT8_KEY, int8_twin
+from dimpoint.inference.openvino_backend import INT8_KEY, int8_model
 from dimpoint.model.onnx_file import read_property
 from tiny_models import blob_meta, write_model
 
@@ -70,7 +71,7 @@ class TestInt8:
     def test_it_is_written_measured_and_taken_by_auto(
         self, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        out = tmp_path / "m.int8.onnx"
+        out = tmp_path / "m-int8.onnx"
         (line,) = self.export(model, out, make_set(tmp_path / "data"), max_loss=0.1)
         assert line.startswith("4 held-out frames, 4 targets: F1 1.0000 in float32")
         assert len(Detector(out, device="openvino", threads=1)(spot_frame(7, (30, 20)))) == 1
@@ -78,14 +79,18 @@ class TestInt8:
         record = json.loads(read_property(out, INT8_KEY) or "")
         assert record["f1_float32"] == 1
 
-        monkeypatch.setattr(openvino_backend, "_computes_int8", lambda: True)
-        assert Detector(model, device="auto", threads=1).path == out
+        monkeypatch.setattr(openvino_backend, "computes_int8", lambda: True)
+        taken = Detector(model, device="auto", threads=1)
+        assert (taken.path, taken.device) == (out, "openvino")
+        assert Detector(out, device="auto", threads=1).device == "openvino"  # named itself
+        pair = pickle.loads(pickle.dumps(taken)), taken
+        assert [(each.path, each.device) for each in pair] == [(out, "openvino")] * 2
         assert Detector(model, threads=1).path == model
-        monkeypatch.setattr(openvino_backend, "_computes_int8", lambda: False)
-        assert int8_twin(model) is None
-        monkeypatch.setattr(openvino_backend, "_computes_int8", lambda: True)
+        monkeypatch.setattr(openvino_backend, "computes_int8", lambda: False)
+        assert int8_model(model) is None
+        monkeypatch.setattr(openvino_backend, "computes_int8", lambda: True)
         write_model(model, blob_meta(name="another"))
-        assert int8_twin(model) is None  # made of the model that was there before
+        assert int8_model(model) is None  # made of the model that was there before
 
     @pytest.mark.filterwarnings("ignore")
     @pytest.mark.slow
@@ -141,3 +146,50 @@ class TestInt8:
         done = CliRunner().invoke(build_app(), ["export", "spire-lite", *options])
         assert isinstance(done.exception, ConfigError)
         assert said in str(done.exception)
+
+
+class TestDevices:
+    """`--device` of every command that runs a network, and what `auto` says that it took."""
+
+    @pytest.fixture(autouse=True)
+    def work(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        write_model(tmp_path / "m.onnx", blob_meta())
+        make_set(tmp_path / "data", 4)
+
+    SERVE = ("serve", "--port", "0")
+    COMMANDS = (
+        ("detect", "data/images", "--out", "found"),
+        ("track", "data/images", "--out", "tracks"),
+        ("evaluate", "--data", "data"),
+        ("compare", "m.onnx", "data/masks", "--data", "data"),
+    )
+
+    def run(self, *arguments: str) -> Any:
+        model = () if arguments[0] == "compare" else ("--model", "m.onnx")
+        return CliRunner().invoke(build_app(), [*arguments, *model])
+
+    @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+    def test_auto_says_what_it_took(self, command: tuple[str, ...]) -> None:
+        done = self.run(*command, "--device", "auto")
+        assert done.exit_code == 0, done.stderr
+        assert "device: cpu, m.onnx" in done.stderr.splitlines()
+        assert "device:" not in self.run(*command).stderr
+
+    @pytest.mark.parametrize("command", [*COMMANDS, SERVE], ids=lambda command: command[0])
+    @pytest.mark.parametrize(
+        ("device", "said"), [("cuda", "pip install onnxruntime-gpu"), ("cdua", "choose from auto, cpu, cuda")]
+    )
+    def test_a_device_that_is_not_there(self, command: tuple[str, ...], device: str, said: str) -> None:
+        done = self.run(*command, "--device", device)
+        assert isinstance(done.exception, ConfigError)
+        assert said in str(done.exception)
+
+    def test_frames_run_side_by_side(self) -> None:
+        """The results of OpenVINO are the same one after another and several at a time."""
+        one, several = (Detector("m.onnx", device="openvino", threads=threads) for threads in (1, 3))
+        files = "data/images"
+        assert list(several.predict(files)) == list(one.predict(files))
+        side = several.side_by_side(3)
+        assert side is not None
+        assert side.device == "openvino"

@@ -101,6 +101,11 @@ def load(
         Number of processor threads. Default: all cores.
     memory_mb
         Approximate memory for one run of the network, MiB; larger frames are processed in tiles.
+    polarity
+        "black-hot" for frames in which hot is dark.
+    device
+        Where the network runs: "cpu", "cuda", "tensorrt", "openvino", "coreml", "directml", or "auto". The
+        detector's `device` says what "auto" took.
 
     Returns
     -------

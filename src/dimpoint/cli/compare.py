@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from dimpoint.cli.console import plain, print_lines, table_console
-from dimpoint.cli.options import JSON_FILE, PREDICTION_VALUES, THREADS, reads_labels
+from dimpoint.cli.console import plain, print_lines, print_subject, table_console
+from dimpoint.cli.options import DEVICE, JSON_FILE, PREDICTION_VALUES, THREADS, reads_labels
 
 if TYPE_CHECKING:
     from dimpoint.datasets.reading import Reading
@@ -33,6 +33,7 @@ def compare(
     ),
     prediction_values: str | None = PREDICTION_VALUES,
     as_json: str | None = JSON_FILE,
+    device: str = DEVICE,
     threads: int | None = THREADS,
     *,
     reading: Reading,
@@ -46,7 +47,9 @@ def compare(
     from dimpoint.report.evaluation import compared, evaluate_subjects
 
     held_against = Data(tuple(data), split, allow_missing, reading, prediction_values)
-    sides = [open_either(name, held_against, threads=threads) for name in (first, second)]
+    sides = [open_either(name, held_against, threads=threads, device=device) for name in (first, second)]
+    for side in sides:
+        print_subject(side, device)
     with ExitStack() as bars:
         evaluation = evaluate_subjects(
             sides,

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
+    from dimpoint.evaluation.subject import Subject
+    from dimpoint.inference.detector import Detector
     from dimpoint.sources import FoundFiles
 
 _WIDEST = 240  # columns
@@ -25,6 +27,20 @@ _WIDEST = 240  # columns
 def say(text: str, *, error: bool = False) -> None:
     """Print one line, to standard error with `error`: names and texts of others cannot steer the terminal."""
     typer.echo(printable(text), err=error)
+
+
+def print_device(detector: Detector, asked: str) -> None:
+    """Say what `--device auto` took, on standard error."""
+    if asked == "auto":
+        file = "" if detector.path is None else f", {detector.path.name}"
+        say(f"device: {detector.device}{file}", error=True)
+
+
+def print_subject(subject: Subject, asked: str) -> None:
+    """`print_device` of an evaluated model; nothing for predictions."""
+    detector = getattr(subject.predictor, "detector", None)
+    if detector is not None:
+        print_device(detector, asked)
 
 
 def table_console() -> Console:

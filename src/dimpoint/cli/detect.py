@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import typer
 
 from dimpoint.cli.detect_ray import DetectCommand, detect_on_ray
+from dimpoint.cli.options import DEVICE
 from dimpoint.text import printable
 
 if TYPE_CHECKING:
@@ -63,11 +64,7 @@ def detect(
         metavar="[ADDRESS]",
         help="Work on a Ray cluster; left out: on this machine. Needs --format parquet or jsonl.",
     ),
-    device: str = typer.Option(
-        "cpu",
-        metavar="NAME",
-        help="Where the network runs: cpu, cuda, tensorrt, openvino, coreml, directml, or auto.",
-    ),
+    device: str = DEVICE,
     threads: int | None = typer.Option(None, help="Threads of the processor; left out: all cores."),
     recursive: bool = typer.Option(False, help="Enter sub-folders."),
     resume: bool = typer.Option(
@@ -115,7 +112,7 @@ def detect(
     exit code stays 0. A run that is stopped keeps what is done, and the same command goes on with it. The
     results of an earlier, finished run in --out are replaced.
     """
-    from dimpoint.cli.console import print_passed
+    from dimpoint.cli.console import print_device, print_passed
     from dimpoint.errors import DimpointError, FrameError
     from dimpoint.inference.detector import Detector
     from dimpoint.inference.parts import PartsFolder
@@ -127,6 +124,7 @@ def detect(
     shard_of = _parse_shard(shard)
     which: Any = polarity  # the detector refuses what it does not know
     detector = Detector(model, threshold=threshold, threads=threads, polarity=which, device=device)
+    print_device(detector, device)
     missing: list[tuple[str, str]] = []
     files = source_files(
         sources,
@@ -135,7 +133,7 @@ def detect(
         on_error=lambda name, error: missing.append((name, str(error))),
         on_passed=lambda source, found: print_passed(source, found, verbose),
     )
-    settings = _settings(detector, options, overlay, device)
+    settings = _settings(detector, options, overlay)
     if shard_of:
         settings["--shard"] = shard
         files = files[len(files) * (shard_of[0] - 1) // shard_of[1] : len(files) * shard_of[0] // shard_of[1]]
@@ -193,7 +191,7 @@ def _read_options(
     return ReadOptions(accept_damaged, turn, False, preview, raw, stream, colour)
 
 
-def _settings(detector: Detector, options: ReadOptions, overlay: bool, device: str) -> dict[str, object]:
+def _settings(detector: Detector, options: ReadOptions, overlay: bool) -> dict[str, object]:
     """What the results depend on; a run is resumed only with the same."""
     import hashlib
 
@@ -206,7 +204,7 @@ def _settings(detector: Detector, options: ReadOptions, overlay: bool, device: s
         "model file (SHA-256)": hashlib.sha256(content).hexdigest(),
         "threshold": detector.rule.threshold,
         "--polarity": detector.polarity,
-        "--device": device,
+        "--device": detector.device,
         "how files are read": repr(options),
         "--overlay": overlay,
     }

@@ -50,7 +50,7 @@ def detect_on_ray(
     options = {
         "threshold": detector.rule.threshold,
         "polarity": detector.polarity,
-        "device": settings["--device"],
+        "device": detector.device,
     }
     job = ray_detect.Job(str(out.absolute()), str(detector.path.absolute()), options, reading, kind)
     try:

@@ -11,8 +11,15 @@ from typing import TYPE_CHECKING
 import typer
 
 from dimpoint.cli.compare import compare
-from dimpoint.cli.console import plain, print_lines, progress, table_console, write_json
-from dimpoint.cli.options import JSON_FILE, PREDICTION_VALUES, THREADS, reads_labels
+from dimpoint.cli.console import (
+    plain,
+    print_lines,
+    print_subject,
+    progress,
+    table_console,
+    write_json,
+)
+from dimpoint.cli.options import DEVICE, JSON_FILE, PREDICTION_VALUES, THREADS, reads_labels
 from dimpoint.cli.tracks import (
     DISTANCE,
     FPS,
@@ -56,7 +63,8 @@ def evaluate(
     predictions: list[Path] = typer.Option(
         [],
         metavar="PATH",
-        help="Instead, or beside: detections.json, COCO points, a folder of maps or masks; may be repeated.",
+        help="Instead, or beside: a run of dimpoint detect (its folder, that of its shards, or one file), "
+        "COCO points, a folder of maps or masks; may be repeated.",
     ),
     prediction_values: str | None = PREDICTION_VALUES,
     split: str | None = typer.Option(None, metavar="NAME", help="Such as test.", show_default="all frames"),
@@ -90,6 +98,7 @@ def evaluate(
     as_csv: Path | None = typer.Option(None, "--csv", metavar="FILE", help="The tables as CSV."),
     latex: Path | None = typer.Option(None, metavar="FILE", help="The tables as LaTeX (booktabs)."),
     report: Path | None = typer.Option(None, metavar="DIR", help="Write a page with figures and pictures."),
+    device: str = DEVICE,
     threads: int | None = THREADS,
     tracks: list[Path] = TRACKS,
     truth: list[Path] = TRUTH,
@@ -116,7 +125,7 @@ def evaluate(
         raise ConfigError("give --data DIR, labelled frames, or --tracks PATH --truth PATH, labelled clips")
     goal = _goal(false_alarms, fa, pd, threshold, bool(calibrate or calibrate_split), store)
     held_against = Data(tuple(data), split, allow_missing, reading, prediction_values)
-    subjects = _subjects(model, predictions, held_against, threshold, threads)
+    subjects = _subjects(model, predictions, held_against, threshold, threads, device)
     memory, point = Memory(), None
     if goal is not None:
         if len(subjects) > 1:
@@ -166,16 +175,20 @@ def protocols() -> None:
 
 
 def _subjects(
-    models: list[str], predictions: list[Path], data: Data, threshold: float | None, threads: int | None
+    models: list[str],
+    predictions: list[Path],
+    data: Data,
+    threshold: float | None,
+    threads: int | None,
+    device: str,
 ) -> list[Subject]:
     from dimpoint.evaluation.subject import open_model, open_predictions
 
-    if not models and not predictions:
-        return [open_model(None, data, threshold, threads)]
-    return [
-        *(open_model(name, data, threshold, threads) for name in models),
-        *(open_predictions(path, data, threshold) for path in predictions),
-    ]
+    named: list[str | None] = [*models] if models or predictions else [None]
+    subjects = [open_model(name, data, threshold, threads, device) for name in named]
+    for subject in subjects:
+        print_subject(subject, device)
+    return [*subjects, *(open_predictions(path, data, threshold) for path in predictions)]
 
 
 def _goal(

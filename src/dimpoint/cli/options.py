@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 THREADS: Any = typer.Option(
     None, "--threads", min=1, help="Number of processor threads.", show_default="all cores"
 )
+DEVICE: Any = typer.Option(
+    "cpu",
+    "--device",
+    metavar="NAME",
+    help="Where the network runs: cpu, cuda, tensorrt, openvino, coreml, directml, or auto, which says what "
+    "it took.",
+)
 DATA: Any = typer.Option(..., "--data", metavar="DIR", help="A data set; may be repeated.")
 JSON_FILE: Any = typer.Option(None, "--json", metavar="FILE|-", help="Write all numbers as JSON.")
 PREDICTION_VALUES: Any = typer.Option(

@@ -7,6 +7,8 @@ from importlib.util import find_spec
 
 import typer
 
+from dimpoint.cli.console import print_device
+from dimpoint.cli.options import DEVICE
 from dimpoint.errors import ConfigError, MissingExtraError
 
 TOKEN_VARIABLE = "DIMPOINT_TOKEN"
@@ -23,6 +25,7 @@ def serve(
     ),
     host: str = typer.Option("127.0.0.1", metavar="ADDRESS", help="Address to listen on."),
     port: int = typer.Option(8080, metavar="N", min=0, max=65535, help="Port; 0 takes a free one."),
+    device: str = DEVICE,
     workers: int = typer.Option(0, metavar="N", min=0, help="Frames at a time.", show_default="one a core"),
     threads: int = typer.Option(1, metavar="N", min=1, help="Threads for each of them."),
     queue: int = typer.Option(64, metavar="N", min=0, help="Requests that may wait; more get 429."),
@@ -44,7 +47,13 @@ def serve(
     if token and not secret:
         raise ConfigError(f"--token: the environment variable {TOKEN_VARIABLE} is not set")
     pool = DetectorPool(
-        model, workers=workers or os.cpu_count() or 1, threads=threads, queue=queue, seconds=timeout
+        model,
+        workers=workers or None,
+        threads=threads,
+        queue=queue,
+        seconds=timeout,
+        device=device,
     )
+    print_device(pool.first, device)
     service = Service(pool, Limits(max_mb << 20, timeout), secret)
     run(service, host, port, lambda address: typer.echo(f"serving {pool.meta.name} at {address}"))

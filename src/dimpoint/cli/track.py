@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from dimpoint.cli.options import DEVICE
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
@@ -72,6 +74,7 @@ def track(
     video: bool = typer.Option(
         False, "--video", help="Write tracks.mp4: the frames with trails, ids, scores."
     ),
+    device: str = DEVICE,
     threads: int | None = typer.Option(None, help="Threads of the processor; left out: all cores."),
     recursive: bool = typer.Option(False, help="Enter sub-folders."),
     verbose: bool = typer.Option(False, help="Name every file and folder that is passed over."),
@@ -80,8 +83,9 @@ def track(
 
     Writes tracks.json, tracks.csv, tracks.txt (MOTChallenge), tracks.png and tracks.html.
     """
-    from dimpoint.cli.console import print_passed
+    from dimpoint.cli.console import print_device, print_passed
     from dimpoint.errors import FrameError
+    from dimpoint.inference.detector import Detector
     from dimpoint.sources import ReadOptions
     from dimpoint.sources.colours import check_colour
     from dimpoint.tracking.stream import CANDIDATE_SCORE
@@ -98,12 +102,15 @@ def track(
         candidate_score=CANDIDATE_SCORE if candidate_score is None else candidate_score,
         camera_memory=camera_memory,
         threads=threads,
+        device=device,
         recursive=recursive,
         exclude=(out,),
         on_error=tally.set_aside,
         on_passed=lambda source, found: print_passed(source, found, verbose),
         options=options,
     )
+    if isinstance(run.finder, Detector):
+        print_device(run.finder, device)
     try:
         _follow(run, tally)
     except KeyboardInterrupt:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from dimpoint.cli.console import print_device
+from dimpoint.cli.options import DEVICE
 from dimpoint.text import printable
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ def watch(
     polarity: str = typer.Option(
         "white-hot", metavar="WHICH", help="white-hot, or black-hot for frames in which hot is dark."
     ),
-    device: str = typer.Option("cpu", metavar="DEVICE", help="Where the network runs: cpu, cuda."),
+    device: str = DEVICE,
     threads: int | None = typer.Option(None, help="Threads of the processor; left out: all cores."),
     camera_memory: Path | None = typer.Option(
         None,
@@ -88,6 +90,7 @@ def watch(
     if not 0 <= score < 1:
         raise ConfigError(f"--candidate-score: must be in 0..1, got {score:g}")
     finder = open_detector(model, score=score, threads=threads, device=device, polarity=polarity)
+    print_device(finder, device)
     stored = {"source": camera.shown, "model": finder.meta.name, "version": __version__}
     with ExitStack() as stack:
         terminal = stack.enter_context(_terminal())

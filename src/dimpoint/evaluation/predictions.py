@@ -20,7 +20,7 @@ from dimpoint.errors import ConfigError, DataError
 from dimpoint.evaluation.map_files import read_map, survey
 from dimpoint.evaluation.truth import TruthFrame, frame_stem
 from dimpoint.inference.backends import Backend, open_backend
-from dimpoint.inference.detection_files import read_detections
+from dimpoint.inference.detection_files import holds_detections, read_detections
 from dimpoint.inference.detector import Detector
 from dimpoint.metrics.components import Map
 from dimpoint.model.files import resolve_model
@@ -68,7 +68,7 @@ class ModelPredictor:
     """A model, named as `dimpoint.model.files.resolve_model` has it, that predicts several frames at a time.
 
     threshold: instead of its own. threads: of the processor; None takes all cores. frames: how many will be
-    predicted; fewer than there are threads, and each frame has several.
+    predicted; fewer than there are threads, and each frame has several. device: where the network runs.
     """
 
     def __init__(
@@ -77,6 +77,7 @@ class ModelPredictor:
         threshold: float | None = None,
         threads: int | None = None,
         frames: int | None = None,
+        device: str = "cpu",
     ) -> None:
         self.path: Path | None = None
         self.workers = 1
@@ -85,7 +86,7 @@ class ModelPredictor:
             threshold = model.rule.threshold if threshold is None else threshold
         else:
             self.path = resolve_model(model)
-            self.workers, backend = _open(self.path, threads or os.cpu_count() or 1, frames)
+            self.workers, backend = _open(self.path, threads or os.cpu_count() or 1, frames, device)
         own = Detector(backend, threshold=threshold)
         self.meta: ModelMeta | None = own.meta
         self.name = own.meta.name
@@ -97,7 +98,7 @@ class ModelPredictor:
         lowest = min(FLOOR, own.rule.threshold)
         self.floor: float | None = lowest
         # Of two detections the lower never hides the higher, so a lower threshold only adds detections.
-        self._detector = Detector(backend, threshold=lowest)
+        self.detector = Detector(backend, threshold=lowest)
         self._one_large = Lock()
 
     def predict(self, frame: TruthFrame, pixels: npt.NDArray[Any] | None) -> Prediction:
@@ -105,12 +106,12 @@ class ModelPredictor:
             raise DataError(f"{frame.path}: only its label is there; a model needs the frame itself")
         with self._one_large if pixels.size > _LARGE else nullcontext():
             if self.kind == "maps":
-                return self._detector.probability_map(pixels)
-            found = self._detector(pixels)
+                return self.detector.probability_map(pixels)
+            found = self.detector(pixels)
         return PredictedPoints(found.xy.astype(np.float64), found.scores.astype(np.float64))
 
 
-def _open(path: Path, cores: int, frames: int | None) -> tuple[int, Backend]:
+def _open(path: Path, cores: int, frames: int | None, device: str) -> tuple[int, Backend]:
     """How many frames are predicted at a time, and what predicts them.
 
     A small network gains less from several threads a frame than from several frames with one thread each.
@@ -118,7 +119,7 @@ def _open(path: Path, cores: int, frames: int | None) -> tuple[int, Backend]:
     together = path.suffix.lower() != ".safetensors"  # torch has threads of its own
     most = min(cores, _MOST_WORKERS, cores if frames is None else frames) if together else 1
     workers = max(1, most)
-    return workers, open_backend(path, max(1, cores // workers))
+    return workers, open_backend(path, max(1, cores // workers), device, workers)
 
 
 P = TypeVar("P")
@@ -170,12 +171,14 @@ class FilePredictor:
         """
         self.path = path
         self.name = str(path)
-        source = _find(path)
-        self.kind: Kind = "maps" if source.is_dir() else "points"
+        if not path.exists():
+            raise DataError(f"{path}: no such file or folder of predictions")
+        in_folder = path.is_dir() and not holds_detections(path)
+        self.kind: Kind = "maps" if in_folder else "points"
         if self.kind == "maps" and threshold is not None and not 0 <= threshold <= 1:
             raise ConfigError(f"threshold must lie in 0..1, got {threshold}")
         entries: dict[str, PredictedPoints | Path] = {}
-        entries |= _map_files(source) if self.kind == "maps" else _read_points(source)
+        entries |= _map_files(path) if self.kind == "maps" else _read_points(path)
         self.pairing = pair(entries, frames, others)
         if not self.pairing.found:
             raise DataError(f"{path}: {self.pairing.fault()}; predictions are named like the frames")
@@ -266,24 +269,27 @@ def _shared(one: Sequence[str], other: Sequence[str]) -> int:
     return count
 
 
-def _find(path: Path) -> Path:
-    """The file, or the folder of maps; a folder that `dimpoint detect` wrote means its detections.json."""
-    if not path.exists():
-        raise DataError(f"{path}: no such file or folder of predictions")
-    inside = path / "detections.json"
-    return inside if path.is_dir() and inside.is_file() else path
-
-
 def _map_files(folder: Path) -> dict[str, Path]:
     files = images_by_name(folder, nested=True)
     if not files:
-        raise DataError(f"{folder}: no predictions here; detections.json, or maps and masks (.png .npy)")
+        raise DataError(
+            f"{folder}: no predictions here; a run of dimpoint detect, or maps and masks (.png .npy)"
+        )
     every = [file for several in files.values() for file in several]
     return {file.relative_to(folder).as_posix(): file for file in every}
 
 
 def _read_points(file: Path) -> dict[str, PredictedPoints]:
-    """The points of a detections.json or a COCO keypoints file by image."""
+    """The points of a run of `dimpoint detect`, of a file of it, or of a COCO keypoints file, by image."""
+    if not holds_detections(file):
+        content = _json_of(file)
+        if isinstance(content, dict) and "annotations" in content:
+            return _coco_points(file, content["annotations"])
+    pairs = [(item.file, _as_points(item.xy, item.scores)) for item in read_detections(file)]
+    return _unique(pairs, file)
+
+
+def _json_of(file: Path) -> Any:
     try:
         content = json.loads(file.read_text("utf-8-sig"))
     except OSError as error:
@@ -295,10 +301,7 @@ def _read_points(file: Path) -> dict[str, PredictedPoints]:
             f"{file}: a list; a COCO results list does not say which files it means: give the whole COCO "
             "object with 'images' and 'annotations', or a detections.json"
         )
-    if isinstance(content, dict) and "annotations" in content:
-        return _coco_points(file, content["annotations"])
-    pairs = [(item.file, _as_points(item.xy, item.scores)) for item in read_detections(file)]
-    return _unique(pairs, file)
+    return content
 
 
 def _coco_points(file: Path, annotations: Iterable[Any]) -> dict[str, PredictedPoints]:

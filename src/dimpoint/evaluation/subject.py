@@ -32,6 +32,7 @@ from dimpoint.metrics.points import spared
 from dimpoint.model.files import resolve_model
 from dimpoint.model.record import TOLD
 
+_RESULTS = (".json", ".jsonl", ".parquet")
 _CHECKED = 40  # evaluated frames whose pixels are compared with those that the model was trained on
 
 
@@ -75,13 +76,14 @@ def open_model(
     data: Data,
     threshold: float | None = None,
     threads: int | None = None,
+    device: str = "cpu",
 ) -> Subject:
     """A model on data; see `ModelPredictor`."""
     notes: list[str] = []
     if not isinstance(model, Detector):
         resolve_model(model)  # a wrong name is an error before the data are read
     frames = data.frames(notes)
-    predictor = ModelPredictor(model, threshold, threads, len(frames))
+    predictor = ModelPredictor(model, threshold, threads, len(frames), device)
     return Subject(predictor, frames, (*notes, *_trained_on(predictor, frames)))
 
 
@@ -125,20 +127,21 @@ def open_either(
     data: Data,
     threshold: float | None = None,
     threads: int | None = None,
+    device: str = "cpu",
 ) -> Subject:
     """A model (None, name, file, run folder, `Detector`) or predictions on disk, whichever it is."""
     if given is None or isinstance(given, Detector):
-        return open_model(given, data, threshold, threads)
+        return open_model(given, data, threshold, threads, device)
     if not isinstance(given, str | Path):
         raise ConfigError(
             f"a {type(given).__name__} can not be evaluated; give a model (name, file, run folder, Detector) "
             "or the path of predictions"
         )
     path = Path(given)
-    if path.suffix.lower() == ".json" or (path.is_dir() and not _is_run(path)):
+    if path.suffix.lower() in _RESULTS or (path.is_dir() and not _is_run(path)):
         return open_predictions(path, data, threshold)
     try:
-        return open_model(given, data, threshold, threads)
+        return open_model(given, data, threshold, threads, device)
     except ModelFileError as error:
         if path.exists():
             raise

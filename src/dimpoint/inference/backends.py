@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dimpoint.errors import ConfigError, ModelFileError
-from dimpoint.inference.openvino_backend import OpenvinoBackend, int8_twin
+from dimpoint.inference.openvino_backend import OpenvinoBackend, int8_model
 from dimpoint.model.files import resolve_model
 from dimpoint.model.onnx_file import INPUT, check_kind, import_runtime
 from dimpoint.model.record import METADATA_KEY, WHOLE_KEY, ModelMeta, parse_meta
@@ -29,8 +29,15 @@ _PROVIDERS = {  # device -> ONNX Runtime's name of it, and the package that brin
 }
 
 
+PROCESSORS = ("cpu", "openvino")  # devices on which frames run side by side, a thread each
+DEVICES = ("auto", *_PROVIDERS, "openvino")
+
+
 class Backend(Protocol):
-    """A network and the record that says how to feed and read it."""
+    """A network and the record that says how to feed and read it.
+
+    One that has an attribute `device` says what it runs on, as `DEVICES` name it.
+    """
 
     meta: ModelMeta
 
@@ -41,32 +48,59 @@ class Backend(Protocol):
         """
 
 
-def open_backend(model: str | Path | None, threads: int | None = None, device: str = "cpu") -> Backend:
-    """What runs a model: ONNX Runtime for an ONNX file, torch for safetensors weights.
+def open_backend(
+    model: str | Path | None, threads: int | None = None, device: str = "cpu", frames: int = 1
+) -> Backend:
+    """What runs a model: ONNX Runtime or OpenVINO for an ONNX file, torch for safetensors weights.
 
-    model: as `dimpoint.model.files.resolve_model` has it. threads: of the processor; None takes all cores.
-    device: `cpu`, `cuda`, `tensorrt`, `directml`, `openvino`, `coreml`, or `auto` for the fastest there:
-    a GPU, else the int8 model beside the file where the processor has instructions for it, else `cpu`.
-    Raises ModelFileError for a model that is not there, cannot be used, or needs torch where there is none,
-    ConfigError for a device that is not there, with the package to install.
+    Parameters
+    ----------
+    model : str, Path or None
+        As `dimpoint.model.files.resolve_model` has it.
+    threads : int, optional
+        Threads of the processor for a frame; None takes all cores.
+    device : str
+        `cpu`, `cuda`, `tensorrt`, `directml`, `openvino`, `coreml`, or `auto`: a GPU where ONNX Runtime finds
+        one, else OpenVINO with the int8 model that belongs to the file where the processor has instructions
+        for it, else `cpu`. The backend's own `device` says what it took.
+    frames : int
+        How many frames `run` may be asked for at a time, from as many threads.
+
+    Raises
+    ------
+    ModelFileError
+        For a model that is not there, cannot be used, or needs torch where there is none.
+    ConfigError
+        For a device that is not there, with the package to install.
     """
-    if device not in ("auto", "openvino") and device not in _PROVIDERS:
-        known = ", ".join(["auto", *_PROVIDERS, "openvino"])
-        raise ConfigError(f"device '{device}' is not known; choose from {known}")
+    check_device(device)
     path = resolve_model(model)
-    if path.suffix.lower() != ".safetensors":
-        if device == "openvino":
-            return OpenvinoBackend(path, threads)
-        if device == "auto" and len(_providers(device)) == 1 and (twin := int8_twin(path)):
-            return OpenvinoBackend(twin, threads)
-        return OnnxBackend(path, threads=threads, providers=_providers(device))
-    if find_spec("torch") is None or find_spec("safetensors") is None:
-        raise ModelFileError(
-            f"{path}: safetensors weights run with PyTorch, which is not installed (pip install "
-            f"'dimpoint[train]'); where it is, make a model that runs without it: dimpoint export {path} "
-            f"--out {path.with_suffix('.onnx').name}"
+    if path.suffix.lower() == ".safetensors":
+        if find_spec("torch") is None or find_spec("safetensors") is None:
+            raise ModelFileError(
+                f"{path}: safetensors weights run with PyTorch, which is not installed (pip install "
+                f"'dimpoint[train]'); where it is, make a model that runs without it: dimpoint export {path} "
+                f"--out {path.with_suffix('.onnx').name}"
+            )
+        return _open_weights(path, threads, device)
+    if device == "openvino":
+        return OpenvinoBackend(path, threads, frames)
+    providers = _providers(device)
+    if device == "auto" and len(providers) == 1 and (int8 := int8_model(path)):
+        return OpenvinoBackend(int8, threads, frames)
+    backend = OnnxBackend(path, threads=threads, providers=providers)
+    if device not in ("auto", backend.device):
+        raise ConfigError(
+            f"device '{device}': ONNX Runtime has {providers[0]} but cannot start it here (a driver or a "
+            "library is missing, or there is no such device); take device='cpu'"
         )
-    return _open_weights(path, threads, device)
+    return backend
+
+
+def check_device(device: str) -> None:
+    """Raise ConfigError for a name that is no device."""
+    if device not in DEVICES:
+        raise ConfigError(f"device '{device}' is not known; choose from {', '.join(DEVICES)}")
 
 
 def _providers(device: str) -> list[str]:
@@ -115,6 +149,8 @@ class OnnxBackend:
                 "runs alone; give the model that it was made of"
             )
         self.meta: ModelMeta = parse_meta(properties.get(METADATA_KEY), str(path))
+        taken = self._session.get_providers()[0]
+        self.device = next((key for key, (name, _) in _PROVIDERS.items() if name == taken), "cpu")
         _check_graph(path, self._session, self.meta.kind)
 
     def run(self, frames: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -195,6 +231,7 @@ class TorchBackend:
         self.network = network
         self.meta = meta
         self.path = path
+        self.device: str = next(network.parameters()).device.type
 
     def run(self, frames: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """(N, 1, H, W) float32 in network range -> (N, 1, H / stride, W / stride) raw outputs."""

@@ -16,6 +16,7 @@ from dimpoint.errors import DataError, MissingExtraError
 from dimpoint.inference.detections import Detections
 
 _BATCH = 500  # rows of a Parquet file in memory
+_UNFINISHED = ("parts.unfinished.jsonl", "plan.unfinished.jsonl", "detections.unfinished.jsonl")
 
 
 def read_detections(path: str | Path) -> list[Detections]:
@@ -61,11 +62,19 @@ def iterate_detections(path: str | Path) -> Iterator[Detections]:
         yield from _read_json(path)
 
 
+def holds_detections(path: Path) -> bool:
+    """Whether this path is a run's folder, that of its shards, or a results file other than JSON."""
+    if path.is_dir():
+        names = ("detections.json", "manifest.json", *_UNFINISHED, "*/manifest.json")
+        return any(next(path.glob(name), None) is not None for name in names)
+    return path.suffix.lower() in (".jsonl", ".parquet")
+
+
 def _files_of(folder: Path) -> list[Path]:
     """The files of a run's folder, or of its shards in order."""
     if (folder / "detections.json").is_file():
         return [folder / "detections.json"]
-    for name in ("parts.unfinished.jsonl", "detections.unfinished.jsonl"):
+    for name in _UNFINISHED:
         for left in sorted(folder.rglob(name)):
             raise DataError(f"{left.parent}: this run is not finished; the same command goes on with it")
     manifests = [folder / "manifest.json"]

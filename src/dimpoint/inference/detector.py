@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dimpoint.errors import ConfigError, DimpointError, FrameError, ModelFileError
-from dimpoint.inference.backends import Backend, open_backend
+from dimpoint.inference.backends import PROCESSORS, Backend, open_backend
 from dimpoint.inference.decode import decode
 from dimpoint.inference.detections import Detections
 from dimpoint.inference.maps import (
@@ -95,13 +95,13 @@ class Detector:
         if threads is not None and threads < 1:
             raise ConfigError(f"threads must be at least 1, got {threads}")
         self.threads = threads
-        self._options = {
+        self._options: dict[str, Any] = {
             "threshold": threshold,
             "memory_mb": memory_mb,
-            "device": device,
             "polarity": polarity,
         }
         self._backend = _backend(model, threads, device)
+        self._options["device"] = self.device
         self.meta: ModelMeta = self._backend.meta
         self.rule = self.meta.decode if threshold is None else self.meta.decode.at(threshold)
         self._pixels = memory_mb * 2**20 // _BYTES_PER_PIXEL[self.meta.kind]
@@ -127,11 +127,21 @@ class Detector:
         path = getattr(self._backend, "path", None)
         return None if path is None else Path(path)
 
-    def with_threads(self, threads: int) -> Detector | None:
-        """This detector on so many threads of the processor; None where it cannot be opened a second time."""
-        if self.path is None or self.path.suffix.lower() != ".onnx" or self._options["device"] != "cpu":
+    @property
+    def device(self) -> str:
+        """Where the network runs, as `device` names it: what `auto` took."""
+        return str(getattr(self._backend, "device", "cpu"))
+
+    def side_by_side(self, frames: int) -> Detector | None:
+        """This detector for so many frames at a time, from as many threads, a thread of the processor each.
+
+        None where frames do not run side by side: on a GPU, in torch, and in memory.
+        """
+        if self.path is None or self.path.suffix.lower() != ".onnx" or self.device not in PROCESSORS:
             return None
-        return _open(self.path, {**self._options, "threads": threads})
+        backend = open_backend(self.path, 1, self.device, frames)
+        options = {key: value for key, value in self._options.items() if key != "device"}
+        return Detector(backend, threads=1, **options)
 
     def shares_memory(self, shape: tuple[int, ...], count: int) -> bool:
         """Whether `count` frames of a shape fit into the memory for one run."""

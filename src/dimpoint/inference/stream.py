@@ -19,6 +19,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, TypeAlias
 
 from dimpoint.errors import DimpointError, FrameError
+from dimpoint.inference.backends import PROCESSORS
 from dimpoint.inference.detections import Detections
 from dimpoint.limits import limit
 from dimpoint.sources.frames import Frame, frames_from
@@ -52,7 +53,9 @@ def detect_stream(detector: Detector, frames: Iterable[Frame | Failure]) -> Iter
     Raises ModelFileError if the model cannot run.
     """
     workers = detector.threads or usable_cores()
-    single = detector.with_threads(1) if workers > 1 else None
+    single = detector.side_by_side(workers) if workers > 1 else None
+    if detector.device not in PROCESSORS:  # one frame at a time, while the next ones are read
+        workers, single = 1, detector
     if single is None:
         for item in frames:
             yield item if isinstance(item, Failure) else _found(detector, item)

@@ -200,6 +200,7 @@ def evaluate(
     allow_missing: bool = False,
     threads: int | None = None,
     predictions_values: str | None = None,
+    device: str = "cpu",
 ) -> Evaluation:
     """Evaluate a model, or predictions on disk, on labelled frames.
 
@@ -207,7 +208,8 @@ def evaluate(
     ----------
     model_or_predictions : str, Path, Detector, None, or several of the first two
         A shipped model's name, a model file, a training run's folder, a `Detector`, None for the shipped
-        default; or detections.json, COCO points, a folder of maps or masks. Several stand side by side.
+        default; or a run of `dimpoint detect`, COCO points, a folder of maps or masks. Several stand side by
+        side.
     data : str, Path or several
         Data sets, or COCO keypoints files.
     protocol : str or several, default "spire"
@@ -222,6 +224,8 @@ def evaluate(
         Of the processor; all cores if left out.
     predictions_values : {"0-1", "0-255", "0-65535", "labels", "alpha"}, optional
         How predicted maps are read, where their files leave it open.
+    device : str, default "cpu"
+        Where models run; see `dimpoint.inference.backends.open_backend`.
 
     Raises ConfigError, DataError or ModelFileError for what is wrong with the arguments or the data.
     """
@@ -230,7 +234,7 @@ def evaluate(
     given: Sequence[Any] = model_or_predictions if several else [model_or_predictions]  # type: ignore[assignment]
     if not given:
         raise ConfigError("nothing to evaluate: give at least one model or prediction")
-    subjects = [open_either(each, held_against, threshold, threads) for each in given]
+    subjects = [open_either(each, held_against, threshold, threads, device) for each in given]
     return evaluate_subjects(subjects, held_against, protocol)
 
 
@@ -243,13 +247,14 @@ def compare(
     split: str | None = None,
     allow_missing: bool = False,
     threads: int | None = None,
+    device: str = "cpu",
 ) -> Compared:
     """Compare two models or predictions on the same frames, each at its own threshold.
 
     The arguments are those of `evaluate`.
     """
     held_against = data_of(data, split, allow_missing)
-    subjects = [open_either(each, held_against, None, threads) for each in (first, second)]
+    subjects = [open_either(each, held_against, None, threads, device) for each in (first, second)]
     evaluation = evaluate_subjects(subjects, held_against, protocol)
     return compared(evaluation)
 

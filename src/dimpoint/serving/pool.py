@@ -13,10 +13,13 @@ from typing import TypeVar
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from dimpoint.errors import ConfigError, DimpointError
+from dimpoint.inference.backends import PROCESSORS
 from dimpoint.inference.detector import Detector
+from dimpoint.inference.stream import usable_cores
 
 Result = TypeVar("Result")
 
+_ON_A_GPU = 2  # frames at a time: one is decoded while the other is searched
 _BUCKETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 
 
@@ -44,25 +47,54 @@ class Statistics:
 
 
 class DetectorPool:
-    """`workers` detectors of one model, each used by one request at a time.
+    """Detectors of one model, each used by one request at a time.
 
-    threads: of each detector. queue: requests that may wait; more are refused with BusyError. seconds: that a
-    request may wait and run; later it is given up with TimeoutError (a detection at work still ends).
-    Raises ModelFileError for a model that cannot be used, ConfigError for a wrong number.
+    Parameters
+    ----------
+    model : str, Path or None
+        As of `Detector`.
+    workers : int or None
+        Number of detectors; None takes one a core, or two where the network runs on a GPU.
+    threads : int
+        Threads of the processor for each detector.
+    queue : int
+        Requests that may wait; more are refused with BusyError.
+    seconds : float
+        That a request may wait and run; later it is given up with TimeoutError (a detection at work still
+        ends).
+    device : str, default "cpu"
+        As of `Detector`; all detectors take what the first one took.
+
+    Raises
+    ------
+    ModelFileError
+        For a model that cannot be used.
+    ConfigError
+        For a wrong number, and for a device that is not there.
     """
 
     def __init__(
-        self, model: str | Path | None, *, workers: int, threads: int, queue: int, seconds: float
+        self,
+        model: str | Path | None,
+        *,
+        workers: int | None,
+        threads: int,
+        queue: int,
+        seconds: float,
+        device: str = "cpu",
     ) -> None:
-        if min(workers, threads) < 1 or queue < 0 or seconds <= 0:
+        if (workers is not None and workers < 1) or threads < 1 or queue < 0 or seconds <= 0:
             raise ConfigError("workers and threads are at least 1, the queue 0, the time limit above 0")
         self.statistics = Statistics()
+        self.first = Detector(model, threads=threads, device=device)
+        if workers is None:
+            workers = usable_cores() if self.first.device in PROCESSORS else _ON_A_GPU
         self.queue, self.seconds, self.workers = queue, seconds, workers
         self._idle: SimpleQueue[Detector] = SimpleQueue()
-        for _ in range(workers):
-            detector = Detector(model, threads=threads)
-            self._idle.put(detector)
-        self.meta = detector.meta
+        self._idle.put(self.first)
+        for _ in range(workers - 1):
+            self._idle.put(Detector(self.first.path, threads=threads, device=self.first.device))
+        self.meta = self.first.meta
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="detector")
         self._inside = 0
 

@@ -200,6 +200,7 @@ def track(
     settings: TrackerSettings | None = None,
     camera_memory: Path | None = None,
     threads: int | None = None,
+    device: str = "cpu",
     recursive: bool = False,
     exclude: tuple[Path, ...] = (),
     on_error: OnError | None = None,
@@ -227,6 +228,8 @@ def track(
         File with the resting spots of this camera; it is read if it is there, and not written.
     threads : int, optional
         Threads of the processor; all cores if left out.
+    device : str
+        Where the model runs; see `dimpoint.inference.backends.open_backend`.
     recursive, exclude, on_error, on_passed, options
         As of `dimpoint.sources.frames_from`.
 
@@ -246,7 +249,7 @@ def track(
     memory = CameraMemory() if camera_memory is None else read_memory(camera_memory)
     name = ""
     if finder is None:
-        detector = Detector(model, threshold=candidate_score, threads=threads)
+        detector = Detector(model, threshold=candidate_score, threads=threads, device=device)
         finder, name = detector, detector.meta.name
     frames = frames_from(
         source,
