@@ -2,8 +2,10 @@
 
     python stream_server.py KIND PORT [CLIP ...]
 
-Frames of the clips, one clip after the other and again, at their own rate, as MPEG-2 in MPEG-TS. KIND is tcp,
-http or udp. A line on standard input changes what is sent: `black`, `freeze`, `stall`, `go`, `next` (clip).
+Frames of the clips, one clip after the other and again, 15 a second, as MPEG-2 in MPEG-TS. KIND is tcp,
+http or udp. It prints `loaded`, waits for the line `listen` on standard input, and prints `ready PORT` when
+it can be reached; port 0 takes a free one. Later lines change what is sent: `black`, `freeze`, `stall`, `go`,
+`next` (clip).
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import av
 import cv2
 import numpy as np
 
-RATE = 30
+RATE = 15  # a stream that tests on a busy machine can keep up with
 BASE = Fraction(1, RATE)
 
 
@@ -41,8 +43,8 @@ def frames_of(clip: str) -> list[np.ndarray]:
         made = []
         for n in range(60):
             y, x = np.mgrid[:height, :width]
-            spot = 150 * np.exp(-((x - 20 - 1.5 * n) ** 2 + (y - height / 2 - 0.3 * n) ** 2) / 3)
-            made.append((60 + rng.normal(0, 1, (height, width)) + spot).clip(0, 255).astype(np.uint8))
+            spot = 230 * np.exp(-((x - 10 - 1.5 * n) ** 2 + (y - height / 2 - 0.3 * n) ** 2) / 3)
+            made.append((20 + rng.normal(0, 1, (height, width)) + spot).clip(0, 255).astype(np.uint8))
         return made
     with av.open(clip) as container:
         return [frame.to_ndarray(format="gray") for frame in container.decode(video=0)]
@@ -53,9 +55,8 @@ class Server:
         self.clips = [frames_of(clip) for clip in clips]
         self.which = 0
         self.mode = "go"
-        threading.Thread(target=self.listen, daemon=True).start()
 
-    def listen(self) -> None:
+    def obey(self) -> None:
         for line in sys.stdin:
             if line.strip() == "next":
                 self.which = (self.which + 1) % len(self.clips)
@@ -94,7 +95,7 @@ class Server:
                 encoder = av.CodecContext.create("mpeg2video", "w")
                 encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
                 encoder.framerate, encoder.time_base = RATE, BASE
-                encoder.gop_size, encoder.max_b_frames, encoder.bit_rate = 15, 0, 8_000_000
+                encoder.gop_size, encoder.max_b_frames, encoder.bit_rate = 5, 0, 8_000_000
             picture = av.VideoFrame.from_ndarray(cv2.merge([frame] * 3), format="bgr24")
             picture.pts, picture.time_base = number, BASE
             for packet in encoder.encode(picture):
@@ -138,4 +139,8 @@ def _answer(kind: str, client: socket.socket, server: Server) -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1], int(sys.argv[2]), Server(sys.argv[3:]))
+    made = Server(sys.argv[3:])
+    print("loaded", flush=True)
+    if sys.stdin.readline().strip() == "listen":
+        threading.Thread(target=made.obey, daemon=True).start()
+        serve(sys.argv[1], int(sys.argv[2]), made)

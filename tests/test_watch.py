@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -29,13 +30,9 @@ HERE = Path(__file__).parent
 EXAMPLE = HERE.parent / "examples" / "clips" / "two_drones.mp4"
 SECRET = "hunter2secret"
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not os.environ.get("DIMPOINT_STREAM_TESTS"),
-        reason="real servers and clocks, which time out beside other tests: run with DIMPOINT_STREAM_TESTS=1",
-    ),
-]
+PATIENCE = 300.0  # seconds for what takes a second on an idle machine; no test waits for time to pass
+
+pytestmark = pytest.mark.slow
 
 
 def free_port(kind: int = socket.SOCK_STREAM) -> int:
@@ -45,20 +42,27 @@ def free_port(kind: int = socket.SOCK_STREAM) -> int:
 
 
 class Server:
-    """A stream server that can be told what to send, killed and started again."""
+    """A stream server that can be told what to send, and killed.
 
-    def __init__(self, kind: str, *clips: str) -> None:
-        self.kind, self.clips = kind, clips
-        self.port = free_port(socket.SOCK_DGRAM if kind == "udp" else socket.SOCK_STREAM)
-        self.start()
+    port: 0 takes a free one. listen: whether it can be reached at once, or only after `listen()`.
+    """
 
-    def start(self) -> None:
-        words = [sys.executable, str(HERE / "stream_server.py"), self.kind, str(self.port), *self.clips]
+    def __init__(self, kind: str, *clips: str, port: int = 0, listen: bool = True) -> None:
+        self.port = free_port(socket.SOCK_DGRAM) if kind == "udp" else port
+        words = [sys.executable, str(HERE / "stream_server.py"), kind, str(self.port), *clips]
         quiet = subprocess.DEVNULL
         self.process = subprocess.Popen(
             words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=quiet, text=True
         )
-        assert self.process.stdout.readline().startswith("ready")
+        assert self.process.stdout.readline() == "loaded\n"
+        if listen:
+            self.listen()
+
+    def listen(self) -> None:
+        self.tell("listen")
+        ready, port = self.process.stdout.readline().split()
+        assert ready == "ready"
+        self.port = int(port)
 
     def tell(self, what: str) -> None:
         self.process.stdin.write(f"{what}\n")
@@ -75,8 +79,8 @@ class Server:
 def server() -> Iterator[Callable[..., Server]]:
     made: list[Server] = []
 
-    def make(kind: str, *clips: str) -> Server:
-        made.append(Server(kind, *(clips or ("small:160x120",))))
+    def make(kind: str, *clips: str, port: int = 0, listen: bool = True) -> Server:
+        made.append(Server(kind, *(clips or ("small:160x120",)), port=port, listen=listen))
         return made[-1]
 
     yield make
@@ -91,23 +95,28 @@ class Watch:
     def __init__(self, folder: Path, source: str, *options: str, env: dict[str, str] | None = None) -> None:
         if not (folder / "blob.onnx").exists():
             write_model(folder / "blob.onnx")
-        self.folder, self.port = folder, free_port()
+        self.folder, self.address = folder, ""
         words = [sys.executable, "-m", "dimpoint", "watch", source, "--model", "blob.onnx", "--threads", "1"]
-        words += ["--events", "events.db", "--status-port", str(self.port), *options]
+        words += ["--events", "events.db", "--status-port", "0", *options]
         self.files = [(folder / name).open("w") for name in ("out.txt", "err.txt")]
         self.process = subprocess.Popen(
             words, cwd=folder, stdout=self.files[0], stderr=self.files[1], env=os.environ | (env or {})
         )
 
     def status(self) -> dict:
+        if not self.address:
+            told = re.search(r"status: (http://\S+)\n", self.text())
+            if told is None:
+                return {}
+            self.address = told[1]
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/status", timeout=5) as answer:
+            with urllib.request.urlopen(self.address, timeout=PATIENCE) as answer:
                 return json.load(answer)
         except (urllib.error.URLError, OSError):
             return {}
 
-    def until(self, condition: Callable[[dict], bool], seconds: float = 60.0) -> dict:
-        end = time.monotonic() + seconds
+    def until(self, condition: Callable[[dict], bool]) -> dict:
+        end = time.monotonic() + PATIENCE
         while True:
             found = self.status()
             if found and condition(found):
@@ -121,7 +130,7 @@ class Watch:
         return self.wait()
 
     def wait(self) -> int:
-        code = self.process.wait(60)
+        code = self.process.wait(PATIENCE)
         for file in self.files:
             file.close()
         return code
@@ -148,12 +157,12 @@ def watch(tmp_path: Path) -> Iterator[Callable[..., Watch]]:
 def test_a_server_that_is_killed_and_comes_back(server, watch, tmp_path):
     stream = server("http")
     one = watch(f"http://127.0.0.1:{stream.port}/live")
-    one.until(lambda now: now["tracks"] >= 1)
+    spare = server("http", port=stream.port, listen=False)
+    before = one.until(lambda now: now["tracks"] >= 1)["tracks"]
     stream.kill()
-    one.until(lambda now: now["state"] == "waiting" and now["error"])
-    stream.start()
-    before = one.until(lambda now: now["reconnects"] == 1)["tracks"]
-    one.until(lambda now: now["tracks"] > before)
+    one.until(lambda now: now["last_frame_s_ago"] > 2.2)  # an interruption, by then
+    spare.listen()
+    one.until(lambda now: now["reconnects"] >= 1 and now["tracks"] > before)
     assert one.stop() == 143
     text = one.text()
     assert "opened again in 1 s" in text
@@ -162,13 +171,25 @@ def test_a_server_that_is_killed_and_comes_back(server, watch, tmp_path):
     tracks = list(events(tmp_path / "events.db"))
     assert len(tracks) >= 2
     assert not any(row["going"] for row in tracks)
-    assert [row["reason"] for row in events(tmp_path / "events.db", "interruptions")] == ["no frames"]
+    assert {row["reason"] for row in events(tmp_path / "events.db", "interruptions")} == {"no frames"}
 
 
-@pytest.mark.parametrize("kind", ["tcp", "udp"])
-def test_other_kinds_of_streams(server, watch, kind):
-    stream = server(kind)
-    one = watch(f"{kind}://127.0.0.1:{stream.port}")
+def test_a_stream_over_tcp_and_a_status_that_refuses_other_hosts(server, watch):
+    stream = server("tcp")
+    one = watch(f"tcp://127.0.0.1:{stream.port}")
+    found = one.until(lambda now: now["tracks"] >= 1)
+    assert found["frame_size"] == {"width": 160, "height": 120}
+    request = urllib.request.Request(one.address, headers={"Host": "evil.example"})
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request, timeout=PATIENCE)
+    refused.value.close()
+    assert refused.value.code == 403
+    assert one.stop(signal.SIGINT) == 130
+
+
+def test_a_stream_over_udp(server, watch):
+    stream = server("udp")
+    one = watch(f"udp://127.0.0.1:{stream.port}")
     found = one.until(lambda now: now["tracks"] >= 1)
     assert found["frame_size"] == {"width": 160, "height": 120}
     assert one.stop(signal.SIGINT) == 130
@@ -181,7 +202,7 @@ def test_stalled_black_frozen_and_of_another_size(server, watch):
     for what in ("black", "freeze"):
         before = one.status()["searched"]
         stream.tell(what)
-        one.until(lambda now, before=before: now["searched"] > before + 20)
+        one.until(lambda now, before=before: now["searched"] > before + 5)
         stream.tell("go")
     stream.tell("next")
     one.until(lambda now: now["frame_size"] == {"width": 128, "height": 96})
@@ -224,14 +245,14 @@ def test_a_wrong_password_is_told_and_never_printed(server, watch, tmp_path):
 
 RULES = """
 alarms: [{name: drone, min_duration: 0.3}]
-clip: {before: 1, after: 1, most: 3}
+clip: {before: 0.5, after: 0.5, most: 1.5}
 command: {run: [touch, ran.txt]}
 """
 
 
 def test_an_alarm_gives_a_line_a_clip_and_a_command(server, watch, tmp_path):
     (tmp_path / "rules.yaml").write_text(RULES)
-    stream = server("http", str(EXAMPLE))
+    stream = server("http")
     one = watch(f"http://127.0.0.1:{stream.port}/live", "--rules", "rules.yaml", "--out", "kept")
     found = one.until(lambda now: now["clips"]["written"] >= 1)
     assert found["alarms"] >= 1
@@ -254,7 +275,7 @@ def test_a_full_disk_is_told_of_and_watching_goes_on(server, watch, tmp_path):
         pytest.skip("a small disk cannot be mounted here")
     try:
         (tmp_path / "rules.yaml").write_text(RULES)
-        stream = server("http", str(EXAMPLE))
+        stream = server("http")
         one = watch(f"http://127.0.0.1:{stream.port}/live", "--rules", "rules.yaml", "--out", str(small))
         before = one.until(lambda now: now["clips"]["failed"] >= 1)["searched"]
         one.until(lambda now: now["searched"] > before + 10)
@@ -271,11 +292,10 @@ def test_a_folder_of_files_with_a_broken_one(watch, tmp_path):
     one = watch(str(folder), "--fps", "30")
     one.until(lambda now: now["state"] == "connecting")
     (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    for number, frame in enumerate(frames_of("small:160x120")[:40]):
+    for number, frame in enumerate(frames_of("small:160x120")[:30]):
         cv2.imwrite(str(folder / f".{number:03d}.png"), frame)
         (folder / f".{number:03d}.png").rename(folder / f"{number:03d}.png")
-        time.sleep(0.03)
-    one.until(lambda now: now["frames"] == 40 and now["tracks"] == 1 and now["unreadable"] == 1)
+    one.until(lambda now: now["frames"] == 30 and now["tracks"] == 1 and now["unreadable"] == 1)
     assert one.stop() == 143
     assert "broken.png" in one.text()
 
@@ -323,18 +343,6 @@ def test_rtsp_with_a_password(rtsp, watch, tmp_path, password):
     assert one.stop() == 143
     assert password not in one.text() + json.dumps(found)
     assert all(password.encode() not in file.read_bytes() for file in tmp_path.iterdir())
-
-
-def test_status_refuses_other_hosts(server, watch):
-    stream = server("tcp")
-    one = watch(f"tcp://127.0.0.1:{stream.port}")
-    one.until(lambda now: True)
-    request = urllib.request.Request(f"http://127.0.0.1:{one.port}/status", headers={"Host": "evil.example"})
-    with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(request, timeout=5)
-    refused.value.close()
-    assert refused.value.code == 403
-    assert one.stop() == 143
 
 
 @pytest.mark.parametrize(
