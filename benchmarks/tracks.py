@@ -27,7 +27,8 @@ from dimpoint.inference.detector import Detector
 from dimpoint.sources import Frame, Picture
 from dimpoint.sources.video import video_frames
 from dimpoint.tracking.stream import CANDIDATE_SCORE, Clock, Run
-from dimpoint.tracking.tracker import Track, Tracker
+from dimpoint.tracking.track import Track
+from dimpoint.tracking.tracker import Tracker
 
 SLACK = 2.0  # pixels
 LARGEST = 25.0  # pixels, of a box's side

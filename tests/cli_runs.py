@@ -1,7 +1,8 @@
-"""`dimpoint` as the shell would run it, in the test's own process."""
+"""`dimpoint` as the shell would run it, in the test's own process or in a child."""
 
 from __future__ import annotations
 
+import signal
 import sys
 from dataclasses import dataclass
 
@@ -26,3 +27,9 @@ def run_command(
         main()
     printed = capsys.readouterr()
     return Result(int(stop.value.code or 0), printed.out, printed.err)
+
+
+def heed_signals() -> None:
+    """In a child, before it starts: a background job of a shell inherits that Ctrl-C is ignored."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)

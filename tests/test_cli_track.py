@@ -135,6 +135,32 @@ def test_without_times_the_assumed_rate_is_said(run, tmp_path):
     assert "3 frames have no time of their own: 25 frames/s assumed" in err
 
 
+def test_times_that_run_backwards(run, tmp_path):
+    """Presentation times of a recorder whose clock was set back by 0.6 s in the middle of a file."""
+    path = tmp_path / "clip.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 200, 160, "gray"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for number, frame in enumerate(flight(50)):
+            picture = av.VideoFrame.from_ndarray(frame, format="gray")
+            picture.pts = number
+            for packet in stream.encode(picture):
+                packet.time_base = Fraction(1, 1000)
+                packet.pts, packet.dts = 1000 + 40 * number - 600 * (number >= 25), number
+                container.mux(packet)
+    with av.open(str(path)) as container:
+        times = [frame.time for frame in container.decode(video=0)]
+    assert min(b - a for a, b in pairwise(times)) == pytest.approx(-0.56)
+    code, _, err = run("clip.mkv", "--out", "results")
+    assert code == 0
+    assert "frames have a time that does not increase: replaced by the usual step" in err
+    (one,) = read_tracks(tmp_path / "results" / "tracks.json").of("confirmed")
+    assert all(b.time > a.time for a, b in pairwise(one.points))
+    assert (one.points[0].frame, len(one.points)) == (0, 50)
+    assert one.points[-1].vx == pytest.approx(50, abs=5)
+
+
 def test_a_truncated_video_gives_the_tracks_before_the_damage(run, tmp_path):
     path = write_clip(tmp_path / "clip.mkv", flight(40))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])

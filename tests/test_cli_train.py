@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from cli_runs import heed_signals
 from dimpoint.cli import main
 
 DIMPOINT = [sys.executable, "-c", "from dimpoint.cli import main; main()"]
@@ -66,12 +67,6 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert errors.count("\n") == 1
 
 
-def _heed_signals() -> None:
-    """In the child, before it starts: a background job of a shell inherits that Ctrl-C is ignored."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
-
-
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_keeps_the_last_checkpoint_and_says_how_to_go_on(
     number: signal.Signals, code: int, tmp_path: Path
@@ -96,7 +91,7 @@ def test_a_signal_keeps_the_last_checkpoint_and_says_how_to_go_on(
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ,
-        preexec_fn=_heed_signals,
+        preexec_fn=heed_signals,
     )
     checkpoint = out / "checkpoints" / "last.ckpt"
     deadline = time.monotonic() + 90

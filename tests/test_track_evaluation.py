@@ -17,7 +17,7 @@ from dimpoint.tracking.clips import evaluate_tracks
 from dimpoint.tracking.evaluation import evaluate_clip, evaluate_clips
 from dimpoint.tracking.labels import ClipLabels, join, read_labels
 from dimpoint.tracking.result import Tracks
-from dimpoint.tracking.tracker import Point, Track
+from dimpoint.tracking.track import Point, Track
 from track_scenes import DISTANCE, SEEDS, crossing
 
 GOLDEN = json.loads((Path(__file__).parent / "track_golden.json").read_text("utf-8"))
@@ -295,7 +295,7 @@ def command(tmp_path, monkeypatch, capsys):
 
 
 def test_the_command_prints_a_table_and_writes_all_files(command, tmp_path):
-    files = ("--json", "r.json", "--csv", "r.csv", "--report", "page")
+    files = ("--json", "r.json", "--csv", "r.csv", "--latex", "r.tex", "--report", "page")
     code, out, err = command("--tracks", "t", "--truth", "l.csv", *files)
     assert (code, err) == (0, "")
     assert "labelled points covered" in out
@@ -303,9 +303,21 @@ def test_the_command_prints_a_table_and_writes_all_files(command, tmp_path):
     assert record["numbers"]["covered"]["value"] == 0.8
     assert record["clips"][0]["times_to_confirmation"] == [0.2]
     assert (tmp_path / "r.csv").read_text().startswith("clip,")
+    lines = (tmp_path / "r.tex").read_text().splitlines()
+    assert lines[:2] == ["% tracks", r"\begin{tabular}{lr}"]
+    assert r"labelled points covered & 0.800 \\" in lines
     page = (tmp_path / "page" / "index.html").read_text()
     assert "Evaluation of tracks" in page
     assert "http" not in page
+
+
+def test_no_spreadsheet_takes_a_clip_of_the_csv_for_a_formula(command, tmp_path):
+    write_tracks(tmp_path, "=cmd", line(1, range(80)))
+    command("--tracks", "=cmd", "--truth", "l.csv", "--csv", "r.csv")
+    assert [row["clip"] for row in csv.DictReader((tmp_path / "r.csv").read_text().splitlines())] == [
+        "'=cmd",
+        "all",
+    ]
 
 
 def test_json_to_standard_output_is_alone_there(command):

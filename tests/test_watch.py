@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 import pytest
 
+from cli_runs import heed_signals
 from dimpoint.cli import main
 from dimpoint.live.export import events
 from stream_server import frames_of
@@ -99,8 +100,14 @@ class Watch:
         words = [sys.executable, "-m", "dimpoint", "watch", source, "--model", "blob.onnx", "--threads", "1"]
         words += ["--events", "events.db", "--status-port", "0", *options]
         self.files = [(folder / name).open("w") for name in ("out.txt", "err.txt")]
+        out, err = self.files
         self.process = subprocess.Popen(
-            words, cwd=folder, stdout=self.files[0], stderr=self.files[1], env=os.environ | (env or {})
+            words,
+            cwd=folder,
+            stdout=out,
+            stderr=err,
+            env=os.environ | (env or {}),
+            preexec_fn=heed_signals,
         )
 
     def status(self) -> dict:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
 if TYPE_CHECKING:
@@ -83,6 +83,35 @@ def _fields(model: Any, path: list[str]) -> list[str]:
         if model is None:
             return []
     return list(model.model_fields)
+
+
+def latex_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A LaTeX `tabular` with booktabs rules: the first column to the left, the others to the right.
+
+    head: names of the columns. It needs `\\usepackage{booktabs}`; special characters are written out.
+    """
+    lines = [
+        f"% {title}",
+        rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}",
+        r"\toprule",
+        _latex_line(head),
+        r"\midrule",
+        *(_latex_line(row) for row in rows),
+        r"\bottomrule",
+        r"\end{tabular}",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _latex_line(cells: Sequence[str]) -> str:
+    return " & ".join(_latex(cell) for cell in cells) + r" \\"
+
+
+def _latex(text: str) -> str:
+    """Text with LaTeX's special characters written out."""
+    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    return "".join(special.get(c, f"\\{c}" if c in "&%$#_{}" else c) for c in text)
 
 
 def _escape(char: str) -> str:

@@ -117,9 +117,9 @@ def evaluate(
         check_extra()
     followed = evaluated_tracks(tracks, truth, distance, fps)
     if followed is not None and not data:
-        if model or predictions or latex is not None:
-            raise ConfigError("--model, --predictions and --latex need --data; --tracks alone has no frames")
-        write_tracks(followed, as_json, as_csv, report)
+        if model or predictions:
+            raise ConfigError("--model and --predictions need --data; --tracks alone has no frames")
+        write_tracks(followed, as_json, as_csv, latex, report)
         return
     if not data:
         raise ConfigError("give --data DIR, labelled frames, or --tracks PATH --truth PATH, labelled clips")
@@ -156,9 +156,11 @@ def evaluate(
             print_tracks(followed)
     if store is not None and point is not None:
         _store(subjects[0], store, point, quiet=as_json == "-")
-    for file, text in ((as_csv, evaluation.to_csv), (latex, evaluation.to_latex)):
-        if file is not None:
-            write_text(file, text())
+    if as_csv is not None:
+        write_text(as_csv, evaluation.to_csv())
+    if latex is not None:
+        parts = [evaluation.to_latex()] + ([] if followed is None else [followed.to_latex()])
+        write_text(latex, "\n".join(parts))
     if report is not None:
         section = "" if followed is None else section_of(followed)
         typer.echo(f"report: {evaluation.report(report, section)}", err=as_json == "-")

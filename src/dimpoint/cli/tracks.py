@@ -62,9 +62,13 @@ def evaluated_tracks(
 
 
 def write_tracks(
-    evaluation: TrackEvaluation, as_json: str | None, as_csv: Path | None, report: Path | None
+    evaluation: TrackEvaluation,
+    as_json: str | None,
+    as_csv: Path | None,
+    latex: Path | None,
+    report: Path | None,
 ) -> None:
-    """Print the table, and write JSON, CSV and the page."""
+    """Print the table, and write JSON, CSV, LaTeX and the page."""
     from dimpoint.atomic import write_text
     from dimpoint.report.tracks import write_track_report
 
@@ -74,6 +78,8 @@ def write_tracks(
         print_tracks(evaluation)
     if as_csv is not None:
         write_text(as_csv, evaluation.to_csv())
+    if latex is not None:
+        write_text(latex, evaluation.to_latex())
     if report is not None:
         typer.echo(f"report: {write_track_report(report, evaluation)}", err=as_json == "-")
 

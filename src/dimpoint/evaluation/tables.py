@@ -20,7 +20,7 @@ from dimpoint.evaluation.summary import (
     threshold_digits,
 )
 from dimpoint.metrics.protocols import get_protocol
-from dimpoint.text import csv_cell, printable
+from dimpoint.text import csv_cell, latex_table, printable
 
 Rows = list[tuple[str, tuple[str, ...]]]
 
@@ -126,36 +126,16 @@ def latex_of(results: Result | Sequence[Result]) -> str:
 
 def _latex_table(table: TextTable) -> str:
     rows = [(label.strip(), cells) for label, cells in table.rows if not label.endswith("*")]
-    head = " & ".join(["", *(_escaped(label) for label, _ in rows)])
     lines = [
-        f"% {table.title}",
-        rf"\begin{{tabular}}{{l{'r' * len(rows)}}}",
-        r"\toprule",
-        rf"{head} \\",
-        r"\midrule",
-        *(
-            " & ".join(
-                [_escaped(column), *(_escaped(split_cell(cells[index])[0] or "-") for _, cells in rows)]
-            )
-            + r" \\"
-            for index, column in enumerate(table.columns)
-        ),
-        r"\bottomrule",
-        r"\end{tabular}",
-        "",
+        [column, *(split_cell(cells[index])[0] or "-" for _, cells in rows)]
+        for index, column in enumerate(table.columns)
     ]
-    return "\n".join(lines)
+    return latex_table(table.title, ["", *(label for label, _ in rows)], lines)
 
 
 def _values(rows: Rows, index: int) -> list[str]:
     """A column's cells without their intervals."""
     return [split_cell(cells[index])[0] or "-" for _, cells in rows]
-
-
-def _escaped(text: str) -> str:
-    """Text with LaTeX's special characters written out."""
-    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    return "".join(special.get(c, f"\\{c}" if c in "&%$#_{}" else c) for c in text)
 
 
 def _table(title: str, columns: Sequence[Column], rows: Rows) -> TextTable:

@@ -12,7 +12,7 @@ from dimpoint.errors import DimpointError
 from dimpoint.live.capture import Captured
 from dimpoint.live.rules import ClipRule
 from dimpoint.tracking.picture import Picture, draw_frame, write_pictures
-from dimpoint.tracking.tracker import Track
+from dimpoint.tracking.track import Track
 
 _BEHIND = 1.0  # seconds that writing stays behind, so that the tracks of a frame are known
 _HELD = 0.5  # seconds that a track's place is shown on frames that nobody looked at

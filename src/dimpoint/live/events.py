@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dimpoint.errors import DataError
-from dimpoint.tracking.tracker import Point, Track
+from dimpoint.tracking.track import Point, Track
 
 VERSION = 1
 APPLICATION = 0x64696D70  # "dimp": what kind of SQLite file this is

@@ -23,7 +23,8 @@ from dimpoint.live.webhook import WebhookQueue
 from dimpoint.sources import Frame
 from dimpoint.tracking.memory import CameraMemory, read_memory
 from dimpoint.tracking.stream import Finder, Follower
-from dimpoint.tracking.tracker import Track, Tracker
+from dimpoint.tracking.track import Track
+from dimpoint.tracking.tracker import Tracker
 
 SETTLED = 2.5  # seconds after which a spot that rests is known as such
 HISTORY = 300  # points of a track that are kept in memory

@@ -9,7 +9,7 @@ from dimpoint.errors import ConfigError, DataError
 from dimpoint.tracking.evaluation import DISTANCE, TrackEvaluation, evaluate_clip, evaluate_clips
 from dimpoint.tracking.labels import centre, read_labels
 from dimpoint.tracking.result import ASSUMED_RATE, Tracks, read_tracks
-from dimpoint.tracking.tracker import Point, Track
+from dimpoint.tracking.track import Point, Track
 
 _LABELS = ("{}.csv", "{}_LABELS.csv", "{}.txt", "{}.json", "{}/gt/gt.txt")
 

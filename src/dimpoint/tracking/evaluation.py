@@ -16,6 +16,7 @@ import numpy as np
 
 from dimpoint.errors import DataError
 from dimpoint.metrics.bootstrap import Interval, bootstrap
+from dimpoint.text import csv_cell, latex_table
 from dimpoint.tracking.hota import hota_counts
 from dimpoint.tracking.labels import ClipLabels
 from dimpoint.tracking.measures import (
@@ -31,7 +32,7 @@ from dimpoint.tracking.measures import (
     pair,
 )
 from dimpoint.tracking.result import Tracks
-from dimpoint.tracking.tracker import Track
+from dimpoint.tracking.track import Track
 
 DISTANCE = 5.0
 """Pixels from a labelled point, or from the edge of a labelled box, within which a track's point matches."""
@@ -188,10 +189,16 @@ class TrackEvaluation:
         writer.writerow(["clip", *keys, *(number.key for number in NUMBERS)])
         for clip in self.clips:
             cells = [_finite(clip.number(number).value) for number in NUMBERS]
-            writer.writerow([clip.name, *(f"{float(clip.counts[key]):.10g}" for key in keys), *cells])
+            writer.writerow(
+                [csv_cell(clip.name), *(f"{float(clip.counts[key]):.10g}" for key in keys), *cells]
+            )
         every = [_finite(self.numbers[number.key].value) for number in NUMBERS]
         writer.writerow(["all", *(f"{self.counts[key]:.10g}" for key in keys), *every])
         return out.getvalue()
+
+    def to_latex(self) -> str:
+        """The counts and numbers over all clips as a LaTeX `tabular` with booktabs rules."""
+        return latex_table("tracks", ("", "value"), self.rows())
 
 
 def evaluate_clips(clips: Sequence[Clip], distance: float = DISTANCE) -> TrackEvaluation:

@@ -12,7 +12,7 @@ import cv2
 from dimpoint.atomic import write_text
 from dimpoint.tracking.picture import Picture, colour_of
 from dimpoint.tracking.result import Tracks
-from dimpoint.tracking.tracker import Track
+from dimpoint.tracking.track import Track
 
 _WIDTH = 1050  # of the time line, pixels
 _ROW = 22

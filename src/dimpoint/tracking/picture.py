@@ -17,7 +17,7 @@ from dimpoint.errors import DimpointError, MissingExtraError
 from dimpoint.inference.overlay import draw
 from dimpoint.sources import Frame
 from dimpoint.tracking.result import Tracks
-from dimpoint.tracking.tracker import Point, Track
+from dimpoint.tracking.track import Point, Track
 
 Picture = npt.NDArray[np.uint8]
 

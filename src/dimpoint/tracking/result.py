@@ -16,7 +16,7 @@ import numpy as np
 from dimpoint.atomic import write_text
 from dimpoint.errors import DataError, MissingExtraError
 from dimpoint.tracking.motion import Matrix
-from dimpoint.tracking.tracker import Point, Track
+from dimpoint.tracking.track import Point, Track
 
 if TYPE_CHECKING:
     from pandas import DataFrame

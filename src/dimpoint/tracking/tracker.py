@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +19,9 @@ from scipy.optimize import linear_sum_assignment
 from dimpoint.errors import ConfigError, DataError
 from dimpoint.inference.detections import Detections
 from dimpoint.tracking import kalman
-from dimpoint.tracking.memory import LEFT, CameraMemory, Places
+from dimpoint.tracking.memory import LEFT, CameraMemory
 from dimpoint.tracking.motion import Matrix, Motion, apply, compose, inverse
+from dimpoint.tracking.track import Point, Track, bridged
 
 _REJOIN_REACH = 4.0  # pixels from where a lost track would be
 _REJOIN_TURN = 12.0  # pixels more for each second of the gap
@@ -29,7 +29,6 @@ _ECHO = 4.0  # pixels around a confirmed track in which its second peaks begin n
 _LONGEST_WAIT = 5.0  # seconds of frozen frames after which tracks end
 
 Flags = npt.NDArray[np.bool_]
-State = Literal["tentative", "confirmed", "static"]
 
 
 @dataclass(frozen=True)
@@ -66,50 +65,6 @@ class TrackerSettings:
                 raise ConfigError(f"tracker: {name} must be above 0, got {getattr(self, name)}")
         if self.least_hits < 1 or self.most_candidates < 1:
             raise ConfigError("tracker: least_hits and most_candidates must be at least 1")
-
-
-@dataclass(frozen=True)
-class Point:
-    """One frame of a track: position and velocity in pixels and pixels a second, relative to the scene.
-
-    measured: whether a candidate was there; score is that candidate's, 0 where none was.
-    """
-
-    frame: int
-    time: float
-    x: float
-    y: float
-    vx: float
-    vy: float
-    score: float
-    measured: bool
-
-
-@dataclass(eq=False)
-class Track:
-    """A target over time. id: from 1, in order of confirmation; 0 while tentative."""
-
-    id: int = 0
-    state: State = "tentative"
-    points: list[Point] = field(default_factory=list)
-    evidence: float = 0.0
-    hits: int = 0
-    confirmed_at: float | None = None
-    reason: str | None = None
-    ended: bool = False
-    places: Places = field(default_factory=Places)
-    last_measured: float = 0.0
-    waited: float = 0.0  # seconds of frozen frames since the last measurement
-
-    @property
-    def measured_points(self) -> list[Point]:
-        """The points where a candidate was."""
-        return [point for point in self.points if point.measured]
-
-    def trimmed(self) -> list[Point]:
-        """The points up to the last measured one: what lies behind it is a guess that nothing confirmed."""
-        last = max((at for at, point in enumerate(self.points) if point.measured), default=-1)
-        return self.points[: last + 1]
 
 
 class Tracker:
@@ -314,7 +269,7 @@ class Tracker:
         self.finished.remove(before)
         track.id, track.state, track.reason = before.id, before.state, before.reason
         track.confirmed_at = before.confirmed_at
-        track.points = _bridged(before.trimmed(), track.points)
+        track.points = bridged(before.trimmed(), track.points)
         track.places.first, track.places.farthest = before.places.first, before.places.farthest
 
     def _left_behind(self, at: int, time: float) -> Track | None:
@@ -393,8 +348,3 @@ def _least_cost(cost: Matrix) -> list[tuple[int, int]]:
     chosen = linear_sum_assignment(np.where(np.isfinite(part), part, never))
     pairs = zip(rows[chosen[0]].tolist(), columns[chosen[1]].tolist(), strict=True)
     return [(row, column) for row, column in pairs if allowed[row, column]]
-
-
-def _bridged(old: list[Point], new: list[Point]) -> list[Point]:
-    """Two parts of a track in one; the frames between them are no points, for nothing was seen there."""
-    return [*old, *(point for point in new if point.frame > old[-1].frame)]
