@@ -270,6 +270,23 @@ def test_the_camera_memory_is_written_and_read(run, tmp_path):
     assert (one["x"], one["y"]) == pytest.approx((100, 80), abs=1)
 
 
+def test_directions_on_a_map(run, tmp_path):
+    other = background(9)
+    cut = [frame_of(other.max() - other, [(100, 100)], 1, n, 190) for n in range(5)]
+    write_clip(tmp_path / "clip.mkv", flight(30) + cut)
+    place = ("--position", "-33.9,151.2,20", "--heading", "45", "--fov", "12", "--elevation", "3")
+    code, _, err = run("clip.mkv", "--out", "results", *place, "--line-length", "800")
+    assert code == 0
+    assert "from frame 30 on another scene begins" in err
+    camera, _, track = json.loads((tmp_path / "results" / "tracks.geojson").read_text())["features"]
+    assert camera["geometry"]["coordinates"] == [151.2, -33.9, 20.0]
+    bearings = [row["bearing"] for row in track["properties"]["directions"]]
+    assert min(bearings) > 39
+    assert max(bearings) < 51
+    assert bearings == sorted(bearings)  # it flies to the right
+    assert (tmp_path / "results" / "tracks.kml").read_text().count("<LineString>") >= 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -279,6 +296,12 @@ def test_the_camera_memory_is_written_and_read(run, tmp_path):
         (("clip.mkv", "--candidate-score", "2"), "must be in 0..1"),
         (("clip.mkv", "--model", "nothing"), "nothing"),
         (("clip.mkv", "--camera-memory", "clip.mkv"), "is no camera memory"),
+        (("clip.mkv", "--position", "48"), "--position needs --heading and --fov"),
+        (("clip.mkv", "--heading", "48"), "go with --position LAT,LON"),
+        (("clip.mkv", "--position", "48", "--heading", "0", "--fov", "9"), "'48' is no LAT,LON"),
+        (("clip.mkv", "--position", "48,11,1,2", "--heading", "0", "--fov", "9"), "is no LAT,LON"),
+        (("clip.mkv", "--position", "98,11", "--heading", "0", "--fov", "9"), "latitude: must be in -90..90"),
+        (("clip.mkv", "--position", "48,11", "--heading", "0", "--fov", "0"), "fov: must be above 0"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_2(run, tmp_path, arguments, message):

@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from dimpoint.errors import DimpointError
     from dimpoint.sources import Frame
     from dimpoint.sources.picture import ReadOptions
+    from dimpoint.tracking.directions import CameraView
     from dimpoint.tracking.picture import Picture
     from dimpoint.tracking.result import Tracks
     from dimpoint.tracking.stream import Run
 
 _MOST_LISTED = 20
+_MAP = "Directions on a map, from a camera that stands still"
 
 
 @dataclass
@@ -30,6 +32,7 @@ class _Tally:
 
     unreadable: list[tuple[str, DimpointError]] = field(default_factory=list)
     last: Frame | None = None
+    size: tuple[int, int] = (0, 0)  # of the first frame, height and width
     times: list[float] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
     seconds: float = 0.0
@@ -75,13 +78,41 @@ def track(
         False, "--video", help="Write tracks.mp4: the frames with trails, ids, scores."
     ),
     device: str = DEVICE,
+    position: str | None = typer.Option(
+        None,
+        metavar="LAT,LON[,ALT]",
+        rich_help_panel=_MAP,
+        help="Of the camera, degrees (WGS 84) and metres: writes tracks.geojson and tracks.kml.",
+    ),
+    heading: float | None = typer.Option(
+        None, metavar="DEG", rich_help_panel=_MAP, help="Of the first frame's middle, clockwise from north."
+    ),
+    fov: float | None = typer.Option(
+        None, metavar="DEG", rich_help_panel=_MAP, help="Horizontal field of view of the whole frame."
+    ),
+    elevation: float | None = typer.Option(
+        None,
+        metavar="DEG",
+        rich_help_panel=_MAP,
+        help="Of the first frame's middle above the horizon.",
+        show_default="0",
+    ),
+    line_length: float | None = typer.Option(
+        None,
+        "--line-length",
+        metavar="M",
+        rich_help_panel=_MAP,
+        help="Of the lines of sight; distances are not measured.",
+        show_default="2000",
+    ),
     threads: int | None = typer.Option(None, help="Threads of the processor; left out: all cores."),
     recursive: bool = typer.Option(False, help="Enter sub-folders."),
     verbose: bool = typer.Option(False, help="Name every file and folder that is passed over."),
 ) -> None:
     """Follow the targets of a video over time; exit code 1 if some files could not be read.
 
-    Writes tracks.json, tracks.csv, tracks.txt (MOTChallenge), tracks.png and tracks.html.
+    Writes tracks.json, tracks.csv, tracks.txt (MOTChallenge), tracks.png and tracks.html, and with --position
+    tracks.geojson and tracks.kml.
     """
     from dimpoint.cli.console import print_device, print_passed
     from dimpoint.errors import FrameError
@@ -92,6 +123,7 @@ def track(
     from dimpoint.tracking.stream import track as begin
 
     began = _parse_start(start)
+    view = _view(position, heading, fov, elevation, line_length)
     check_colour(colour)
     options = ReadOptions(stream=stream, colour=colour)
     tally = _Tally()
@@ -121,6 +153,8 @@ def track(
     tracks.source = ", ".join(sources)
     tracks.start = began
     _write(out, tracks, tally.last, tally.times[-1])
+    if view is not None:
+        _write_map(out, tracks, view, tally.size)
     if camera_memory is not None:
         run.tracker.memory.save(camera_memory)
     encoder = _write_video(out, sources, recursive, options, tracks, tally) if video else None
@@ -147,6 +181,53 @@ def _parse_start(text: str | None) -> datetime | None:
         ) from None
 
 
+def _view(
+    position: str | None,
+    heading: float | None,
+    fov: float | None,
+    elevation: float | None,
+    length: float | None,
+) -> CameraView | None:
+    from dimpoint.errors import ConfigError
+    from dimpoint.tracking.directions import LENGTH, CameraView
+
+    if position is None:
+        if any(one is not None for one in (heading, fov, elevation, length)):
+            raise ConfigError("--heading, --fov, --elevation and --line-length go with --position LAT,LON")
+        return None
+    if heading is None or fov is None:
+        raise ConfigError("--position needs --heading and --fov, degrees")
+    try:
+        latitude, longitude, *rest = (float(part) for part in position.split(","))
+        (altitude,) = rest or (0.0,)
+    except ValueError:
+        raise ConfigError(
+            f"--position: '{position}' is no LAT,LON or LAT,LON,ALT such as 48.35,11.79,450"
+        ) from None
+    return CameraView(
+        latitude,
+        longitude,
+        heading,
+        fov,
+        altitude,
+        elevation or 0.0,
+        LENGTH if length is None else length,
+    )
+
+
+def _write_map(out: Path, tracks: Tracks, view: CameraView, size: tuple[int, int]) -> None:
+    from dimpoint.atomic import write_text
+    from dimpoint.tracking.directions import geojson_text, kml_text, lost_view
+
+    write_text(out / "tracks.geojson", geojson_text(tracks, view, size))
+    write_text(out / "tracks.kml", kml_text(tracks, view, size))
+    lost = lost_view(tracks)
+    if lost is not None:
+        tracks.notes.append(
+            f"from frame {lost} on another scene begins: where the camera looks is not known, no directions"
+        )
+
+
 def _follow(run: Run, tally: _Tally) -> None:
     import time
 
@@ -159,6 +240,8 @@ def _follow(run: Run, tally: _Tally) -> None:
     with Progress(text, console=terminal, transient=True, disable=not terminal.is_terminal) as bar:
         task = bar.add_task("", total=None, live=0)
         for frame, live in run:
+            if tally.last is None:
+                tally.size = (frame.pixels.shape[0], frame.pixels.shape[1])
             tally.last = frame
             tally.times.append(frame.time or 0.0)
             tally.numbers.append(run.number)
