@@ -10,6 +10,9 @@ first `--per-group` of each group by name.
 hold a detection at the model's own threshold. `false_tracks`: confirmed tracks with fewer than half of their
 points in boxes. `switches`: changes of the covering track's id. `confirmed_after`: seconds from the first box
 to the first confirmation of a true track. ms: medians of one frame; `other`: camera motion and tracker.
+
+`--candidates DIR` keeps what the network found, and reads it again in later runs with the same model: then
+`network_ms` is that of the first run.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from dimpoint.inference.detections import Detections
 from dimpoint.inference.detector import Detector
 from dimpoint.sources import Frame, Picture
 from dimpoint.sources.video import video_frames
@@ -70,22 +74,53 @@ def inside(boxes: Boxes, frame: int, x: float, y: float) -> set[tuple[int, int]]
     return held
 
 
-class Timed:
-    """A detector that keeps what it found and how long it took."""
+NOTHING = Detections(np.zeros((0, 2), np.float32), np.zeros(0, np.float32))
 
-    def __init__(self, detector: Detector) -> None:
-        self.detector = detector
+
+class Timed:
+    """A detector that keeps what it found and how long it took, in memory and in a file."""
+
+    def __init__(self, detector: Detector, file: Path | None) -> None:
+        self.detector, self.file = detector, file
         self.found: list[Any] = []
-        self.seconds: list[float] = []
+        self.seconds: list[float] = []  # of the network
+        self.spent: list[float] = []  # in this run
+        self.kept: list[tuple[Detections, float]] = []
+        if file is not None and file.exists():
+            with np.load(file) as rows:
+                ends = rows["ends"].tolist()
+                for begin, end, seconds in zip([0, *ends], ends, rows["seconds"].tolist(), strict=False):
+                    one = Detections(rows["xy"][begin:end], rows["scores"][begin:end])
+                    self.kept.append((one, seconds))
 
     def __call__(self, frame: Any, /) -> Any:
+        at = len(self.found)
         begin = time.perf_counter()
-        self.found.append(self.detector(frame))
-        self.seconds.append(time.perf_counter() - begin)
-        return self.found[-1]
+        found, seconds = self.kept[at] if at < len(self.kept) else (self.detector(frame), None)
+        self.spent.append(time.perf_counter() - begin)
+        self.pass_over(found, self.spent[-1] if seconds is None else seconds, spent=False)
+        return found
+
+    def pass_over(self, found: Any = NOTHING, seconds: float = 0.0, *, spent: bool = True) -> None:
+        """Count a frame, or one (frozen, blank) that nobody asked for."""
+        self.found.append(found)
+        self.seconds.append(seconds)
+        if spent:
+            self.spent.append(0.0)
+
+    def keep(self) -> None:
+        """Write the file if there is anything new."""
+        if self.file is None or len(self.kept) >= len(self.found):
+            return
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        ends = np.cumsum([len(one) for one in self.found])
+        xy, scores = (np.concatenate([getattr(one, key) for one in self.found]) for key in ("xy", "scores"))
+        np.savez(self.file, ends=ends, xy=xy, scores=scores, seconds=self.seconds)
 
 
-def follow(clip: Path, detector: Detector, threshold: float, seconds: float | None) -> dict[str, Any]:
+def follow(
+    clip: Path, detector: Detector, threshold: float, seconds: float | None, kept: Path | None
+) -> dict[str, Any]:
     boxes = read_boxes(clip.with_name(f"{clip.stem}_LABELS.csv"))
     frames = (
         Frame(clip.name, picture.pixels, clip, number, time=picture.time)
@@ -93,7 +128,7 @@ def follow(clip: Path, detector: Detector, threshold: float, seconds: float | No
         if isinstance(picture, Picture)
         if seconds is None or (picture.time or 0) < seconds
     )
-    finder = Timed(detector)
+    finder = Timed(detector, None if kept is None else kept / f"{clip.stem}.npz")
     run = Run(frames, finder, Tracker(), Clock())
     numbers, times, whole = [], [], []
     begin = time.perf_counter()
@@ -103,20 +138,20 @@ def follow(clip: Path, detector: Detector, threshold: float, seconds: float | No
         whole.append(time.perf_counter() - begin)
         numbers.append(run.number)
         times.append(frame.time or 0.0)
-        found = finder.found[-1] if len(finder.found) == run.count else None
-        for (x, y), score in [] if found is None else zip(found.xy, found.scores, strict=True):
+        if len(finder.found) < run.count:
+            finder.pass_over()
+        found = finder.found[-1]
+        for (x, y), score in zip(found.xy, found.scores, strict=True):
             if score > threshold:
                 held = inside(boxes, run.number, x, y)
                 single |= held
                 false_objects += not held
-        if found is None:  # a frozen or blank frame: the finder was not asked
-            finder.found.append(None)
-            finder.seconds.append(0.0)
         begin = time.perf_counter()
+    finder.keep()
     labelled = {(number, one) for number in numbers for one in range(len(boxes.get(number, ())))}
     record = judged(run.result().of("confirmed"), boxes, times, numbers)
     covered = record.pop("held") & labelled
-    other = np.array(whole) - np.array(finder.seconds)
+    other = np.array(whole) - np.array(finder.spent)
     return {
         "frames": len(numbers),
         "seconds": round(times[-1] - times[0], 2),
@@ -187,13 +222,14 @@ def main() -> None:
     parser.add_argument("--per-group", type=int, default=1, help="clips of each group")
     parser.add_argument("--seconds", type=float, help="of each clip; all if left out")
     parser.add_argument("--model", help="shipped name or ONNX file; the default model if left out")
+    parser.add_argument("--candidates", type=Path, help="folder in which the network's results are kept")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     own = Detector(options.model, threads=options.threads)
     detector = Detector(options.model, threshold=CANDIDATE_SCORE, threads=options.threads)
     parts = []
     for clip in chosen_clips(options.clips, options.part, options.per_group):
-        parts.append(follow(clip, detector, own.rule.threshold, options.seconds))
+        parts.append(follow(clip, detector, own.rule.threshold, options.seconds, options.candidates))
         print(json.dumps({"clip": clip.stem, **parts[-1]}), flush=True)
     print(json.dumps({"clip": "all", "part": options.part, **summary(parts)}))
 

@@ -270,6 +270,41 @@ def test_the_camera_memory_is_written_and_read(run, tmp_path):
     assert (one["x"], one["y"]) == pytest.approx((100, 80), abs=1)
 
 
+@pytest.mark.slow
+def test_the_page_in_a_browser(run, browser, tmp_path):
+    """The time line leads to the table, nothing is asked of the network, and the console stays empty."""
+    scene = background(4)
+    spots = [(100, 80), (60, 120)]
+    frames = [frame_of(scene, [(20 + 2 * n, 40 + 0.5 * n), *spots], 1, n, 190) for n in range(75)]
+    write_clip(tmp_path / "<b>clip.mkv", frames)
+    run("<b>clip.mkv", "--out", "results", "--start", "2026-05-01T12:30:00+02:00")
+    page = browser.new_page(viewport={"width": 1366, "height": 768})
+    page.set_default_timeout(60_000)
+    told, asked = [], []
+    page.on("console", lambda message: told.append(message.text))
+    page.on("pageerror", lambda error: told.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto((tmp_path / "results" / "tracks.html").as_uri())
+    assert page.locator("h1").inner_text() == "Tracks of <b>clip.mkv"
+    assert page.locator("svg rect").count() == 3
+    moving = read_tracks(tmp_path / "results" / "tracks.json").of("confirmed")[0]
+    bar = page.locator(f'svg a[href="#track-{moving.id}"]')
+    assert bar.locator("title").text_content().startswith(f"track {moving.id}, confirmed, 0.00 to 2.96 s")
+    wide, whole = bar.locator("rect").bounding_box(), page.locator("svg").bounding_box()
+    assert wide["width"] > 0.9 * whole["width"]
+    bar.locator("rect").click()
+    row = page.locator("tr:target")
+    assert row.locator("td").first.inner_text() == str(moving.id)
+    assert "2026-05-01T12:30:00+02:00" in row.inner_text()
+    box = row.bounding_box()
+    assert 0 <= box["y"] < 768
+    assert page.locator("img").evaluate("image => image.complete && image.naturalWidth > 0")
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    shown = [url.split("#")[0] for url in asked if not url.startswith("data:")]
+    assert (told, set(shown)) == ([], {(tmp_path / "results" / "tracks.html").as_uri()})
+    page.close()
+
+
 def test_directions_on_a_map(run, tmp_path):
     other = background(9)
     cut = [frame_of(other.max() - other, [(100, 100)], 1, n, 190) for n in range(5)]

@@ -254,7 +254,8 @@ class _Poses:
     def first(self, point: Point) -> Array:
         """The place (2,) in the first frame."""
         back = self._back[int(np.searchsorted(self._frames, point.frame, side="right"))]
-        return apply(back, np.array([[point.x, point.y]]))[0]
+        place: Array = apply(back, np.array([[point.x, point.y]]))[0]
+        return place
 
 
 def _spread(points: list[Point]) -> list[int]:

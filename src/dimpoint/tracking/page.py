@@ -28,7 +28,7 @@ p{margin:0 0 8px}img{max-width:100%;display:block;background:#000;border-radius:
 td,th{padding:4px 14px;text-align:right;border-bottom:1px solid #dfe3e8;font-weight:400;white-space:nowrap}
 td:first-child,th:first-child{padding-left:0}th{color:#5b6570;font-size:13px;vertical-align:bottom}
 .text{text-align:left}td.text:last-child{white-space:normal}i{display:inline-block;width:12px;height:12px;border-radius:2px;margin-right:7px}
-svg{max-width:100%;height:auto}.note{color:#5b6570;font-size:13px;overflow-wrap:anywhere}"""
+tr:target{background:#fff0b3}svg{max-width:100%;height:auto}.note{color:#5b6570;font-size:13px;overflow-wrap:anywhere}"""
 
 
 def write_page(path: Path, tracks: Tracks, picture: Picture, *, seconds: float) -> None:
@@ -50,6 +50,7 @@ Tracks of {escape(name)}</title>
 <p>{counts} in {tracks.frames} frames, {seconds:.1f} s{escape(when)};
 model {escape(tracks.model) or "not named"}.</p>{notes}
 <h2>Time line</h2>{_time_line(shown, seconds)}
+<p class="note">A bar leads to its track in the table. Grey: static spots.</p>
 <h2>All tracks</h2><img alt="all tracks on the last frame" src="data:image/png;base64,{encoded}">
 <p class="note">On the last frame, at the places where they were measured. Grey: static spots.</p>
 <h2>Table</h2><div class="wide">{_table(tracks, shown)}</div></body></html>
@@ -79,8 +80,9 @@ def _time_line(shown: list[Track], seconds: float) -> str:
         x, width = _LEFT + begin * scale, max((end - begin) * scale, 2)
         words = f"track {one.id}, {one.state}, {begin:.2f} to {end:.2f} s"
         parts.append(
+            f'<a href="#track-{one.id}"><title>{words}</title>'
             f'<text x="{_LEFT - 8}" y="{y + 12}" text-anchor="end">{one.id}</text><rect x="{x:.1f}" y="{y}" '
-            f'width="{width:.1f}" height="{_ROW - 8}" rx="2" fill="{_css(one)}"><title>{words}</title></rect>'
+            f'width="{width:.1f}" height="{_ROW - 8}" rx="2" fill="{_css(one)}"/></a>'
         )
     marks = []
     step = _step(span)
@@ -116,10 +118,9 @@ def _table(tracks: Tracks, shown: list[Track]) -> str:
         swatch = f'<i style="background:{_css(one)}"></i>'
         parts = [f"<td>{swatch}{cells[0]}</td>"]
         parts += [_cell("td", title, cell) for title, cell in zip(head[1:], cells[1:], strict=True)]
-        rows.append("".join(parts))
+        rows.append(f'<tr id="track-{one.id}">{"".join(parts)}</tr>')
     titles = "".join(_cell("th", title, title) for title in head)
-    body = "".join(f"<tr>{row}</tr>" for row in rows)
-    return f"<table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table>"
+    return f"<table><thead><tr>{titles}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
 
 def _cell(tag: str, title: str, text: str) -> str:
