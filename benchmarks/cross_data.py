@@ -20,7 +20,7 @@ from dimpoint.evaluation.summary import best_f1, without_nan
 from dimpoint.evaluation.truth import open_truth
 from dimpoint.studies.benchmark import Benchmark, run_benchmark
 from dimpoint.studies.runs import Budget
-from dimpoint.training.fit import Machine, Sources
+from dimpoint.training.fit import Machine, TrainingData
 
 
 def main() -> None:
@@ -41,7 +41,7 @@ def main() -> None:
         frames = open_truth([root], "train")
         study = Benchmark(
             tuple(args.recipes),
-            Sources(others),
+            TrainingData(others),
             args.out / f"without-{name}",
             tuple(args.set),
             Budget(minutes=args.minutes),

@@ -42,7 +42,7 @@ def training_step(name: str, changes: list[str], data: list[Path], out: Path) ->
     teacher = open_teacher(recipe, network, out) if recipe.foundation else None
     if teacher is not None:
         teacher.prepare(frames, recipe, lambda _: None)
-    views = TrainingViews(frames, recipe, teacher.look if teacher and teacher.cache else None)
+    views = TrainingViews(frames, recipe, teacher.features if teacher and teacher.cache else None)
     network = network.train().to(memory_format=torch.channels_last)
     arguments = (network, recipe, meta, [], 1)
     module = FdepModule(*arguments, teacher=teacher) if teacher else DetectionModule(*arguments)

@@ -27,7 +27,7 @@ from dimpoint.evaluation.summary import without_nan
 from dimpoint.evaluation.truth import TruthFrame, open_truth
 from dimpoint.studies.benchmark import Benchmark, run_benchmark
 from dimpoint.studies.runs import Budget
-from dimpoint.training.fit import Machine, Sources
+from dimpoint.training.fit import Machine, TrainingData
 
 CASES = ("0:0", "1:0", "2:0", "3:0", "0:10", "0:20")
 REPORTED = ("precision", "recall", "f1", "fa", "distance", "epochs", "minutes")
@@ -76,7 +76,7 @@ def run_case(case: str, recipe: str, frames: list[TruthFrame], args: argparse.Na
     data = write_case(args.data, out / "data", move, drop / 100, args.seed)
     study = Benchmark(
         (recipe,),
-        Sources([data]),
+        TrainingData([data]),
         out / f"{move:g}-{drop:g}",
         (*args.set, f"seed={args.seed}"),
         Budget(args.epochs),  # not minutes: every case must see as many views as the others

@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from dimpoint.training.fit import Machine, Sources, train
+from dimpoint.training.fit import Machine, TrainingData, train
 from dimpoint.training.recipe import load_recipe
 
 KINDS = ("gaussian", "prps", "gaussian-published", "prps-published")
@@ -37,7 +37,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "run"
             machine = Machine(accelerator="cpu", threads=args.threads)
-            train(recipe, Sources(args.data), out, machine=machine, say=lambda _: None)
+            train(recipe, TrainingData(args.data), out, machine=machine, log=lambda _: None)
             with (out / "csv" / "metrics.csv").open() as file:
                 last = [row for row in csv.DictReader(file) if row["val/f1"]][-1]
         values = {

@@ -20,7 +20,7 @@ from dimpoint.evaluation.summary import without_nan
 from dimpoint.inference.detections import Detections
 from dimpoint.inference.detector import Detector
 from dimpoint.metrics.points import PointCounts, match_points
-from dimpoint.training.fit import Sources
+from dimpoint.training.fit import TrainingData
 from dimpoint.training.frames import LabelledFrame, load_frames
 from dimpoint.training.recipe import load_recipe
 
@@ -36,7 +36,7 @@ def main() -> None:
     arguments = parser.parse_args()
     recipe = load_recipe(str(arguments.run / "recipe.yaml"))
     sources = json.loads((arguments.run / "run.json").read_text(encoding="utf-8"))["sources"]
-    sets = Sources([Path(root) for root in sources["roots"]], sources["split"]).open()
+    sets = TrainingData([Path(root) for root in sources["roots"]], sources["split"]).open()
     _, validation = load_frames(sets, recipe)
     detector = Detector(arguments.model or arguments.run / "model.onnx", threshold=0.05)
     if arguments.by_height:

@@ -22,7 +22,7 @@ from dimpoint.networks import NETWORKS
 from dimpoint.networks.base import HostNetwork
 from dimpoint.networks.blocks import conv_norm
 from dimpoint.synthetic.scenes import SceneConfig, write_dataset
-from dimpoint.training.fit import Machine, Sources, fit
+from dimpoint.training.fit import Machine, TrainingData, fit
 from dimpoint.training.recipe import load_recipe
 
 
@@ -81,7 +81,7 @@ def main() -> None:
         changes.append(f"foundation.source={arguments.foundation}")
     recipe = load_recipe("fdep-host" if arguments.foundation else "host", changes)
     machine = Machine(devices=1, precision=arguments.precision)
-    model = fit(recipe, Sources([scenes]), arguments.out / "run", machine=machine)
+    model = fit(recipe, TrainingData([scenes]), arguments.out / "run", machine=machine)
 
     detector = Detector(model)
     for sample in open_dataset(scenes, "test"):

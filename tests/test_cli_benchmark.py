@@ -19,7 +19,7 @@ from dimpoint.studies import runs as module
 from dimpoint.studies.benchmark import COLUMNS, cells, markdown
 from dimpoint.studies.runs import Budget, train_once
 from dimpoint.synthetic.scenes import SceneConfig, write_dataset
-from dimpoint.training.fit import Machine, Sources
+from dimpoint.training.fit import Machine, TrainingData
 from dimpoint.training.recipe import Recipe, load_recipe
 
 SIZE = 48
@@ -175,11 +175,11 @@ class TestGoingOn:
         (tmp_path / "run.json").touch()
         (tmp_path / "model.onnx").touch()
         if kept:
-            found = train_once(recipe, Sources([scenes]), tmp_path, CPU, print, budget)
+            found = train_once(recipe, TrainingData([scenes]), tmp_path, CPU, print, budget)
             assert found == tmp_path / "model.onnx"
         else:
             with pytest.raises(ConfigError, match="a run of another recipe"):
-                train_once(recipe, Sources([scenes]), tmp_path, CPU, print, budget)
+                train_once(recipe, TrainingData([scenes]), tmp_path, CPU, print, budget)
 
     def test_training_time_adds_up(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         clock = iter([0.0, 30.0, 100.0, 112.5])
@@ -215,14 +215,14 @@ class TestBudget:
     ) -> None:
         asked = []
 
-        def training(recipe: Recipe, sources: Sources, out: Path, **options: Any) -> None:
+        def training(recipe: Recipe, sources: TrainingData, out: Path, **options: Any) -> None:
             asked.append((recipe.epochs, options["minutes"]))
             out.mkdir()
             (out / "model.onnx").touch()
 
         monkeypatch.setattr(module, "fit", training)
         recipe = load_recipe("spire-sirst", ["epochs=7"])
-        train_once(recipe, Sources([scenes]), tmp_path / "run", CPU, lambda _: None, budget)
+        train_once(recipe, TrainingData([scenes]), tmp_path / "run", CPU, lambda _: None, budget)
         assert asked == [options]
 
     def test_minutes_of_a_real_run(self, scenes: Path, recipes: tuple[str, str], tmp_path: Path) -> None:
@@ -230,7 +230,9 @@ class TestBudget:
         said: list[str] = []
         recipe = load_recipe(recipes[1])
         for _ in range(2):
-            train_once(recipe, Sources([scenes]), tmp_path / "run", CPU, said.append, Budget(minutes=0.05))
+            train_once(
+                recipe, TrainingData([scenes]), tmp_path / "run", CPU, said.append, Budget(minutes=0.05)
+            )
         assert sum("s a step" in line for line in said) == 1
 
 

@@ -39,7 +39,7 @@ from dimpoint.networks.sshdnet import (
     bottleneck_unit,
 )
 from dimpoint.targets import make_target
-from dimpoint.training.fit import Machine, Sources, describe_model, train
+from dimpoint.training.fit import Machine, TrainingData, describe_model, train
 from dimpoint.training.recipe import load_recipe
 from dimpoint.training.views import training_view
 
@@ -504,7 +504,7 @@ class TestTraining:
     ) -> None:
         fitted = ["input.fit=[64, 64]"] if recipe == "sshdnet" else []
         small = load_recipe(recipe, [*SHORT, *fitted, f"target.kind={kind}"])
-        train(small, Sources([clicked]), tmp_path / "run", machine=CPU, say=lambda _: None)
+        train(small, TrainingData([clicked]), tmp_path / "run", machine=CPU, log=lambda _: None)
         with (tmp_path / "run" / "csv" / "metrics.csv").open() as file:
             column = [row["train/loss_epoch"] for row in csv.DictReader(file)]
         losses = [float(value) for value in column if value]

@@ -22,7 +22,7 @@ from dimpoint.evaluation.truth import held_out_frames
 from dimpoint.model.checkpoint import load_model
 from dimpoint.model.onnx_file import read_meta
 from dimpoint.training import progress
-from dimpoint.training.fit import Sources, finish, fit, train
+from dimpoint.training.fit import TrainingData, finish, fit, train
 from dimpoint.training.frames import CountingSampler, TrainingViews, fingerprints, load_frames
 from dimpoint.training.recipe import load_recipe
 from dimpoint.training.validation import just_below
@@ -38,7 +38,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "whole"
-    fit(small(), Sources([scenes]), out, machine=CPU, say=lambda _: None)
+    fit(small(), TrainingData([scenes]), out, machine=CPU, log=lambda _: None)
     return out
 
 
@@ -65,7 +65,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     run: Path, scenes: Path, tmp_path: Path, kill_after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "resumed"
-    start = partial(train, small(), Sources([scenes]), out, machine=CPU, say=lambda _: None)
+    start = partial(train, small(), TrainingData([scenes]), out, machine=CPU, log=lambda _: None)
     kill_at(kill_after, monkeypatch, start)
     start(resume=True)
     for column in ("val/f1", "val/threshold", "train/loss_epoch"):
@@ -86,18 +86,18 @@ def test_fine_tuning_starts_from_a_models_weights(run: Path, scenes: Path, tmp_p
     before = load_model(run / "model.safetensors")[0]
     train(
         still,
-        Sources([scenes]),
+        TrainingData([scenes]),
         tmp_path / "tuned",
         machine=CPU,
         init=run / "model.safetensors",
-        say=lambda _: None,
+        log=lambda _: None,
     )
     after = torch.load(tmp_path / "tuned" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     for name, value in before.named_parameters():
         assert torch.allclose(after[f"network.{name}"], value, atol=1e-8), name
     other = small("network.options={widths: [4, 4], depths: [1, 1]}")
     with pytest.raises(ConfigError, match="holds spire-lite"):
-        train(other, Sources([scenes]), tmp_path / "other", machine=CPU, init=run / "model.safetensors")
+        train(other, TrainingData([scenes]), tmp_path / "other", machine=CPU, init=run / "model.safetensors")
 
 
 class Terminal(io.StringIO):
@@ -113,7 +113,7 @@ def test_the_bar_shows_the_whole_run_within_80_columns(
     monkeypatch.setattr(progress, "_SECONDS_BETWEEN", 0.0)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "80")
-    train(small("epochs=2"), Sources([scenes]), tmp_path / "run", machine=CPU, say=lambda _: None)
+    train(small("epochs=2"), TrainingData([scenes]), tmp_path / "run", machine=CPU, log=lambda _: None)
     lines = re.split(r"[\r\n]+", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue()))
     assert max(map(len, lines)) <= 80
     last = [line for line in lines if line][-1]
@@ -148,7 +148,7 @@ def test_a_refit_trains_on_all_targets(tmp_path: Path) -> None:
     said: list[str] = []
     out = tmp_path / "run"
     recipe = small("validation=0.6", "refit=true", "epochs=2", "decode.threshold=0.61", "view.near_bright=0")
-    fit(recipe, Sources([data]), out, machine=CPU, say=said.append)
+    fit(recipe, TrainingData([data]), out, machine=CPU, log=said.append)
     meta = read_meta(out / "model.onnx")
     assert meta.decode.threshold == 0.61
     assert meta.scores["validation"].keys() == {"false_per_frame", "threshold"}
@@ -162,7 +162,7 @@ def test_a_refit_trains_on_all_targets(tmp_path: Path) -> None:
 
 def test_a_refit_with_nothing_held_out(scenes: Path, tmp_path: Path) -> None:
     """All frames have targets: there is no validation, and the run still ends with its model."""
-    fit(small("refit=true", "epochs=2"), Sources([scenes]), tmp_path / "run", machine=CPU)
+    fit(small("refit=true", "epochs=2"), TrainingData([scenes]), tmp_path / "run", machine=CPU)
     assert read_meta(tmp_path / "run" / "model.onnx").scores == {"validation": {}}
     with pytest.raises(ConfigError, match="plateau"):
         small("refit=true", "schedule.kind=plateau")
@@ -203,13 +203,13 @@ def test_wrong_recipes_stop_before_training(
     scenes: Path, tmp_path: Path, changes: list[str], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        fit(small(*changes), Sources([scenes]), tmp_path / "run", machine=CPU)
+        fit(small(*changes), TrainingData([scenes]), tmp_path / "run", machine=CPU)
 
 
 def test_a_folder_in_use_is_kept(run: Path, scenes: Path) -> None:
     before = (run / "model.onnx").read_bytes()
     with pytest.raises(ConfigError, match="holds a run already"):
-        fit(small(), Sources([scenes]), run, machine=CPU)
+        fit(small(), TrainingData([scenes]), run, machine=CPU)
     assert (run / "model.onnx").read_bytes() == before
 
 
@@ -219,12 +219,12 @@ def test_resuming_on_changed_data_is_refused(run: Path, scenes: Path, tmp_path: 
     (changed / "masks" / "f00.png").write_bytes((changed / "masks" / "f01.png").read_bytes())
     (changed / "images" / "f00.png").write_bytes((changed / "images" / "f01.png").read_bytes())
     with pytest.raises(DataError, match="SPOTS"):
-        fit(small("epochs=5"), Sources([changed]), run, machine=CPU, resume=True)
+        fit(small("epochs=5"), TrainingData([changed]), run, machine=CPU, resume=True)
 
 
 def test_resuming_nothing(scenes: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no run to resume"):
-        fit(small(), Sources([scenes]), tmp_path, machine=CPU, resume=True)
+        fit(small(), TrainingData([scenes]), tmp_path, machine=CPU, resume=True)
     with pytest.raises(ConfigError):
         finish(tmp_path)
 

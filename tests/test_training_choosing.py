@@ -9,8 +9,8 @@ import pytest
 
 from dimpoint.metrics.points import PointCounts, ScoredFrame
 from dimpoint.model.onnx_file import read_meta
-from dimpoint.training.choosing import FEW_TARGETS, Found, Trained, choose, compare, warnings_of
-from dimpoint.training.fit import Sources, fit
+from dimpoint.training.choosing import FEW_TARGETS, HeldOut, Trained, choose, compare, warnings_of
+from dimpoint.training.fit import TrainingData, fit
 from dimpoint.training.recipe import load_recipe
 from spot_scenes import make_spots
 from training_runs import CPU
@@ -18,14 +18,14 @@ from training_runs import CPU
 FALLBACK = 0.5
 
 
-def found(*frames: tuple[list[float], list[float]]) -> Found:
+def found(*frames: tuple[list[float], list[float]]) -> HeldOut:
     """Frames given as (scores of hits, scores of false objects); one without hits has a missed target."""
     scored = []
     for hits, false in frames:
         truth = [(20.0 * number, 0.0) for number in range(max(len(hits), 1))]
         xy = [*truth[: len(hits)], *((20.0 * number, 500.0) for number in range(len(false)))]
         scored.append(ScoredFrame(np.array(xy).reshape(-1, 2), np.array([*hits, *false]), np.array(truth)))
-    return Found(tuple(scored), ((600, 600),) * len(scored))
+    return HeldOut(tuple(scored), ((600, 600),) * len(scored))
 
 
 THRESHOLDS = [
@@ -104,12 +104,12 @@ def test_a_fine_tuned_model_is_compared_with_its_parent(scenes: Path, tmp_path: 
     parent = tmp_path / "parent"
     recipe = load_recipe("spire-sirst", short)
     said: list[str] = []
-    fit(recipe, Sources([scenes]), parent, machine=CPU, say=said.append)
+    fit(recipe, TrainingData([scenes]), parent, machine=CPU, log=said.append)
     assert any(line.startswith("warning: the model finds none of the 3 held-out targets") for line in said)
     still = load_recipe("finetune", [*short, "optimizer.lr=1e-12"])
     said.clear()
     init = parent / "model.safetensors"
-    fit(still, Sources([scenes]), tmp_path / "tuned", machine=CPU, init=init, say=said.append)
+    fit(still, TrainingData([scenes]), tmp_path / "tuned", machine=CPU, init=init, log=said.append)
     meta = read_meta(tmp_path / "tuned" / "model.onnx")
     assert meta.parent == "parent"
     assert meta.decode.threshold == read_meta(parent / "model.onnx").decode.threshold  # inherited

@@ -19,8 +19,8 @@ from dimpoint.fdep.grids import orientation
 from dimpoint.inference.detector import Detector
 from dimpoint.model.checkpoint import load_model
 from dimpoint.studies.ablation import Study, run_study, to_record
-from dimpoint.training.fdep import open_teacher, turns_of
-from dimpoint.training.fit import Sources, fit, train
+from dimpoint.training.fdep import open_teacher, orientations_of
+from dimpoint.training.fit import TrainingData, fit, train
 from dimpoint.training.recipe import Recipe, load_recipe
 from dimpoint.training.views import random_linear
 from spot_scenes import make_spots
@@ -57,14 +57,14 @@ def foundation(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def run(scenes: Path, foundation: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "taught"
-    fit(taught(foundation), Sources([scenes]), out, machine=CPU, say=lambda _: None)
+    fit(taught(foundation), TrainingData([scenes]), out, machine=CPU, log=lambda _: None)
     return out
 
 
 @pytest.fixture(scope="module")
 def plain(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "plain"
-    fit(load_recipe("unet", SMALL), Sources([scenes]), out, machine=CPU, say=lambda _: None)
+    fit(load_recipe("unet", SMALL), TrainingData([scenes]), out, machine=CPU, log=lambda _: None)
     return out
 
 
@@ -103,7 +103,7 @@ def test_features_are_ready_for_every_orientation_that_is_drawn(changes: list[st
     change = load_recipe("fdep-unet", changes).augmentation
     rng = np.random.default_rng(0)
     drawn = {orientation(random_linear(change, rng)).astype(int).tobytes() for _ in range(500)}
-    ready = {turn.astype(int).tobytes() for turn in turns_of(change)}
+    ready = {turn.astype(int).tobytes() for turn in orientations_of(change)}
     assert drawn == ready
     assert len(ready) == count
 
@@ -148,7 +148,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     run: Path, scenes: Path, foundation: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start = partial(
-        train, taught(foundation), Sources([scenes]), tmp_path / "r", machine=CPU, say=lambda _: None
+        train, taught(foundation), TrainingData([scenes]), tmp_path / "r", machine=CPU, log=lambda _: None
     )
     kill_at(1, monkeypatch, start)
     start(resume=True)
@@ -162,10 +162,10 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
 def test_resuming_with_another_backbone_is_refused(run: Path, scenes: Path, tmp_path: Path) -> None:
     wider = taught(saved(tmp_path / "wider", hidden_size=32))
     with pytest.raises(ConfigError, match=r"\[16, 16\] channels.*\[32, 32\]"):
-        train(wider, Sources([scenes]), run, machine=CPU, resume=True, say=lambda _: None)
+        train(wider, TrainingData([scenes]), run, machine=CPU, resume=True, log=lambda _: None)
     other = taught(saved(tmp_path / "other"), "foundation.magnification=2.0")
     with pytest.raises(ConfigError, match="changed since the run began"):
-        train(other, Sources([scenes]), run, machine=CPU, resume=True, say=lambda _: None)
+        train(other, TrainingData([scenes]), run, machine=CPU, resume=True, log=lambda _: None)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_resuming_with_another_backbone_is_refused(run: Path, scenes: Path, tmp_
 )
 def test_every_way_of_teaching_trains(scenes: Path, foundation: str, tmp_path: Path, change: str) -> None:
     recipe = taught(foundation, change, "epochs=1")
-    train(recipe, Sources([scenes]), tmp_path / "run", machine=CPU, say=lambda _: None)
+    train(recipe, TrainingData([scenes]), tmp_path / "run", machine=CPU, log=lambda _: None)
     assert (tmp_path / "run" / "checkpoints" / "last.ckpt").is_file()
     assert (tmp_path / "run" / "features").exists() == ("cache" not in change)
 
@@ -182,7 +182,7 @@ def test_what_cannot_be_taught(scenes: Path, foundation: str, tmp_path: Path) ->
     from dimpoint.networks import create
 
     with pytest.raises(ConfigError, match="dimpoint pretrain"):
-        train(taught("''"), Sources([scenes]), tmp_path / "a", machine=CPU, say=lambda _: None)
+        train(taught("''"), TrainingData([scenes]), tmp_path / "a", machine=CPU, log=lambda _: None)
     point = load_recipe("fdep-spire-sirst", [f"foundation.source={foundation}"])
     with pytest.raises(ConfigError, match="'spire-lite' has no encoder and decoder"):
         open_teacher(point, create("spire-lite"), tmp_path)
@@ -193,7 +193,7 @@ def test_what_cannot_be_taught(scenes: Path, foundation: str, tmp_path: Path) ->
 def study(scenes: Path, foundation: str, tmp_path_factory: pytest.TempPathFactory) -> Study:
     out = tmp_path_factory.mktemp("study")
     changes = (*SMALL, "epochs=1", "foundation.taps=2")
-    return Study("unet", foundation, Sources([scenes]), out, seeds=2, changes=changes, machine=CPU)
+    return Study("unet", foundation, TrainingData([scenes]), out, seeds=2, changes=changes, machine=CPU)
 
 
 def test_every_arm_is_trained_once_and_compared(study: Study, scenes: Path) -> None:

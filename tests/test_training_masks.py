@@ -13,7 +13,7 @@ import torch
 from dimpoint.datasets.dataset import open_dataset
 from dimpoint.errors import ConfigError, DataError
 from dimpoint.inference.detector import Detector
-from dimpoint.training.fit import Sources, fit
+from dimpoint.training.fit import TrainingData, fit
 from dimpoint.training.frames import TrainingViews, disagreements, load_frames
 from dimpoint.training.recipe import Recipe, load_recipe
 from spot_scenes import make_spots
@@ -34,7 +34,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "masks"
-    fit(small(), Sources([scenes]), out, machine=CPU, say=lambda _: None)
+    fit(small(), TrainingData([scenes]), out, machine=CPU, log=lambda _: None)
     return out
 
 
@@ -72,13 +72,13 @@ def test_targets_are_the_masks_under_the_view(scenes: Path) -> None:
 def test_every_mask_loss_trains(scenes: Path, tmp_path: Path, kind: str) -> None:
     lines: list[str] = []
     recipe = small(f"loss.kind={kind}", "epochs=1", "steps_per_epoch=2")
-    fit(recipe, Sources([scenes]), tmp_path / "run", machine=CPU, say=lines.append)
+    fit(recipe, TrainingData([scenes]), tmp_path / "run", machine=CPU, log=lines.append)
     assert any("validation IoU" in line for line in lines)
 
 
 def test_deep_supervision_trains(scenes: Path, tmp_path: Path) -> None:
     recipe = load_recipe("dnanet", [*SMALL[1:], "epochs=1", "steps_per_epoch=1", "batch=1"])
-    fit(recipe, Sources([scenes]), tmp_path / "run", machine=CPU, say=lambda _: None)
+    fit(recipe, TrainingData([scenes]), tmp_path / "run", machine=CPU, log=lambda _: None)
     assert (tmp_path / "run" / "model.onnx").is_file()
 
 
@@ -126,24 +126,24 @@ def test_a_set_without_masks_cannot_teach_masks(scenes: Path, tmp_path: Path) ->
     for mask in (root / "masks").iterdir():
         mask.unlink()
     with pytest.raises(DataError, match="have no mask"):
-        fit(small(), Sources([root]), tmp_path / "run", machine=CPU, say=lambda _: None)
+        fit(small(), TrainingData([root]), tmp_path / "run", machine=CPU, log=lambda _: None)
 
 
 def test_a_map_of_another_stride_is_refused(scenes: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"target\.stride"):
         fit(
             small("network.name=spire", "network.options={}", "network.prior=null"),
-            Sources([scenes]),
+            TrainingData([scenes]),
             tmp_path / "run",
             machine=CPU,
-            say=lambda _: None,
+            log=lambda _: None,
         )
 
 
 def test_only_hosts_start_from_a_prior(scenes: Path, tmp_path: Path) -> None:
     point = load_recipe("spire-sirst", ["network.prior=0.01"])
     with pytest.raises(ConfigError, match=r"network\.prior: 'spire-lite' is no encoder-decoder host"):
-        fit(point, Sources([scenes]), tmp_path / "run", machine=CPU, say=lambda _: None)
+        fit(point, TrainingData([scenes]), tmp_path / "run", machine=CPU, log=lambda _: None)
 
 
 def test_frames_without_targets_are_trained_and_validated_on(scenes: Path, tmp_path: Path) -> None:
@@ -152,5 +152,5 @@ def test_frames_without_targets_are_trained_and_validated_on(scenes: Path, tmp_p
         cv2.imwrite(str(mask), np.zeros((48, 64), np.uint8))
     lines: list[str] = []
     recipe = small("epochs=1", "steps_per_epoch=2")
-    fit(recipe, Sources([root]), tmp_path / "run", machine=CPU, say=lines.append)
+    fit(recipe, TrainingData([root]), tmp_path / "run", machine=CPU, log=lines.append)
     assert any("IoU 0.0000" in line for line in lines)

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from dimpoint.training import trainer
-from dimpoint.training.fit import Sources, fit
+from dimpoint.training.fit import TrainingData, fit
 from dimpoint.training.progress import Pace, duration
 from dimpoint.training.recipe import load_recipe
 from dimpoint.training.run_folder import RunFolder
-from dimpoint.training.trainer import Costs, planned
+from dimpoint.training.trainer import Costs, plan
 from spot_scenes import make_spots
 from training_runs import CPU, logged
 
@@ -41,14 +41,14 @@ def test_minutes_become_epochs(minutes: float | None, epochs: int, most: float |
     limits = [f"most_minutes={most}"] if most else []
     recipe = load_recipe("demo", [f"epochs={epochs}", "steps_per_epoch=10", *limits])
     said: list[str] = []
-    assert planned(recipe, Costs(1.0, 0.0), 10, 5, minutes, said.append).epochs == trained
+    assert plan(recipe, Costs(1.0, 0.0), 10, 5, minutes, said.append).epochs == trained
     assert said == [f"{trained} epochs of 10 steps, 1.00 s a step: about {duration(10 * trained)}"]
 
 
 def test_less_than_an_epoch_is_fewer_steps() -> None:
     recipe = load_recipe("demo", ["steps_per_epoch=50"])
     said: list[str] = []
-    short = planned(recipe, Costs(10.0, 0.0), 50, 5, 1.0, said.append)
+    short = plan(recipe, Costs(10.0, 0.0), 50, 5, 1.0, said.append)
     assert (short.epochs, short.steps_per_epoch) == (1, 5)
     assert said == ["1 epochs of 5 steps, 10.00 s a step: about 50 s"]
 
@@ -82,11 +82,11 @@ def test_a_run_in_minutes_keeps_its_epochs_and_says_how_far_it_is(
     said: list[str] = []
     fit(
         load_recipe("spire-sirst", SMALL),
-        Sources([scenes]),
+        TrainingData([scenes]),
         tmp_path / "r",
         machine=CPU,
         minutes=9,
-        say=said.append,
+        log=said.append,
     )
     assert RunFolder(tmp_path / "r").read_recipe().epochs == 5
     assert any(line.startswith("5 epochs of 2 steps") for line in said)
@@ -98,7 +98,9 @@ def test_a_run_that_is_slower_than_measured_stops_and_has_a_model(scenes: Path, 
     said: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainer.Costs, "epochs", lambda *_: 100000)
-        model = fit(recipe, Sources([scenes]), tmp_path / "r", machine=CPU, minutes=0.02, say=said.append)
+        model = fit(
+            recipe, TrainingData([scenes]), tmp_path / "r", machine=CPU, minutes=0.02, log=said.append
+        )
     assert model.is_file()
     assert len(logged(tmp_path / "r", "val/f1")) >= 1
     assert any("validation F1" in line for line in said)
@@ -108,7 +110,7 @@ def test_measuring_changes_nothing(scenes: Path, tmp_path: Path, monkeypatch: py
     recipe = load_recipe("acm", [*SMALL[1:], "epochs=1"])  # with dropout and batch norm
     losses = []
     for name in ("measured", "not"):
-        fit(recipe, Sources([scenes]), tmp_path / name, machine=CPU, say=lambda _: None)
+        fit(recipe, TrainingData([scenes]), tmp_path / name, machine=CPU, log=lambda _: None)
         losses.append(logged(tmp_path / name, "train/loss_epoch"))
         monkeypatch.setattr("dimpoint.training.fit.measure", lambda *_: Costs(1.0, 1.0))
     assert losses[0] == losses[1]
@@ -122,7 +124,7 @@ def test_a_slow_machine_is_measured_by_one_step(
     monkeypatch.setattr(trainer, "default_collate", lambda views: batches.append(views) or collate(views))
     monkeypatch.setattr(trainer, "_ENOUGH", 0.0)
     recipe = load_recipe("spire-sirst", [*SMALL, "epochs=1"])
-    fit(recipe, Sources([scenes]), tmp_path / "r", machine=CPU, say=lambda _: None)
+    fit(recipe, TrainingData([scenes]), tmp_path / "r", machine=CPU, log=lambda _: None)
     assert len(batches) == 2  # one to warm up
 
 
@@ -137,5 +139,5 @@ def test_a_slow_machine_is_measured_by_one_step(
 )
 def test_what_is_spent_before_training_counts(spent: float, epochs: int, steps: int) -> None:
     recipe = load_recipe("spire-sirst", SMALL)
-    found = trainer.planned(recipe, Costs(1.0, 0.0), 10, 0, 1.0, lambda _: None, spent)
+    found = trainer.plan(recipe, Costs(1.0, 0.0), 10, 0, 1.0, lambda _: None, spent)
     assert (found.epochs, found.steps_per_epoch if epochs == 1 else 10) == (epochs, steps)

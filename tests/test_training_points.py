@@ -16,7 +16,7 @@ import dimpoint
 from dimpoint import api
 from dimpoint.datasets.dataset import open_dataset
 from dimpoint.errors import ConfigError, DataError
-from dimpoint.training.fit import Machine, Sources, fit
+from dimpoint.training.fit import Machine, TrainingData, fit
 from dimpoint.training.frames import TrainingViews, load_frames
 from dimpoint.training.growing import GrowingLabels
 from dimpoint.training.recipe import Recipe
@@ -39,7 +39,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "points"
-    fit(small(), Sources([scenes]), out, machine=CPU, say=lambda _: None)
+    fit(small(), TrainingData([scenes]), out, machine=CPU, log=lambda _: None)
     return out
 
 
@@ -84,7 +84,7 @@ def test_true_masks_do_not_change_what_is_learnt(scenes: Path, run: Path, tmp_pa
         ]
     content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "target"}]}
     (root / "points.json").write_text(json.dumps(content))
-    fit(small(), Sources([root]), tmp_path / "run", machine=CPU, say=lambda _: None)
+    fit(small(), TrainingData([root]), tmp_path / "run", machine=CPU, log=lambda _: None)
     assert "iou" not in json.loads((tmp_path / "run" / "labels.json").read_text())[-1]
     with_masks, without = masks(run / "labels"), masks(tmp_path / "run" / "labels")
     assert with_masks.keys() == without.keys()
@@ -99,9 +99,9 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(
     kill_at(
         epoch,
         monkeypatch,
-        lambda: fit(small(), Sources([scenes]), out, machine=CPU, say=lambda _: None),
+        lambda: fit(small(), TrainingData([scenes]), out, machine=CPU, log=lambda _: None),
     )
-    fit(small(), Sources([scenes]), out, machine=CPU, resume=True, say=lambda _: None)
+    fit(small(), TrainingData([scenes]), out, machine=CPU, resume=True, log=lambda _: None)
     whole, resumed = (RunFolder(path).newest() for path in (run, out))
     assert whole is not None
     assert resumed is not None
@@ -128,7 +128,7 @@ def test_hard_frames_wait_until_the_network_finds_their_targets(scenes: Path, tm
 
 
 def test_labels_are_exported_as_a_data_set(scenes: Path, run: Path, tmp_path: Path) -> None:
-    api.train(resume=run, export_labels=tmp_path / "grown", say=lambda _: None)
+    api.train(resume=run, export_labels=tmp_path / "grown", log=lambda _: None)
     grown = open_dataset(tmp_path / "grown", "train", labels="masks")
     assert len(grown) == len(masks(run / "labels"))
     for sample in grown:
@@ -138,7 +138,7 @@ def test_labels_are_exported_as_a_data_set(scenes: Path, run: Path, tmp_path: Pa
 def test_workers_are_refused(scenes: Path, tmp_path: Path) -> None:
     machine = Machine("cpu", 1, "32-true", 1, workers=1)
     with pytest.raises(ConfigError, match="--workers 0"):
-        fit(small(), Sources([scenes]), tmp_path / "out", machine=machine, say=lambda _: None)
+        fit(small(), TrainingData([scenes]), tmp_path / "out", machine=machine, log=lambda _: None)
 
 
 def test_an_unknown_setting_is_named() -> None:

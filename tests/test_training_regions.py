@@ -15,7 +15,7 @@ from dimpoint.datasets.dataset import open_dataset
 from dimpoint.errors import ConfigError
 from dimpoint.inference.detector import Detector
 from dimpoint.metrics.points import spared
-from dimpoint.training.fit import Machine, Sources, fit
+from dimpoint.training.fit import Machine, TrainingData, fit
 from dimpoint.training.frames import LabelledFrame, TrainingViews, load_frames
 from dimpoint.training.losses import IGNORED, ignored_pixels, leave_out_ignored, without_ignored
 from dimpoint.training.mining import Mining, false_objects
@@ -130,7 +130,7 @@ def mined(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     said: list[str] = []
     changes = small("view.near_false=0.5", "view.mine_every=1", "validate_every=2")
     root = with_regions(folder / "SPOTS")
-    fit(changes, Sources([root]), folder / "run", machine=CPU, say=said.append)
+    fit(changes, TrainingData([root]), folder / "run", machine=CPU, log=said.append)
     return folder, said
 
 
@@ -171,8 +171,8 @@ def test_mining_needs_the_training_process(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--workers 0"):
         fit(
             small("view.near_false=0.5"),
-            Sources([root]),
+            TrainingData([root]),
             tmp_path / "run",
             machine=Machine(accelerator="cpu", devices=1, precision="32-true", workers=1),
-            say=lambda _: None,
+            log=lambda _: None,
         )

@@ -16,7 +16,7 @@ from dimpoint.errors import ConfigError, DimpointError
 from dimpoint.model.checkpoint import load_model
 from dimpoint.model.input_rule import FORMER_KEYS
 from dimpoint.model.onnx_file import read_meta
-from dimpoint.training.fit import Sources, finish, fit, train
+from dimpoint.training.fit import TrainingData, finish, fit, train
 from dimpoint.training.recipe import Recipe, load_recipe
 from dimpoint.training.run_folder import RunFolder
 from spot_scenes import make_spots
@@ -39,7 +39,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def whole(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run, which no test changes."""
     out = tmp_path_factory.mktemp("runs") / "whole"
-    fit(small(), Sources([scenes]), out, machine=CPU, say=lambda _: None)
+    fit(small(), TrainingData([scenes]), out, machine=CPU, log=lambda _: None)
     return out
 
 
@@ -64,7 +64,7 @@ def assert_equal_weights(first: Path, second: Path) -> None:
 def test_a_run_killed_at_any_step_ends_as_an_uninterrupted_one(
     whole: Path, scenes: Path, tmp_path: Path, step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    start = partial(train, small(), Sources([scenes]), tmp_path / "r", machine=CPU, say=lambda _: None)
+    start = partial(train, small(), TrainingData([scenes]), tmp_path / "r", machine=CPU, log=lambda _: None)
     kill_at_step(step, monkeypatch, start)
     start(resume=True)
     assert_equal_weights(whole, tmp_path / "r")
@@ -77,7 +77,7 @@ def test_a_network_with_dropout_resumes_exactly(
     scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = load_recipe("acm", [*training_runs.SMALL[1:], "validate_every=2", "epochs=2"])
-    start = partial(train, recipe, Sources([scenes]), machine=CPU, say=lambda _: None)
+    start = partial(train, recipe, TrainingData([scenes]), machine=CPU, log=lambda _: None)
     start(tmp_path / "whole")
     kill_at_step(2, monkeypatch, partial(start, tmp_path / "r"))
     start(tmp_path / "r", resume=True)
@@ -88,7 +88,7 @@ def test_a_plateau_schedule_resumes_exactly(
     scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = small("schedule={kind: plateau, patience: 1, warmup_steps: 0}", "validate_every=1", "epochs=6")
-    start = partial(train, recipe, Sources([scenes]), machine=CPU, say=lambda _: None)
+    start = partial(train, recipe, TrainingData([scenes]), machine=CPU, log=lambda _: None)
     start(tmp_path / "whole")
     kill_at_step(9, monkeypatch, partial(start, tmp_path / "r"))
     start(tmp_path / "r", resume=True)
@@ -122,7 +122,7 @@ def test_resuming_takes_the_newest_whole_checkpoint_and_says_so(
 ) -> None:
     out = tmp_path / "r"
     said: list[str] = []
-    start = partial(train, small(), Sources([scenes]), out, machine=CPU, say=said.append)
+    start = partial(train, small(), TrainingData([scenes]), out, machine=CPU, log=said.append)
     kill_at_step(9, monkeypatch, start)
     for name in broken:
         cut(out / "checkpoints" / name)
@@ -144,7 +144,7 @@ def test_a_write_that_fails_leaves_the_checkpoints_whole(
     scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "r"
-    start = partial(train, small(), Sources([scenes]), out, machine=CPU, say=lambda _: None)
+    start = partial(train, small(), TrainingData([scenes]), out, machine=CPU, log=lambda _: None)
     saves: list[object] = []
     save = torch.save
 
@@ -173,7 +173,7 @@ def test_a_fine_tuning_killed_before_its_first_validation_goes_on_from_its_paren
     """With next to no learning rate the weights in the end are those of the parent, not random ones."""
     recipe = small("optimizer.lr=1e-12", "optimizer.weight_decay=0", "ema=null")
     init = whole / "model.safetensors"
-    start = partial(train, recipe, Sources([scenes]), machine=CPU, say=lambda _: None)
+    start = partial(train, recipe, TrainingData([scenes]), machine=CPU, log=lambda _: None)
     parent = load_model(init)[0].state_dict()
     for name, lost in (("kept", False), ("lost", True)):
         out = tmp_path / name
@@ -193,7 +193,7 @@ def test_a_parent_that_changed_is_not_taken_for_the_old_one(
 ) -> None:
     init = tmp_path / "model.safetensors"
     shutil.copy(whole / "model.safetensors", init)
-    start = partial(train, small(), Sources([scenes]), tmp_path / "r", machine=CPU, say=lambda _: None)
+    start = partial(train, small(), TrainingData([scenes]), tmp_path / "r", machine=CPU, log=lambda _: None)
     kill_at_step(0, monkeypatch, partial(start, init=init))
     (tmp_path / "r" / "checkpoints" / "start.ckpt").unlink()
     init.write_bytes(init.read_bytes() + b" ")
@@ -206,7 +206,7 @@ def test_a_finished_run_is_left_as_it_is(whole: Path, scenes: Path, tmp_path: Pa
     shutil.copytree(whole, out)
     files = {file: file.read_bytes() for file in out.rglob("*") if file.is_file()}
     said: list[str] = []
-    model = fit(small(), Sources([scenes]), out, machine=CPU, resume=True, say=said.append)
+    model = fit(small(), TrainingData([scenes]), out, machine=CPU, resume=True, log=said.append)
     assert model == out / "model.onnx"
     assert ["this run is finished" in line for line in said] == [True]
     assert {file: file.read_bytes() for file in out.rglob("*") if file.is_file()} == files
@@ -216,7 +216,7 @@ def test_a_run_whose_model_was_not_written_gets_it(whole: Path, scenes: Path, tm
     out = tmp_path / "whole"
     shutil.copytree(whole, out)
     (out / "model.onnx").unlink()
-    fit(small(), Sources([scenes]), out, machine=CPU, resume=True, say=lambda _: None)
+    fit(small(), TrainingData([scenes]), out, machine=CPU, resume=True, log=lambda _: None)
     assert read_meta(out / "model.onnx") == read_meta(whole / "model.onnx")
     assert logged(out, "val/f1") == logged(whole, "val/f1")
 
@@ -230,7 +230,7 @@ def test_a_run_ends_with_a_validation_and_a_model(
 ) -> None:
     said: list[str] = []
     recipe = small(f"epochs={epochs}", f"validate_every={every}", "steps_per_epoch=1")
-    model = fit(recipe, Sources([scenes]), tmp_path / "run", machine=CPU, say=said.append)
+    model = fit(recipe, TrainingData([scenes]), tmp_path / "run", machine=CPU, log=said.append)
     assert model.is_file()
     lines = [line for line in said if "validation F1" in line and line.startswith("epoch ")]
     assert [int(line.split()[1].partition("/")[0]) for line in lines] == validated
@@ -241,12 +241,12 @@ def test_a_start_that_failed_does_not_block_the_folder(scenes: Path, tmp_path: P
     (one / "img_idx" / "train_ONE.txt").write_text("f00")
     out = tmp_path / "run"
     with pytest.raises(ConfigError, match="leave nothing to train on"):
-        fit(small(), Sources([one]), out, machine=CPU, say=lambda _: None)
+        fit(small(), TrainingData([one]), out, machine=CPU, log=lambda _: None)
     (out / "checkpoints").mkdir(parents=True)  # as an older version left it
     (out / "run.json").write_text("{}")
-    fit(small("epochs=1"), Sources([scenes]), out, machine=CPU, say=lambda _: None)
+    fit(small("epochs=1"), TrainingData([scenes]), out, machine=CPU, log=lambda _: None)
     with pytest.raises(ConfigError, match="holds a run already"):
-        fit(small("epochs=1"), Sources([scenes]), out, machine=CPU, say=lambda _: None)
+        fit(small("epochs=1"), TrainingData([scenes]), out, machine=CPU, log=lambda _: None)
 
 
 def test_a_model_carries_the_name_of_its_run_and_of_its_parent(
@@ -255,7 +255,7 @@ def test_a_model_carries_the_name_of_its_run_and_of_its_parent(
     assert (read_meta(whole / "model.onnx").name, read_meta(whole / "model.onnx").parent) == ("whole", None)
     out = tmp_path / "airfield" / "run"  # a folder `run` is called by what is around it
     init = whole / "model.safetensors"
-    fit(small("epochs=1"), Sources([scenes]), out, machine=CPU, init=init, say=lambda _: None)
+    fit(small("epochs=1"), TrainingData([scenes]), out, machine=CPU, init=init, log=lambda _: None)
     meta = read_meta(out / "model.onnx")
     assert (meta.name, meta.parent) == ("airfield", "whole")
 
@@ -274,7 +274,7 @@ def test_what_is_said_of_a_stopped_run_is_true(
 ) -> None:
     out = tmp_path / "r"
     assert "nothing is kept" in RunFolder(out).stopped()
-    start = partial(train, small(), Sources([scenes]), out, machine=CPU, say=lambda _: None)
+    start = partial(train, small(), TrainingData([scenes]), out, machine=CPU, log=lambda _: None)
     kill_at_step(step, monkeypatch, start)
     assert text in RunFolder(out).stopped()
 
@@ -284,7 +284,7 @@ def test_a_log_and_checkpoints_survive_a_kill_between_rows(
 ) -> None:
     """Rows before the checkpoint are on disk when it is; two kills lose none."""
     out = tmp_path / "r"
-    start = partial(train, small(), Sources([scenes]), out, machine=CPU, say=lambda _: None)
+    start = partial(train, small(), TrainingData([scenes]), out, machine=CPU, log=lambda _: None)
     kill_at_step(4, monkeypatch, start)
     kill_at_step(10, monkeypatch, partial(start, resume=True))
     start(resume=True)

@@ -12,7 +12,7 @@ from dimpoint.errors import ConfigError, MissingExtraError
 if TYPE_CHECKING:
     from dimpoint.datasets.reading import Reading
     from dimpoint.model.record import ModelMeta
-    from dimpoint.training.fit import Sources
+    from dimpoint.training.fit import TrainingData
     from dimpoint.training.recipe import Recipe
     from dimpoint.training.trainer import Machine
 
@@ -34,7 +34,7 @@ def train(
     changes: Sequence[str] = (),
     reading: Reading | None = None,
     machine: Machine | None = None,
-    say: Callable[[str], None] = print,
+    log: Callable[[str], None] = print,
     **options: Any,
 ) -> Path:
     """Train a detector; `dimpoint train` calls this function.
@@ -49,7 +49,7 @@ def train(
         The run's folder, new or empty.
     resume : path, optional
         Folder of a run to continue, instead of `recipe`, `data` and `out`. Only `machine`, `export_labels`
-        and `say` may be given with it.
+        and `log` may be given with it.
     split : str, optional
         The split to train on. Default: `train`, or all frames of a data set without split lists.
     init : str or path, optional
@@ -74,7 +74,7 @@ def train(
         How masks and points are read where the files leave it open.
     machine : Machine, optional
         Accelerator, devices, precision, threads and workers.
-    say : callable
+    log : callable
         Called with each line of progress. Default: `print`.
     **options
         Keys of the recipe, with two underscores for each point: `optimizer__lr=1e-3`.
@@ -103,13 +103,13 @@ def train(
         if any(others) or changes or options:
             raise ConfigError("--resume takes recipe and data from the run; give nothing else with it")
         chosen, sources = _of_run(Path(resume))
-        trained = fit(chosen, sources, Path(resume), machine=machine, resume=True, say=say)
-        return _with_labels(trained, sources, export_labels, say)
+        trained = fit(chosen, sources, Path(resume), machine=machine, resume=True, log=log)
+        return _with_labels(trained, sources, export_labels, log)
     if not recipe or not data or out is None:
         raise ConfigError("training needs a recipe, data and out, or resume alone")
     from dimpoint.datasets.reading import AS_WRITTEN
     from dimpoint.model.files import resolve_weights
-    from dimpoint.training.fit import Sources
+    from dimpoint.training.fit import TrainingData
     from dimpoint.training.recipe import load_recipe
 
     if foundation and load_recipe(recipe).foundation is None:
@@ -125,7 +125,7 @@ def train(
     if export_labels is not None and not chosen.grows:
         raise ConfigError("--export-labels: only a recipe that learns masks has labels; give --labels points")
     roots = [data] if isinstance(data, str | Path) else data
-    sources = Sources([Path(root) for root in roots], split, reading or AS_WRITTEN)
+    sources = TrainingData([Path(root) for root in roots], split, reading or AS_WRITTEN)
     trained = fit(
         chosen,
         sources,
@@ -133,32 +133,34 @@ def train(
         machine=machine,
         init=resolve_weights(source) if source else None,
         minutes=minutes,
-        say=say,
+        log=log,
     )
-    return _with_labels(trained, sources, export_labels, say)
+    return _with_labels(trained, sources, export_labels, log)
 
 
-def _with_labels(trained: Path, sources: Sources, out: str | Path | None, say: Callable[[str], None]) -> Path:
+def _with_labels(
+    trained: Path, sources: TrainingData, out: str | Path | None, log: Callable[[str], None]
+) -> Path:
     """Export the labels of the run that `trained` lies in, where `out` is given; `trained` is returned."""
     if out is not None:
         from dimpoint.training.growing import export_labels
         from dimpoint.training.run_folder import RunFolder
 
         count = export_labels(RunFolder(trained.parent), sources.open(), Path(out))
-        say(f"{out}: {count} frames with their grown masks")
+        log(f"{out}: {count} frames with their grown masks")
     return trained
 
 
-def _of_run(folder: Path) -> tuple[Recipe, Sources]:
+def _of_run(folder: Path) -> tuple[Recipe, TrainingData]:
     """The recipe and the data of a run that is continued."""
     from dimpoint.datasets.reading import Reading
-    from dimpoint.training.fit import Sources
+    from dimpoint.training.fit import TrainingData
     from dimpoint.training.run_folder import RunFolder
 
     run = RunFolder(folder)
     known = run.read_record()["sources"]
     reading = Reading.from_record(known.get("reading"))
-    return run.read_recipe(), Sources([Path(root) for root in known["roots"]], known["split"], reading)
+    return run.read_recipe(), TrainingData([Path(root) for root in known["roots"]], known["split"], reading)
 
 
 def export(
@@ -167,7 +169,7 @@ def export(
     *,
     half: bool = False,
     threshold: float | None = None,
-    say: Callable[[str], None] = print,
+    log: Callable[[str], None] = print,
 ) -> ModelMeta:
     """Write a model as one file: weights, normalisation, threshold and licence.
 
@@ -182,7 +184,7 @@ def export(
     threshold : float, optional
         Detection threshold, 0..1: scores above it count. Default: the model's own. With another one the
         model's stored scores are left out.
-    say : callable
+    log : callable
         Called with news where a run is finished first.
 
     Returns
@@ -209,7 +211,7 @@ def export(
     if weights.is_dir():  # a run that was stopped before its end
         from dimpoint.training.fit import finish
 
-        finish(weights, say)
+        finish(weights, log)
         weights = weights / "model.safetensors"
     network, meta = load_model(weights)
     if threshold is not None:

@@ -40,7 +40,7 @@ def calibrate(
     from dimpoint.evaluation.operating import threshold_for_rate
     from dimpoint.inference.detector import Detector
     from dimpoint.model.files import resolve_model
-    from dimpoint.model.onnx_file import read_meta, stored_with
+    from dimpoint.model.onnx_file import read_meta, write_with_record
     from dimpoint.sources import frames_from
 
     rate = _rate(per_hour, per_frame, fps)
@@ -52,7 +52,7 @@ def calibrate(
     scores = [detector(frame.pixels).scores for frame in frames_from(footage, recursive=recursive)]
     found = threshold_for_rate(scores, rate, insist=insist)
     changed = meta.model_copy(update={"decode": meta.decode.at(max(found.threshold, _LOWEST)), "scores": {}})
-    stored_with(changed, file, out)
+    write_with_record(changed, file, out)
     hourly = f", {found.per_frame * fps * 3600:.3g} an hour" if fps else ""
     typer.echo(
         f"{out}: threshold {changed.decode.threshold:g} (before: {meta.decode.threshold:g}); "

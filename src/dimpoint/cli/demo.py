@@ -118,7 +118,7 @@ class _Clock:
 
 
 def _train(recipe: Recipe, out: Path, clock: _Clock | None) -> Path:
-    from dimpoint.training.fit import Machine, Sources, finish, train  # takes seconds, which count
+    from dimpoint.training.fit import Machine, TrainingData, finish, train  # takes seconds, which count
 
     left = None if clock is None else clock.for_training()
     now = "" if left is None else f", about {left:.1f} minutes"
@@ -126,11 +126,11 @@ def _train(recipe: Recipe, out: Path, clock: _Clock | None) -> Path:
     # One device: more would start this program once for each.
     held = train(
         recipe,
-        Sources([out / "scenes"]),
+        TrainingData([out / "scenes"]),
         out / "run",
         machine=Machine(devices=1),
         minutes=left,
-        say=typer.echo,
+        log=typer.echo,
     )
     typer.echo("writing the model")
     return finish(out / "run", typer.echo, held)

@@ -141,7 +141,7 @@ def export(
         return
     from dimpoint.api import export as write
 
-    _tell(write(source, out, half=half, threshold=threshold, say=typer.echo), out)
+    _tell(write(source, out, half=half, threshold=threshold, log=typer.echo), out)
 
 
 def import_(

@@ -67,7 +67,7 @@ def benchmark(
         to_record,
     )
     from dimpoint.studies.runs import Budget
-    from dimpoint.training.fit import Machine, Sources
+    from dimpoint.training.fit import Machine, TrainingData
 
     try:
         frames = open_truth(data, split, reading=reading)
@@ -80,7 +80,7 @@ def benchmark(
         ) from None
     study = Benchmark(
         tuple(recipes),
-        Sources(data, train_split, reading),
+        TrainingData(data, train_split, reading),
         out,
         tuple(changes),
         Budget(epochs, minutes),
@@ -126,11 +126,17 @@ def ablate(
     require_torch("an ablation")
     from dimpoint.evaluation.truth import open_truth
     from dimpoint.studies.ablation import Study, run_study, to_record
-    from dimpoint.training.fit import Machine, Sources
+    from dimpoint.training.fit import Machine, TrainingData
 
     frames = open_truth(data, split, reading=reading)
     study = Study(
-        host, foundation, Sources(data, reading=reading), out, seeds, tuple(changes), Machine(threads=threads)
+        host,
+        foundation,
+        TrainingData(data, reading=reading),
+        out,
+        seeds,
+        tuple(changes),
+        Machine(threads=threads),
     )
     rows = run_study(study, arms.split(","), frames, lambda line: typer.echo(printable(line), err=True))
     if as_json is not None:

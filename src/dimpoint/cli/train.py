@@ -95,7 +95,7 @@ def train(
             split=split,
             reading=None if reading == AS_WRITTEN else reading,
             machine=Machine(accelerator, count, precision, threads, workers),
-            say=say,
+            log=say,
         )
     except (KeyboardInterrupt, SystemExit):
         if not is_helper():

@@ -19,7 +19,7 @@ from dimpoint.evaluation.subject import Memory, Subject
 from dimpoint.evaluation.summary import threshold_digits, without_nan
 from dimpoint.evaluation.truth import TruthFrame
 from dimpoint.metrics.curves import Goal
-from dimpoint.model.onnx_file import read_meta, stored_with
+from dimpoint.model.onnx_file import read_meta, write_with_record
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def store_threshold(model: Path, out: Path, point: OperatingPoint) -> None:
     meta = read_meta(model)
     rule = meta.decode.model_copy(update={"threshold": point.threshold})
     scores = {**meta.scores, "operating_point": point.to_record()}
-    stored_with(meta.model_copy(update={"decode": rule, "scores": scores}), model, out)
+    write_with_record(meta.model_copy(update={"decode": rule, "scores": scores}), model, out)
 
 
 SURE = 0.9  # a detection of a higher score looks like a target

@@ -30,7 +30,7 @@ from dimpoint.metrics.breakdown import TargetTable, describe_points, describe_ta
 from dimpoint.metrics.components import Components
 from dimpoint.metrics.points import spared
 from dimpoint.model.files import resolve_model
-from dimpoint.model.record import TOLD
+from dimpoint.model.record import HASH_DIGITS
 
 _RESULTS = (".json", ".jsonl", ".parquet")
 _CHECKED = 40  # evaluated frames whose pixels are compared with those that the model was trained on
@@ -92,7 +92,7 @@ def _trained_on(predictor: ModelPredictor, frames: list[TruthFrame]) -> Iterator
     known = set(predictor.meta.training_frames) if predictor.meta is not None else set()
     looked_at = frames[:: -(-len(frames) // _CHECKED)] if known else []
     samples = [frame.sample for frame in looked_at if frame.sample is not None]
-    seen = sum(sha256[:TOLD] in known for sha256 in hash_frames(samples))
+    seen = sum(sha256[:HASH_DIGITS] in known for sha256 in hash_frames(samples))
     if seen:
         share = "all" if seen == len(frames) else f"{seen} of {len(samples)}"
         of = " that were checked" if len(samples) < len(frames) else ""

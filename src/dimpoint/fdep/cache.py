@@ -60,14 +60,14 @@ class FeatureCache:
         margin: int = 32,
         orientations: bool = True,
         device: torch.device | str = "cpu",
-        say: Callable[[str], None] = print,
+        log: Callable[[str], None] = print,
     ) -> None:
         """limit_bytes: of all files below `folder`. memory_bytes: of the grids that are kept in memory.
 
         margin: least width in pixels of the mirror image around a frame. orientations: views that are
         flipped or turned by quarters read the features of the frame so flipped and turned, not features
         flipped and turned. device: where frames are encoded.
-        say: takes the one line about a full cache or disk.
+        log: takes the one line about a full cache or disk.
         """
         self.encoder = encoder
         self.margin = margin
@@ -77,7 +77,7 @@ class FeatureCache:
         self.folder = folder / self.key[:16]
         self.limit_bytes = limit_bytes
         self.memory_bytes = memory_bytes
-        self._say = say
+        self._log = log
         self._writing = True
         self._on_disk = sum(file.stat().st_size for file in folder.glob("*/[!.]*.safetensors"))
         self._kept: OrderedDict[str, FrameGrids] = OrderedDict()
@@ -171,7 +171,7 @@ class FeatureCache:
 
     def _stop(self, why: str) -> None:
         self._writing = False
-        self._say(f"feature cache: {why}; further frames are encoded again when they are not in memory")
+        self._log(f"feature cache: {why}; further frames are encoded again when they are not in memory")
 
 
 def _stored(grid: Tensor) -> Tensor:

@@ -22,11 +22,11 @@ from dimpoint.inference.maps import (
     core,
     from_fit,
     in_frame,
-    lifted,
-    measurements,
+    on_valid_pixels,
     plan_tiles,
     sigmoid,
     source,
+    upsampled,
 )
 from dimpoint.inference.stream import predict, with_progress
 from dimpoint.model.intensity import POLARITIES, Polarity
@@ -275,7 +275,7 @@ class Detector:
             return magnified
         (native,) = others
         share = self.meta.input.native_share
-        raised = lifted(native, self.meta.input.scale, self.meta.stride, magnified.shape)
+        raised = upsampled(native, self.meta.input.scale, self.meta.stride, magnified.shape)
         return (1 - share) * magnified + share * raised
 
     def _tiled(self, frame: _Measured, scale: int) -> npt.NDArray[np.float32]:
@@ -352,7 +352,7 @@ class Detector:
             found = in_frame(peaks, frame.shape, stride, scale, self.meta.name)
         else:
             found = from_fit(peaks, frame.shape, stride, fitted, self.meta.name)
-        return found if frame.valid is None else measurements(found, frame.valid)
+        return found if frame.valid is None else on_valid_pixels(found, frame.valid)
 
     @property
     def _unit(self) -> int:

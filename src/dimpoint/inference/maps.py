@@ -96,7 +96,7 @@ def source(span: Span, scale: int, size: int) -> slice:
     return slice(max(span.start // scale - 2, 0), min(-(-span.stop // scale) + 2, size))
 
 
-def lifted(
+def upsampled(
     native: npt.NDArray[np.float32], scale: int, stride: int, shape: tuple[int, ...]
 ) -> npt.NDArray[np.float32]:
     """The map of a frame as it is, sampled where the pixels of the `scale` times magnified one's map lie."""
@@ -115,7 +115,7 @@ def sigmoid(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return probabilities
 
 
-def measurements(found: Detections, valid: Mask) -> Detections:
+def on_valid_pixels(found: Detections, valid: Mask) -> Detections:
     """Those that do not lie on an invalid pixel, nor beside one, where the frame ends for the network."""
     inside = np.asarray(cv2.erode(valid.view(np.uint8), _AROUND)).view(np.bool_)
     columns, rows = np.round(found.xy).astype(int).T

@@ -100,7 +100,7 @@ def with_metadata(content: bytes, key: str, value: str, file: Path) -> bytes:
     return bytes(kept + _field(_METADATA, entry))
 
 
-def stored_with(meta: ModelMeta, source: Path, out: Path) -> None:
+def write_with_record(meta: ModelMeta, source: Path, out: Path) -> None:
     """Write the model of ONNX file `source` with another record; out may be the source itself.
 
     Raises ModelFileError for a record that cannot be read back, DimpointError where the file cannot be

@@ -15,7 +15,7 @@ from dimpoint.model.input_rule import InputRule, under_input
 
 METADATA_KEY = "dimpoint"
 WHOLE_KEY = "dimpoint-whole"  # of a file of `dimpoint export --whole`, which is no model file
-TOLD = 12  # digits of a frame's sha256 in `training_frames`
+HASH_DIGITS = 12  # digits of a frame's sha256 in `training_frames`
 # 2: magnify_below, replace_hot_pixels; 3: native_share; 4: parent, decode.calibration; 5: input, frames
 FORMAT_VERSION = 5
 

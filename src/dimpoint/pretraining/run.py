@@ -109,7 +109,7 @@ _SAY_EVERY = 15.0
 
 
 def pretrain(
-    roots: Sequence[Path], out: Path, settings: PretrainSettings, say: Callable[[str], None] = print
+    roots: Sequence[Path], out: Path, settings: PretrainSettings, log: Callable[[str], None] = print
 ) -> Path:
     """Pretrain on the training frames of the data sets `roots`, and leave the folder `out`.
 
@@ -120,7 +120,7 @@ def pretrain(
         raise ConfigError(f"{out}: already exists; choose another --out")
     if (work / "run.json").exists():
         raise ConfigError(f"{work}: holds an unfinished run; continue with: dimpoint pretrain --resume {out}")
-    run = PretrainRun(settings, _read(roots, settings, say))
+    run = PretrainRun(settings, _read(roots, settings, log))
     started = {
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "roots": [str(root.resolve()) for root in roots],
@@ -129,10 +129,10 @@ def pretrain(
         "steps": run.planned_steps(),
     }
     write_text(work / "run.json", json.dumps(started, indent=1))
-    return _train(run, out, started, say)
+    return _train(run, out, started, log)
 
 
-def resume(out: Path, say: Callable[[str], None] = print) -> Path:
+def resume(out: Path, log: Callable[[str], None] = print) -> Path:
     """Go on with the unfinished run of `out`; it ends as an uninterrupted one does.
 
     Raises ConfigError if there is none or its files are damaged, and DataError if its data changed.
@@ -147,49 +147,49 @@ def resume(out: Path, say: Callable[[str], None] = print) -> Path:
         raise ConfigError(f"{out}: no unfinished pretraining (no {work / 'run.json'})") from None
     except (ValueError, KeyError, TypeError):
         raise ConfigError(f"{work / 'run.json'}: damaged; delete {work} and start anew") from None
-    run = PretrainRun(settings, _read(roots, settings, say))
+    run = PretrainRun(settings, _read(roots, settings, log))
     if run.crops.hashes != recorded:
         raise DataError(f"{out}: the data changed since the pretraining began; start anew with another --out")
     if (work / "checkpoint.pt").is_file():
         run.load(work / "checkpoint.pt")
-        say(f"going on after step {run.step}")
-    return _train(run, out, started, say)
+        log(f"going on after step {run.step}")
+    return _train(run, out, started, log)
 
 
 def _work_folder(out: Path) -> Path:
     return out.with_name(f"{out.name}.pretraining")
 
 
-def _read(roots: Sequence[Path], settings: PretrainSettings, say: Callable[[str], None]) -> Crops:
-    say("reading the frames")
+def _read(roots: Sequence[Path], settings: PretrainSettings, log: Callable[[str], None]) -> Crops:
+    log("reading the frames")
     crops = Crops(roots, settings.intensity, settings.size, settings.seed)
     for line in crops.taken:
-        say(line)
+        log(line)
     named = ", ".join(f"{name} ({count})" for name, count in crops.counts.items())
-    say(f"{len(crops)} training frames of {named}; mean {crops.mean:.3f}, deviation {crops.std:.3f}")
+    log(f"{len(crops)} training frames of {named}; mean {crops.mean:.3f}, deviation {crops.std:.3f}")
     return crops
 
 
-def _train(run: PretrainRun, out: Path, started: dict[str, Any], say: Callable[[str], None]) -> Path:
+def _train(run: PretrainRun, out: Path, started: dict[str, Any], log: Callable[[str], None]) -> Path:
     """Go to the last step, saving on the way, and publish."""
     work, total = _work_folder(out), started["steps"]
-    say(f"{total} steps of {run.settings.batch} crops")
+    log(f"{total} steps of {run.settings.batch} crops")
     saved = said = time.monotonic()
     while run.step < total:
         run.advance(total)
         now = time.monotonic()
         if now - said >= _SAY_EVERY or run.step == total:
             said = now
-            say(_progress(run, total))
+            log(_progress(run, total))
         if now - saved >= _SAVE_EVERY or run.step == total:
             saved = now
             run.save(work / "checkpoint.pt")
     publish(run, out, started)
     shutil.rmtree(work)
-    say(f"a foundation encoder: {out}")
+    log(f"a foundation encoder: {out}")
     seen = run.step * run.settings.batch
     if seen < FEW_CROPS:
-        say(
+        log(
             f"warning: it has seen {seen:,} crops, {seen / len(run.crops):.1f} of each frame: too few to "
             f"learn from. Pretrain on at least {FEW_CROPS:,} crops (--minutes, --epochs)"
         )

@@ -19,7 +19,7 @@ from dimpoint.evaluation.truth import TruthFrame
 from dimpoint.metrics.bootstrap import Interval, bootstrap
 from dimpoint.metrics.points import Counts
 from dimpoint.studies.runs import train_once
-from dimpoint.training.fit import Machine, Sources
+from dimpoint.training.fit import Machine, TrainingData
 from dimpoint.training.recipe import load_recipe
 
 PLAIN = "plain"
@@ -78,7 +78,7 @@ class Study:
 
     host: str
     foundation: str
-    sources: Sources
+    sources: TrainingData
     out: Path
     seeds: int = 3
     changes: tuple[str, ...] = ()

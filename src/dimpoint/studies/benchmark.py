@@ -25,7 +25,7 @@ from dimpoint.model.checkpoint import load_model
 from dimpoint.networks.base import count_macs
 from dimpoint.studies.runs import Budget, clock, train_once, training_seconds
 from dimpoint.text import printable
-from dimpoint.training.fit import Machine, Sources
+from dimpoint.training.fit import Machine, TrainingData
 from dimpoint.training.frames import labels_of
 from dimpoint.training.recipe import Recipe, load_recipe
 
@@ -65,7 +65,7 @@ class Benchmark:
     """Which recipes, on what data, into which folder; changes: of all recipes alike."""
 
     recipes: tuple[str, ...]
-    sources: Sources
+    sources: TrainingData
     out: Path
     changes: tuple[str, ...] = ()
     budget: Budget = field(default_factory=Budget)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from dimpoint.atomic import write_text
 from dimpoint.errors import ConfigError
-from dimpoint.training.fit import Machine, Sources, finish, fit
+from dimpoint.training.fit import Machine, TrainingData, finish, fit
 from dimpoint.training.recipe import Recipe, load_recipe
 
 _PLANNED = ("epochs", "steps_per_epoch")  # what a run with a time limit sets for itself
@@ -51,7 +51,7 @@ RECIPES_OWN = Budget()
 
 def train_once(
     recipe: Recipe,
-    sources: Sources,
+    sources: TrainingData,
     out: Path,
     machine: Machine,
     log: Callable[[str], None],
@@ -77,7 +77,7 @@ def train_once(
         machine=machine,
         resume=begun,
         minutes=budget.minutes,
-        say=lambda line: log(f"{out.name}: {line}"),
+        log=lambda line: log(f"{out.name}: {line}"),
     )
     return model if model.is_file() else finish(out, log)
 

@@ -30,7 +30,7 @@ _FOLDS = 10
 
 
 @dataclass(frozen=True)
-class Found:
+class HeldOut:
     """What a model finds in labelled frames, down to a low threshold. shapes: (height, width) of each."""
 
     frames: tuple[ScoredFrame, ...]
@@ -84,7 +84,7 @@ class Choice:
         }
 
 
-def find(detector: Detector, frames: Sequence[LabelledFrame]) -> Found:
+def detect_held_out(detector: Detector, frames: Sequence[LabelledFrame]) -> HeldOut:
     """Run a detector on frames; what lies in their ignore regions is left out."""
     scored, shapes = [], []
     for frame in frames:
@@ -93,10 +93,10 @@ def find(detector: Detector, frames: Sequence[LabelledFrame]) -> Found:
         counted = ~spared(found.xy, frame.points, frame.sample.ignore)
         scored.append(ScoredFrame(found.xy[counted], found.scores[counted], frame.points))
         shapes.append((counts.shape[0], counts.shape[1]))
-    return Found(tuple(scored), tuple(shapes))
+    return HeldOut(tuple(scored), tuple(shapes))
 
 
-def choose(found: Found, fallback: float, inherited: tuple[float, str] | None) -> Choice | None:
+def choose(found: HeldOut, fallback: float, inherited: tuple[float, str] | None) -> Choice | None:
     """The threshold for a model by what it finds in held-out frames; None with many targets.
 
     With many the threshold of the best F1, which the checkpoint has, is right. inherited: the threshold of
@@ -155,7 +155,7 @@ class Trained:
         return not self.recipe.refit and self.recipe.checkpoint == "best"
 
 
-def judge(
+def assess(
     trained: Trained, held: Sequence[LabelledFrame], parent: Mapping[str, Any] | None
 ) -> tuple[ModelMeta, list[str]]:
     """The record with threshold and scores, and what to say: the score, warnings, the comparison.
@@ -170,7 +170,7 @@ def judge(
     if recipe.refit or not held:
         return _with(meta, threshold, {"validation": known}), [first]
     lowest = threshold if trained.on_masks else LOWEST_THRESHOLD
-    found = find(Detector(TorchBackend(trained.network, meta), threshold=lowest), held)
+    found = detect_held_out(Detector(TorchBackend(trained.network, meta), threshold=lowest), held)
     inherited = None
     if parent is not None and DecodeRule(**parent["decode"]).at(threshold) == meta.decode.at(threshold):
         inherited = parent["decode"]["threshold"], parent["name"]
@@ -206,7 +206,7 @@ def _old_counts(parent: Mapping[str, Any], held: Sequence[LabelledFrame]) -> lis
     if not file.is_file() or sha256_of(file) != parent["sha256"]:
         return None
     network, meta = load_model(file)
-    return find(Detector(TorchBackend(network, meta)), held).counts(0.0)
+    return detect_held_out(Detector(TorchBackend(network, meta)), held).counts(0.0)
 
 
 def sha256_of(file: Path) -> str:

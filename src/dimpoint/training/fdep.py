@@ -58,11 +58,11 @@ class Teacher:
         if recorded["key"] != ours["key"]:
             raise ConfigError(f"{out}: {self.encoder.source} changed since the run began; start a new run")
 
-    def prepare(self, frames: Sequence[LabelledFrame], recipe: Recipe, say: Callable[[str], None]) -> None:
+    def prepare(self, frames: Sequence[LabelledFrame], recipe: Recipe, log: Callable[[str], None]) -> None:
         """Compute the features of all frames, so that no step waits for them."""
         if self.cache is None:
             return
-        turns = turns_of(recipe.augmentation) if self.cache.orientations else ORIENTATIONS[:1]
+        turns = orientations_of(recipe.augmentation) if self.cache.orientations else ORIENTATIONS[:1]
         for number, frame in enumerate(frames, start=1):
             for limits in sorted({frame.limits, frame.deep or frame.limits}):
                 counts = frame.counts()
@@ -70,9 +70,9 @@ class Teacher:
                 for turn in turns:
                     self.cache.get(oriented(pixels, turn))
             if number % 100 == 0 or number == len(frames):
-                say(f"features of the foundation model: {number} of {len(frames)} frames")
+                log(f"features of the foundation model: {number} of {len(frames)} frames")
 
-    def look(self, pixels: Array, view: TrainingView) -> Grids:
+    def features(self, pixels: Array, view: TrainingView) -> Grids:
         """The features under a view of a frame: (cells, cells, D) for each tap, from the cache.
 
         Channels last, as they lie in the cache and as convolutions take them fastest.
@@ -98,7 +98,7 @@ def open_teacher(recipe: Recipe, network: Network, out: Path) -> Teacher:
     if not choice.source:
         raise ConfigError(
             "FDEP needs a foundation model: give --foundation with a Hugging Face folder or hub id "
-            "(facebook/dinov2-small, say), or make one from your frames with: dimpoint pretrain"
+            "(such as facebook/dinov2-small), or make one from your frames with: dimpoint pretrain"
         )
     encoder = FoundationEncoder(
         choice.source,
@@ -115,7 +115,7 @@ def open_teacher(recipe: Recipe, network: Network, out: Path) -> Teacher:
     )
 
 
-def turns_of(change: Augmentation) -> list[Affine]:
+def orientations_of(change: Augmentation) -> list[Affine]:
     """The orientations that views are drawn in."""
     turned = change.quarter_turns or (change.rotation > 45 and change.rotation_probability > 0)
     flips = (1, -1) if change.flips else (1,)
@@ -141,7 +141,7 @@ class FdepModule(DetectionModule):
     def step_loss(self, frames: Tensor, targets: Tensor, grids: Grids | None = None) -> Tensor:
         """The weighted sum of both paths' losses; without `grids` the encoder looks at the views.
 
-        grids: (N, cells, cells, D) for each tap, as `Teacher.look` gives them.
+        grids: (N, cells, cells, D) for each tap, as `Teacher.features` gives them.
         """
         choice = self.recipe.foundation
         assert choice is not None

@@ -26,10 +26,10 @@ from dimpoint.datasets.reading import AS_WRITTEN, Reading
 from dimpoint.errors import ConfigError, MissingExtraError
 from dimpoint.model.checkpoint import load_model, save_model, traits
 from dimpoint.model.export import export_onnx
-from dimpoint.model.record import TOLD, ModelMeta, parse_meta
+from dimpoint.model.record import HASH_DIGITS, ModelMeta, parse_meta
 from dimpoint.networks import Network, create
 from dimpoint.networks.base import HostNetwork, count_parameters
-from dimpoint.training.choosing import Trained, judge, sha256_of
+from dimpoint.training.choosing import Trained, assess, sha256_of
 from dimpoint.training.frames import (
     LabelledFrame,
     TrainingViews,
@@ -44,8 +44,8 @@ from dimpoint.training.mining import Mining
 from dimpoint.training.module import DetectionModule
 from dimpoint.training.recipe import Recipe
 from dimpoint.training.run_folder import Position, RunFolder, names_and_hashes, read_start, record_of
-from dimpoint.training.trainer import Limit, make_trainer, measure, planned
 from dimpoint.training.trainer import Machine as Machine
+from dimpoint.training.trainer import TimeLimit, make_trainer, measure, plan
 
 if TYPE_CHECKING:
     from dimpoint.training.fdep import Teacher
@@ -55,7 +55,7 @@ ANY_MACHINE = Machine()
 
 
 @dataclass(frozen=True)
-class Sources:
+class TrainingData:
     """The data of a run: folders or COCO files, which split of them, and how their labels are read."""
 
     roots: Sequence[Path]
@@ -75,14 +75,14 @@ class Sources:
 
 def fit(
     recipe: Recipe,
-    sources: Sources,
+    sources: TrainingData,
     out: Path,
     *,
     machine: Machine = ANY_MACHINE,
     resume: bool = False,
     init: Path | None = None,
     minutes: float | None = None,
-    say: Callable[[str], None] = print,
+    log: Callable[[str], None] = print,
 ) -> Path:
     """Train (see `train`), and return the path of the trained `model.onnx` in the run folder `out`.
 
@@ -91,24 +91,24 @@ def fit(
     """
     folder = RunFolder(out)
     if is_helper():
-        say = _silent
+        log = _silent
     elif resume and folder.onnx.is_file() and folder.finished(recipe, folder.newest()):
-        say(f"{out}: this run is finished, after {recipe.epochs} epochs: {folder.onnx}")
+        log(f"{out}: this run is finished, after {recipe.epochs} epochs: {folder.onnx}")
         return folder.onnx
-    held = train(recipe, sources, out, machine=machine, resume=resume, init=init, minutes=minutes, say=say)
-    return folder.onnx if is_helper() else finish(out, say, held)
+    held = train(recipe, sources, out, machine=machine, resume=resume, init=init, minutes=minutes, log=log)
+    return folder.onnx if is_helper() else finish(out, log, held)
 
 
 def train(
     recipe: Recipe,
-    sources: Sources,
+    sources: TrainingData,
     out: Path,
     *,
     machine: Machine = ANY_MACHINE,
     resume: bool = False,
     init: Path | None = None,
     minutes: float | None = None,
-    say: Callable[[str], None] = print,
+    log: Callable[[str], None] = print,
 ) -> list[LabelledFrame]:
     """Train into the run folder `out`: checkpoints and logs; the held-out frames are returned.
 
@@ -121,25 +121,25 @@ def train(
     started = time.monotonic()
     folder = RunFolder(out)
     if not resume and not is_helper():
-        folder.refuse_work()
+        folder.check_unused()
     record = folder.read_record() if resume else {}
     lightning.seed_everything(recipe.seed, verbose=False)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="lightning")
     if machine.threads:
         torch.set_num_threads(machine.threads)
-    say("reading and hashing the data")
-    sets = _open_sets(recipe, sources, say)
+    log("reading and hashing the data")
+    sets = _open_sets(recipe, sources, log)
     newest = folder.newest() if resume else None
     network = _new_network(recipe)
     parent = record.get("init") if resume else _load_parent(network, recipe, init)
     if resume and newest is None:
-        _load_start(network, recipe, folder, parent, say)
+        _load_start(network, recipe, folder, parent, log)
     meta = describe_model(network, recipe, sets, folder.name, parent["name"] if parent else None)
     teacher = _teacher(recipe, network, out)
     frames, validation = load_frames(sets, recipe)
     names = ", ".join(part.name for part in sets)
-    say(f"{len(frames)} training and {len(validation)} validation frames from {names}")
+    log(f"{len(frames)} training and {len(validation)} validation frames from {names}")
     if not is_helper():
         hashes = fingerprints(sets, [*frames, *validation])
         if resume:
@@ -147,23 +147,23 @@ def train(
             if teacher is not None:
                 teacher.check(record.get("foundation", {}), out)
     if teacher is not None:
-        teacher.prepare(frames, recipe, say)
-    views = TrainingViews(frames, recipe, teacher.look if teacher and teacher.cache else None)
+        teacher.prepare(frames, recipe, log)
+    views = TrainingViews(frames, recipe, teacher.features if teacher and teacher.cache else None)
     more: list[Callback] = []
     if recipe.view.near_false:
         if machine.workers:
             raise ConfigError("view.near_false: false objects are mined in the training process; --workers 0")
-        more.append(Mining(views, recipe.view.mine_every, recipe.seed, say))
+        more.append(Mining(views, recipe.view.mine_every, recipe.seed, log))
     growing = None
     if recipe.grows:
         if machine.workers:
             raise ConfigError("labels grow in the training process; --workers 0")
-        growing = GrowingLabels(views, recipe, folder, say)
+        growing = GrowingLabels(views, recipe, folder, log)
         more.append(growing)
     if newest is not None:
         for note in newest.notes():
-            say(note)
-        say(f"going on from {newest.file}: {newest.position} of {recipe.epochs} are done")
+            log(note)
+        log(f"going on from {newest.file}: {newest.position} of {recipe.epochs} are done")
         if folder.finished(recipe, newest):
             return validation
     position = Position() if newest is None else newest.position
@@ -175,12 +175,12 @@ def train(
             trial = _module(network, recipe, meta, validation, 1, teacher)
             costs = measure(trial, views, validation, machine)
             spent, validating = time.monotonic() - started, costs.frame * len(validation)
-            recipe = planned(recipe, costs, steps, len(validation), minutes, say, spent)
+            recipe = plan(recipe, costs, steps, len(validation), minutes, log, spent)
         views.recipe = recipe
-        seen = [frame.hashes[0][:TOLD] for frame in frames]
+        seen = [frame.hashes[0][:HASH_DIGITS] for frame in frames]
         meta = meta.model_copy(update={"recipe": recipe.model_dump(mode="json"), "training_frames": seen})
         if limit := minutes or recipe.most_minutes:
-            more.append(Limit(started + 60 * limit - validating))
+            more.append(TimeLimit(started + 60 * limit - validating))
     if not resume and not is_helper():
         record = record_of(recipe, sources.to_record(), sets, hashes)
         record["held_out"] = names_and_hashes(validation, sets)
@@ -189,7 +189,7 @@ def train(
         record |= {"foundation": teacher.record()} if teacher is not None else {}
         folder.write_record(recipe, record)
         folder.write_start(network.state_dict())
-    trainer = make_trainer(recipe, folder, machine, say, position, more)
+    trainer = make_trainer(recipe, folder, machine, log, position, more)
     loader = training_loader(
         views,
         machine.workers,
@@ -212,7 +212,7 @@ def train(
     return validation
 
 
-def finish(out: Path, say: Callable[[str], None] = print, held: Sequence[LabelledFrame] = ()) -> Path:
+def finish(out: Path, log: Callable[[str], None] = print, held: Sequence[LabelledFrame] = ()) -> Path:
     """Write `model.safetensors` and `model.onnx` of a run from its best checkpoint, or its last.
 
     held: the held-out frames; with them the threshold is chosen anew where they are few, the score gets its
@@ -225,7 +225,7 @@ def finish(out: Path, say: Callable[[str], None] = print, held: Sequence[Labelle
     if chosen is None:
         raise ConfigError(f"{out}: no checkpoint yet; go on with: dimpoint train --resume {out}")
     for note in chosen.notes():
-        say(note)
+        log(note)
     network = create(recipe.network.name, **recipe.network.options)
     state = chosen.content["state_dict"]
     own = {key.removeprefix("network."): state[key] for key in state if key.startswith("network.")}
@@ -240,12 +240,12 @@ def finish(out: Path, say: Callable[[str], None] = print, held: Sequence[Labelle
     meta = parse_meta(json.dumps(record["model"]), str(folder.record_file))
     meta = meta.model_copy(update={"date": datetime.date.today().isoformat()})
     trained = Trained(network, meta, recipe, chosen.content.get("validation", {}), chosen.position.steps)
-    meta, lines = judge(trained, held, record.get("init"))
+    meta, lines = assess(trained, held, record.get("init"))
     save_model(folder.safetensors, network, meta)
     export_onnx(network, meta, folder.onnx)
-    say(f"{lines[0]}: {folder.onnx}")
+    log(f"{lines[0]}: {folder.onnx}")
     for line in lines[1:]:
-        say(line)
+        log(line)
     return folder.onnx
 
 
@@ -274,17 +274,17 @@ def _module(
     return FdepModule(network, recipe, meta, validation, steps, teacher=teacher)
 
 
-def _open_sets(recipe: Recipe, sources: Sources, say: Callable[[str], None]) -> list[DataSet]:
+def _open_sets(recipe: Recipe, sources: TrainingData, log: Callable[[str], None]) -> list[DataSet]:
     """The data sets with the labels that count; what a reader of results must know is said."""
     labels, sets = labels_of(recipe), sources.open()
     for part in sets:
-        say(part.taken)
+        log(part.taken)
     for note in disagreements(sets, labels):
-        say(note)
+        log(note)
     if labels != "auto":
         sets = sources.open(labels)
     for note in [*(note for part in sets for note in part.notes()), *demand_plausible(sets)]:
-        say(note)
+        log(note)
     return sets
 
 
@@ -322,13 +322,13 @@ def _load_start(
     recipe: Recipe,
     folder: RunFolder,
     parent: dict[str, Any] | None,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> None:
     """Load the weights that a run without a checkpoint began from: kept, of its parent, or from its seed."""
     weights = read_start(folder)
     if weights is not None:
         network.load_state_dict(weights)
-        say(f"no step was kept: starting again from {folder.start}")
+        log(f"no step was kept: starting again from {folder.start}")
     elif parent is not None:
         file = Path(parent["file"])
         if not file.is_file() or sha256_of(file) != parent["sha256"]:
@@ -337,9 +337,9 @@ def _load_start(
                 "damaged; start a new run"
             )
         _load_parent(network, recipe, file)
-        say(f"no step was kept: starting again from {file}")
+        log(f"no step was kept: starting again from {file}")
     else:
-        say("no step was kept: starting again from the seed's weights")
+        log("no step was kept: starting again from the seed's weights")
 
 
 def describe_model(

@@ -38,11 +38,11 @@ def false_objects(detector: Detector, frame: LabelledFrame) -> npt.NDArray[np.fl
 class Mining(Callback):
     """Fills `TrainingViews.hard` before every `every`-th epoch; what it found goes with the checkpoints."""
 
-    def __init__(self, views: TrainingViews, every: int, seed: int, say: Callable[[str], None]) -> None:
+    def __init__(self, views: TrainingViews, every: int, seed: int, log: Callable[[str], None]) -> None:
         self.views = views
         self.every = every
         self.seed = seed
-        self.say = say
+        self.log = log
         self.certain = [
             number
             for number, frame in enumerate(views.frames)
@@ -62,7 +62,7 @@ class Mining(Callback):
             self.views.hard[number] = false_objects(detector, self.views.frames[number])
         pl_module.network.train()
         total = sum(map(len, self.views.hard.values()))
-        self.say(f"{total} false objects in {len(self.views.hard)} frames are looked at more closely")
+        self.log(f"{total} false objects in {len(self.views.hard)} frames are looked at more closely")
 
     def state_dict(self) -> dict[str, Any]:
         return {"hard": {number: spots.tolist() for number, spots in self.views.hard.items()}}

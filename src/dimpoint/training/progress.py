@@ -37,20 +37,20 @@ class Report(Callback):
     """
 
     def __init__(
-        self, say: Callable[[str], None], monitor: str, every: int, chooses: bool, lines: float | None = None
+        self, log: Callable[[str], None], monitor: str, every: int, chooses: bool, lines: float | None = None
     ) -> None:
-        self.say = say
+        self.log = log
         self.monitor = monitor
         self.every = every
         self.chooses = chooses  # whether a higher value is better, and its weights are kept
         self.best = 0.0
         self._lines = lines
         self._pace = Pace()
-        self._said = time.monotonic()
+        self._last_line = time.monotonic()
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self._pace = Pace(trainer.global_step)
-        self._said = time.monotonic() - max((self._lines or 0) - _FIRST_LINE, 0)
+        self._last_line = time.monotonic() - max((self._lines or 0) - _FIRST_LINE, 0)
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
         values = trainer.callback_metrics
@@ -58,10 +58,10 @@ class Report(Callback):
             names = ("train/loss_step", "train/frames_per_s")
             row = {name: float(values[name]) for name in names} | {"epoch": float(trainer.current_epoch)}
             _log(trainer, row)
-        if self._lines is not None and time.monotonic() - self._said >= self._lines:
-            self._said = time.monotonic()
+        if self._lines is not None and time.monotonic() - self._last_line >= self._lines:
+            self._last_line = time.monotonic()
             total = int(trainer.estimated_stepping_batches)
-            self.say(
+            self.log(
                 f"step {trainer.global_step}/{total}  loss {float(values['train/loss_step']):.4f}  "
                 f"{float(values['train/frames_per_s']):.0f} frames/s  "
                 f"{duration(self._pace.left(trainer.global_step, total))} left"
@@ -87,8 +87,8 @@ class Report(Callback):
         total = int(trainer.estimated_stepping_batches)
         if trainer.global_step < total:
             line += f"  {duration(self._pace.left(trainer.global_step, total))} left"
-        self._said = time.monotonic()
-        self.say(line)
+        self._last_line = time.monotonic()
+        self.log(line)
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best}

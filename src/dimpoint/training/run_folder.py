@@ -100,14 +100,14 @@ class RunFolder:
         path = self.path.resolve()
         return path.parent.name if path.name == "run" and path.parent.name else path.name
 
-    def holds_work(self) -> bool:
+    def has_weights(self) -> bool:
         """Whether there is a run that has weights to lose. A start that failed has none."""
         files = (self.start, self.last, self.previous, self.best, self.onnx, self.safetensors)
         return self.record_file.is_file() and any(file.is_file() for file in files)
 
-    def refuse_work(self) -> None:
+    def check_unused(self) -> None:
         """Raise ConfigError if a new run would overwrite one."""
-        if self.holds_work():
+        if self.has_weights():
             raise ConfigError(
                 f"{self.path}: holds a run already; go on with: dimpoint train --resume {self.path}, "
                 "or choose another --out"
@@ -183,7 +183,7 @@ class RunFolder:
     def stopped(self) -> str:
         """What a stopped run has kept, and how to go on; for people."""
         again = f"dimpoint train --resume {self.path}"
-        if not self.holds_work():
+        if not self.has_weights():
             return "stopped before training began; nothing is kept, start again"
         newest = self.newest()
         if newest is None:
@@ -250,7 +250,7 @@ def names_and_hashes(
     return listed
 
 
-class WholeFiles(TorchCheckpointIO):
+class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint beside its place and renames it; `last.ckpt` becomes `last.previous.ckpt` first."""
 
     def __init__(self, folder: RunFolder) -> None:
@@ -265,7 +265,7 @@ class WholeFiles(TorchCheckpointIO):
                 target.replace(self.folder.previous)
 
 
-class Keep(CheckpointCallback):
+class CheckpointWriter(CheckpointCallback):
     """Writes last.ckpt after each validation and every `SECONDS_BETWEEN`, best.ckpt after the best one.
 
     monitor: the logged value that must be highest; None: nothing is chosen. Of equal values the later one
@@ -279,6 +279,11 @@ class Keep(CheckpointCallback):
         self.best: float | None = None
         self._position = Position()
         self._saved = time.monotonic()
+
+    @property
+    def state_key(self) -> str:
+        """Key of this callback's state in a checkpoint; earlier versions wrote it, too."""
+        return "Keep"
 
     def on_train_batch_start(
         self, trainer: lightning.Trainer, pl_module: Any, batch: Any, batch_idx: int

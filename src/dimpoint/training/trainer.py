@@ -22,7 +22,7 @@ from dimpoint.training.frames import LabelledFrame, TrainingViews
 from dimpoint.training.module import DetectionModule
 from dimpoint.training.progress import Bar, Report, RunLog, duration
 from dimpoint.training.recipe import Recipe
-from dimpoint.training.run_folder import Keep, Position, RunFolder, WholeFiles
+from dimpoint.training.run_folder import AtomicCheckpointIO, CheckpointWriter, Position, RunFolder
 from dimpoint.training.validation import monitored, validation_threshold
 
 SECONDS_BETWEEN_LINES = 30.0  # of progress, where there is no terminal
@@ -47,7 +47,7 @@ def make_trainer(
     recipe: Recipe,
     folder: RunFolder,
     machine: Machine,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
     position: Position,
     more: Sequence[Callback] = (),
 ) -> lightning.Trainer:
@@ -56,9 +56,9 @@ def make_trainer(
     monitor = monitored(recipe)
     every, chooses = recipe.validate_every, not recipe.refit
     callbacks: list[Callback] = [
-        Report(say, monitor, every, chooses, None if terminal else SECONDS_BETWEEN_LINES),
+        Report(log, monitor, every, chooses, None if terminal else SECONDS_BETWEEN_LINES),
         *more,
-        Keep(folder, every, f"val/{monitor}" if chooses else None),
+        CheckpointWriter(folder, every, f"val/{monitor}" if chooses else None),
     ]
     if recipe.ema is not None:
         callbacks.append(WeightAveraging(avg_fn=_average(recipe.ema)))
@@ -72,7 +72,7 @@ def make_trainer(
         check_val_every_n_epoch=every,
         gradient_clip_val=recipe.optimizer.clip,
         callbacks=callbacks,
-        plugins=[WholeFiles(folder)],
+        plugins=[AtomicCheckpointIO(folder)],
         logger=[
             RunLog(folder.log, position.steps),
             TensorBoardLogger(folder.path, name="", version="tensorboard"),
@@ -121,13 +121,13 @@ class Costs:
         return max(1, int((seconds - held * self.frame) / epoch))
 
 
-def planned(
+def plan(
     recipe: Recipe,
     costs: Costs,
     steps: int,
     held: int,
     minutes: float | None,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
     spent: float = 0.0,
 ) -> Recipe:
     """The recipe with the epochs that fit into `minutes`, or at most into its own `most_minutes`.
@@ -140,7 +140,7 @@ def planned(
         Number of held-out frames.
     minutes : float or None
         Length of the run; None: the recipe's epochs.
-    say : callable
+    log : callable
         Called with a line that says how long the run will take.
     spent : float
         Seconds of the run that are over: reading the data, measuring. Default: 0.
@@ -154,7 +154,7 @@ def planned(
         if recipe.epochs == 1 and costs.seconds(recipe, steps, held) > seconds:
             steps = min(steps, max(1, int((seconds - held * costs.frame) / max(costs.step, 1e-9))))
             recipe = recipe.model_copy(update={"steps_per_epoch": steps})
-    say(
+    log(
         f"{recipe.epochs} epochs of {steps} steps, {costs.step:.2f} s a step: "
         f"about {duration(costs.seconds(recipe, steps, held))}"
     )
@@ -203,7 +203,7 @@ def _moved(part: Any, device: str) -> Any:
     return type(part)(_moved(each, device) for each in part)
 
 
-class Limit(Callback):
+class TimeLimit(Callback):
     """Ends a run in time, whatever was measured: it validates and stops.
 
     Parameters
