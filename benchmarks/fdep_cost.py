@@ -25,9 +25,8 @@ from dimpoint.datasets.dataset import open_dataset
 from dimpoint.inference.detector import Detector
 from dimpoint.networks import create
 from dimpoint.training.fdep import FdepModule, open_teacher
-from dimpoint.training.fit import describe_model
 from dimpoint.training.frames import TrainingViews, load_frames
-from dimpoint.training.module import DetectionModule
+from dimpoint.training.module import DetectionModule, describe_model
 from dimpoint.training.recipe import load_recipe
 
 

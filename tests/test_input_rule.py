@@ -202,7 +202,7 @@ class TestRecords:
 
 def test_a_model_carries_the_rule_of_its_recipe() -> None:
     from dimpoint.networks import create
-    from dimpoint.training.fit import describe_model
+    from dimpoint.training.module import describe_model
 
     recipe: Recipe = load_recipe("spire")
     assert describe_model(create("spire"), recipe, []).input == recipe.input

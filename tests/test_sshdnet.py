@@ -39,7 +39,8 @@ from dimpoint.networks.sshdnet import (
     bottleneck_unit,
 )
 from dimpoint.targets import make_target
-from dimpoint.training.fit import Machine, TrainingData, describe_model, train
+from dimpoint.training.fit import Machine, TrainingData, train
+from dimpoint.training.module import describe_model
 from dimpoint.training.recipe import load_recipe
 from dimpoint.training.views import training_view
 

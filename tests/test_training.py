@@ -208,7 +208,7 @@ def test_wrong_recipes_stop_before_training(
 
 def test_a_folder_in_use_is_kept(run: Path, scenes: Path) -> None:
     before = (run / "model.onnx").read_bytes()
-    with pytest.raises(ConfigError, match="holds a run already"):
+    with pytest.raises(ConfigError, match="already holds a run"):
         fit(small(), TrainingData([scenes]), run, machine=CPU)
     assert (run / "model.onnx").read_bytes() == before
 

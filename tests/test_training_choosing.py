@@ -76,7 +76,7 @@ VERDICTS = [
         "old",
         "keep spire-lite: the new model is not better",
     ),  # no difference
-    ([(1, 0, 0)] * 4, [(1, 0, 0)] * 3 + [(0, 0, 1)], "open", "no gain is shown"),
+    ([(1, 0, 0)] * 4, [(1, 0, 0)] * 3 + [(0, 0, 1)], "open", "no significant gain"),
     ([(0, 0, 0)] * 4, [(0, 0, 0)] * 4, "old", "keep spire-lite"),  # no targets: nothing is defined
 ]
 
@@ -123,7 +123,7 @@ WARNINGS = [
     # recipe, counts of each frame, what must be said, what must not
     ("unet", [(0, 0, 3)], ["none of the 3", "after 40 steps", "loss.kind=[mask-focal, soft-iou]"], []),
     ("spire-sirst", [(0, 5, 3)], ["none of the 3", "optimizer.lr"], ["soft-iou"]),
-    ("spire-sirst", [(3, 0, 0), (1, 0, 0)], ["stands on 4 targets in 2 held-out frames"], ["none"]),
+    ("spire-sirst", [(3, 0, 0), (1, 0, 0)], ["based on 4 targets in 2 held-out frames"], ["none"]),
     ("spire-sirst", [(1, 0, 0)] * FEW_TARGETS, [], ["warning"]),
 ]
 

@@ -184,7 +184,7 @@ def test_what_cannot_be_taught(scenes: Path, foundation: str, tmp_path: Path) ->
     with pytest.raises(ConfigError, match="dimpoint pretrain"):
         train(taught("''"), TrainingData([scenes]), tmp_path / "a", machine=CPU, log=lambda _: None)
     point = load_recipe("fdep-spire-sirst", [f"foundation.source={foundation}"])
-    with pytest.raises(ConfigError, match="'spire-lite' has no encoder and decoder"):
+    with pytest.raises(ConfigError, match="'spire-lite' has no separate encoder"):
         open_teacher(point, create("spire-lite"), tmp_path)
     assert not (tmp_path / "a").exists()
 

@@ -142,7 +142,7 @@ def test_a_map_of_another_stride_is_refused(scenes: Path, tmp_path: Path) -> Non
 
 def test_only_hosts_start_from_a_prior(scenes: Path, tmp_path: Path) -> None:
     point = load_recipe("spire-sirst", ["network.prior=0.01"])
-    with pytest.raises(ConfigError, match=r"network\.prior: 'spire-lite' is no encoder-decoder host"):
+    with pytest.raises(ConfigError, match=r"network\.prior: 'spire-lite' is not an encoder-decoder network"):
         fit(point, TrainingData([scenes]), tmp_path / "run", machine=CPU, log=lambda _: None)
 
 

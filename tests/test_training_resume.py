@@ -134,7 +134,7 @@ def test_resuming_takes_the_newest_whole_checkpoint_and_says_so(
         return
     said.clear()
     start(resume=True)
-    assert [line for line in said if from_file in line and line.startswith("going on from")]
+    assert [line for line in said if from_file in line and line.startswith("continuing from")]
     for name in broken:
         assert any(f"{name} is damaged" in line for line in said)
     assert_equal_weights(whole, out)
@@ -245,7 +245,7 @@ def test_a_start_that_failed_does_not_block_the_folder(scenes: Path, tmp_path: P
     (out / "checkpoints").mkdir(parents=True)  # as an older version left it
     (out / "run.json").write_text("{}")
     fit(small("epochs=1"), TrainingData([scenes]), out, machine=CPU, log=lambda _: None)
-    with pytest.raises(ConfigError, match="holds a run already"):
+    with pytest.raises(ConfigError, match="already holds a run"):
         fit(small("epochs=1"), TrainingData([scenes]), out, machine=CPU, log=lambda _: None)
 
 
@@ -262,9 +262,9 @@ def test_a_model_carries_the_name_of_its_run_and_of_its_parent(
 
 STOPPED = [
     # step at which it is killed, what is said
-    (0, "no step is kept yet, the starting weights are: dimpoint train --resume"),
-    (2, "kept up to 0 epochs and 2 steps of the next: dimpoint train --resume"),
-    (6, "kept up to 2 epochs: dimpoint train --resume"),
+    (0, "only the initial weights were saved; continue with: dimpoint train --resume"),
+    (2, "saved up to 0 epochs and 2 steps of the next; continue with: dimpoint train --resume"),
+    (6, "saved up to 2 epochs; continue with: dimpoint train --resume"),
 ]
 
 
@@ -273,7 +273,7 @@ def test_what_is_said_of_a_stopped_run_is_true(
     scenes: Path, tmp_path: Path, step: int, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "r"
-    assert "nothing is kept" in RunFolder(out).stopped()
+    assert "nothing was saved" in RunFolder(out).stopped()
     start = partial(train, small(), TrainingData([scenes]), out, machine=CPU, log=lambda _: None)
     kill_at_step(step, monkeypatch, start)
     assert text in RunFolder(out).stopped()

@@ -70,8 +70,8 @@ def train(
     require_torch("training")
     from dimpoint import api
     from dimpoint.datasets.reading import AS_WRITTEN
-    from dimpoint.training.fit import Machine, is_helper
     from dimpoint.training.run_folder import RunFolder
+    from dimpoint.training.trainer import Machine, is_helper
 
     count = int(devices) if devices.isdigit() else devices
     if not resume and (not recipe or not data or out is None):

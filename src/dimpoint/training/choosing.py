@@ -1,7 +1,7 @@
-"""The threshold of a trained model, how sure its score is, and whether it beats what it started from.
+"""The threshold of a trained model, the confidence interval of its score, and a comparison with its parent.
 
-With few held-out targets the threshold of the best F1 fits these targets rather than the model: it is taken
-from the model that the training started from, or chosen on some of the frames and scored on the others.
+With few held-out targets, the threshold of the best F1 overfits them. It is then taken from the model that
+training started from, or cross-validated over the held-out frames.
 """
 
 from __future__ import annotations
@@ -25,13 +25,21 @@ from dimpoint.training.frames import LabelledFrame
 from dimpoint.training.recipe import Recipe
 from dimpoint.training.validation import LOWEST_THRESHOLD, describe
 
-FEW_TARGETS = 50  # with fewer the best threshold on them is not taken as it is
+FEW_TARGETS = 50  # with fewer held-out targets the best threshold on them is unreliable
 _FOLDS = 10
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What a model finds in labelled frames, down to a low threshold. shapes: (height, width) of each."""
+    """Detections in labelled frames above a low threshold.
+
+    Parameters
+    ----------
+    frames : tuple of ScoredFrame
+        Detections and targets.
+    shapes : tuple of (int, int)
+        Height and width of each frame.
+    """
 
     frames: tuple[ScoredFrame, ...]
     shapes: tuple[tuple[int, int], ...]
@@ -41,13 +49,23 @@ class HeldOut:
         return sum(len(np.asarray(frame.truth_xy)) for frame in self.frames)
 
     def counts(self, threshold: float) -> list[PointCounts]:
-        """Of each frame, protocol `spire`; a detection counts if its score is above the threshold."""
+        """Counts of each frame by the protocol `spire`, of the detections with a score above `threshold`."""
         return [_counts(*pair, threshold) for pair in zip(self.frames, self.shapes, strict=True)]
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A threshold, where it comes from, and the counts of each held-out frame."""
+    """A chosen threshold.
+
+    Parameters
+    ----------
+    threshold : float
+        Detection threshold, 0..1.
+    origin : str
+        How it was chosen.
+    counts : tuple of PointCounts
+        Counts of each held-out frame at that threshold.
+    """
 
     threshold: float
     origin: str
@@ -55,7 +73,7 @@ class Choice:
 
     @property
     def f1(self) -> Interval:
-        """With its 95 % interval over frames."""
+        """F1 with its 95 % interval over frames."""
         return interval(self.counts, lambda counts: counts.f1)
 
     @property
@@ -64,7 +82,7 @@ class Choice:
         return total.tp + total.fn
 
     def record(self) -> dict[str, Any]:
-        """For the model's record."""
+        """The fields of a model record."""
         total, f1 = PointCounts.total(self.counts), self.f1
         numbers = {
             "f1": f1.value,
@@ -85,7 +103,7 @@ class Choice:
 
 
 def detect_held_out(detector: Detector, frames: Sequence[LabelledFrame]) -> HeldOut:
-    """Run a detector on frames; what lies in their ignore regions is left out."""
+    """Detect targets in frames; detections in ignore regions are left out."""
     scored, shapes = [], []
     for frame in frames:
         counts = frame.counts()
@@ -97,10 +115,21 @@ def detect_held_out(detector: Detector, frames: Sequence[LabelledFrame]) -> Held
 
 
 def choose(found: HeldOut, fallback: float, inherited: tuple[float, str] | None) -> Choice | None:
-    """The threshold for a model by what it finds in held-out frames; None with many targets.
+    """Choose the threshold of a model from its detections in held-out frames.
 
-    With many the threshold of the best F1, which the checkpoint has, is right. inherited: the threshold of
-    the model that the training started from, and its name. fallback: for a model that finds nothing.
+    Parameters
+    ----------
+    found : HeldOut
+        The detections.
+    fallback : float
+        Threshold for a model that finds nothing.
+    inherited : tuple of (float, str) or None
+        Threshold and name of the model that training started from.
+
+    Returns
+    -------
+    Choice or None
+        None with `FEW_TARGETS` or more targets, where the threshold of the best F1 is reliable.
     """
     if found.targets >= FEW_TARGETS:
         return None
@@ -121,12 +150,12 @@ def choose(found: HeldOut, fallback: float, inherited: tuple[float, str] | None)
 
 
 def text(f1: Interval) -> str:
-    """For people: `(95 % 0.812 to 0.943)`; nothing where it is not defined."""
+    """A 95 % interval as text, such as ` (95 % 0.812 to 0.943)`; empty where it is undefined."""
     return f" (95 % {f1.low:.3f} to {f1.high:.3f})" if f1.low == f1.low else ""
 
 
 def _middle(frames: Sequence[ScoredFrame], fallback: float) -> float:
-    """Midway between the lowest score that the best F1 keeps and the highest that it leaves out."""
+    """Midway between the lowest score that the best F1 keeps and the highest score that it rejects."""
     curve = sweep(frames)
     if not len(curve.thresholds) or not curve.truths:
         return fallback
@@ -137,7 +166,21 @@ def _middle(frames: Sequence[ScoredFrame], fallback: float) -> float:
 
 @dataclass(frozen=True)
 class Trained:
-    """A network whose training ended. found: the values of its last validation; steps: it was trained for."""
+    """A network after training.
+
+    Parameters
+    ----------
+    network : Network
+        With the selected weights.
+    meta : ModelMeta
+        Its record.
+    recipe : Recipe
+        The recipe of the run.
+    found : mapping
+        Scores of its last validation.
+    steps : int
+        Training steps of these weights.
+    """
 
     network: Network
     meta: ModelMeta
@@ -151,16 +194,30 @@ class Trained:
 
     @property
     def chosen(self) -> bool:
-        """Whether the held-out frames chose the checkpoint."""
+        """Whether the held-out frames selected the checkpoint."""
         return not self.recipe.refit and self.recipe.checkpoint == "best"
 
 
 def assess(
     trained: Trained, held: Sequence[LabelledFrame], parent: Mapping[str, Any] | None
 ) -> tuple[ModelMeta, list[str]]:
-    """The record with threshold and scores, and what to say: the score, warnings, the comparison.
+    """Choose the threshold of a trained network and score it.
 
-    parent: what the run's record says of the model that the training started from.
+    Parameters
+    ----------
+    trained : Trained
+        The network.
+    held : sequence of LabelledFrame
+        Held-out frames.
+    parent : mapping or None
+        What the run's record holds about the model that training started from.
+
+    Returns
+    -------
+    meta : ModelMeta
+        The record with threshold and scores.
+    lines : list of str
+        Score, warnings, and the comparison with the parent.
     """
     recipe, meta = trained.recipe, trained.meta
     known = dict(trained.found)
@@ -201,7 +258,7 @@ def _with(meta: ModelMeta, threshold: float, scores: dict[str, Any]) -> ModelMet
 
 
 def _old_counts(parent: Mapping[str, Any], held: Sequence[LabelledFrame]) -> list[PointCounts] | None:
-    """What the model that the training started from finds at its own threshold; None if it is gone."""
+    """Counts of the parent at its own threshold; None if its file is missing or has changed."""
     file = Path(parent["file"])
     if not file.is_file() or sha256_of(file) != parent["sha256"]:
         return None
@@ -210,7 +267,7 @@ def _old_counts(parent: Mapping[str, Any], held: Sequence[LabelledFrame]) -> lis
 
 
 def sha256_of(file: Path) -> str:
-    """Of the file's bytes, hex."""
+    """SHA-256 of a file, in hexadecimal."""
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
@@ -223,21 +280,29 @@ def _counts(frame: ScoredFrame, shape: tuple[int, int], threshold: float) -> Poi
 
 
 def warnings_of(counts: Sequence[PointCounts], trained: Trained) -> list[str]:
-    """What a user must know before trusting a run: nothing found, or a score that stands on few targets."""
+    """Warnings about a run: no target found, or a score from few targets.
+
+    Parameters
+    ----------
+    counts : sequence of PointCounts
+        Of each held-out frame.
+    trained : Trained
+        The network.
+    """
     total = PointCounts.total(counts)
     targets = total.tp + total.fn
     if targets and not total.tp:
         stalls = "the loss soft-iou alone, which can stall: --set 'loss.kind=[mask-focal, soft-iou]'; "
         return [
             f"warning: the model finds none of the {targets} held-out targets after {trained.steps} steps. "
-            f"Usual causes: {stalls if trained.recipe.loss.kinds == ('soft-iou',) else ''}too short "
-            "a training (--epochs, --minutes); labels that do not fit the frames (dimpoint data check); "
+            f"Usual causes: {stalls if trained.recipe.loss.kinds == ('soft-iou',) else ''}training "
+            "too short (--epochs, --minutes); labels that do not fit the frames (dimpoint data check); "
             "targets darker than their surroundings; too high a learning rate (--set optimizer.lr=1e-3)"
         ]
     if targets < FEW_TARGETS:
         return [
-            f"warning: this score stands on {targets} targets in {len(counts)} held-out frames; "
-            "another choice of frames gives another score, and more labelled frames a surer one"
+            f"warning: this score is based on {targets} targets in {len(counts)} held-out frames and depends "
+            "on the choice of frames; label more frames for a reliable score"
         ]
     return []
 
@@ -245,9 +310,23 @@ def warnings_of(counts: Sequence[PointCounts], trained: Trained) -> list[str]:
 def compare(
     new: Sequence[PointCounts], old: Sequence[PointCounts], parent: str, chosen_here: bool
 ) -> tuple[dict[str, Any], list[str]]:
-    """A model and the one that it started from on the same held-out frames: a record, and sentences.
+    """Compare a model with its parent on the same held-out frames.
 
-    chosen_here: whether the new model's checkpoint was chosen on these frames, which favours it.
+    Parameters
+    ----------
+    new, old : sequence of PointCounts
+        Counts of each frame.
+    parent : str
+        Name of the parent.
+    chosen_here : bool
+        Whether the new checkpoint was selected on these frames, which favours it.
+
+    Returns
+    -------
+    record : dict
+        Difference of F1 with its 95 % interval, and `verdict`: `new`, `old` or `open`.
+    lines : list of str
+        The same as text.
     """
     apart = difference(new, old, lambda counts: counts.f1)
     first, second = PointCounts.total(new), PointCounts.total(old)
@@ -266,7 +345,8 @@ def compare(
         verdict = "old"
     else:
         lines.append(
-            f"no gain is shown, the interval holds 0: keep {parent} unless a test on other frames shows one"
+            f"no significant gain, the interval contains 0: keep {parent} unless a test on other frames "
+            "shows one"
         )
         verdict = "open"
     record = {"parent": parent, "difference": apart.value, "low": apart.low, "high": apart.high}

@@ -1,8 +1,8 @@
-"""Training augmentation: targets of real frames, cut out by their points and set into other real frames.
+"""Copy-paste augmentation: targets of real frames, cut out by their points and pasted into other frames.
 
-A target is what is connected with the brightest pixel near its point. It is kept as contrast against its
-surroundings, so that it can be set on a brighter or darker place. Own design, after the copy-paste
-augmentation of instance segmentation (arXiv 2012.07177), which has masks to cut by.
+A target is the region connected with the brightest pixel near its point. It is stored as contrast against
+its surroundings, so that it can be pasted onto a brighter or darker place. Own design, after the copy-paste
+augmentation of instance segmentation (arXiv 2012.07177), which cuts along masks.
 """
 
 from __future__ import annotations
@@ -17,29 +17,38 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float32]
 
-_REACH = 15  # pixels, half the side of the window that a target and its surroundings are looked for in
-_SURROUNDINGS = 7.0  # pixels from the point beyond which background is measured
-_NEAR = 2  # pixels within which the point's brightest pixel lies
-_LEAST_PEAK = 0.02  # of the unit range; a fainter target is not told from what surrounds it
-_PART_OF_PEAK = 0.3  # a target's pixels are above this part of its peak,
-_PART_IN_NOISE = 0.6  # in noise above up to this,
-_NOISE = 2.5  # and above this many standard deviations
-_OFF = 2.0  # pixels between a point and the middle of what was grown around it
-_RIM = 0.5  # weight of a copy in the pixels around it, so that its edge is no cut
+_REACH = 15  # pixels, half the side of the window around a target
+_SURROUNDINGS = 7.0  # pixels; background is measured farther from the point than this
+_NEAR = 2  # pixels; the target's brightest pixel lies within this of the point
+_LEAST_PEAK = 0.02  # unit range; a fainter target cannot be separated from its surroundings
+_PART_OF_PEAK = 0.3  # a target's pixels exceed this fraction of its peak,
+_PART_IN_NOISE = 0.6  # or in noise up to this fraction,
+_NOISE = 2.5  # so that they exceed this many standard deviations
+_OFF = 2.0  # pixels, largest distance of the point from the centroid of its region
+_RIM = 0.5  # weight in the pixels around a target, for a soft edge
 
-_GAIN = (-0.5, 0.3)  # natural logarithms
-_APART = 20.0  # pixels between a copy and other targets
+_GAIN = (-0.5, 0.3)  # range of the logarithm of the brightness factor
+_APART = 20.0  # pixels, least distance of a copy from other targets
 _PLACES = 10  # places tried for a copy
-_LEAST_CONTRAST = 0.03  # of a copy, on the unit range
-_LEAST_SCR = 1.5  # of a copy: contrast over the standard deviation of its place
-_LEAST_CHANGE = 0.02  # which a copy makes to its pixels on average, on the unit range
-_SATURATED = 0.7  # share of the copies that end at the unit range's upper end, as in a saturated sensor
+_LEAST_CONTRAST = 0.03  # of a copy, unit range
+_LEAST_SCR = 1.5  # of a copy: contrast over the standard deviation of its surroundings
+_LEAST_CHANGE = 0.02  # mean change of a copy's pixels, unit range
+_SATURATED = 0.7  # fraction of copies that are clipped at 1, as by a saturated sensor
 
 
 @dataclass(frozen=True, eq=False)
 class TargetCut:
-    """One target. contrast: (h, w) float32 above its surroundings, on the unit range. weight: (h, w) float32,
-    1 on the target, less on its rim, 0 elsewhere. point: x, y of its label, in pixels of the cut."""
+    """A target that was cut out of a frame.
+
+    Parameters
+    ----------
+    contrast : (h, w) float32 array
+        Value above the surroundings, in unit range.
+    weight : (h, w) float32 array
+        1 on the target, less on its rim, 0 elsewhere.
+    point : tuple of float
+        x, y of its label, in pixels of the cut.
+    """
 
     contrast: Array
     weight: Array
@@ -47,9 +56,18 @@ class TargetCut:
 
 
 def cut_targets(frame: Array, points: npt.NDArray[np.floating]) -> list[TargetCut]:
-    """The targets of a frame that stand clear of clutter, borders and other targets.
+    """Cut out the targets that are isolated from clutter, borders and other targets.
 
-    frame: (H, W) float32 in unit range. points: (N, 2) x, y.
+    Parameters
+    ----------
+    frame : (H, W) float32 array
+        In unit range.
+    points : (N, 2) array
+        x, y of the targets, in pixels.
+
+    Returns
+    -------
+    list of TargetCut
     """
     cuts = (_cut(frame, point, np.delete(points, index, 0)) for index, point in enumerate(points))
     return [cut for cut in cuts if cut is not None]
@@ -62,10 +80,30 @@ def set_targets(
     rng: np.random.Generator,
     count: int,
 ) -> tuple[Array, npt.NDArray[np.float32]]:
-    """A copy of `frame` with up to `count` of `cuts` set in at random, and all its points, old and new.
+    """Paste random cuts into a copy of a frame.
 
-    frame: (H, W) float32 in unit range. points: (N, 2) x, y. Copies are mirrored, brightened and dimmed at
-    random. They are fewer where there is no room, or no place at which they could be seen.
+    Cuts are mirrored and scaled in brightness at random. Fewer than `count` are pasted where there is no
+    room, or where they could not be seen.
+
+    Parameters
+    ----------
+    frame : (H, W) float32 array
+        In unit range.
+    points : (N, 2) array
+        x, y of the targets that the frame has, in pixels.
+    cuts : sequence of TargetCut
+        Choices.
+    rng : numpy.random.Generator
+        Source of randomness.
+    count : int
+        Most cuts to paste.
+
+    Returns
+    -------
+    frame : (H, W) float32 array
+        The new frame.
+    points : (M, 2) float32 array
+        Its targets, old ones first.
     """
     out = frame.copy()
     taken = [(float(x), float(y)) for x, y in points]
@@ -110,10 +148,10 @@ def _cut(frame: Array, point: npt.NDArray[np.floating], others: npt.NDArray[np.f
     _, labels = cv2.connectedComponents((window > background + least).astype(np.uint8), connectivity=8)
     own = labels == labels[brightest]
     if own[:2].any() or own[-2:].any() or own[:, :2].any() or own[:, -2:].any():
-        return None  # it runs out of the window: clutter, or cut by the frame's border
+        return None  # touches the border of the window: clutter, or cut off by the frame
     down, across = np.nonzero(own)
     if math.hypot(float(across.mean()) - x, float(down.mean()) - y) > _OFF:
-        return None  # not what was labelled
+        return None  # not the labelled target
     rim = cv2.dilate(own.astype(np.uint8), np.ones((3, 3), np.uint8))
     weight = np.where(own, 1.0, _RIM * rim).astype(np.float32)
     column, row, wide, high = cv2.boundingRect(rim)
@@ -130,7 +168,7 @@ def _varied(cut: TargetCut, rng: np.random.Generator) -> TargetCut:
 
 
 def _set(frame: Array, cut: TargetCut, row: int, column: int, *, saturate: bool) -> bool:
-    """Set the cut's corner at (row, column) in place; false, and nothing done, where it would not be seen."""
+    """Paste the cut with its corner at (row, column), in place; False where it would not be visible."""
     height, width = cut.weight.shape
     place = frame[row : row + height, column : column + width]
     level = np.median(place)

@@ -31,7 +31,19 @@ Grids = tuple[Tensor, ...]
 
 @dataclass(frozen=True)
 class Teacher:
-    """The frozen encoder, its features on disk if they are kept, and the fusion that is trained with it."""
+    """The frozen foundation encoder, its cached features, and the trainable fusion.
+
+    Parameters
+    ----------
+    encoder : FoundationEncoder
+        The encoder.
+    cache : FeatureCache or None
+        Features on disk and in memory; None: computed for each view.
+    fusion : nn.Module
+        Trained together with the network.
+    cells : int
+        Cells along a side of the token grids of a view.
+    """
 
     encoder: FoundationEncoder
     cache: FeatureCache | None
@@ -39,7 +51,7 @@ class Teacher:
     cells: int
 
     def record(self) -> dict[str, Any]:
-        """What the run's story says of the foundation model."""
+        """The entry about the foundation model in run.json."""
         return {
             "source": self.encoder.source,
             "key": self.encoder.key,
@@ -48,18 +60,18 @@ class Teacher:
         }
 
     def check(self, recorded: dict[str, Any], out: Path) -> None:
-        """Raise ConfigError unless the run in `out` began with this foundation model."""
+        """Raise ConfigError unless the run in `out` was started with this foundation model."""
         ours = self.record()
         if recorded.get("channels") != ours["channels"]:
             raise ConfigError(
-                f"{out}: the run began with a foundation model of {recorded.get('channels')} channels, "
+                f"{out}: the run was started with a foundation model of {recorded.get('channels')} channels, "
                 f"{self.encoder.source} has {ours['channels']}"
             )
         if recorded["key"] != ours["key"]:
             raise ConfigError(f"{out}: {self.encoder.source} changed since the run began; start a new run")
 
     def prepare(self, frames: Sequence[LabelledFrame], recipe: Recipe, log: Callable[[str], None]) -> None:
-        """Compute the features of all frames, so that no step waits for them."""
+        """Compute the features of all frames in advance."""
         if self.cache is None:
             return
         turns = orientations_of(recipe.augmentation) if self.cache.orientations else ORIENTATIONS[:1]
@@ -73,27 +85,40 @@ class Teacher:
                 log(f"features of the foundation model: {number} of {len(frames)} frames")
 
     def features(self, pixels: Array, view: TrainingView) -> Grids:
-        """The features under a view of a frame: (cells, cells, D) for each tap, from the cache.
-
-        Channels last, as they lie in the cache and as convolutions take them fastest.
-        """
+        """Features of a view from the cache: (cells, cells, D) for each tap, channels last."""
         assert self.cache is not None
         grids = self.cache.view(pixels, view.affine, len(view.pixels), self.cells)
         return tuple(grid.permute(1, 2, 0) for grid in grids)
 
 
 def open_teacher(recipe: Recipe, network: Network, out: Path) -> Teacher:
-    """The teacher that the recipe's section `foundation` describes.
+    """Open the foundation model of the recipe's section `foundation`.
 
-    Raises ConfigError for a network without encoder and decoder, and for a foundation model that is not
-    named, not there, or no backbone.
+    Parameters
+    ----------
+    recipe : Recipe
+        The recipe.
+    network : Network
+        The host that is trained.
+    out : Path
+        The run's folder, which holds the cache unless the recipe names another folder.
+
+    Returns
+    -------
+    Teacher
+
+    Raises
+    ------
+    ConfigError
+        If the network has no encoder and decoder, or the foundation model is not named, missing, or no
+        backbone.
     """
     choice = recipe.foundation
     assert choice is not None
     if not isinstance(network, HostNetwork):
         raise ConfigError(
-            f"network '{recipe.network.name}' has no encoder and decoder for a foundation model to stand "
-            "between; FDEP teaches the networks that `dimpoint networks` lists as probability at 1/1"
+            f"network '{recipe.network.name}' has no separate encoder and decoder, which FDEP needs; take a "
+            "network that `dimpoint networks` lists as probability at 1/1"
         )
     if not choice.source:
         raise ConfigError(
@@ -116,7 +141,7 @@ def open_teacher(recipe: Recipe, network: Network, out: Path) -> Teacher:
 
 
 def orientations_of(change: Augmentation) -> list[Affine]:
-    """The orientations that views are drawn in."""
+    """The orientations (flips and quarter turns) that views are drawn in."""
     turned = change.quarter_turns or (change.rotation > 45 and change.rotation_probability > 0)
     flips = (1, -1) if change.flips else (1,)
     return [
@@ -131,17 +156,26 @@ def _cache(choice: FoundationChoice, encoder: FoundationEncoder, out: Path) -> F
 
 
 class FdepModule(DetectionModule):
-    """Trains a host along two paths, through the fusion and past it (CO-ISD); validates the light one."""
+    """Trains a host along two paths, with and without the fusion (CO-ISD); the light path is validated.
+
+    Parameters
+    ----------
+    *args
+        As `DetectionModule`.
+    teacher : Teacher
+        The foundation model.
+    """
 
     def __init__(self, *args: Any, teacher: Teacher) -> None:
         super().__init__(*args)
         self.fusion = teacher.fusion
-        self._encoder = teacher.encoder  # no module: its weights belong in no checkpoint
+        self._encoder = teacher.encoder  # not an nn.Module, so checkpoints do not contain its weights
 
     def step_loss(self, frames: Tensor, targets: Tensor, grids: Grids | None = None) -> Tensor:
-        """The weighted sum of both paths' losses; without `grids` the encoder looks at the views.
+        """The weighted sum of both paths' losses.
 
-        grids: (N, cells, cells, D) for each tap, as `Teacher.features` gives them.
+        grids: (N, cells, cells, D) for each tap, as `Teacher.features` returns them; None: the views are
+        encoded.
         """
         choice = self.recipe.foundation
         assert choice is not None

@@ -1,4 +1,4 @@
-"""Training: from a recipe and data to the models in a run's folder."""
+"""Training: from a recipe and data to model files in a run's folder."""
 
 from __future__ import annotations
 
@@ -16,19 +16,17 @@ from typing import TYPE_CHECKING, Any
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
-import dimpoint
 from dimpoint.datasets.dataset import DataSet, Labels, open_dataset, training_split
 from dimpoint.datasets.plausibility import demand_plausible
 from dimpoint.datasets.reading import AS_WRITTEN, Reading
 from dimpoint.errors import ConfigError, MissingExtraError
-from dimpoint.model.checkpoint import load_model, save_model, traits
+from dimpoint.model.checkpoint import load_model, save_model
 from dimpoint.model.export import export_onnx
 from dimpoint.model.record import HASH_DIGITS, ModelMeta, parse_meta
 from dimpoint.networks import Network, create
-from dimpoint.networks.base import HostNetwork, count_parameters
+from dimpoint.networks.base import HostNetwork
 from dimpoint.training.choosing import Trained, assess, sha256_of
 from dimpoint.training.frames import (
     LabelledFrame,
@@ -41,11 +39,11 @@ from dimpoint.training.frames import (
 )
 from dimpoint.training.growing import GrowingLabels
 from dimpoint.training.mining import Mining
-from dimpoint.training.module import DetectionModule
+from dimpoint.training.module import DetectionModule, describe_model
 from dimpoint.training.recipe import Recipe
 from dimpoint.training.run_folder import Position, RunFolder, names_and_hashes, read_start, record_of
 from dimpoint.training.trainer import Machine as Machine
-from dimpoint.training.trainer import TimeLimit, make_trainer, measure, plan
+from dimpoint.training.trainer import TimeLimit, is_helper, make_trainer, measure, plan
 
 if TYPE_CHECKING:
     from dimpoint.training.fdep import Teacher
@@ -56,19 +54,29 @@ ANY_MACHINE = Machine()
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The data of a run: folders or COCO files, which split of them, and how their labels are read."""
+    """The data of a run.
+
+    Parameters
+    ----------
+    roots : sequence of Path
+        Folders or COCO files.
+    split : str, optional
+        The split to train on. Default: a set's `train` split, or all frames of a set without split lists.
+    reading : Reading
+        How labels are read. Default: as the files say.
+    """
 
     roots: Sequence[Path]
     split: str | None = None
     reading: Reading = AS_WRITTEN
 
     def to_record(self) -> dict[str, Any]:
-        """For the run's record."""
+        """The entry in run.json."""
         roots = [str(root) for root in self.roots]
         return {"roots": roots, "split": self.split, "reading": self.reading.to_record()}
 
     def open(self, labels: Labels = "auto") -> list[DataSet]:
-        """The samples of `split`; without one a set's `train` split, or all its frames."""
+        """Open the data sets with the labels `auto`, `masks` or `points`."""
         splits = [self.split or training_split(root) for root in self.roots]
         return [open_dataset(*one, labels, self.reading) for one in zip(self.roots, splits, strict=True)]
 
@@ -84,10 +92,37 @@ def fit(
     minutes: float | None = None,
     log: Callable[[str], None] = print,
 ) -> Path:
-    """Train (see `train`), and return the path of the trained `model.onnx` in the run folder `out`.
+    """Train a model and write its files; `dimpoint.train` calls this function.
 
-    A run that is resumed after its end is left as it is. On several devices every further process runs this
-    same call; the first one alone says and writes.
+    Parameters
+    ----------
+    recipe : Recipe
+        All settings.
+    sources : TrainingData
+        The data.
+    out : Path
+        The run's folder.
+    machine : Machine
+        Hardware settings. Default: all automatic.
+    resume : bool
+        Continue the run in `out`; a finished run is left as it is. Default: False.
+    init : Path, optional
+        A .safetensors model of the same network whose weights training starts from.
+    minutes : float, optional
+        Length of this call, including reading the data. Default: the recipe's epochs.
+    log : callable
+        Called with each line of progress. Default: `print`.
+
+    Returns
+    -------
+    Path
+        The trained `model.onnx`. With several devices every process calls this function, and only the first
+        one logs and writes.
+
+    Raises
+    ------
+    ConfigError, DataError
+        If the recipe is wrong, the data changed, or `out` is in use.
     """
     folder = RunFolder(out)
     if is_helper():
@@ -110,13 +145,14 @@ def train(
     minutes: float | None = None,
     log: Callable[[str], None] = print,
 ) -> list[LabelledFrame]:
-    """Train into the run folder `out`: checkpoints and logs; the held-out frames are returned.
+    """Train into the run folder `out`, without writing model files; parameters and errors as `fit`.
 
-    With `resume` the run goes on after its newest checkpoint and ends as an uninterrupted one does. With
-    `init`, a .safetensors model of the same network, it starts from that model's weights (fine-tuning).
-    minutes: the length of this call, reading the data included; it sets the epochs of a new run by a few
-    measured steps, and ends it in time.
-    Raises ConfigError or DataError for a wrong recipe, data that changed, or an `out` that is in use.
+    A resumed run continues from its newest checkpoint and ends as an uninterrupted one does.
+
+    Returns
+    -------
+    list of LabelledFrame
+        The held-out frames.
     """
     started = time.monotonic()
     folder = RunFolder(out)
@@ -152,25 +188,25 @@ def train(
     more: list[Callback] = []
     if recipe.view.near_false:
         if machine.workers:
-            raise ConfigError("view.near_false: false objects are mined in the training process; --workers 0")
+            raise ConfigError("view.near_false needs --workers 0")
         more.append(Mining(views, recipe.view.mine_every, recipe.seed, log))
     growing = None
     if recipe.grows:
         if machine.workers:
-            raise ConfigError("labels grow in the training process; --workers 0")
+            raise ConfigError("labels that grow from points need --workers 0")
         growing = GrowingLabels(views, recipe, folder, log)
         more.append(growing)
     if newest is not None:
         for note in newest.notes():
             log(note)
-        log(f"going on from {newest.file}: {newest.position} of {recipe.epochs} are done")
+        log(f"continuing from {newest.file}: {newest.position} of {recipe.epochs} are done")
         if folder.finished(recipe, newest):
             return validation
     position = Position() if newest is None else newest.position
     if not resume:
         steps, validating = recipe.steps_per_epoch or max(1, len(views) // recipe.batch), 0.0
         if is_helper():
-            recipe = folder.read_recipe()  # with the epochs that the first process came to
+            recipe = folder.read_recipe()  # with the epochs planned by the first process
         else:
             trial = _module(network, recipe, meta, validation, 1, teacher)
             costs = measure(trial, views, validation, machine)
@@ -199,7 +235,7 @@ def train(
     )
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     module = _module(network, recipe, meta, validation, len(loader) * recipe.epochs, teacher)
-    numbers: Any = range(len(validation))  # a sequence is data set enough for a loader
+    numbers: Any = range(len(validation))  # a loader takes any sequence
     trainer.fit(
         module,
         loader,
@@ -213,17 +249,34 @@ def train(
 
 
 def finish(out: Path, log: Callable[[str], None] = print, held: Sequence[LabelledFrame] = ()) -> Path:
-    """Write `model.safetensors` and `model.onnx` of a run from its best checkpoint, or its last.
+    """Write `model.safetensors` and `model.onnx` of a run from its best or last checkpoint.
 
-    held: the held-out frames; with them the threshold is chosen anew where they are few, the score gets its
-    interval, and a fine-tuned model is compared with the one that it started from.
+    Parameters
+    ----------
+    out : Path
+        The run's folder.
+    log : callable
+        Called with each line of the result. Default: `print`.
+    held : sequence of LabelledFrame
+        Held-out frames. With them, the threshold is chosen anew where they have few targets, the score gets
+        its interval, and a fine-tuned model is compared with its parent. Default: none.
+
+    Returns
+    -------
+    Path
+        The written `model.onnx`.
+
+    Raises
+    ------
+    ConfigError
+        If there is no checkpoint, or its weights do not fit the network.
     """
     folder = RunFolder(out)
     record = folder.read_record()
     recipe = folder.read_recipe()
     chosen = folder.chosen(last=recipe.refit or recipe.checkpoint == "last")
     if chosen is None:
-        raise ConfigError(f"{out}: no checkpoint yet; go on with: dimpoint train --resume {out}")
+        raise ConfigError(f"{out}: no checkpoint yet; continue with: dimpoint train --resume {out}")
     for note in chosen.notes():
         log(note)
     network = create(recipe.network.name, **recipe.network.options)
@@ -234,7 +287,7 @@ def finish(out: Path, log: Callable[[str], None] = print, held: Sequence[Labelle
     except RuntimeError:
         raise ConfigError(
             f"{chosen.file}: its weights do not fit the network {recipe.network.name} of this version; "
-            "finish the run with the version that it began with (run.json names it)"
+            "finish the run with the version that started it (named in run.json)"
         ) from None
     network.eval()
     meta = parse_meta(json.dumps(record["model"]), str(folder.record_file))
@@ -275,7 +328,7 @@ def _module(
 
 
 def _open_sets(recipe: Recipe, sources: TrainingData, log: Callable[[str], None]) -> list[DataSet]:
-    """The data sets with the labels that count; what a reader of results must know is said."""
+    """Open the data sets with the labels that are used, and log their notes."""
     labels, sets = labels_of(recipe), sources.open()
     for part in sets:
         log(part.taken)
@@ -289,17 +342,17 @@ def _open_sets(recipe: Recipe, sources: TrainingData, log: Callable[[str], None]
 
 
 def _new_network(recipe: Recipe) -> Network:
-    """The recipe's network with the weights that it starts from without `--init`."""
+    """The recipe's network with its initial weights."""
     network = create(recipe.network.name, **recipe.network.options)
     if recipe.network.prior is not None:
         if not isinstance(network, HostNetwork):
-            raise ConfigError(f"network.prior: '{recipe.network.name}' is no encoder-decoder host")
+            raise ConfigError(f"network.prior: '{recipe.network.name}' is not an encoder-decoder network")
         network.start_from(recipe.network.prior)
     return network
 
 
 def _load_parent(network: Network, recipe: Recipe, init: Path | None) -> dict[str, Any] | None:
-    """Load the weights of the model file `init`; what the run's record says of it."""
+    """Load the weights of the model file `init`, and return its entry in run.json."""
     if init is None:
         return None
     known, meta = load_model(init)
@@ -324,55 +377,22 @@ def _load_start(
     parent: dict[str, Any] | None,
     log: Callable[[str], None],
 ) -> None:
-    """Load the weights that a run without a checkpoint began from: kept, of its parent, or from its seed."""
+    """Load the initial weights of a run without a checkpoint: stored, of its parent, or from its seed."""
     weights = read_start(folder)
     if weights is not None:
         network.load_state_dict(weights)
-        log(f"no step was kept: starting again from {folder.start}")
+        log(f"no checkpoint: starting again from {folder.start}")
     elif parent is not None:
         file = Path(parent["file"])
         if not file.is_file() or sha256_of(file) != parent["sha256"]:
             raise ConfigError(
-                f"{folder.path}: began from {file}, which is not there or changed, and {folder.start} is "
-                "damaged; start a new run"
+                f"{folder.path}: was started from {file}, which is missing or has changed, and "
+                f"{folder.start} is damaged; start a new run"
             )
         _load_parent(network, recipe, file)
-        log(f"no step was kept: starting again from {file}")
+        log(f"no checkpoint: starting again from {file}")
     else:
-        log("no step was kept: starting again from the seed's weights")
-
-
-def describe_model(
-    network: Network,
-    recipe: Recipe,
-    sets: Sequence[DataSet],
-    name: str | None = None,
-    parent: str | None = None,
-) -> ModelMeta:
-    """The record that the run's model files will carry. name: of the run; none: the recipe's."""
-    if network.stride != recipe.target.stride:
-        raise ConfigError(
-            f"target.stride is {recipe.target.stride}, but {recipe.network.name} gives a map at stride "
-            f"{network.stride}: set target.stride={network.stride}"
-        )
-    return ModelMeta(
-        name=name or recipe.name,
-        parent=parent,
-        package_version=dimpoint.__version__,
-        network=recipe.network.name,
-        options=recipe.network.options,
-        **traits(network),
-        input=recipe.input,
-        decode=recipe.decode,
-        training_data=[f"{part.name} ({len(part)} frames)" for part in sets],
-        recipe=recipe.model_dump(mode="json"),
-        parameters=count_parameters(network),
-    )
-
-
-def is_helper() -> bool:
-    """Whether this process is a further one of a run on several devices."""
-    return getattr(rank_zero_only, "rank", 0) > 0
+        log("no checkpoint: starting again from the seed's weights")
 
 
 def _silent(_: str) -> None:

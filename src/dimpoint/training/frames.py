@@ -1,8 +1,6 @@
-"""Labelled frames in memory, and the random views of them that a network trains on.
+"""Labelled frames in memory, the random views that a network is trained on, and which labels are used.
 
-Which labels a run learns from, where a data set has points and masks, and whether they agree.
-
-Bright spots of target-free frames: what a detector would take for a target, and so should look at.
+Bright spots of target-free frames: the most target-like places, around which crops can be cut.
 """
 
 from __future__ import annotations
@@ -38,15 +36,31 @@ from dimpoint.training.losses import ignored_pixels, without_ignored
 from dimpoint.training.recipe import Recipe
 from dimpoint.training.views import TrainingView, training_view
 
-_CACHE_BYTES = 4 << 30  # frames beyond this are read again each time they are drawn
+_CACHE_BYTES = 4 << 30  # frames beyond this are read again whenever they are drawn
 
 
 @dataclass(frozen=True)
 class LabelledFrame:
-    """A sample with its labels and intensity limits; the counts too, while the memory lasts.
+    """A sample with its labels and intensity limits; its counts, too, while the memory budget lasts.
 
-    deep: the limits of the same frame as a deep sensor would have encoded it (`IntensityRule.deep_limits`).
-    mask: (H, W) bool where the target is the mask itself, else None. hashes: of the frame and of its label.
+    Parameters
+    ----------
+    sample : Sample
+        The files.
+    group : str
+        Name of its data set.
+    points : (N, 2) float32 array
+        x, y of the targets, in pixels.
+    limits : tuple of float
+        Counts that become 0 and 1.
+    kept : (H, W) array or None
+        The counts, if they are kept in memory.
+    mask : (H, W) bool array, optional
+        Only where the target map is the mask itself.
+    deep : tuple of float, optional
+        Limits of the same frame in a deep encoding (`IntensityRule.deep_limits`).
+    hashes : tuple of str
+        Of the frame and of its label.
     """
 
     sample: Sample
@@ -59,7 +73,7 @@ class LabelledFrame:
     hashes: tuple[str, str] = ("", "")
 
     def counts(self) -> npt.NDArray[Any]:
-        """(H, W) uint8, uint16 or float32, with smooth values where pixels are no measurement."""
+        """The counts, (H, W) uint8, uint16 or float32, with invalid pixels interpolated."""
         if self.kept is not None:
             return self.kept
         counts = self.sample.read_frame()
@@ -67,11 +81,28 @@ class LabelledFrame:
 
 
 def load_frames(sets: Sequence[DataSet], recipe: Recipe) -> tuple[list[LabelledFrame], list[LabelledFrame]]:
-    """Read training and validation frames with their points; each set gives its own part of both.
+    """Read the training and validation frames of data sets.
 
-    A set with a split `validation` holds out that. Others hold out a part of their frames as
-    `recipe.validation_by` says. In a refit only frames without targets stay out of
-    training. Raises the first error of a file, and ConfigError if nothing would be left on a side.
+    Each set contributes to both. A set with a split `validation` holds out that split; others hold out a part
+    of their frames as `recipe.validation_by` says. In a refit only frames without targets are held out.
+
+    Parameters
+    ----------
+    sets : sequence of DataSet
+        The data.
+    recipe : Recipe
+        How frames are read and held out.
+
+    Returns
+    -------
+    train, validation : list of LabelledFrame
+
+    Raises
+    ------
+    ConfigError
+        If no training frame is left.
+    DataError, FrameError
+        The first error of a file.
     """
     train: list[LabelledFrame] = []
     validation: list[LabelledFrame] = []
@@ -117,7 +148,7 @@ def _labelled(
 
 
 def fingerprints(sets: Sequence[DataSet], frames: Sequence[LabelledFrame]) -> dict[str, str]:
-    """`DataSet.fingerprint` of each set by its name, from its frames as they were read."""
+    """`DataSet.fingerprint` of each set by name, from the hashes of frames that were read already."""
     hashes = {frame.sample: frame.hashes for frame in frames}
     return {part.name: combined_hash((one.name, *hashes[one]) for one in part) for part in sets}
 
@@ -126,9 +157,18 @@ Array = npt.NDArray[np.float32]
 
 
 class TrainingViews(Dataset[tuple[Any, ...]]):
-    """View number i is a function of the recipe's seed and i alone, in any process, at any restart.
+    """Random views of frames; view number i depends on the recipe's seed and on i alone.
 
-    beside: gives what a batch holds beside views and targets, from a frame in network range and its view.
+    Worker processes and restarts therefore do not change what a network sees.
+
+    Parameters
+    ----------
+    frames : sequence of LabelledFrame
+        The frames to draw from.
+    recipe : Recipe
+        How views are drawn.
+    beside : callable, optional
+        Takes a frame in network range and its view; what it returns is added to each item of a batch.
     """
 
     def __init__(
@@ -142,7 +182,7 @@ class TrainingViews(Dataset[tuple[Any, ...]]):
         self.beside = beside
         self._weights = np.array([recipe.weights.get(frame.group, 1.0) for frame in frames], np.float64)
         if self._weights.min() < 0 or self._weights.sum() <= 0:
-            raise DataError("the recipe's 'weights' leave no frame to draw from")
+            raise DataError("the recipe's 'weights' exclude every frame")
         self._cumulative = np.cumsum(self._weights / self._weights.sum())
         self._bright = {
             number: bright_spots(frame.counts())
@@ -153,7 +193,7 @@ class TrainingViews(Dataset[tuple[Any, ...]]):
         self._cuts = _cuts_by_group(frames, recipe) if recipe.augmentation.copy_probability else {}
 
     def draw_from(self, numbers: Collection[int]) -> None:
-        """Draw these frames only, as often as their weights say; all of them if their weights are 0."""
+        """Draw from these frames only, by their weights; from all frames if their weights are 0."""
         chosen = np.zeros(len(self.frames))
         chosen[sorted(numbers)] = self._weights[sorted(numbers)]
         if chosen.sum() > 0:
@@ -163,7 +203,7 @@ class TrainingViews(Dataset[tuple[Any, ...]]):
         return len(self.frames)
 
     def __getitem__(self, index: int) -> tuple[Any, ...]:
-        """(1, size, size) float32 in network range and its (1, h, w) target."""
+        """A view, (1, size, size) float32 in network range, and its target, (1, h, w)."""
         rng = np.random.default_rng((self.recipe.seed, index))
         drawn = int(np.searchsorted(self._cumulative, rng.random(), side="right"))
         number = min(drawn, len(self.frames) - 1)
@@ -199,7 +239,7 @@ class TrainingViews(Dataset[tuple[Any, ...]]):
 
 
 def _cuts_by_group(frames: Sequence[LabelledFrame], recipe: Recipe) -> dict[str, list[TargetCut]]:
-    """The targets of each data set that has any."""
+    """The cut-out targets of each data set that has any."""
     cuts: dict[str, list[TargetCut]] = {}
     for frame in frames:
         if len(frame.points):
@@ -210,9 +250,17 @@ def _cuts_by_group(frames: Sequence[LabelledFrame], recipe: Recipe) -> dict[str,
 
 
 class CountingSampler(Sampler[int]):
-    """Numbers of views: epoch e of n views is e * n .. (e + 1) * n - 1, dealt out to the processes.
+    """Consecutive numbers of views: epoch e of n views is e * n .. (e + 1) * n - 1, split among processes.
 
-    A resumed run starts in epoch `epoch`, after the first `seen` of this process' numbers.
+    Parameters
+    ----------
+    per_epoch : int
+        Views of an epoch, of all processes together.
+    rank, world : int
+        This process and the number of processes. Default: 0 of 1.
+    epoch, seen : int
+        Where a resumed run continues: the epoch, and how many of this process's views it has seen. Default:
+        0.
     """
 
     def __init__(self, per_epoch: int, rank: int = 0, world: int = 1, epoch: int = 0, seen: int = 0) -> None:
@@ -235,9 +283,18 @@ class CountingSampler(Sampler[int]):
 def training_loader(
     views: TrainingViews, workers: int, rank: int = 0, world: int = 1, start: tuple[int, int] = (0, 0)
 ) -> DataLoader[tuple[Any, ...]]:
-    """Batches of views and targets, (N, 1, size, size) and (N, 1, h, w), and what is beside them.
+    """A loader of batches: views (N, 1, size, size), targets (N, 1, h, w), and what `beside` adds.
 
-    start: epoch and batch that a resumed run goes on with.
+    Parameters
+    ----------
+    views : TrainingViews
+        The views.
+    workers : int
+        Worker processes.
+    rank, world : int
+        This process and the number of processes. Default: 0 of 1.
+    start : tuple of int
+        Epoch and batch at which a resumed run continues. Default: (0, 0).
     """
     recipe = views.recipe
     steps = recipe.steps_per_epoch or max(1, len(views) // recipe.batch)
@@ -253,9 +310,9 @@ def training_loader(
 
 
 def labels_of(recipe: Recipe) -> Labels:
-    """The labels that count: masks for a mask target, else the recipe's choice.
+    """The labels that are used: masks for a mask target, otherwise the recipe's choice.
 
-    Where masks grow from points, a set without points gives the centroids of its masks.
+    Where masks grow from points, a set without points uses the centroids of its masks.
     """
     if recipe.grows:
         return "auto"
@@ -263,9 +320,16 @@ def labels_of(recipe: Recipe) -> Labels:
 
 
 def disagreements(sets: Sequence[DataSet], labels: Labels) -> Iterator[str]:
-    """A line for every data set, opened with all its labels, whose points and masks disagree.
+    """One line for every data set whose points and masks disagree.
 
-    They disagree where a frame's points and the centroids of its mask do not pair off within 3 pixels.
+    They disagree where a frame's points and the centroids of its mask cannot be paired within 3 pixels.
+
+    Parameters
+    ----------
+    sets : sequence of DataSet
+        Opened with all their labels.
+    labels : {"auto", "masks", "points"}
+        The labels that are used, which the line names.
     """
     used = "masks" if labels == "masks" else "points"
     for part in sets:
@@ -287,20 +351,30 @@ def _agree(sample: Sample) -> bool:
     return len(match.distances) == len(centres)
 
 
-_NARROW, _WIDE = 1.0, 3.0  # sigma of the two blurs, pixels: their difference answers to spots of a few pixels
-_LEAST = 1e-4  # of the largest count
-_APART = 15  # pixels, side of the square in which a spot is the brightest
+_NARROW, _WIDE = 1.0, 3.0  # sigma of the two blurs, pixels; their difference responds to small spots
+_LEAST = 1e-4  # least response, relative to the largest count
+_APART = 15  # pixels, side of the square in which a spot is the maximum
 
 
 def bright_spots(frame: npt.NDArray[Any], count: int = 60) -> npt.NDArray[np.float32]:
-    """Where a frame, (H, W), stands out most against its surroundings: at most `count` x, y, best first.
+    """The places where a frame stands out most against its surroundings.
 
-    The maxima of a difference of Gaussians. A flat frame has none.
+    Parameters
+    ----------
+    frame : (H, W) array
+        Counts.
+    count : int
+        Most spots. Default: 60.
+
+    Returns
+    -------
+    (N, 2) float32 array
+        x, y, best first: maxima of a difference of Gaussians. A flat frame has none.
     """
     pixels = frame.astype(np.float32)
-    answer = cv2.GaussianBlur(pixels, (0, 0), _NARROW) - cv2.GaussianBlur(pixels, (0, 0), _WIDE)
-    highest = cv2.dilate(answer, np.ones((_APART, _APART), np.uint8))
+    response = cv2.GaussianBlur(pixels, (0, 0), _NARROW) - cv2.GaussianBlur(pixels, (0, 0), _WIDE)
+    highest = cv2.dilate(response, np.ones((_APART, _APART), np.uint8))
     least = _LEAST * np.abs(pixels).max()  # below it the blurs differ by rounding
-    rows, columns = np.nonzero((answer == highest) & (answer > least))
-    best = np.argsort(-answer[rows, columns], kind="stable")[:count]
+    rows, columns = np.nonzero((response == highest) & (response > least))
+    best = np.argsort(-response[rows, columns], kind="stable")[:count]
     return np.stack([columns[best], rows[best]], axis=1).astype(np.float32)

@@ -1,9 +1,9 @@
-"""Training masks from points: labels that grow with the network, and how well they do.
+"""Training masks from points: labels that are refined by the network, and their quality.
 
-RUN/labels.json     one entry an update: frames in use, area of the labels, and, where the data have masks,
-                    IoU with them by size and contrast; masks are never learnt from here
-RUN/labels.png      some targets, a row each: the frame, its true mask if known, the label after each update
-RUN/labels/         the labels at the end, a PNG for each frame
+RUN/labels.json     one entry for each update: frames in use, area of the labels, and, where the data have
+                    masks, IoU with them by size and contrast; these masks are never trained on
+RUN/labels.png      some targets, one row each: the frame, its true mask if known, the label after each update
+RUN/labels/         the final labels, one PNG for each frame
 """
 
 from __future__ import annotations
@@ -36,16 +36,30 @@ from dimpoint.training.module import DetectionModule
 from dimpoint.training.recipe import Recipe
 from dimpoint.training.run_folder import RunFolder
 
-ALL_FROM = 0.8  # part of the epochs after which every frame is learnt from
-_SIZES = (0, 9, 25, 81)  # pixels of true masks: lower limits of the groups
+ALL_FROM = 0.8  # fraction of the epochs after which all frames are used
+_SIZES = (0, 9, 25, 81)  # lower limits of the groups by area, pixels
 _SHOWN = 12  # targets in labels.png
-_SIDE, _MAGNIFIED = 24, 3  # pixels of a frame around a target, and how often each is repeated
+_SIDE, _MAGNIFIED = 24, 3  # side of the square around a target in pixels, and its magnification
 
 Mask = npt.NDArray[np.bool_]
 
 
 class GrowingLabels(Callback):
-    """Gives the frames of `views` masks that grow from their points; all of it goes with the checkpoints."""
+    """Callback that gives the frames of `views` masks which grow from their points.
+
+    Its state is saved in checkpoints.
+
+    Parameters
+    ----------
+    views : TrainingViews
+        The views; their frames get masks.
+    recipe : Recipe
+        Its section `growth` and number of epochs are used.
+    folder : RunFolder
+        Where labels and their record are written.
+    report : callable
+        Called with one line for each update.
+    """
 
     def __init__(
         self, views: TrainingViews, recipe: Recipe, folder: RunFolder, report: Callable[[str], None]
@@ -111,7 +125,7 @@ class GrowingLabels(Callback):
         self._apply()
 
     def write(self) -> None:
-        """Write the labels as they are now: a PNG of 0 and 255 for each training frame."""
+        """Write the present labels: a PNG of 0 and 255 for each training frame."""
         for frame in self.views.frames:
             mask = frame.mask
             assert mask is not None
@@ -179,11 +193,20 @@ class GrowingLabels(Callback):
 
 
 def quality(regions: Sequence[Sequence[Region]], truth: dict[int, list[Mask]]) -> dict[str, Any]:
-    """How labels agree with true masks.
+    """Agreement of labels with true masks.
 
-    regions: of each frame. truth: by frame number, an (H, W) bool mask for each target, in the order of the
-    points. Gives the mean IoU over targets, how many labels miss their target altogether, and the mean IoU by
-    the target's pixels and by its contrast (its height over the noise around it: lower, middle, upper third).
+    Parameters
+    ----------
+    regions : sequence of sequences of Region
+        Labels of each frame.
+    truth : dict
+        By frame number, an (H, W) bool mask for each target, in the order of the points.
+
+    Returns
+    -------
+    dict
+        Mean IoU over targets, number of labels that miss their target, and mean IoU by the target's area and
+        by its contrast (height over noise: lower, middle, upper third).
     """
     rows = []
     for number, targets in truth.items():
@@ -212,9 +235,9 @@ def quality(regions: Sequence[Sequence[Region]], truth: dict[int, list[Mask]]) -
 
 
 def check_export(out: Path) -> None:
-    """Raise ConfigError if labels cannot be exported to a folder."""
+    """Raise ConfigError if the folder `out` for exported labels exists."""
     if out.exists():
-        raise ConfigError(f"{out}: is there already; name another folder for --export-labels")
+        raise ConfigError(f"{out}: already exists; name another folder for --export-labels")
 
 
 def export_labels(folder: RunFolder, sets: Iterable[DataSet], out: Path) -> int:
@@ -237,7 +260,7 @@ def export_labels(folder: RunFolder, sets: Iterable[DataSet], out: Path) -> int:
     Raises
     ------
     ConfigError
-        If `out` is there already, or the run has no labels.
+        If `out` exists, or the run has no labels.
     """
     check_export(out)
     if not folder.labels.is_dir():
@@ -282,7 +305,7 @@ def _thinned(strips: list[list[Mask]]) -> list[list[Mask]]:
 
 
 def _tile(window: npt.NDArray[Any], at: tuple[int, int], low: float, high: float) -> npt.NDArray[np.uint8]:
-    """A square around `at` (row, column) of a window, magnified, grey from `low` to `high`, with an edge."""
+    """A magnified square around `at` (row, column) of a window, grey from `low` to `high`, with a border."""
     grey = np.clip((window.astype(np.float32) - low) / max(high - low, 1e-6), 0, 1) * 255
     half = _SIDE // 2
     padded = np.pad(grey.astype(np.uint8), half)

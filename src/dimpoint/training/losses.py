@@ -1,11 +1,11 @@
-"""Losses on maps: functions of raw network outputs and targets, both (N, 1, h, w), to one number.
+"""Losses on maps: functions of raw network outputs and targets, both (N, 1, h, w), that return a scalar.
 
 Response maps: `mse_loss`, `soft_focal_loss`. Masks (targets 0 or 1, outputs logits): `bce_loss`,
 `soft_iou_loss`, `dice_loss`, `focal_loss`, `edge_mining_loss`. `deep_supervision` sums any of them over
 several outputs.
 
-Ignore regions add nothing to a loss: a target map marks their pixels with `IGNORED`, and the loss gets a
-certain background there, whose gradient is 0.
+Ignore regions contribute nothing: their pixels are marked with `IGNORED` in the target map, and the loss
+sees confident background there, whose gradient is 0.
 """
 
 from __future__ import annotations
@@ -18,23 +18,62 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-IGNORED = -1.0  # of a target map: pixels that add nothing to a loss
-_OF_A_TARGET = 0.02  # responses above this belong to a labelled target, also inside a region
-_SURE = -30.0  # a logit
+IGNORED = -1.0  # value in a target map: the pixel does not count
+_OF_A_TARGET = 0.02  # responses above this belong to a labelled target, even inside a region
+_BACKGROUND = -30.0  # logit of confident background
 
 
 def mse_loss(responses: Tensor, targets: Tensor) -> Tensor:
-    """Mean squared error over the map; SPIRE's loss (arXiv 2604.05363), which weighs it by 2."""
+    """Mean squared error over the map.
+
+    Parameters
+    ----------
+    responses, targets : (N, 1, h, w) Tensor
+        Network outputs and target maps.
+
+    Returns
+    -------
+    Tensor
+        Scalar.
+
+    References
+    ----------
+    SPIRE (arXiv 2604.05363), which weights this loss by 2.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from dimpoint.training.losses import mse_loss
+    >>> mse_loss(torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 2, 2)).item()
+    1.0
+    """
     return F.mse_loss(responses, targets)
 
 
 def soft_focal_loss(logits: Tensor, targets: Tensor, beta: float = 2.0) -> Tensor:
-    """Cross-entropy times |p - target|^beta, summed, for each target in the batch.
+    """Cross-entropy weighted by ``|p - target| ** beta``, summed and divided by the amount of target.
 
-    Soft targets in 0..1 keep the response's shape, from which the sub-pixel position is read; the factor
-    leaves aside the many pixels that are right already. The form is the quality focal loss of Generalized
-    Focal Loss (arXiv 2006.04388), section 3. A batch counts at least one unit of response for each frame,
-    so that a batch without targets has a finite loss.
+    The weight suppresses the many pixels that are right already. Soft targets keep the shape of the response,
+    from which the sub-pixel position is read.
+
+    Parameters
+    ----------
+    logits : (N, 1, h, w) Tensor
+        Raw outputs; p is their sigmoid.
+    targets : (N, 1, h, w) Tensor
+        Responses in 0..1.
+    beta : float
+        Exponent of the weight. Default: 2.
+
+    Returns
+    -------
+    Tensor
+        Scalar. The divisor is the sum of the targets plus one for each frame, so that a batch without targets
+        has a finite loss.
+
+    References
+    ----------
+    Quality focal loss of Generalized Focal Loss (arXiv 2006.04388), section 3.
     """
     distance = (torch.sigmoid(logits) - targets).abs()
     loss = F.binary_cross_entropy_with_logits(logits, targets, reduction="none") * distance**beta
@@ -42,29 +81,53 @@ def soft_focal_loss(logits: Tensor, targets: Tensor, beta: float = 2.0) -> Tenso
 
 
 def bce_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean binary cross-entropy."""
+    """Mean binary cross-entropy of logits and targets, (N, 1, h, w)."""
     return F.binary_cross_entropy_with_logits(logits, targets)
 
 
 def soft_iou_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """1 less the IoU of probabilities, of each frame, with 1 added above and below the line; the mean.
+    """One minus the IoU of the probabilities, averaged over frames.
 
-    The loss of DNANet's authors and of the benchmarks after them.
+    Parameters
+    ----------
+    logits, targets : (N, 1, h, w) Tensor
+        Raw outputs and masks. 1 is added to numerator and denominator.
+
+    References
+    ----------
+    The loss of DNANet's authors (arXiv 2106.00487) and of the benchmarks that followed.
     """
     both, sums = _overlap(logits, targets)
     return (1 - (both + 1) / (sums - both + 1)).mean()
 
 
 def dice_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """1 less the Dice coefficient of probabilities, of each frame, with 1 added above and below; the mean."""
+    """One minus the Dice coefficient of the probabilities, averaged over frames.
+
+    Parameters
+    ----------
+    logits, targets : (N, 1, h, w) Tensor
+        Raw outputs and masks. 1 is added to numerator and denominator.
+    """
     both, sums = _overlap(logits, targets)
     return (1 - (2 * both + 1) / (sums + 1)).mean()
 
 
 def focal_loss(logits: Tensor, targets: Tensor, gamma: float = 2.0, alpha: float = 0.25) -> Tensor:
-    """Cross-entropy times (1 - p of the truth)^gamma, targets weighing alpha, background 1 - alpha.
+    """Cross-entropy weighted by ``(1 - p_true) ** gamma``, divided by the number of target pixels.
 
-    Summed over the pixels and divided by the target pixels (arXiv 1708.02002), at least one a frame.
+    Parameters
+    ----------
+    logits, targets : (N, 1, h, w) Tensor
+        Raw outputs and masks.
+    gamma : float
+        Exponent of the weight. Default: 2.
+    alpha : float
+        Weight of target pixels; background pixels have 1 - alpha. Default: 0.25.
+
+    References
+    ----------
+    Focal loss (arXiv 1708.02002). One is added to the divisor for each frame.
     """
     loss = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     missing = (torch.sigmoid(logits) - targets).abs()
@@ -73,10 +136,19 @@ def focal_loss(logits: Tensor, targets: Tensor, gamma: float = 2.0, alpha: float
 
 
 def edge_mining_loss(logits: Tensor, targets: Tensor, edge_weight: float = 4.0) -> Tensor:
-    """Cross-entropy, `edge_weight` times on the targets' edges; mean of the harder half of the pixels.
+    """Cross-entropy with weighted target edges, averaged over the harder half of the pixels.
 
-    The loss of the framework of FDEP's authors: a pixel's loss counts if it is at least the batch's median.
-    Which pixels are edges is our reading: those whose 3x3 neighbourhood holds target and background.
+    Parameters
+    ----------
+    logits, targets : (N, 1, h, w) Tensor
+        Raw outputs and masks.
+    edge_weight : float
+        Weight of edge pixels: those with target and background in their 3x3 neighbourhood (own definition).
+        Default: 4.
+
+    References
+    ----------
+    The loss of the FDEP authors' framework: a pixel counts if its loss is at least the batch's median.
     """
     loss = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     edges = F.max_pool2d(targets, 3, 1, 1) + F.max_pool2d(-targets, 3, 1, 1)
@@ -88,19 +160,44 @@ def edge_mining_loss(logits: Tensor, targets: Tensor, edge_weight: float = 4.0) 
 def deep_supervision(
     loss: Callable[[Tensor, Tensor], Tensor], outputs: Sequence[Tensor], targets: Tensor, weight: float = 1.0
 ) -> Tensor:
-    """The loss of the finest output plus `weight` times that of each further one, all against `targets`."""
+    """The loss of the finest output plus `weight` times that of each further output.
+
+    Parameters
+    ----------
+    loss : callable
+        Takes outputs and targets, returns a scalar.
+    outputs : sequence of (N, 1, h, w) Tensor
+        Finest first.
+    targets : (N, 1, h, w) Tensor
+        The same for all outputs.
+    weight : float
+        Default: 1.
+    """
     finest, *others = (loss(output, targets) for output in outputs)
     return torch.stack([finest, *(weight * other for other in others)]).sum()
 
 
 def _overlap(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Of each frame, (N,): the sum of p * target, and the sums of p and of the target together."""
+    """For each frame, (N,): the sum of p * target, and the sum of p plus that of the target."""
     p = torch.sigmoid(logits)
     return (p * targets).sum((1, 2, 3)), p.sum((1, 2, 3)) + targets.sum((1, 2, 3))
 
 
 def ignored_pixels(regions: npt.NDArray[np.float32], shape: tuple[int, ...]) -> npt.NDArray[np.bool_] | None:
-    """The pixels of a frame of `shape` in regions (N, 4) left, top, right, bottom; None without regions."""
+    """The pixels of a frame that lie in ignore regions.
+
+    Parameters
+    ----------
+    regions : (N, 4) float32 array
+        Left, top, right, bottom, in pixels.
+    shape : tuple of int
+        Height and width of the frame.
+
+    Returns
+    -------
+    (H, W) bool array or None
+        None without regions.
+    """
     if not len(regions):
         return None
     pixels = np.zeros(shape, np.bool_)
@@ -113,9 +210,16 @@ def ignored_pixels(regions: npt.NDArray[np.float32], shape: tuple[int, ...]) -> 
 def without_ignored(
     target: npt.NDArray[np.float32], ignored: npt.NDArray[np.bool_] | None, stride: int
 ) -> npt.NDArray[np.float32]:
-    """A target map, (h, w), in which the ignored pixels of its view, (H, W), are marked.
+    """A target map in which ignored pixels are marked; responses of labelled targets stay.
 
-    The response of a labelled target stays.
+    Parameters
+    ----------
+    target : (h, w) float32 array
+        The target map.
+    ignored : (H, W) bool array or None
+        Ignored pixels of the view.
+    stride : int
+        Pixels of the view for each map pixel.
     """
     if ignored is None:
         return target
@@ -128,10 +232,20 @@ def without_ignored(
 def leave_out_ignored(
     outputs: Sequence[Tensor], targets: Tensor, *, logits: bool
 ) -> tuple[list[Tensor], Tensor]:
-    """Outputs and targets, (N, 1, h, w), that agree on background where the targets are marked."""
+    """Outputs and targets that agree on background wherever a target is marked as ignored.
+
+    Parameters
+    ----------
+    outputs : sequence of (N, 1, h, w) Tensor
+        Raw outputs of the network.
+    targets : (N, 1, h, w) Tensor
+        Targets with `IGNORED` pixels.
+    logits : bool
+        Whether the outputs are logits rather than responses.
+    """
     marked = targets == IGNORED
     if not marked.any():
         return list(outputs), targets
-    background = _SURE if logits else 0.0
+    background = _BACKGROUND if logits else 0.0
     known = [torch.where(marked, torch.full_like(output, background), output) for output in outputs]
     return known, targets.masked_fill(marked, 0.0)

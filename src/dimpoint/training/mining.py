@@ -1,8 +1,7 @@
-"""False objects of the network in training, found again and again: what its next views are cut around.
+"""Hard negative mining: false objects of the network in training, around which later views are cut.
 
-They are looked for where a detection is false for certain: in frames without targets, and in frames with
-ignore regions, outside those and away from the points. Frames of other data sets may hold targets without
-a label, and are left alone.
+False objects are collected where a detection is certainly false: in frames without targets, and outside
+the ignore regions of frames that have some. Other frames may hold unlabelled targets and are left out.
 """
 
 from __future__ import annotations
@@ -23,12 +22,25 @@ from dimpoint.training.module import DetectionModule
 
 LEAST_SCORE = 0.3
 MOST_OF_A_FRAME = 20
-FRAMES_AT_ONCE = 300  # frames looked at in one round; the others keep what was found in them before
-_CLEAR = 8.0  # pixels between a false object and a labelled point
+FRAMES_AT_ONCE = 300  # frames searched in one update; the others keep what was found before
+_CLEAR = 8.0  # pixels, least distance of a false object from a labelled point
 
 
 def false_objects(detector: Detector, frame: LabelledFrame) -> npt.NDArray[np.float32]:
-    """Where the detector sees targets in a frame that are none: at most 20 x, y, best first."""
+    """Detections in a frame that are certainly false.
+
+    Parameters
+    ----------
+    detector : Detector
+        Runs the network in training.
+    frame : LabelledFrame
+        A frame without targets, or with ignore regions.
+
+    Returns
+    -------
+    (N, 2) float32 array
+        x, y in pixels, best score first, N at most 20.
+    """
     found = detector(frame.counts()).xy
     near = np.asarray(np.hypot(*np.moveaxis(found[:, None] - frame.points, 2, 0)) <= _CLEAR).any(axis=1)
     ignored = spared(found, frame.points, frame.sample.ignore)
@@ -36,13 +48,27 @@ def false_objects(detector: Detector, frame: LabelledFrame) -> npt.NDArray[np.fl
 
 
 class Mining(Callback):
-    """Fills `TrainingViews.hard` before every `every`-th epoch; what it found goes with the checkpoints."""
+    """Callback that updates `TrainingViews.hard` before every `every`-th epoch.
+
+    Its state is saved in checkpoints.
+
+    Parameters
+    ----------
+    views : TrainingViews
+        The views of the run.
+    every : int
+        Epochs between updates.
+    seed : int
+        Of the choice of frames.
+    log : callable
+        Called with a line that counts the false objects.
+    """
 
     def __init__(self, views: TrainingViews, every: int, seed: int, log: Callable[[str], None]) -> None:
         self.views = views
         self.every = every
         self.seed = seed
-        self.log = log
+        self._report = log
         self.certain = [
             number
             for number, frame in enumerate(views.frames)
@@ -62,7 +88,7 @@ class Mining(Callback):
             self.views.hard[number] = false_objects(detector, self.views.frames[number])
         pl_module.network.train()
         total = sum(map(len, self.views.hard.values()))
-        self.log(f"{total} false objects in {len(self.views.hard)} frames are looked at more closely")
+        self._report(f"{total} false objects in {len(self.views.hard)} frames are used as hard negatives")
 
     def state_dict(self) -> dict[str, Any]:
         return {"hard": {number: spots.tolist() for number, spots in self.views.hard.items()}}

@@ -12,11 +12,15 @@ import lightning
 import torch
 from torch import Tensor
 
+import dimpoint
+from dimpoint.datasets.dataset import DataSet
+from dimpoint.errors import ConfigError
 from dimpoint.inference.backends import TorchBackend
 from dimpoint.inference.detector import Detector
+from dimpoint.model.checkpoint import traits
 from dimpoint.model.record import ModelMeta
 from dimpoint.networks import Network
-from dimpoint.networks.base import HostNetwork, standardise
+from dimpoint.networks.base import HostNetwork, count_parameters, standardise
 from dimpoint.training.frames import LabelledFrame
 from dimpoint.training.losses import (
     bce_loss,
@@ -47,17 +51,30 @@ _NEVER = 1 << 40  # epochs
 
 
 def outputs_of(network: Network, inputs: Tensor) -> Sequence[Tensor]:
-    """All outputs of a network in training, finest first; most have one."""
+    """All outputs of a network in training, finest first."""
     if isinstance(network, HostNetwork):
         return network.decode(network.encode(inputs))
     return [network(inputs)]
 
 
 class DetectionModule(lightning.LightningModule):
-    """Trains a network on views and targets, validates it as it will be used: frames in, targets out.
+    """Trains a network on views and targets, and validates it by detection in whole frames.
 
-    Gives `train/loss_step`, `train/frames_per_s`, and for the validation frames the values of
+    Logs `train/loss_step`, `train/frames_per_s` and, for the validation frames, the scores of
     `dimpoint.training.validation` as `val/...`.
+
+    Parameters
+    ----------
+    network : Network
+        The network to train.
+    recipe : Recipe
+        Loss, optimiser and schedule.
+    meta : ModelMeta
+        The record of the model, which the detector in validation needs.
+    validation : sequence of LabelledFrame
+        Held-out frames.
+    steps : int
+        Steps of the whole run, for the schedule.
     """
 
     def __init__(
@@ -100,7 +117,7 @@ class DetectionModule(lightning.LightningModule):
         return standardise(frames, self.meta.mean, self.meta.std)
 
     def loss(self, outputs: Sequence[Tensor], targets: Tensor) -> Tensor:
-        """The recipe's loss of all outputs, finest first; ignored pixels of the targets add nothing."""
+        """The recipe's loss of all outputs, finest first; ignored pixels of the targets do not count."""
         choice = self.recipe.loss
         whole = [output.float() for output in outputs]
         parts = []
@@ -110,7 +127,7 @@ class DetectionModule(lightning.LightningModule):
         return choice.weight * torch.stack(parts).sum()
 
     def mean_loss(self) -> float:
-        """Of the running epoch's steps so far."""
+        """Mean loss of the current epoch's steps so far."""
         return float(self._loss_sum) / max(self._loss_count, 1)
 
     def on_train_epoch_start(self) -> None:
@@ -131,7 +148,7 @@ class DetectionModule(lightning.LightningModule):
             self.log(f"val/{name}", value, prog_bar=name == self._scores.monitor)
 
     def on_train_epoch_end(self) -> None:
-        """Lower the rate of a `plateau` schedule; the trainer would do it after the checkpoint is written."""
+        """Lower the rate of a `plateau` schedule, before the checkpoint is written."""
         value = self.trainer.callback_metrics.get(f"val/{monitored(self.recipe)}")
         done, schedule = self.trainer.current_epoch + 1, self.recipe.schedule
         if schedule.kind == "plateau" and value is not None and done % self.recipe.validate_every == 0:
@@ -140,7 +157,7 @@ class DetectionModule(lightning.LightningModule):
             schedulers[1].step(float(value))  # type: ignore[arg-type]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """The last validation's values go with the weights; `finish` reads the threshold from them."""
+        """Add the last validation's scores, from which `finish` reads the threshold."""
         values = {k: float(v) for k, v in self.trainer.callback_metrics.items() if k.startswith("val/")}
         checkpoint["validation"] = {key.removeprefix("val/"): value for key, value in values.items()}
         checkpoint["epoch_loss"] = [float(self._loss_sum), self._loss_count]
@@ -151,13 +168,13 @@ class DetectionModule(lightning.LightningModule):
         self._random = checkpoint.get("random")
 
     def on_train_batch_start(self, batch: Any, batch_index: int) -> None:
-        if self._random is not None:  # of the step before, in a resumed run: networks with dropout draw
+        if self._random is not None:  # resumed: networks with dropout continue their random numbers
             torch.set_rng_state(self._random)
             self._random = None
 
     def configure_optimizers(self) -> Any:
         choice = self.recipe.optimizer
-        # All of the module's, not the network's alone: with FDEP the fusion learns too.
+        # Parameters of the module, not of the network alone: FDEP trains its fusion, too.
         spared = [p for p in self.parameters() if p.ndim <= 1 and not choice.decay_all]
         decayed = [p for p in self.parameters() if p.ndim > 1 or choice.decay_all]
         groups: list[dict[str, Any]] = [{"params": decayed}, {"params": spared, "weight_decay": 0.0}]
@@ -186,8 +203,55 @@ class DetectionModule(lightning.LightningModule):
         ]
 
     def _cosine(self, step: int) -> float:
-        """The learning rate at a step, as a part of the highest."""
+        """The learning rate at a step, relative to the highest."""
         schedule = self.recipe.schedule
         warm = min(1.0, (step + 1) / (schedule.warmup_steps + 1))
         done = min(1.0, step / max(1, self.steps))
         return warm * (schedule.final + (1 - schedule.final) * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def describe_model(
+    network: Network,
+    recipe: Recipe,
+    sets: Sequence[DataSet],
+    name: str | None = None,
+    parent: str | None = None,
+) -> ModelMeta:
+    """The record of the run's model files.
+
+    Parameters
+    ----------
+    network : Network
+        The network.
+    recipe : Recipe
+        The recipe.
+    sets : sequence of DataSet
+        The training data.
+    name : str, optional
+        Name of the model. Default: the recipe's name.
+    parent : str, optional
+        Name of the model that training started from.
+
+    Raises
+    ------
+    ConfigError
+        If the strides of network and target differ.
+    """
+    if network.stride != recipe.target.stride:
+        raise ConfigError(
+            f"target.stride is {recipe.target.stride}, but {recipe.network.name} gives a map at stride "
+            f"{network.stride}: set target.stride={network.stride}"
+        )
+    return ModelMeta(
+        name=name or recipe.name,
+        parent=parent,
+        package_version=dimpoint.__version__,
+        network=recipe.network.name,
+        options=recipe.network.options,
+        **traits(network),
+        input=recipe.input,
+        decode=recipe.decode,
+        training_data=[f"{part.name} ({len(part)} frames)" for part in sets],
+        recipe=recipe.model_dump(mode="json"),
+        parameters=count_parameters(network),
+    )

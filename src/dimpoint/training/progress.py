@@ -1,7 +1,4 @@
-"""What a run says while it trains.
-
-The log of a run as CSV, which a resumed run goes on with.
-"""
+"""Progress of a run: lines on the terminal, a progress bar, and the log as CSV."""
 
 from __future__ import annotations
 
@@ -23,26 +20,36 @@ from dimpoint.training.module import DetectionModule
 from dimpoint.training.run_folder import ends_with_validation
 from dimpoint.training.validation import LABELS
 
-_SECONDS_BETWEEN = 0.3  # updates of the bar
-_FIRST_LINE = 10.0  # seconds until the first line that says how long it takes
-_STEPS_BETWEEN = 20  # rows of the log
-_ROWS_BETWEEN = 50  # rows of the log until it is written
+_SECONDS_BETWEEN = 0.3  # between updates of the bar
+_FIRST_LINE = 10.0  # seconds until the first line
+_STEPS_BETWEEN = 20  # between rows of the log
+_ROWS_BETWEEN = 50  # between writes of the log
 
 
 class Report(Callback):
-    """One line after each validation, for terminals and log files alike, and the rows of the log.
+    """Callback that reports one line after each validation and adds rows to the log.
 
-    every: epochs between validations. lines: seconds between lines in between, for output that is no
-    terminal; None: there is a bar.
+    Parameters
+    ----------
+    log : callable
+        Called with each line.
+    monitor : str
+        The score that is reported.
+    every : int
+        Epochs between validations.
+    chooses : bool
+        Whether the score selects the best checkpoint; the best value is reported then.
+    lines : float, optional
+        Seconds between further lines, for output that is not a terminal. Default: none, there is a bar.
     """
 
     def __init__(
         self, log: Callable[[str], None], monitor: str, every: int, chooses: bool, lines: float | None = None
     ) -> None:
-        self.log = log
+        self._report = log
         self.monitor = monitor
         self.every = every
-        self.chooses = chooses  # whether a higher value is better, and its weights are kept
+        self.chooses = chooses
         self.best = 0.0
         self._lines = lines
         self._pace = Pace()
@@ -61,7 +68,7 @@ class Report(Callback):
         if self._lines is not None and time.monotonic() - self._last_line >= self._lines:
             self._last_line = time.monotonic()
             total = int(trainer.estimated_stepping_batches)
-            self.log(
+            self._report(
                 f"step {trainer.global_step}/{total}  loss {float(values['train/loss_step']):.4f}  "
                 f"{float(values['train/frames_per_s']):.0f} frames/s  "
                 f"{duration(self._pace.left(trainer.global_step, total))} left"
@@ -88,7 +95,7 @@ class Report(Callback):
         if trainer.global_step < total:
             line += f"  {duration(self._pace.left(trainer.global_step, total))} left"
         self._last_line = time.monotonic()
-        self.log(line)
+        self._report(line)
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best}
@@ -98,19 +105,31 @@ class Report(Callback):
 
 
 class Pace:
-    """How long the rest of a run takes, by what its steps and validations took since it was started."""
+    """Estimates the remaining time of a run from the steps since it was started.
+
+    Parameters
+    ----------
+    step : int
+        Number of steps at the start. Default: 0.
+    """
 
     def __init__(self, step: int = 0) -> None:
         self._first = step
         self._began = time.monotonic()
 
     def left(self, step: int, total: int) -> float:
-        """Seconds; after at least one step."""
+        """Remaining seconds, after at least one step."""
         return (time.monotonic() - self._began) / max(step - self._first, 1) * max(total - step, 0)
 
 
 def duration(seconds: float) -> str:
-    """For people: `40 s`, `12 min`, `3.4 h`."""
+    """A duration as text.
+
+    Examples
+    --------
+    >>> duration(40), duration(700), duration(12345)
+    ('40 s', '12 min', '3.4 h')
+    """
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
@@ -122,10 +141,15 @@ def _log(trainer: lightning.Trainer, row: dict[str, float]) -> None:
 
 
 class Bar(Callback):
-    """One bar for the whole run: epoch, loss, frames/s, the last validation's value, the time that is left.
+    """Progress bar of the whole run: epoch, loss, frames/s, last validation score, remaining time.
 
-    It fits a terminal of 80 columns. Figures are read a few times a second: on a GPU each reading waits
-    for the step's end.
+    It fits a terminal of 80 columns. Values are read a few times a second: on a GPU, reading a value waits
+    for the step to end.
+
+    Parameters
+    ----------
+    monitor : str
+        The score that is shown.
     """
 
     def __init__(self, monitor: str) -> None:
@@ -168,7 +192,7 @@ class Bar(Callback):
         shown[f"val/{self.monitor}"] = LABELS[self.monitor] + " {:.3f}"
         values = trainer.callback_metrics
         epochs = trainer.max_epochs
-        assert epochs is not None  # a recipe says how many
+        assert epochs is not None  # set by the recipe
         self._progress.update(
             self._task,
             completed=trainer.global_step,
@@ -180,10 +204,16 @@ class Bar(Callback):
 
 
 class RunLog(Logger):
-    """`csv/metrics.csv` in a run's folder, one row for each call, written whole or not at all.
+    """`csv/metrics.csv` in a run's folder, replaced as a whole at each write.
 
-    A resumed run goes on with the file: it keeps the rows of the steps before `start`, and writes the later
-    ones again.
+    A resumed run keeps the rows before step `start` and writes the later ones again.
+
+    Parameters
+    ----------
+    file : Path
+        The CSV file.
+    start : int
+        Steps of the run so far.
     """
 
     def __init__(self, file: Path, start: int) -> None:
@@ -202,11 +232,11 @@ class RunLog(Logger):
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, *_: Any, **__: Any) -> None:
-        """The recipe is in recipe.yaml."""
+        """Do nothing: the recipe is in recipe.yaml."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        """Add a row; all are on disk after `save`."""
+        """Add a row; rows are written to disk by `save`."""
         self._rows.append({key: float(value) for key, value in metrics.items()} | {"step": step or 0})
         self._new += 1
         if self._new >= _ROWS_BETWEEN:

@@ -1,4 +1,4 @@
-"""A recipe: every setting of a training run, typed, documented and saved with the run."""
+"""Recipes: all settings of a training run, typed, documented and saved with the run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from dimpoint.text import explain, nearest
 Range: TypeAlias = tuple[float, float]
 LossKind: TypeAlias = Literal["mse", "focal", "bce", "soft-iou", "dice", "mask-focal", "edge-mining"]
 
-_TAUGHT = "fdep-"  # before a host's recipe: trained with a foundation model
+_FDEP = "fdep-"  # prefix of a host's recipe: trained with a foundation model
 
 
 class _Section(BaseModel):
@@ -31,51 +31,49 @@ class _Section(BaseModel):
 class NetworkChoice(_Section):
     """Which network is trained."""
 
-    name: str = Field(description="a name that `dimpoint networks` lists")
+    name: str = Field(description="a name listed by `dimpoint networks`")
     options: dict[str, Any] = Field(default_factory=dict, description="arguments of its constructor")
-    prior: float | None = Field(
-        None, gt=0, lt=1, description="for hosts: the probability that an untrained network gives everywhere"
-    )
+    prior: float | None = Field(None, gt=0, lt=1, description="for hosts: initial probability everywhere")
 
 
 class View(_Section):
-    """What part of a frame the network sees in training."""
+    """The part of a frame that a training view shows."""
 
     kind: Literal["crop", "letterbox"] = Field(
         "crop", description="`crop`: a square at the frame's own scale; `letterbox`: the whole frame, fitted"
     )
     size: int = Field(256, ge=16, description="side of the square, network input pixels")
-    near_target: float = Field(0.75, ge=0, le=1, description="`crop`: share of crops that hold a target")
+    near_target: float = Field(0.75, ge=0, le=1, description="`crop`: fraction of crops around a target")
     near_bright: float = Field(
         0.0,
         ge=0,
         le=1,
-        description="`crop`: share of a target-free frame's crops that hold one of its bright spots",
+        description="`crop`: fraction of a target-free frame's crops around one of its bright spots",
     )
     near_false: float = Field(
         0.0,
         ge=0,
         le=1,
-        description="`crop`: share of the crops that hold a false object of the network in training, in "
-        "frames without targets and outside the ignore regions of frames that have some",
+        description="`crop`: fraction of crops around a false object of the network in training, in frames "
+        "without targets and outside the ignore regions of frames that have some",
     )
-    mine_every: int = Field(4, ge=1, description="epochs after which false objects are looked for anew")
+    mine_every: int = Field(4, ge=1, description="epochs between searches for false objects")
 
 
 class Augmentation(_Section):
-    """Random changes of frame and points together, then of the counts. Probabilities in 0..1."""
+    """Random transformations of frame and labels, then of the counts. Probabilities in 0..1."""
 
     scale: Range = Field((0.75, 1.4), description="least and largest magnification, log-uniform")
     scale_probability: float = Field(0.6, ge=0, le=1)
     flips: bool = Field(True, description="mirror at random")
-    quarter_turns: bool = Field(True, description="turn by 0, 90, 180 or 270 degrees at random")
-    rotation: float = Field(45.0, ge=0, le=180, description="free rotation by up to this, degrees")
+    quarter_turns: bool = Field(True, description="rotate by 0, 90, 180 or 270 degrees at random")
+    rotation: float = Field(45.0, ge=0, le=180, description="largest free rotation, degrees")
     rotation_probability: float = Field(0.3, ge=0, le=1)
-    contrast: float = Field(0.4, ge=0, description="counts times exp(u), u uniform within +- this")
-    offset: float = Field(0.2, ge=0, description="counts plus u, u uniform within +- this")
-    noise: float = Field(0.04, ge=0, description="Gaussian noise of a random sigma up to this")
+    contrast: float = Field(0.4, ge=0, description="multiply by exp(u), u uniform in +- this")
+    offset: float = Field(0.2, ge=0, description="add u, u uniform in +- this, unit range")
+    noise: float = Field(0.04, ge=0, description="largest sigma of Gaussian noise, unit range")
     noise_probability: float = Field(0.3, ge=0, le=1)
-    hot_pixels: float = Field(0.0, ge=0, le=1, description="probability of a few lone hot pixels, no targets")
+    hot_pixels: float = Field(0.0, ge=0, le=1, description="probability of a few isolated hot pixels")
     encoding: float = Field(
         0.0,
         ge=0,
@@ -86,24 +84,24 @@ class Augmentation(_Section):
     paste_probability: float = Field(0.0, ge=0, le=1, description="paste synthetic targets into the view")
     paste_targets: int = Field(3, ge=1, description="paste 1 to this many")
     copy_probability: float = Field(
-        0.0, ge=0, le=1, description="set targets of other frames into a frame that has some"
+        0.0, ge=0, le=1, description="copy targets of other frames into a frame with targets"
     )
-    copy_targets: int = Field(3, ge=1, description="set in 1 to this many")
+    copy_targets: int = Field(3, ge=1, description="copy 1 to this many")
     copy_foreign: float = Field(
-        0.2, ge=0, le=1, description="share of the frames whose copies come from another data set"
+        0.2, ge=0, le=1, description="fraction of these frames whose copies come from any data set"
     )
 
 
 class LossChoice(_Section):
-    """What is made small; see `dimpoint.training.losses`.
+    """The loss, see `dimpoint.training.losses`.
 
-    For responses `mse`, and `focal`: cross-entropy times |p - target| to the power `beta`. For masks `bce`,
-    `soft-iou`, `dice`, `mask-focal` and `edge-mining`. Several kinds are added.
+    For responses: `mse`, and `focal` (cross-entropy times |p - target| to the power `beta`). For masks:
+    `bce`, `soft-iou`, `dice`, `mask-focal` and `edge-mining`. Several kinds are summed.
     """
 
     kind: LossKind | tuple[LossKind, ...] = "focal"
     weight: float = Field(1.0, gt=0)
-    beta: float = Field(2.0, ge=0, description="`focal`: how far easy pixels are left aside")
+    beta: float = Field(2.0, ge=0, description="`focal`: exponent that suppresses easy pixels")
     deep: float = Field(
         1.0, ge=0, description="weight of each further output of a network with deep supervision"
     )
@@ -114,50 +112,50 @@ class LossChoice(_Section):
 
 
 class Optimizer(_Section):
-    """AdamW; norms and biases are not decayed unless `decay_all`."""
+    """AdamW; norms and biases have no weight decay unless `decay_all`."""
 
     lr: float = Field(4e-3, gt=0, description="the highest learning rate")
     weight_decay: float = Field(0.02, ge=0)
-    decay_all: bool = Field(False, description="decay norms and biases too")
-    clip: float = Field(5.0, gt=0, description="largest norm of the gradient")
+    decay_all: bool = Field(False, description="apply weight decay to norms and biases, too")
+    clip: float = Field(5.0, gt=0, description="largest norm of the gradient, which is clipped to it")
 
 
 class Schedule(_Section):
-    """`cosine`: from `lr` to `final * lr`; `plateau`: times 0.1 when the validation F1 stands still."""
+    """`cosine`: from `lr` to `final * lr`; `plateau`: times 0.1 when the validation score stagnates."""
 
     kind: Literal["cosine", "plateau"] = "cosine"
     warmup_steps: int = Field(100, ge=0, description="the rate rises linearly over these steps")
     final: float = Field(0.01, ge=0, le=1)
-    patience: int = Field(10, ge=1, description="`plateau`: validations without progress")
+    patience: int = Field(10, ge=1, description="`plateau`: validations without improvement")
 
 
 class FoundationChoice(_Section):
-    """FDEP (arXiv 2512.05511): a frozen foundation model that teaches an encoder-decoder network.
+    """FDEP (arXiv 2512.05511): an encoder-decoder network trained with a frozen foundation model.
 
-    Nothing of it is in the trained model. All values are our own choices: the paper's are not published.
+    The trained model does not contain it. All defaults are our own: the paper's values are not published.
     """
 
     source: str = Field("", description="a Hugging Face backbone: a folder or a hub id (`--foundation`)")
-    taps: int = Field(4, ge=1, description="how many layers, evenly spaced, give their tokens")
+    taps: int = Field(4, ge=1, description="number of layers, evenly spaced, whose tokens are used")
     magnification: float = Field(1.0, gt=0, le=4, description="of the frames that the model sees")
     fusion: Literal["samf", "add"] = Field("samf", description="`add`: projected tokens are added (ablation)")
-    randomise: bool = Field(False, description="random weights, frozen (ablation: what the model knows)")
-    main: float = Field(1.0, ge=0, description="weight of the loss of the path through the fusion")
-    light: float = Field(1.0, gt=0, description="weight of the loss of the path that stays in use")
+    randomise: bool = Field(False, description="frozen random weights (ablation: the effect of pretraining)")
+    main: float = Field(1.0, ge=0, description="weight of the loss of the path with the fusion")
+    light: float = Field(1.0, gt=0, description="weight of the loss of the path without the fusion")
     cache: bool = Field(
-        True, description="features are computed once for each frame; false: once for each view, exactly"
+        True, description="compute features once for each frame; false: exactly, for each view"
     )
     cache_orientations: bool = Field(
-        True, description="a frame's features for each way that views are flipped and turned by quarters"
+        True, description="cache a frame's features for each orientation of its views"
     )
-    cache_folder: str | None = Field(None, description="none: in the run's folder; runs may share one")
-    cache_gb: float = Field(20.0, gt=0, description="most that the cache takes on disk")
+    cache_folder: str | None = Field(None, description="none: in the run's folder; runs can share one")
+    cache_gb: float = Field(20.0, gt=0, description="largest size of the cache on disk, GB")
 
 
 class Recipe(_Section):
-    """Everything that decides a run besides the data."""
+    """Every setting of a run except its data."""
 
-    name: str = Field(description="names the run's model")
+    name: str = Field(description="name of the recipe")
     description: str = ""
     network: NetworkChoice
     input: InputRule = Field(
@@ -165,8 +163,8 @@ class Recipe(_Section):
     )
     labels: Literal["auto", "masks", "points"] = Field(
         "auto",
-        description="which labels count where a data set has both; auto: points for point targets; points "
-        "for target.kind `mask`: masks grow from them",
+        description="which labels are used where a data set has both; auto: points for point targets. "
+        "`points` with target.kind `mask`: masks grow from points",
     )
     growth: Growth = Field(default_factory=Growth, description="how masks grow from points")
     target: TargetRule = Field(default_factory=TargetRule, description="labels -> training target")
@@ -175,27 +173,27 @@ class Recipe(_Section):
     loss: LossChoice = Field(default_factory=LossChoice)
     optimizer: Optimizer = Field(default_factory=Optimizer)
     schedule: Schedule = Field(default_factory=Schedule)
-    foundation: FoundationChoice | None = Field(None, description="a frozen teacher; none: plain training")
+    foundation: FoundationChoice | None = Field(None, description="FDEP; none: plain training")
     decode: DecodeRule = Field(default_factory=DecodeRule)
     epochs: int = Field(60, ge=1)
     most_minutes: float | None = Field(
-        None, gt=0, description="most that a run takes: on a slow machine it has fewer epochs"
+        None, gt=0, description="longest duration; a slow machine trains for fewer epochs"
     )
-    steps_per_epoch: int | None = Field(None, ge=1, description="none: one view of each frame an epoch")
+    steps_per_epoch: int | None = Field(None, ge=1, description="none: one view per frame")
     batch: int = Field(16, ge=1)
     weights: dict[str, float] = Field(
-        default_factory=dict, description="how often a data set's frames are drawn (1: as often as any)"
+        default_factory=dict, description="relative frequency of a data set's frames, by name (default 1)"
     )
     ema: float | None = Field(0.998, gt=0, lt=1, description="decay of the averaged weights; none: off")
-    validation: float = Field(0.12, gt=0, lt=1, description="part of the training frames that is held out")
+    validation: float = Field(0.12, gt=0, lt=1, description="fraction of the frames that is held out")
     validation_by: Literal["scene", "time", "random"] = Field(
         "scene",
-        description="how frames are held out: whole scenes; the last frames of each sequence; any",
+        description="how frames are held out: whole scenes, the last frames of each sequence, or at random",
     )
     checkpoint: Literal["best", "last"] = Field(
         "best",
-        description="which weights are kept: the best by the held-out frames, or the last, for which the "
-        "held-out frames stay unseen",
+        description="which weights are kept: the best on the held-out frames, or the last, which do not "
+        "depend on them",
     )
     init: str | None = Field(
         None, description="the model whose weights training starts from, unless --init names another"
@@ -203,14 +201,14 @@ class Recipe(_Section):
     validate_every: int = Field(1, ge=1, description="epochs between validations")
     refit: bool = Field(
         False,
-        description="a last fit, when everything is chosen: the validation part's frames with targets are "
-        "trained on too, and the last weights are kept, at `decode.threshold`",
+        description="final training after all choices are made: held-out frames with targets are trained on, "
+        "too, and the last weights are kept, at `decode.threshold`",
     )
     seed: int = 0
 
     @property
     def grows(self) -> bool:
-        """Whether masks are learnt, and grow from points."""
+        """Whether the target is a mask that grows from points."""
         return self.target.kind == "mask" and self.labels == "points"
 
     @model_validator(mode="after")
@@ -221,41 +219,61 @@ class Recipe(_Section):
         return self
 
     @model_validator(mode="after")
-    def _goes_together(self) -> Recipe:
+    def _check_combinations(self) -> Recipe:
         if self.refit and self.schedule.kind == "plateau":
-            raise ValueError("refit: schedule.kind 'plateau' needs a validation F1, which a refit has not")
+            raise ValueError("refit: schedule.kind 'plateau' needs validation, which a refit does not have")
         for key in ("paste_probability", "copy_probability"):
             if self.target.kind == "mask" and getattr(self.augmentation, key):
-                raise ValueError(f"augmentation.{key}: targets set into a frame have no mask yet")
+                raise ValueError(f"augmentation.{key}: pasted and copied targets have no mask")
         return self
 
     @model_validator(mode="after")
-    def _seen(self) -> Recipe:
-        """Whole frames are fitted in use as in training, and crops are of frames at their own scale."""
+    def _check_view(self) -> Recipe:
+        """Views must show frames at the scale at which they are detected."""
         fit, size = self.input.fit, self.view.size
         if self.view.kind == "letterbox" and fit != (size, size):
             raise ValueError(
-                f"view.kind 'letterbox' of size {size} needs input.fit [{size}, {size}], so that frames are "
-                f"seen in use as in training; got {None if fit is None else list(fit)}"
+                f"view.kind 'letterbox' of size {size} needs input.fit [{size}, {size}], so that detection "
+                f"sees frames as training does; got {None if fit is None else list(fit)}"
             )
         if self.view.kind == "crop" and fit is not None:
-            raise ValueError("input.fit needs view.kind 'letterbox': crops are of frames at their own scale")
+            raise ValueError("input.fit needs view.kind 'letterbox': crops show frames at their own scale")
         if self.input.padding != "mirror":
-            raise ValueError("input.padding: views are continued by mirroring; 'mean' is for imports")
+            raise ValueError("input.padding: training needs 'mirror'; 'mean' is for imported models")
         return self
 
 
 def recipe_names() -> list[str]:
-    """The recipes that ship with the package."""
+    """Names of the shipped recipes, sorted."""
     folder = resources.files("dimpoint") / "recipes"
     return sorted(Path(item.name).stem for item in folder.iterdir() if item.name.endswith(".yaml"))
 
 
 def load_recipe(name_or_file: str, overrides: Iterable[str] = ()) -> Recipe:
-    """Read a shipped recipe by name or any YAML file; `overrides` are `key.sub=value`, values in YAML.
+    """Read a recipe.
 
-    Raises ConfigError naming the file and key for an unknown key (with the nearest known one), a wrong
-    type or a value out of range.
+    Parameters
+    ----------
+    name_or_file : str
+        A shipped recipe, or a YAML file.
+    overrides : iterable of str
+        Changes as `key.sub=value`, values in YAML. Default: none.
+
+    Returns
+    -------
+    Recipe
+
+    Raises
+    ------
+    ConfigError
+        If a key is unknown or missing, or a value has the wrong type or is out of range; the message names
+        the file and the key.
+
+    Examples
+    --------
+    >>> from dimpoint.training.recipe import load_recipe
+    >>> load_recipe("unet", ["optimizer.lr=1e-3"]).optimizer.lr
+    0.001
     """
     content, file = _content(name_or_file, ())
     for override in overrides:
@@ -264,21 +282,21 @@ def load_recipe(name_or_file: str, overrides: Iterable[str] = ()) -> Recipe:
 
 
 def _content(name_or_file: str, above: tuple[str, ...]) -> tuple[dict[str, Any], str]:
-    """The keys of a recipe on top of those of its `base`, and what errors call it.
+    """The keys of a recipe merged with those of its `base`, and the recipe's name in errors.
 
-    `fdep-NAME` is the recipe NAME with a foundation model as its teacher.
+    `fdep-NAME` is the recipe NAME with a foundation model.
     """
     if name_or_file in above:
         raise ConfigError(f"recipe {name_or_file} is its own base: {' -> '.join((*above, name_or_file))}")
-    plain = name_or_file.removeprefix(_TAUGHT)
+    plain = name_or_file.removeprefix(_FDEP)
     if plain != name_or_file and not _is_file(name_or_file):
         content, file = _content(plain, (*above, name_or_file))
-        taught = {
-            "name": f"{_TAUGHT}{content.get('name', plain)}",
-            "description": f"{content.get('description', plain)}; taught by a frozen foundation model",
+        changes = {
+            "name": f"{_FDEP}{content.get('name', plain)}",
+            "description": f"{content.get('description', plain)}; trained with a frozen foundation model",
             "foundation": content.get("foundation") or {},
         }
-        return _over(content, taught), file
+        return _merged(content, changes), file
     file, text = _read(name_or_file)
     try:
         limits.check_yaml(text, file, ConfigError)
@@ -295,21 +313,21 @@ def _content(name_or_file: str, above: tuple[str, ...]) -> tuple[dict[str, Any],
         raise ConfigError(f"{file}: base: the name of a recipe, got {base!r}")
     if _is_file(base):  # beside the recipe that names it
         base = str(Path(file).parent / base)
-    return _over(_content(base, (*above, name_or_file))[0], content), file
+    return _merged(_content(base, (*above, name_or_file))[0], content), file
 
 
-def _over(base: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
+def _merged(base: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
     """`base` with the keys of `content` on top, section by section."""
     merged = dict(base)
     for key, value in content.items():
         below = merged.get(key)
         both = isinstance(below, dict) and isinstance(value, dict)
-        merged[key] = _over(below, value) if both else value  # type: ignore[arg-type]
+        merged[key] = _merged(below, value) if both else value  # type: ignore[arg-type]
     return merged
 
 
 def _under_input(content: dict[str, Any]) -> dict[str, Any]:
-    """A recipe of an earlier version, where the keys of the section `input` stood one by one."""
+    """Move the keys of earlier versions into the section `input`."""
     present = under_input(content)
     view = content.get("view")
     if present is not content and isinstance(view, dict) and view.get("kind") == "letterbox":
@@ -318,7 +336,20 @@ def _under_input(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def parse_recipe(content: dict[str, Any], file: str) -> Recipe:
-    """Validate the content of a recipe; `file` is named in errors."""
+    """Validate the content of a recipe.
+
+    Parameters
+    ----------
+    content : dict
+        Keys and values.
+    file : str
+        The name used in errors.
+
+    Raises
+    ------
+    ConfigError
+        As `load_recipe`.
+    """
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
@@ -361,7 +392,7 @@ def _set(content: dict[str, Any], override: str) -> None:
 
 
 def _value(text: str) -> Any:
-    """YAML, and numbers such as 1e-3 that YAML takes for text."""
+    """Parse YAML, and numbers such as 1e-3 that YAML reads as text."""
     try:
         return float(text) if "e" in text.lower() else yaml.safe_load(text)
     except ValueError:

@@ -1,15 +1,15 @@
 """The folder of a training run: its files, its record, and when checkpoints are written.
 
 OUT/recipe.yaml               every setting
-OUT/run.json                  data with hashes, held-out frames, versions, what the run started from
-OUT/checkpoints/start.ckpt    the weights that it started from
+OUT/run.json                  data with hashes, held-out frames, versions, the model that the run started from
+OUT/checkpoints/start.ckpt    initial weights
 OUT/checkpoints/last.ckpt     the newest state; last.previous.ckpt is the one before
 OUT/checkpoints/best.ckpt     the best validated state
 OUT/csv/metrics.csv           the log
 OUT/labels.json, .png, labels/ masks that grew from points (`dimpoint.training.growing`)
 OUT/model.onnx, OUT/model.safetensors
 
-A kill at any moment leaves a whole checkpoint.
+A complete checkpoint exists at any moment, even if the process is killed.
 """
 
 from __future__ import annotations
@@ -38,13 +38,23 @@ from dimpoint.training.frames import LabelledFrame
 from dimpoint.training.recipe import Recipe, load_recipe
 
 _VERSIONS = ("dimpoint", "torch", "lightning", "numpy", "opencv-python-headless")
-POSITION = "position"  # in a checkpoint: how far the run had come
-SECONDS_BETWEEN = 120.0  # checkpoints, whatever the epochs take
+POSITION = "position"  # key of the `Position` in a checkpoint
+SECONDS_BETWEEN = 120.0  # between checkpoints, however long an epoch takes
 
 
 @dataclass(frozen=True)
 class Position:
-    """How far a run has come: whole epochs, batches of the next epoch, and steps in all."""
+    """Progress of a run.
+
+    Parameters
+    ----------
+    epochs : int
+        Completed epochs. Default: 0.
+    batches : int
+        Batches of the next epoch. Default: 0.
+    steps : int
+        Training steps in total. Default: 0.
+    """
 
     epochs: int = 0
     batches: int = 0
@@ -57,7 +67,17 @@ class Position:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint that was read whole. damaged: newer ones that could not be read."""
+    """A checkpoint that was read completely.
+
+    Parameters
+    ----------
+    file : Path
+        Its file.
+    content : dict
+        What the trainer stored.
+    damaged : tuple of Path
+        Newer checkpoints that could not be read. Default: none.
+    """
 
     file: Path
     content: dict[str, Any]
@@ -71,12 +91,18 @@ class Checkpoint:
         return Position(int(self.content["epoch"]) + 1, 0, int(self.content["global_step"]))
 
     def notes(self) -> list[str]:
-        """One line for each damaged file that was passed over."""
-        return [f"{file} is damaged and is passed over" for file in self.damaged]
+        """One line for each damaged file that was skipped."""
+        return [f"{file} is damaged and is skipped" for file in self.damaged]
 
 
 class RunFolder:
-    """The folder of one run; nothing is read or written before a method is called."""
+    """The files of one run; nothing is read or written before a method is called.
+
+    Parameters
+    ----------
+    path : Path
+        The folder.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -96,12 +122,12 @@ class RunFolder:
 
     @property
     def name(self) -> str:
-        """What the run's model is called: the folder's name; of a folder `run`, that of the one around it."""
+        """The model's name: that of the folder, or of its parent if the folder is called `run`."""
         path = self.path.resolve()
         return path.parent.name if path.name == "run" and path.parent.name else path.name
 
     def has_weights(self) -> bool:
-        """Whether there is a run that has weights to lose. A start that failed has none."""
+        """Whether the folder holds a run with weights. A start that failed has none."""
         files = (self.start, self.last, self.previous, self.best, self.onnx, self.safetensors)
         return self.record_file.is_file() and any(file.is_file() for file in files)
 
@@ -109,12 +135,12 @@ class RunFolder:
         """Raise ConfigError if a new run would overwrite one."""
         if self.has_weights():
             raise ConfigError(
-                f"{self.path}: holds a run already; go on with: dimpoint train --resume {self.path}, "
+                f"{self.path}: already holds a run; continue it with: dimpoint train --resume {self.path}, "
                 "or choose another --out"
             )
 
     def read_record(self) -> dict[str, Any]:
-        """The content of run.json; raises ConfigError if there is no run or its record is damaged."""
+        """The content of run.json. Raises ConfigError if it is missing or damaged."""
         if not self.record_file.is_file():
             raise ConfigError(f"{self.path}: no run to resume (no run.json)")
         try:
@@ -126,19 +152,21 @@ class RunFolder:
         return dict(record)
 
     def read_recipe(self) -> Recipe:
+        """The recipe of the run."""
         return load_recipe(str(self.recipe_file))
 
     def write_record(self, recipe: Recipe, record: Mapping[str, Any]) -> None:
-        """Write recipe.yaml and run.json of a run that begins."""
+        """Write recipe.yaml and run.json of a new run."""
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         write_text(self.recipe_file, yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
         write_text(self.record_file, json.dumps(record, indent=1))
 
     def add_to_record(self, **entries: Any) -> None:
+        """Add entries to run.json."""
         write_text(self.record_file, json.dumps(self.read_record() | entries, indent=1))
 
     def check_data(self, hashes: Mapping[str, str]) -> None:
-        """Raise DataError if the data are not those that the run began with."""
+        """Raise DataError if the data differ from those that the run was started with."""
         known = self.read_record()["data"]
         changed = [name for name, value in hashes.items() if known.get(name, {}).get("sha256") != value]
         if changed or len(known) != len(hashes):
@@ -147,14 +175,15 @@ class RunFolder:
             )
 
     def write_start(self, weights: Mapping[str, torch.Tensor]) -> None:
-        """Keep the weights that the run starts from."""
+        """Store the initial weights."""
         with replacing(self.start) as temporary:
             save_tensors({"state_dict": dict(weights)}, temporary)
 
     def newest(self) -> Checkpoint | None:
-        """The newest state that is whole: the last, the one before, or the best; None if there is none.
+        """The newest complete state: the last checkpoint, the one before, or the best; None without a
+        checkpoint.
 
-        Raises ConfigError if there are some and all are damaged.
+        Raises ConfigError if all checkpoints are damaged.
         """
         damaged: list[Path] = []
         if (last := _read(self.last, damaged)) is not None:
@@ -169,7 +198,7 @@ class RunFolder:
         return None
 
     def chosen(self, last: bool) -> Checkpoint | None:
-        """The state that the model is made of: the best; the newest with `last` or without a best."""
+        """The checkpoint for the model files: the best, or the newest with `last` or without a best one."""
         damaged: list[Path] = []
         if not last and (best := _read(self.best, damaged)) is not None:
             return Checkpoint(self.best, best)
@@ -177,38 +206,38 @@ class RunFolder:
         return newest and Checkpoint(newest.file, newest.content, (*damaged, *newest.damaged))
 
     def finished(self, recipe: Recipe, newest: Checkpoint | None) -> bool:
-        """Whether every epoch was trained."""
+        """Whether all epochs are trained."""
         return newest is not None and newest.position.epochs >= recipe.epochs
 
     def stopped(self) -> str:
-        """What a stopped run has kept, and how to go on; for people."""
+        """A message about what a stopped run has stored, and how to continue it."""
         again = f"dimpoint train --resume {self.path}"
         if not self.has_weights():
-            return "stopped before training began; nothing is kept, start again"
+            return "stopped before training began; nothing was saved, start again"
         newest = self.newest()
         if newest is None:
-            return f"stopped; no step is kept yet, the starting weights are: {again}"
+            return f"stopped; only the initial weights were saved; continue with: {again}"
         if self.finished(self.read_recipe(), newest):
-            return f"stopped; training is complete, the model files are not written: {again}"
-        return f"stopped; kept up to {newest.position}: {again}"
+            return f"stopped; training is complete, write the model files with: {again}"
+        return f"stopped; saved up to {newest.position}; continue with: {again}"
 
 
 def _read(file: Path, damaged: list[Path]) -> dict[str, Any] | None:
-    """The content of a checkpoint; None if there is none or it is cut, which is added to `damaged`."""
+    """The content of a checkpoint; None if it is missing, or damaged, which is added to `damaged`."""
     if not file.is_file():
         return None
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
         if {"state_dict", "epoch", "global_step"} <= set(content):
             return dict(content)
-    except Exception:  # a cut or foreign file fails in many ways inside torch, zip and pickle
+    except Exception:  # a damaged file raises errors of many kinds
         pass
     damaged.append(file)
     return None
 
 
 def read_start(folder: RunFolder) -> Mapping[str, torch.Tensor] | None:
-    """The weights that a run started from; None if they were not kept or cannot be read."""
+    """The initial weights of a run; None if they are missing or damaged."""
     if not folder.start.is_file():
         return None
     try:
@@ -226,7 +255,19 @@ def record_of(
     sets: Sequence[DataSet],
     hashes: Mapping[str, str],
 ) -> dict[str, Any]:
-    """What run.json says of recipe, versions and data."""
+    """The entries of run.json about recipe, versions and data.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        The recipe.
+    sources : mapping
+        `TrainingData.to_record`.
+    sets : sequence of DataSet
+        The data.
+    hashes : mapping
+        Hash of each set by name.
+    """
     return {
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "seed": recipe.seed,
@@ -242,7 +283,7 @@ def record_of(
 def names_and_hashes(
     frames: Sequence[LabelledFrame], sets: Sequence[DataSet]
 ) -> dict[str, list[dict[str, str]]]:
-    """The name and content hash of each frame, by data set."""
+    """Name and content hash of each frame, by data set."""
     listed: dict[str, list[dict[str, str]]] = {part.name: [] for part in sets}
     for frame in frames:
         entry = {"name": frame.sample.name, "sha256": frame.hashes[0]}
@@ -251,7 +292,13 @@ def names_and_hashes(
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its place and renames it; `last.ckpt` becomes `last.previous.ckpt` first."""
+    """Writes checkpoints atomically; `last.ckpt` first becomes `last.previous.ckpt`.
+
+    Parameters
+    ----------
+    folder : RunFolder
+        The run's folder.
+    """
 
     def __init__(self, folder: RunFolder) -> None:
         super().__init__()
@@ -266,10 +313,16 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class CheckpointWriter(CheckpointCallback):
-    """Writes last.ckpt after each validation and every `SECONDS_BETWEEN`, best.ckpt after the best one.
+    """Callback that writes last.ckpt after each validation and every `SECONDS_BETWEEN`, and best.ckpt.
 
-    monitor: the logged value that must be highest; None: nothing is chosen. Of equal values the later one
-    is kept: its weights have been trained for longer.
+    Parameters
+    ----------
+    folder : RunFolder
+        The run's folder.
+    every : int
+        Epochs between validations.
+    monitor : str or None
+        The logged score that should be highest; of equal ones the later is kept. None: there is no best.
     """
 
     def __init__(self, folder: RunFolder, every: int, monitor: str | None) -> None:
@@ -289,7 +342,7 @@ class CheckpointWriter(CheckpointCallback):
         self, trainer: lightning.Trainer, pl_module: Any, batch: Any, batch_idx: int
     ) -> None:
         if trainer.current_epoch + 1 == trainer.max_epochs:
-            trainer.check_val_every_n_epoch = 1  # a run ends with a validation, whatever `every` says
+            trainer.check_val_every_n_epoch = 1  # the last epoch is always validated
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
@@ -322,17 +375,17 @@ class CheckpointWriter(CheckpointCallback):
 
     def _due(self, trainer: lightning.Trainer) -> bool:
         due = time.monotonic() - self._saved >= SECONDS_BETWEEN
-        # All processes take part in saving, so the first one decides for all.
+        # All processes take part in saving, so the first process decides.
         return bool(trainer.strategy.broadcast(due)) if trainer.world_size > 1 else due
 
     def _save(self, trainer: lightning.Trainer, file: Path) -> None:
         if trainer.is_global_zero:
-            for logger in trainer.loggers:  # a row that a resumed run does not write again must be on disk
+            for logger in trainer.loggers:  # a resumed run does not write earlier rows again
                 logger.save()
         trainer.save_checkpoint(file)
         self._saved = time.monotonic()
 
 
 def ends_with_validation(done: int, every: int, epochs: int | None) -> bool:
-    """Whether the last of `done` epochs is validated: every `every`-th one, and the last of all."""
+    """Whether epoch number `done` ends with a validation: every `every`-th one, and the last."""
     return done % every == 0 or done == epochs

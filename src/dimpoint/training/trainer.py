@@ -1,4 +1,4 @@
-"""The Lightning trainer of a run, and its length: measured over a few steps, and limited while it runs."""
+"""The Lightning trainer of a run, and the length of a run: planned from a few measured steps, and limited."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Callback, WeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.data import default_collate
 
@@ -25,16 +26,30 @@ from dimpoint.training.recipe import Recipe
 from dimpoint.training.run_folder import AtomicCheckpointIO, CheckpointWriter, Position, RunFolder
 from dimpoint.training.validation import monitored, validation_threshold
 
-SECONDS_BETWEEN_LINES = 30.0  # of progress, where there is no terminal
+SECONDS_BETWEEN_LINES = 30.0  # of progress, if the output is not a terminal
 _WARM_UP, _STEPS = 1, 3
-_ENOUGH = 5.0  # seconds of measuring, after which one measured step has to do
-_SAFE = 0.9  # of the time that is planned for: steps vary
+_ENOUGH = 5.0  # seconds after which measuring stops, with one measured step at least
+_SAFE = 0.9  # fraction of the time that is planned for: the duration of steps varies
 _DTYPES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
 @dataclass(frozen=True)
 class Machine:
-    """How a run uses the machine; none of it changes what is trained, but for rounding."""
+    """Hardware settings of a run. They do not change what is trained, apart from rounding.
+
+    Parameters
+    ----------
+    accelerator : str
+        `auto`, `cpu`, `gpu`, ..., as Lightning names them. Default: `auto`.
+    devices : int or str
+        Number of devices, or `auto`. Default: `auto`.
+    precision : str
+        As Lightning names it; `auto`: bfloat16 where the hardware supports it. Default: `auto`.
+    threads : int, optional
+        Processor threads. Default: PyTorch's choice.
+    workers : int
+        Worker processes that load views. Default: 0.
+    """
 
     accelerator: str = "auto"
     devices: int | str = "auto"
@@ -51,7 +66,23 @@ def make_trainer(
     position: Position,
     more: Sequence[Callback] = (),
 ) -> lightning.Trainer:
-    """The trainer of a run that goes on from `position`; more: further callbacks."""
+    """Build the trainer of a run.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Length, validation and averaging.
+    folder : RunFolder
+        Where checkpoints and logs are written.
+    machine : Machine
+        Hardware settings.
+    log : callable
+        Called with each line of progress.
+    position : Position
+        Where the run continues.
+    more : sequence of Callback
+        Further callbacks. Default: none.
+    """
     terminal = sys.stderr.isatty()
     monitor = monitored(recipe)
     every, chooses = recipe.validate_every, not recipe.refit
@@ -78,14 +109,14 @@ def make_trainer(
             TensorBoardLogger(folder.path, name="", version="tensorboard"),
         ],
         num_sanity_val_steps=0,
-        enable_progress_bar=False,  # Bar is ours
+        enable_progress_bar=False,  # replaced by Bar
         use_distributed_sampler=False,
         enable_model_summary=False,
     )
 
 
 def _average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
-    """An exponential moving average that forgets the first weights soon: its decay rises from 0.1."""
+    """An exponential moving average whose decay rises from 0.1, to forget the first weights soon."""
 
     def average(averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
         now = min(decay, (1 + float(count)) / (10 + float(count)))
@@ -95,7 +126,7 @@ def _average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
 
 
 def precision_of(machine: Machine) -> str:
-    """`auto`: bfloat16 where the hardware computes in it, else float32."""
+    """Lightning's name of the precision; `auto` is bfloat16 where the hardware supports it."""
     if machine.precision != "auto":
         return machine.precision
     if machine.accelerator != "cpu" and torch.cuda.is_available():
@@ -105,18 +136,26 @@ def precision_of(machine: Machine) -> str:
 
 @dataclass(frozen=True)
 class Costs:
-    """Seconds of a training step, and of one held-out frame in validation."""
+    """Measured durations.
+
+    Parameters
+    ----------
+    step : float
+        Seconds of a training step.
+    frame : float
+        Seconds of a held-out frame in validation.
+    """
 
     step: float
     frame: float
 
     def seconds(self, recipe: Recipe, steps: int, held: int) -> float:
-        """Of a whole run with `steps` steps an epoch and `held` held-out frames."""
+        """Seconds of a whole run with `steps` steps an epoch and `held` held-out frames."""
         validations = -(-recipe.epochs // recipe.validate_every)
         return recipe.epochs * steps * self.step + validations * held * self.frame
 
     def epochs(self, recipe: Recipe, steps: int, held: int, seconds: float) -> int:
-        """How many epochs take `seconds`; at least one."""
+        """Number of epochs, at least one, that take `seconds`."""
         epoch = steps * self.step + held * self.frame / recipe.validate_every
         return max(1, int((seconds - held * self.frame) / epoch))
 
@@ -130,10 +169,14 @@ def plan(
     log: Callable[[str], None],
     spent: float = 0.0,
 ) -> Recipe:
-    """The recipe with the epochs that fit into `minutes`, or at most into its own `most_minutes`.
+    """Set the epochs of a recipe so that the run fits into a time limit.
 
     Parameters
     ----------
+    recipe : Recipe
+        The recipe; its `most_minutes` is an upper limit.
+    costs : Costs
+        Measured durations.
     steps : int
         Steps of an epoch.
     held : int
@@ -141,9 +184,13 @@ def plan(
     minutes : float or None
         Length of the run; None: the recipe's epochs.
     log : callable
-        Called with a line that says how long the run will take.
+        Called with a line that states the planned length.
     spent : float
-        Seconds of the run that are over: reading the data, measuring. Default: 0.
+        Seconds already used by reading the data and measuring. Default: 0.
+
+    Returns
+    -------
+    Recipe
     """
     limit = minutes or recipe.most_minutes
     if limit is not None:
@@ -164,7 +211,23 @@ def plan(
 def measure(
     module: DetectionModule, views: TrainingViews, held: Sequence[LabelledFrame], machine: Machine
 ) -> Costs:
-    """Time a few steps on copies of the network; nothing of the run changes."""
+    """Time a few steps on a copy of the network.
+
+    Parameters
+    ----------
+    module : DetectionModule
+        The network with its loss; unchanged.
+    views : TrainingViews
+        Views to time with.
+    held : sequence of LabelledFrame
+        Held-out frames; the first one is timed.
+    machine : Machine
+        Hardware settings.
+
+    Returns
+    -------
+    Costs
+    """
     precision = precision_of(machine)
     device = "cuda" if machine.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
     trial = copy.deepcopy(module).to(device)
@@ -204,7 +267,7 @@ def _moved(part: Any, device: str) -> Any:
 
 
 class TimeLimit(Callback):
-    """Ends a run in time, whatever was measured: it validates and stops.
+    """Callback that stops a run in time; the epoch in which it stops is still validated.
 
     Parameters
     ----------
@@ -216,11 +279,11 @@ class TimeLimit(Callback):
         self._end = end
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
-        """Stop after this step if it is late."""
+        """Stop after this step if the limit has passed."""
         self._check(trainer)
 
     def on_validation_end(self, trainer: lightning.Trainer, *_: Any) -> None:
-        """Stop after this validation if it is late: there is no other one then."""
+        """Stop after this validation if the limit has passed."""
         self._check(trainer)
 
     def _check(self, trainer: lightning.Trainer) -> None:
@@ -229,4 +292,9 @@ class TimeLimit(Callback):
             late = bool(trainer.strategy.broadcast(late))
         if late:
             trainer.should_stop = True
-            trainer.check_val_every_n_epoch = 1  # the epoch that it stops in is validated
+            trainer.check_val_every_n_epoch = 1  # validate the epoch in which it stops
+
+
+def is_helper() -> bool:
+    """Whether this is not the first process of a run on several devices."""
+    return getattr(rank_zero_only, "rank", 0) > 0

@@ -1,4 +1,4 @@
-"""What a network in training scores on the held-out frames, run as users will run it: by `Detector`."""
+"""Scores of a network in training on the held-out frames, detected by `Detector` as in use."""
 
 from __future__ import annotations
 
@@ -14,13 +14,19 @@ from dimpoint.metrics.points import PointCounts, ScoredFrame, match_points, spar
 from dimpoint.training.frames import LabelledFrame
 from dimpoint.training.recipe import Recipe
 
-LOWEST_THRESHOLD = 0.05  # points are kept above this, and the best threshold is sought among them
+LOWEST_THRESHOLD = 0.05  # detections above this are kept; the best threshold is chosen among them
 
 LABELS = {"f1": "F1", "iou": "IoU", "false_per_frame": "false objects a frame"}
 
 
 class Scores(Protocol):
-    """Gathers frames and gives the values of all of them by name; `monitor` names the one that decides."""
+    """Collects frames and returns their scores by name.
+
+    Attributes
+    ----------
+    monitor : str
+        The score that selects the best checkpoint.
+    """
 
     monitor: str
 
@@ -30,7 +36,7 @@ class Scores(Protocol):
 
 
 def scores_for(recipe: Recipe) -> Scores:
-    """Masks are scored at the recipe's threshold, points at that of the best F1; see also `FalseObjects`."""
+    """The scores that fit a recipe: `MaskScores`, `PointScores`, or `FalseObjects` in a refit."""
     if recipe.refit:
         return FalseObjects(recipe.decode.threshold)
     if recipe.target.kind == "mask":
@@ -39,18 +45,24 @@ def scores_for(recipe: Recipe) -> Scores:
 
 
 def monitored(recipe: Recipe) -> str:
-    """The value that chooses the best checkpoint, `iou` for masks, `f1` for points; in a refit none does."""
+    """Name of the score that selects the best checkpoint: `iou`, `f1`, or `false_per_frame` in a refit."""
     return scores_for(recipe).monitor
 
 
 def validation_threshold(recipe: Recipe) -> float:
-    """The threshold that the detector in validation runs at."""
+    """The detection threshold used in validation."""
     fixed = recipe.refit or recipe.target.kind == "mask"
     return recipe.decode.threshold if fixed else LOWEST_THRESHOLD
 
 
 class PointScores:
-    """F1, precision, recall, localisation error by the protocol `spire`, at the threshold of the best F1."""
+    """F1, precision, recall and localisation error by the protocol `spire`, at the threshold of the best F1.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Its threshold is used where nothing is found.
+    """
 
     monitor = "f1"
 
@@ -95,9 +107,14 @@ class PointScores:
 
 
 class MaskScores:
-    """IoU and nIoU of the pixels, and F1, precision and recall of the objects by the protocol `spire`.
+    """IoU and nIoU of pixels, and F1, precision and recall of objects by the protocol `spire`.
 
-    monitor: `iou`, or `f1` where the frames have points only.
+    Parameters
+    ----------
+    threshold : float
+        Of the probability map, 0..1.
+    monitor : {"iou", "f1"}
+        `f1` where the frames have points only. Default: `iou`.
     """
 
     def __init__(self, threshold: float, monitor: str = "iou") -> None:
@@ -126,12 +143,18 @@ class MaskScores:
             "recall": points.recall,
             "threshold": self._threshold,
         }
-        # Nothing found in frames without targets is no ratio; a run must be able to go on.
+        # Ratios are undefined where nothing is found in frames without targets; the run must continue.
         return {name: float(value) if value == value else 0.0 for name, value in values.items()}
 
 
 class FalseObjects:
-    """What a refit can still tell: objects found in held-out frames without targets, at its threshold."""
+    """False objects per held-out frame without targets: all that a refit can measure.
+
+    Parameters
+    ----------
+    threshold : float
+        Detection threshold, 0..1.
+    """
 
     monitor = "false_per_frame"
 
@@ -149,14 +172,20 @@ class FalseObjects:
 
 
 def just_below(score: float) -> float:
-    """The threshold, to three decimals, that keeps a detection of this score: what is kept lies above it."""
+    """The largest threshold of three decimals that keeps a detection of this score."""
     return max(0.0, (math.ceil(score * 1000) - 1) / 1000)
 
 
 def describe(values: dict[str, float], *, refit: bool = False) -> str:
-    """For people: `best validation F1 0.9120 at threshold 0.410`."""
+    """Validation scores as text.
+
+    Examples
+    --------
+    >>> describe({"f1": 0.912, "threshold": 0.41})
+    'best validation F1 0.9120 at threshold 0.410'
+    """
     if not values:
-        return "refit, nothing held out" if refit else "not validated yet, the recipe's threshold"
+        return "refit, nothing held out" if refit else "not validated yet, threshold of the recipe"
     if "f1" not in values:
         return f"refit, {values['false_per_frame']:.2f} false objects for each held-out frame without targets"
     name = "iou" if "iou" in values else "f1"

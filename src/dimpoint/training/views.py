@@ -1,7 +1,8 @@
-"""Views: what the network sees of a frame in training, with its labels carried along.
+"""Random views of frames for training, with their labels.
 
-One affine map holds scale, turn, flip and crop, so that a frame is resampled at most once, and the same
-map moves points and mask. Beyond the frame's border lies its mirror image, labels included.
+A single affine map combines scale, rotation, flip and crop, so that a frame is resampled at most once; points
+and mask are moved by the same map. Crops continue beyond the frame's border with its mirror image, labels
+included.
 """
 
 from __future__ import annotations
@@ -20,16 +21,25 @@ from dimpoint.training.recipe import Augmentation, Recipe, View
 Array = npt.NDArray[np.float32]
 Affine = npt.NDArray[np.float64]  # (2, 3), frame pixels -> view pixels
 _MOST_HOT = 6  # hot pixels in one view
-_MARGIN = 6.0  # points this far outside a view still shine into it
+_MARGIN = 6.0  # pixels; targets this far outside a view still reach into it
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingView:
-    """What the network sees, and its labels.
+    """A network input and its labels.
 
-    pixels: (size, size) float32. points: (N, 2) x, y in its pixels. mask: (size, size) bool, or None where
-    none was given. affine: (2, 3), frame pixels -> view pixels. ignored: (size, size) bool, where it is not
-    known what is a target, or None where that is known everywhere.
+    Parameters
+    ----------
+    pixels : (size, size) float32 array
+        What the network sees.
+    points : (N, 2) float32 array
+        x, y of the targets, in pixels of the view.
+    mask : (size, size) bool array or None
+        The target mask, if the frame has one.
+    affine : (2, 3) float64 array
+        Map from frame pixels to view pixels.
+    ignored : (size, size) bool array, optional
+        Pixels of ignore regions. Default: none.
     """
 
     pixels: Array
@@ -49,12 +59,30 @@ def training_view(
     ignored: npt.NDArray[np.bool_] | None = None,
     near_bright: float | None = None,
 ) -> TrainingView:
-    """A random view of a frame.
+    """Draw a random view of a frame.
 
-    frame: (H, W) float32 by `InputRule.unit_range`. points: (N, 2) x, y. mask: (H, W), resampled by nearest
-    neighbour. The view is the same with and without a mask. bright: (M, 2) x, y, spots of a frame without
-    targets around which `view.near_bright` of its crops are cut. ignored: (H, W), resampled as the mask is.
-    near_bright: instead of the recipe's.
+    Parameters
+    ----------
+    frame : (H, W) float32 array
+        Output of `InputRule.unit_range`.
+    points : (N, 2) float32 array
+        x, y of the targets, in pixels.
+    recipe : Recipe
+        The sections `view`, `augmentation` and `input` are used.
+    rng : numpy.random.Generator
+        Source of randomness; draws do not depend on `mask`.
+    mask : (H, W) bool array, optional
+        Resampled by nearest neighbour.
+    bright : (M, 2) float32 array, optional
+        x, y of spots around which crops are cut instead of around targets.
+    ignored : (H, W) bool array, optional
+        Resampled as the mask is.
+    near_bright : float, optional
+        Fraction of crops around a spot of `bright`. Default: the recipe's `view.near_bright`.
+
+    Returns
+    -------
+    TrainingView
     """
     view, change = recipe.view, recipe.augmentation
     linear = random_linear(change, rng)
@@ -98,7 +126,7 @@ def _warp_mask(mask: npt.NDArray[np.bool_], affine: Affine, view: View) -> npt.N
 
 
 def random_linear(change: Augmentation, rng: np.random.Generator) -> Affine:
-    """The 2x2 part of the affine map."""
+    """Draw the 2x2 part of the affine map: scale, rotation and flip."""
     scale, angle, flip = 1.0, 0.0, 1.0
     if rng.random() < change.scale_probability:
         scale = math.exp(rng.uniform(*np.log(change.scale)))
@@ -120,7 +148,7 @@ def _crop(
     size: int,
     rng: np.random.Generator,
 ) -> Affine:
-    """Place a square: a `share` of them around one of `near`, anywhere in it, the others in the frame."""
+    """Place a square: a fraction `share` of them around a point of `near`, the others anywhere."""
     height, width = shape
     middle = np.full(2, (size - 1) / 2)
     if len(near) and rng.random() < share:
@@ -129,15 +157,15 @@ def _crop(
     else:
         centre = rng.uniform(0, 1, 2) * (width - 1, height - 1)
     if np.array_equal(np.abs(linear).round(9), np.abs(linear).round()):
-        # Flips and quarter turns alone must not resample: keep pixels on pixels; and magnified frames must
-        # be resampled where they are in use, the two pixels that one becomes lying evenly around it.
+        # Flips and quarter turns alone must not resample, so pixels stay on the grid. Magnified frames are
+        # resampled at the same positions as in `Detector`.
         scale = abs(linear).max().round()
         linear, centre, middle = linear.round(), np.round(centre), np.round(middle) + (scale - 1) / 2
     return _about(centre, middle, linear)
 
 
 def _letterbox(shape: tuple[int, ...], linear: Affine, size: int) -> Affine:
-    """Fit the whole frame into the square as in use, and change it about the middle."""
+    """Fit the whole frame into the square, as `InputRule.fit` does, and transform it about the centre."""
     height, width = shape
     fitted = fit_map(shape, (size, size))
     centre = np.array([(width - 1) / 2, (height - 1) / 2])
