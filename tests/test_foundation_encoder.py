@@ -187,7 +187,7 @@ class TestStatistics:
         ("record", "message"),
         [
             ("{", "not a valid JSON"),
-            ('{"image_mean": ["a"], "image_std": [1]}', "no numbers"),
+            ('{"image_mean": ["a"], "image_std": [1]}', "not numbers"),
             ('{"image_mean": [0.5], "image_std": [0.5]}', "takes 3 channels"),
             ('{"image_mean": [0, 0, 0], "image_std": [1, 1, 0]}', "std above 0"),
             ('{"image_mean": [NaN, 0, 0], "image_std": [1, 1, 1]}', "must be finite"),
@@ -285,13 +285,13 @@ class TestBadSources:
     @pytest.mark.parametrize(
         ("config", "message"),
         [
-            (None, "no model folder"),
+            (None, "not a model written"),
             ("{", "not a valid JSON"),
-            ("[]", "no readable model"),
+            ("[]", "not a readable model"),
             ("{}", "model_type"),
             ('{"model_type": "none-such"}', "none-such"),
-            ('{"model_type": "dinov2", "hidden_size": "wide"}', "no readable model"),
-            (BertConfig().to_json_string(), "a 'bert' model is no image backbone"),
+            ('{"model_type": "dinov2", "hidden_size": "wide"}', "not a readable model"),
+            (BertConfig().to_json_string(), "a 'bert' model is not an image backbone"),
         ],
     )
     def test_a_folder_that_is_no_backbone(self, config: str | None, message: str, tmp_path: Path) -> None:
@@ -309,7 +309,7 @@ class TestBadSources:
             FoundationEncoder(str(source))
         for damaged in (b"", content[: len(content) // 2], b"hello"):
             weights.write_bytes(damaged)
-            with pytest.raises(ConfigError, match="no readable model"):
+            with pytest.raises(ConfigError, match="not a readable model"):
                 FoundationEncoder(str(source))
         saved(tmp_path / "other", "dinov3-convnext")
         shutil.copy(tmp_path / "other" / "model.safetensors", weights)
@@ -320,7 +320,7 @@ class TestBadSources:
         source = shutil.copytree(folder, tmp_path / "model")
         config = json.loads((source / "config.json").read_text())
         (source / "config.json").write_text(json.dumps(config | {"hidden_size": 32}))
-        with pytest.raises(ConfigError, match="no readable model"):
+        with pytest.raises(ConfigError, match="not a readable model"):
             FoundationEncoder(str(source))
 
     @pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])

@@ -386,7 +386,7 @@ class TestCommand:
         result = self._run("--data", str(data), "--out", str(tmp_path / "encoder"), *sizes)
         assert result.exit_code == 0, result.output
         assert "5 training frames of set (5)" in result.output
-        assert f"a foundation encoder: {tmp_path / 'encoder'}" in result.output
+        assert f"foundation encoder written: {tmp_path / 'encoder'}" in result.output
         assert FoundationEncoder(str(tmp_path / "encoder"), taps=1).channels == (16,)
 
     @pytest.mark.parametrize(

@@ -131,7 +131,10 @@ class TestFusion:
         [
             (_tokens(channels=(12,)), r"taps of \(12, 8\) channels, got \(12,\)"),  # a tap is missing
             (_tokens(channels=(12, 8, 8)), "taps of"),
-            (_tokens(channels=(12, 16)), "encoder and taps that the run began with"),  # another backbone
+            (
+                _tokens(channels=(12, 16)),
+                "encoder and taps that the run was started with",
+            ),  # another backbone
             ([], r"got \(\)"),
             (_tokens(count=3), "batch"),
         ],
@@ -145,7 +148,7 @@ class TestFusion:
             fusion("add", 8, TAPS)(_features(16, 4), _tokens())
 
     def test_what_cannot_be_built(self) -> None:
-        with pytest.raises(ConfigError, match="no kind 'film'; take samf or add"):
+        with pytest.raises(ConfigError, match="no kind 'film'; choose samf or add"):
             fusion("film", 8, TAPS)  # type: ignore[arg-type]
         with pytest.raises(ConfigError, match="no taps"):
             fusion("samf", 8, ())

@@ -1,18 +1,19 @@
-"""Features of whole frames, computed once: in memory while the budget lasts, and in float16 on disk.
+"""Features of whole frames, computed once: kept in memory within a budget, and on disk in float16.
 
-A frame is encoded once per orientation of the views (once in all without `orientations`), with its mirror
+A frame is encoded once per orientation of the views (once in total without `orientations`), with its mirror
 image around it, and views read its grid (`grids.sample`). Differences from encoding each view:
 
 - **Context**: a token has seen the whole frame and its margin, not the view alone; position embeddings are
-  those of its place in the frame, and a large frame stretches a learned embedding more than a view does.
+  those of its place in the frame, and a learned embedding is stretched more over a large frame than over a
+  view.
 - **Resampling**: rotations by arbitrary angles, scaling and crops between cells interpolate neighbouring
   tokens bilinearly.
-- **Orientation**, without `orientations`: flipped and turned features replace the features of a
-  flipped and turned view, which is wrong where tokens encode their position.
+- **Orientation**, without `orientations`: features are flipped and rotated instead of the frame, which is
+  wrong where tokens encode their position.
 - **Counts**: contrast, offset, noise and pasted targets are drawn after the features are read, so the
   encoder has not seen them.
 - **Mirror**: beyond the margin the grid is mirrored, not the frame.
-- **float16**: values are rounded to 11 bits and cut at +-65504.
+- **float16**: values are rounded to 11 bits and clipped at +-65504.
 
 `benchmarks/feature_cache.py` measures the difference.
 """
@@ -43,11 +44,32 @@ _LARGEST = float(torch.finfo(torch.float16).max)
 
 
 class FeatureCache:
-    """Grids of frames by content: each frame, encoder and setting has its own key.
+    """Token grids by the content of frames; each frame, encoder and setting has its own key.
 
-    Files lie in `folder`/KEY/, one a frame, and are written whole or not at all, so that several processes
-    may share them. Problems with the files do not stop a training run: a damaged or foreign file is computed
-    again; beyond `limit_bytes`, or on a full disk, no more files are written, and this is reported once.
+    Files are stored in `folder`/KEY/, one for each frame, and are written atomically, so that several
+    processes can share them. Problems with files do not stop a training run: a damaged or foreign file is
+    computed again; beyond `limit_bytes`, or on a full disk, no more files are written, which is reported
+    once.
+
+    Parameters
+    ----------
+    folder : Path
+        Root of the cache.
+    encoder : FoundationEncoder
+        The encoder.
+    limit_bytes : int
+        Largest size of all files below `folder`.
+    memory_bytes : int
+        Largest size of the grids in memory. Default: 2 GiB.
+    margin : int
+        Least width of the mirror image around a frame, pixels. Default: 32.
+    orientations : bool
+        Encode a frame in each orientation of its views, instead of flipping and rotating features. Default:
+        True.
+    device : torch.device or str
+        Where frames are encoded. Default: `cpu`.
+    log : callable
+        Called with one line about a full cache or disk. Default: `print`.
     """
 
     def __init__(
@@ -62,13 +84,6 @@ class FeatureCache:
         device: torch.device | str = "cpu",
         log: Callable[[str], None] = print,
     ) -> None:
-        """limit_bytes: of all files below `folder`. memory_bytes: of the grids that are kept in memory.
-
-        margin: least width in pixels of the mirror image around a frame. orientations: views that are
-        flipped or turned by quarters read the features of the frame so flipped and turned, not features
-        flipped and turned. device: where frames are encoded.
-        log: takes the one line about a full cache or disk.
-        """
         self.encoder = encoder
         self.margin = margin
         self.orientations = orientations
@@ -102,7 +117,7 @@ class FeatureCache:
     def view(
         self, pixels: Pixels, affine: Affine, view_size: int, cells: int | Sequence[int]
     ) -> tuple[Tensor, ...]:
-        """The grids under a view of a frame; arguments and result as of `grids.sample`."""
+        """The grids of a view of a frame; other parameters and result as `grids.sample`."""
         if self.orientations:
             pixels, affine = upright(pixels, affine)
         return sample(self.get(pixels), affine, view_size, cells)
@@ -113,7 +128,7 @@ class FeatureCache:
         before = (sides[0][0], sides[1][0])
         covered = (sum(sides[0]) + pixels.shape[0], sum(sides[1]) + pixels.shape[1])
         frame = torch.from_numpy(mirrored(pixels, before, covered))[None, None].to(self.device)
-        # Without autocast, so that what is stored does not depend on the run that stored it.
+        # Without autocast, so that stored features do not depend on the run.
         with torch.autocast(self.device.type, enabled=False):
             taps = self.encoder(frame)
         return FrameGrids(tuple(_stored(grid[0]) for grid in taps), before, covered)
@@ -125,7 +140,7 @@ class FeatureCache:
             self._in_memory -= self._kept.popitem(last=False)[1].nbytes
 
     def _read(self, file: Path, name: str) -> FrameGrids | None:
-        """The grids of a file; None if it is not there, damaged, or of another frame or encoder."""
+        """The grids of a file; None if it is missing, damaged, or of another frame or encoder."""
         try:
             content = file.read_bytes()
             header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
@@ -157,7 +172,7 @@ class FeatureCache:
             self._on_disk += len(content)
 
     def _record(self, name: str, grids: FrameGrids) -> dict[str, object]:
-        """The header of a file: what its features belong to, and their checksum."""
+        """The header of a file: key, frame, margins, and checksum of the features."""
         checksum = 0
         for grid in grids.taps:
             checksum = zlib.crc32(grid.numpy().data, checksum)
@@ -175,5 +190,5 @@ class FeatureCache:
 
 
 def _stored(grid: Tensor) -> Tensor:
-    """(D, h, w) -> (h, w, D) float16 in main memory: a cell's channels side by side, for fast reading."""
+    """(D, h, w) -> (h, w, D) float16 in main memory; a cell's channels are adjacent, for fast reading."""
     return grid.clamp(-_LARGEST, _LARGEST).permute(1, 2, 0).to("cpu", torch.float16).contiguous()

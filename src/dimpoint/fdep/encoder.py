@@ -1,9 +1,9 @@
-"""The frozen foundation encoder: frames -> token grids of several layers, never trained, never saved.
+"""The frozen foundation encoder of FDEP: frames -> token grids of several layers.
 
-[known] a frozen transformer of the DINO family with four taps. [own] which taps, the statistics, the
-magnification and the input's size: none of them is published.
+Known from the paper (arXiv 2512.05511): a frozen transformer of the DINO family with four taps. Own choices:
+which taps, the statistics, the magnification and the input size, none of which is published.
 
-Hugging Face backbones from a local folder or the hub, with errors that say what would be right.
+Backbones are read from a local folder or the Hugging Face hub.
 """
 
 from __future__ import annotations
@@ -39,36 +39,53 @@ except ModuleNotFoundError as error:
         raise
     raise MissingExtraError("a foundation encoder", "transformers", "foundation") from None
 
-# What transformers raises for content that is no such model.
 _HUB_SECONDS = 3.0  # to connect to the hub
+# What transformers raises for unreadable content.
 _BAD = (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError, StrictDataclassError)
 
 
 def _check_sizes(source: str) -> None:
-    """Refuse a local model's record of absurd sizes before anything is built from it."""
+    """Refuse the record of a local model with absurd sizes before anything is built from it."""
     record = Path(source) / "config.json"
     if not record.is_file():
         return
     try:
         content = json.loads(limits.read_bytes(record, "label_bytes", ConfigError))
     except (OSError, ValueError, RecursionError):
-        return  # what is wrong with it is said when it is read
+        return  # the error is raised when it is read
     limits.check_numbers(content, str(record), ConfigError)
 
 
 def load_backbone(source: str, taps: Sequence[int] | int, randomise: int | None) -> tuple[nn.Module, Any]:
-    """A backbone that gives the features of `taps`, and its configuration.
+    """Load an image backbone.
 
-    source: a folder as `save_pretrained` writes it, or a hub id, looked for in the local cache first.
-    taps: see `choose_taps`. randomise: a seed for fresh weights; only the configuration is read then.
-    torch's random state is left as it was. Raises ConfigError if it is no backbone.
+    Parameters
+    ----------
+    source : str
+        A folder written by `save_pretrained`, or a hub id, which is looked up in the local cache first.
+    taps : int or sequence of int
+        As in `choose_taps`.
+    randomise : int or None
+        Seed of random weights; only the configuration is read then. None: the source's weights.
+
+    Returns
+    -------
+    backbone : nn.Module
+        Returns the features of the taps. PyTorch's random state is not changed.
+    config : PretrainedConfig
+        Its configuration.
+
+    Raises
+    ------
+    ConfigError
+        If the source cannot be read or is not an image backbone.
     """
     _check_sizes(source)
     config = _from_source(source, AutoConfig.from_pretrained, trust_remote_code=False)
     if type(config) not in MODEL_FOR_BACKBONE_MAPPING or len(getattr(config, "stage_names", [])) < 2:
         raise ConfigError(
-            f"{source}: a '{config.model_type}' model is no image backbone; "
-            "take DINOv2, DINOv3 or another that transformers' AutoBackbone knows"
+            f"{source}: a '{config.model_type}' model is not an image backbone; "
+            "use DINOv2, DINOv3 or another that transformers' AutoBackbone supports"
         )
     config.out_indices = choose_taps(taps, len(config.stage_names) - 1)
     kind: Any = MODEL_FOR_BACKBONE_MAPPING[type(config)]
@@ -80,25 +97,43 @@ def load_backbone(source: str, taps: Sequence[int] | int, randomise: int | None)
 
 
 def choose_taps(taps: Sequence[int] | int, layers: int) -> list[int]:
-    """The numbers of the layers (of stages, in a ConvNeXt) whose outputs are read, 1 to `layers`.
+    """Numbers of the layers (in a ConvNeXt: stages) whose outputs are read.
 
-    A number of taps is spread evenly and ends with the last layer: 4 of 12 are 3, 6, 9 and 12 (our choice;
-    the paper does not say which). A sequence is taken as it is. Raises ConfigError if it does not fit.
+    Parameters
+    ----------
+    taps : int or sequence of int
+        How many, spaced evenly up to the last layer, or which layers, counted from 1.
+    layers : int
+        Number of layers.
+
+    Returns
+    -------
+    list of int
+
+    Raises
+    ------
+    ConfigError
+        If `taps` does not fit the number of layers.
+
+    Examples
+    --------
+    >>> choose_taps(4, 12)
+    [3, 6, 9, 12]
     """
     if isinstance(taps, int):
         if not 1 <= taps <= layers:
-            raise ConfigError(f"taps: {taps} of {layers} layers; take 1 to {layers}")
+            raise ConfigError(f"taps: {taps} of {layers} layers; choose 1 to {layers}")
         return [math.ceil(layers * number / taps) for number in range(1, taps + 1)]
     chosen = list(taps)
     if not chosen or chosen != sorted(set(chosen)) or not 1 <= chosen[0] <= chosen[-1] <= layers:
         raise ConfigError(
-            f"taps: {chosen}; give layer numbers from 1 to {layers}, each once, in rising order"
+            f"taps: {chosen}; give layer numbers from 1 to {layers}, each once, in ascending order"
         )
     return chosen
 
 
 def recorded_statistics(source: str) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-    """The mean and deviation of `source`'s preprocessor_config.json; None if there is no such record."""
+    """Mean and standard deviation in preprocessor_config.json of `source`; None if there is none."""
     try:
         record, _ = _from_source(source, ImageProcessingMixin.get_image_processor_dict)
     except ConfigError:
@@ -110,16 +145,16 @@ def recorded_statistics(source: str) -> tuple[tuple[float, ...], tuple[float, ..
     try:
         return tuple(map(float, record["image_mean"])), tuple(map(float, record["image_std"]))
     except (TypeError, ValueError):
-        raise ConfigError(f"{source}: image_mean and image_std of its preprocessor are no numbers") from None
+        raise ConfigError(f"{source}: image_mean and image_std of its preprocessor are not numbers") from None
 
 
 def _from_source(source: str, read: Any, **options: Any) -> Any:
-    """Read from a folder, or for a hub id from the local cache, else from the hub."""
+    """Read from a folder; a hub id is read from the local cache, otherwise from the hub."""
     folder = Path(source)
     if folder.is_dir():
         return _attempt(source, read, local_files_only=True, **options)
     if folder.is_absolute() or source.startswith((".", "~")) or source.count("/") > 1 or folder.exists():
-        raise ConfigError(f"{source}: no such folder; give a folder that save_pretrained wrote, or a hub id")
+        raise ConfigError(f"{source}: no such folder; give a folder written by save_pretrained, or a hub id")
     try:
         return _attempt(source, read, local_files_only=True, **options)
     except ConfigError:
@@ -129,13 +164,13 @@ def _from_source(source: str, read: Any, **options: Any) -> Any:
 
 
 def _hub_answers() -> bool:
-    """Whether the hub can be reached; asked first, since its own client tries for half a minute."""
+    """Whether the hub can be reached; its own client would try for half a minute."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
         return False
     if any(name.upper() in ("HTTPS_PROXY", "ALL_PROXY") for name in os.environ):
-        return True  # the proxy knows
+        return True  # only the proxy can tell
     address = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
     try:
         port = address.port or (80 if address.scheme == "http" else 443)
@@ -152,13 +187,13 @@ def _attempt(source: str, read: Any, **options: Any) -> Any:
     except _BAD as error:
         reason = " ".join(str(error).split())
     if Path(source).is_dir():
-        what = "no model folder" if not (Path(source) / "config.json").is_file() else "no readable model"
-        raise ConfigError(f"{source}: {what} as save_pretrained writes it: {reason}")
+        what = "not a model" if not (Path(source) / "config.json").is_file() else "not a readable model"
+        raise ConfigError(f"{source}: {what} written by save_pretrained: {reason}")
     gated = " (its licence must be accepted on its hub page first)" if "dinov3" in source.lower() else ""
     raise ConfigError(
-        f"{source}: no such folder, and as a hub id neither in the local cache nor to be had from the hub"
-        f"{gated}; fetch it where there is a network with `hf download {source} --local-dir FOLDER` and give "
-        f"that folder. Reason: {reason}"
+        f"{source}: no such folder, and not available as a hub id, neither in the local cache nor on the hub"
+        f"{gated}; download it on a machine with a network, `hf download {source} --local-dir FOLDER`, and "
+        f"give that folder. Reason: {reason}"
     )
 
 
@@ -172,7 +207,7 @@ def _with_weights(source: str, kind: Any, config: Any) -> nn.Module:
         use_safetensors=True,
         output_loading_info=True,
     )
-    # A mask token is used in pretraining only; some published files omit it.
+    # The mask token is used in pretraining only; some published files omit it.
     missing = sorted(name for name in report["missing_keys"] if not name.endswith("mask_token"))
     if missing:
         raise ConfigError(
@@ -185,7 +220,7 @@ def _with_weights(source: str, kind: Any, config: Any) -> nn.Module:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence the library's progress bars and reports; our errors report what is wrong."""
+    """Silence the library's progress bars and reports."""
     verbosity, bars = hub_logging.get_verbosity(), hub_logging.is_progress_bar_enabled()
     hub_logging.set_verbosity(logging.ERROR)
     hub_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -208,16 +243,42 @@ _log = logging.getLogger("dimpoint")
 
 
 class FoundationEncoder:
-    """Any Hugging Face image backbone, frozen (FDEP, arXiv 2512.05511).
+    """A Hugging Face image backbone with frozen weights (FDEP, arXiv 2512.05511).
 
-    It is no `nn.Module`: a module that holds it does not register it, so it is part of no checkpoint,
-    optimiser or export, and `train()` does not affect it. It computes on the device of its input.
+    It is not an `nn.Module`, so that it is not part of checkpoints, optimisers or exports, and `train()` does
+    not affect it. It computes on the device of its input.
 
-    - `channels`: of the token grids, one number a tap.
-    - `taps`: the layers that are read, counted from 1.
-    - `patch`: pixels to whose multiple the input is resized.
-    - `key`: a hash of the weights and of every setting that changes the features.
-    - `licence_notice`: a notice on the weights' licence that users must see, or None. Logged on loading.
+    Parameters
+    ----------
+    source : str
+        A folder written by `save_pretrained`, or a hub id.
+    taps : int or sequence of int
+        Number of layers that are read, or their numbers; see `choose_taps`. Default: 4.
+    magnification : float
+        Of the frame before it is encoded. Default: 1.
+    mean, std : sequence of float, optional
+        Of each input channel, in network range. Default: from the source's preprocessor record, else
+        ImageNet's.
+    randomise : int, optional
+        Seed; random weights instead of the source's, for control experiments.
+
+    Attributes
+    ----------
+    channels : tuple of int
+        Channels of each token grid.
+    taps : tuple of int
+        The layers that are read, counted from 1.
+    patch : int
+        Inputs are resized to multiples of this, pixels.
+    key : str
+        Hash of the weights and of every setting that changes the features.
+    licence_notice : str or None
+        Notice on the licence of the weights; logged when they are loaded.
+
+    Raises
+    ------
+    ConfigError
+        If the source cannot be read, or an option does not fit it.
     """
 
     def __init__(
@@ -230,13 +291,6 @@ class FoundationEncoder:
         std: Sequence[float] | None = None,
         randomise: int | None = None,
     ) -> None:
-        """source: a folder as `save_pretrained` writes it, or a hub id.
-
-        taps: how many, evenly spaced with the last layer among them, or which layers, counted from 1.
-        magnification: of the frame before the encoder sees it. mean, std: of each input channel, in
-        network range; default: the source's own preprocessor record, else ImageNet's. randomise: a seed;
-        the same architecture with fresh weights, for the control experiment. Raises ConfigError.
-        """
         if not (math.isfinite(magnification) and magnification > 0):
             raise ConfigError(f"the encoder's magnification must be above 0, got {magnification}")
         backbone, config = load_backbone(source, taps, randomise)
@@ -255,11 +309,20 @@ class FoundationEncoder:
 
     @torch.no_grad()
     def __call__(self, frames: Tensor) -> tuple[Tensor, ...]:
-        """(N, 1, H, W) in network range -> a grid (N, D_t, h_t, w_t) float32 for each tap, without gradients.
+        """Encode frames, (N, 1, H, W) in network range, without gradients.
 
-        The frame is repeated to the backbone's channels, standardised, and resized to the nearest multiple
-        of `patch` in each direction. Class and register tokens are dropped. Raises ConfigError for another
-        shape.
+        A frame is repeated to the backbone's channels, standardised, and resized to the nearest multiple of
+        `patch` in each direction. Class and register tokens are dropped.
+
+        Returns
+        -------
+        tuple of Tensor
+            For each tap a grid (N, D_t, h_t, w_t) float32.
+
+        Raises
+        ------
+        ConfigError
+            For another shape.
         """
         if frames.ndim != 4 or frames.shape[1] != 1 or not frames.numel():
             raise ConfigError(f"the encoder takes frames (N, 1, H, W), got {tuple(frames.shape)}")
@@ -273,7 +336,7 @@ class FoundationEncoder:
         return tuple(grid.float() for grid in backbone(pixel_values=pixels).feature_maps)
 
     def input_size(self, height: int, width: int) -> tuple[int, int]:
-        """(height, width) that a frame is resized to: magnified, then the nearest multiple of `patch`."""
+        """Size (height, width) that a frame is resized to: magnified, to a multiple of `patch`."""
         rows, columns = (
             max(1, round(side * self.magnification / self.patch)) * self.patch for side in (height, width)
         )
@@ -281,7 +344,7 @@ class FoundationEncoder:
 
     @cached_property
     def key(self) -> str:
-        """SHA-256, in hexadecimal, of weights and settings: equal keys, equal features but for rounding."""
+        """SHA-256 of weights and settings, in hexadecimal."""
         settings = {
             "config": self._settings,
             "taps": self.taps,
@@ -296,16 +359,16 @@ class FoundationEncoder:
         return digest.hexdigest()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> FoundationEncoder:
-        """Returns itself: it never changes, and copies of a training module must not double its memory."""
+        """Return itself: it never changes, and copies of a module should not double its memory."""
         return self
 
 
 def _patch(config: Any) -> int:
-    """Input pixels that the coarsest grid's cells measure: the patch, or a hierarchical backbone's stride."""
+    """Side of a cell of the coarsest grid in input pixels: the patch, or a hierarchical backbone's stride."""
     patch = getattr(config, "patch_size", 4)  # ConvNeXt: the stem has stride 4
     sides = set(patch) if isinstance(patch, list | tuple) else {patch}
     if len(sides) > 1:
-        raise ConfigError(f"a backbone with patches of {patch} pixels, which are no squares, does not serve")
+        raise ConfigError(f"backbones with patches that are not square are not supported: {patch} pixels")
     halvings = max(0, len(getattr(config, "depths", None) or ()) - 1)
     return int(sides.pop()) << halvings
 

@@ -1,24 +1,23 @@
-"""SAMF and CO-ISD, the two parts of FDEP (arXiv 2512.05511) that act on a host network in training.
+"""SAMF and CO-ISD, the two parts of FDEP (arXiv 2512.05511) that change the training of a host network.
 
-SAMF, semantic alignment modulation fusion: token grids change a host's deepest features. [known, from the
-paper's figure] one module per tap, in series, between encoder and decoder; F is split by channel into a and
-b; D is the tap's token grid resized to F's:
+SAMF, semantic alignment modulation fusion: token grids modulate a host's deepest features. Known from the
+paper's figure: one module per tap, in series, between encoder and decoder; F is split by channel into a and
+b; D is the tap's token grid resized to F:
 
     a' = Conv3(a * Conv1(D))    b' = Conv4(b + Conv2(D))    out = Conv5(concat(a', b') + F)
 
-[own] everything else. Conv1, Conv2 and Conv5 are 1x1, Conv3 and Conv4 are 3x3 and followed by GELU, all
-with bias and without norms, so that neither batch nor size matter. D is resized bilinearly, with
-anti-aliasing where it shrinks. A last ReLU keeps the features non-negative, as those of the eight hosts
-are and as their decoders expect them. Conv3 and Conv4 start at zero and Conv5 at the identity, so that
-out = F exactly at the start: training begins with the plain host. In the first step gradients reach Conv3,
-Conv4 and Conv5, and through Conv3 and Conv4, zero until then, Conv1 and Conv2 from the second step on.
+The rest is our own. Conv1, Conv2 and Conv5 are 1x1, Conv3 and Conv4 are 3x3 and followed by GELU, all with
+bias and without norms, so that neither batch nor size matter. D is resized bilinearly, with anti-aliasing
+where it shrinks. A final ReLU keeps the features non-negative, as the decoders of the eight hosts expect.
+Conv3 and Conv4 start at zero and Conv5 at the identity, so that out = F at the start: training begins with
+the plain host. In the first step gradients reach Conv3, Conv4 and Conv5, from the second step on also Conv1
+and Conv2.
 
-CO-ISD, collaborative optimisation implicit self-distillation: two paths through one set of host weights.
-[known] the main path goes through the fusion, the light one past it; the loss is
-w1 * L(main) + w2 * L(light), in one backward pass, without a teacher term; after training only the light
-path exists. [own] both weights are 1, and only the batch statistics of the light path are kept. Both paths
-normalise with their own batch statistics in training; the running statistics, which the host uses
-afterwards, are those of the light path.
+CO-ISD, collaborative optimisation implicit self-distillation: two paths through the same host weights. Known:
+the main path goes through the fusion, the light path bypasses it; the loss is w1 * L(main) + w2 * L(light),
+in one backward pass, without a distillation term; after training only the light path exists. Our own: both
+weights are 1; both paths normalise with their own batch statistics in training; the running statistics, which
+the host uses afterwards, are those of the light path.
 """
 
 from __future__ import annotations
@@ -39,10 +38,24 @@ FusionKind: TypeAlias = Literal["samf", "add"]
 
 
 class Samf(nn.Module):
-    """One SAMF; `channels` of the host's features (even), `token_channels` of the tap."""
+    """One SAMF module.
+
+    Parameters
+    ----------
+    channels : int
+        Channels of the host's features, even.
+    token_channels : int
+        Channels of the tap.
+    relu : bool
+        Apply a final ReLU; False for a host whose deepest features can be negative. Default: True.
+
+    Raises
+    ------
+    ConfigError
+        If `channels` is odd.
+    """
 
     def __init__(self, channels: int, token_channels: int, *, relu: bool = True) -> None:
-        """relu: apply a final ReLU; off for a host whose deepest features may be negative."""
         super().__init__()
         if channels < 2 or channels % 2:
             raise ConfigError(f"SAMF halves the host's channels: need an even number, got {channels}")
@@ -55,7 +68,7 @@ class Samf(nn.Module):
         self.last = nn.ReLU() if relu else nn.Identity()
 
     def forward(self, features: Tensor, tokens: Tensor) -> Tensor:
-        """(N, channels, H, W) and (N, token_channels, h, w) of any grid -> (N, channels, H, W)."""
+        """(N, channels, H, W) and (N, token_channels, h, w) of any size -> (N, channels, H, W)."""
         tokens = _on_grid(tokens, features)
         a, b = features.chunk(2, dim=1)
         a = F.gelu(self.scaled(a * self.scale(tokens)))
@@ -65,10 +78,15 @@ class Samf(nn.Module):
 
 
 class Addition(nn.Module):
-    """The ablation without SAMF: F + Conv1x1(D), the convolution zero at the start [own]."""
+    """The ablation without SAMF: F + Conv1x1(D), with the convolution zero at the start. Own design.
+
+    Parameters
+    ----------
+    channels, token_channels, relu
+        As `Samf`.
+    """
 
     def __init__(self, channels: int, token_channels: int, *, relu: bool = True) -> None:
-        """relu: as in `Samf`."""
         super().__init__()
         self.shift = _zero(nn.Conv2d(token_channels, channels, 1))
         self.last = nn.ReLU() if relu else nn.Identity()
@@ -83,7 +101,17 @@ _KINDS: dict[str, Callable[..., nn.Module]] = {"samf": Samf, "add": Addition}
 
 
 class Fusion(nn.Module):
-    """One module per tap, in series from the shallowest to the deepest; used in training only."""
+    """One module per tap, in series from the shallowest to the deepest; used in training only.
+
+    Parameters
+    ----------
+    stages : sequence of nn.Module
+        `Samf` or `Addition` modules.
+    channels : int
+        Channels of the host's deepest features.
+    token_channels : sequence of int
+        Channels of each tap.
+    """
 
     def __init__(self, stages: Sequence[nn.Module], channels: int, token_channels: Sequence[int]) -> None:
         super().__init__()
@@ -94,13 +122,13 @@ class Fusion(nn.Module):
     def forward(self, features: Tensor, tokens: Sequence[Tensor]) -> Tensor:
         """(N, channels, H, W) and a grid (N, D_t, h_t, w_t) for each tap -> (N, channels, H, W).
 
-        Raises ConfigError if the channels of host or taps are not those it was built for.
+        Raises ConfigError if the channels differ from those of the constructor.
         """
         given = tuple(grid.shape[1] for grid in tokens)
         if given != self.token_channels:
             raise ConfigError(
                 f"the fusion was built for taps of {self.token_channels} channels, got {given}: "
-                "take the foundation encoder and taps that the run began with"
+                "use the foundation encoder and taps that the run was started with"
             )
         if features.shape[1] != self.channels:
             raise ConfigError(
@@ -114,12 +142,30 @@ class Fusion(nn.Module):
 
 
 def fusion(kind: FusionKind, channels: int, token_channels: Sequence[int], *, relu: bool = True) -> Fusion:
-    """The chain for a host with `channels` deepest channels and taps of `token_channels`.
+    """Build the fusion of a host and a foundation encoder.
 
-    kind: `samf`, or `add` for the ablation. Raises ConfigError for another kind, no taps, or odd channels.
+    Parameters
+    ----------
+    kind : {"samf", "add"}
+        `add` is the ablation.
+    channels : int
+        Channels of the host's deepest features.
+    token_channels : sequence of int
+        Channels of each tap.
+    relu : bool
+        As `Samf`. Default: True.
+
+    Returns
+    -------
+    Fusion
+
+    Raises
+    ------
+    ConfigError
+        For another kind, no taps, or an odd number of channels.
     """
     if kind not in _KINDS:
-        raise ConfigError(f"fusion: no kind '{kind}'; take {' or '.join(_KINDS)}")
+        raise ConfigError(f"fusion: no kind '{kind}'; choose {' or '.join(_KINDS)}")
     if not token_channels:
         raise ConfigError("fusion: there are no taps")
     stages = [_KINDS[kind](channels, tokens, relu=relu) for tokens in token_channels]
@@ -127,7 +173,7 @@ def fusion(kind: FusionKind, channels: int, token_channels: Sequence[int], *, re
 
 
 def _on_grid(tokens: Tensor, features: Tensor) -> Tensor:
-    """The token grid at the features' height and width, bilinear, corners not aligned."""
+    """The token grid resized to the features' height and width, bilinear, corners not aligned."""
     size = features.shape[-2:]
     if tokens.shape[-2:] == size:
         return tokens
@@ -155,11 +201,29 @@ def two_paths(
     x: Tensor,
     tokens: Sequence[Tensor],
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """(main, light) outputs of `host.decode`, finest first; the encoder is computed once.
+    """Outputs of `host.decode` along the main and the light path; the encoder runs once.
 
-    x: (N, channels, H, W), standardised, H and W multiples of `host.multiple`, so that x and the tokens
-    cover the same area. fusion: as `samf.fusion` builds it. tokens: the taps' grids of the same frames.
-    Raises ConfigError for other sizes.
+    Parameters
+    ----------
+    host : HostNetwork
+        The host.
+    fusion : callable
+        A `Fusion`.
+    x : (N, channels, H, W) Tensor
+        Standardised views; H and W are multiples of `host.multiple`, so that x and tokens cover the same
+        area.
+    tokens : sequence of Tensor
+        Token grids of the same views.
+
+    Returns
+    -------
+    main, light : list of Tensor
+        Logits, finest first.
+
+    Raises
+    ------
+    ConfigError
+        For other sizes.
     """
     height, width = x.shape[-2:]
     if not (height and width) or height % host.multiple or width % host.multiple:
@@ -176,7 +240,7 @@ def two_paths(
 
 @contextmanager
 def running_statistics_untouched(network: nn.Module) -> Iterator[None]:
-    """Within the block, batch norms in training normalise as usual but do not update running statistics."""
+    """Within the block, batch norms in training do not update their running statistics."""
     recording = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     for norm in recording:
         norm.track_running_stats = False

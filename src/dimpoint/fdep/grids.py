@@ -1,7 +1,7 @@
-"""Token grids of a whole frame, and reading them under a view of it.
+"""Token grids of whole frames, and how views read them.
 
-A frame's grid reaches `margin` pixels beyond its borders over its mirror image; farther out the grid itself
-is mirrored. A view's cells read it bilinearly through the map that made the view.
+A frame's grid extends over its mirror image by `margin` pixels; farther out the grid itself is mirrored. The
+cells of a view read it bilinearly through the affine map of the view.
 """
 
 from __future__ import annotations
@@ -27,14 +27,21 @@ ORIENTATIONS = tuple(
     for second in (1, -1)
     for rows in ([[first, 0], [0, second]], [[0, first], [second, 0]])
 )
-"""The eight ways to flip a frame and turn it by quarters, (2, 2) maps of (x, y); the first does nothing."""
+"""The eight flips and quarter turns of a frame as (2, 2) maps of (x, y); the first is the identity."""
 
 
 @dataclass(frozen=True)
 class FrameGrids:
-    """The taps of one frame: (h_t, w_t, D_t) float16 each, over the frame and its margin.
+    """The token grids of one frame.
 
-    before: (top, left) pixels of margin. covered: (height, width) pixels that a grid spans, margins and all.
+    Parameters
+    ----------
+    taps : tuple of (h_t, w_t, D_t) float16 Tensor
+        Grids over the frame and its margin.
+    before : tuple of int
+        Margin at the top and at the left, pixels.
+    covered : tuple of int
+        Height and width that a grid covers, margins included, pixels.
     """
 
     taps: tuple[Tensor, ...]
@@ -47,10 +54,21 @@ class FrameGrids:
 
 
 def padding(side: int, cell: float, margin: int) -> tuple[int, int]:
-    """Pixels (before, after) to add to a side, each at least `margin`, so that whole cells cover the sum.
+    """Margins of a side such that whole cells cover the sum.
 
-    cell: pixels of a cell, the encoder's patch over its magnification. Where that is no whole number, cells
-    are stretched by less than a pixel over the whole side.
+    Parameters
+    ----------
+    side : int
+        Length of the frame's side, pixels.
+    cell : float
+        Pixels of a cell: the encoder's patch over its magnification. If it is not an integer, cells are
+        stretched by less than a pixel over the whole side.
+    margin : int
+        Least margin, pixels.
+
+    Returns
+    -------
+    before, after : int
     """
     before = math.ceil(math.ceil(margin / cell) * cell)
     whole = math.ceil(math.ceil((before + side + margin) / cell) * cell)
@@ -58,14 +76,14 @@ def padding(side: int, cell: float, margin: int) -> tuple[int, int]:
 
 
 def mirrored(pixels: Pixels, before: tuple[int, int], covered: tuple[int, int]) -> Pixels:
-    """The frame (H, W) with its mirror image around it, border pixels not doubled."""
+    """The frame (H, W) with its mirror image around it; border pixels are not repeated."""
     (top, left), (height, width) = before, covered
     below, right = height - top - pixels.shape[0], width - left - pixels.shape[1]
     return np.pad(pixels, ((top, below), (left, right)), mode="reflect")
 
 
 def orientation(affine: Affine) -> Affine:
-    """The one of `ORIENTATIONS` after which a view only crops, scales, and turns by at most 45 degrees."""
+    """The one of `ORIENTATIONS` after which a view only crops, scales, and rotates by at most 45 degrees."""
     (xx, xy), (yx, yy) = affine[:, :2]
     if abs(xy) + abs(yx) > abs(xx) + abs(yy):
         return np.array([[0.0, _sign(xy)], [_sign(yx), 0.0]])
@@ -73,16 +91,16 @@ def orientation(affine: Affine) -> Affine:
 
 
 def oriented(pixels: Pixels, turn: Affine) -> Pixels:
-    """The frame (H, W) in one of `ORIENTATIONS`."""
+    """The frame (H, W) flipped and rotated by one of `ORIENTATIONS`."""
     turned = pixels.T if turn[0, 1] else pixels
     return np.ascontiguousarray(turned[:: int(turn[1].sum()), :: int(turn[0].sum())])
 
 
 def upright(pixels: Pixels, affine: Affine) -> tuple[Pixels, Affine]:
-    """The frame in the view's orientation, and the map (2, 3) from it to the view."""
+    """The frame in the orientation of a view, and the map (2, 3) from it to the view."""
     turn = orientation(affine)
     frame = oriented(pixels, turn)
-    # Frame pixel p lies at turn p + shift now: a flipped axis counts from its other end.
+    # Frame pixel p is now at turn @ p + shift: a flipped axis counts from its other end.
     shift = np.where(turn.sum(axis=1) < 0, (frame.shape[1] - 1, frame.shape[0] - 1), 0)
     linear = affine[:, :2] @ turn.T
     return frame, np.hstack([linear, (affine[:, 2] - linear @ shift)[:, None]])
@@ -95,14 +113,27 @@ def _sign(value: float) -> int:
 def sample(
     grids: FrameGrids, affine: Affine, view_size: int, cells: int | Sequence[int]
 ) -> tuple[Tensor, ...]:
-    """The grids under a view: (D_t, cells, cells) float32 for each tap.
+    """Read the grids of a view.
 
-    affine: (2, 3), frame pixels -> view pixels, as `training.views` draws it. view_size: the view's side in
-    pixels. cells: of a side of the result, for all taps or for each. Cell (i, j) is read where the centre
-    of that part of the view lies in the frame.
+    Parameters
+    ----------
+    grids : FrameGrids
+        Grids of the frame.
+    affine : (2, 3) array
+        Map from frame pixels to view pixels, as in `training.views`.
+    view_size : int
+        Side of the view, pixels.
+    cells : int or sequence of int
+        Cells along a side of the result, for all taps or for each. Cell (i, j) is read where the centre of
+        that part of the view lies in the frame.
+
+    Returns
+    -------
+    tuple of (D_t, cells, cells) float32 Tensor
+        One for each tap.
     """
     counts = [cells] * len(grids.taps) if isinstance(cells, int) else list(cells)
-    corners: dict[tuple[int, int, int], Corners] = {}  # taps of one shape are read at the same places
+    corners: dict[tuple[int, int, int], Corners] = {}  # taps of one shape are read at the same positions
     read = []
     for grid, count in zip(grids.taps, counts, strict=True):
         height, width, _ = grid.shape
@@ -124,12 +155,12 @@ def _places(
     points = back @ np.stack([x - affine[0, 2], y - affine[1, 2]])
     rows = (points[1] + grids.before[0] + 0.5) * shape[0] / grids.covered[0] - 0.5
     columns = (points[0] + grids.before[1] + 0.5) * shape[1] / grids.covered[1] - 0.5
-    # Rounding lets positions that are cells in exact arithmetic read one cell, without interpolation.
+    # Rounding avoids interpolation at positions that are cells in exact arithmetic.
     return _mirror(rows.round(6), shape[0]), _mirror(columns.round(6), shape[1])
 
 
 def _mirror(places: Affine, count: int) -> Affine:
-    """Places folded back into 0 .. count - 1, as in a mirror at the first and last cell's centre."""
+    """Positions reflected into 0 .. count - 1, at the centres of the first and the last cell."""
     span = count - 1
     if span == 0:
         return np.zeros_like(places)
@@ -138,7 +169,7 @@ def _mirror(places: Affine, count: int) -> Affine:
 
 
 def _corners(rows: Affine, columns: Affine, height: int, width: int) -> Corners:
-    """The four cells around each place, as indices (K, 4) into the flattened grid, and weights (K, 4)."""
+    """The four cells around each position: indices (K, 4) into the flattened grid, and weights (K, 4)."""
     (top, down), (left, right) = _neighbours(rows, height), _neighbours(columns, width)
     corners = [(row, column) for row in (top, down) for column in (left, right)]
     indices = np.stack([row[0] * width + column[0] for row, column in corners], axis=1)
@@ -155,7 +186,7 @@ def _read(grid: Tensor, corners: Corners, cells: int) -> Tensor:
 
 
 def _neighbours(places: Affine, count: int) -> tuple[tuple[Indices, Affine], tuple[Indices, Affine]]:
-    """The cells on both sides of each place along one axis, with their weights."""
+    """The cells on both sides of each position along one axis, with their weights."""
     below = places.astype(np.int64)
     beyond = places - below
     return (below, 1 - beyond), (np.minimum(below + 1, count - 1), beyond)

@@ -1,10 +1,10 @@
-"""A masked autoencoder around transformers' own DINOv2 class (He et al., arXiv 2111.06377), and its crops.
+"""A masked autoencoder (He et al., arXiv 2111.06377) around transformers' DINOv2 class, and its crops.
 
-[known, section 3] 75 % of the patches are dropped before the encoder sees any, a light decoder puts one
-learned token in each gap, positions are fixed sines and cosines, and the loss is the squared error of the
-dropped patches' pixels, each patch standardised by itself. [own] the decoder's width and depth, and a floor
-under a patch's deviation: a patch of empty sky holds only noise, which would otherwise be scaled up to the
-level of a target. Crop number i is a function of seed and i alone.
+As in the paper, section 3: 75 % of the patches are dropped before encoding, a light decoder puts one learned
+token into each gap, positions are fixed sines and cosines, and the loss is the squared error of the dropped
+patches' pixels, each patch standardised by itself. Our own: the decoder's width and depth, and a lower limit
+of a patch's deviation: a patch of empty sky holds only noise, which would otherwise be scaled up to the level
+of a target. Crop number i depends on seed and i alone.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from dimpoint.errors import DataError
 from dimpoint.model.intensity import IntensityRule
 
 _MEMORY_BYTES = 4 << 30  # frames beyond this are read from disk each time
-_CONTRAST, _OFFSET = 0.4, 0.2  # counts times exp(u) plus v, u and v uniform within +- these [own]
+_CONTRAST, _OFFSET = 0.4, 0.2  # multiply by exp(u), add v; u and v uniform in +- these
 DROPPED = 0.75
 _DECODER_LAYERS = 2
-_NOISE = 0.02  # network range; least deviation by which a patch is divided
+_NOISE = 0.02  # least deviation that a patch is divided by, network range
 
 
 @dataclass(frozen=True)
@@ -44,35 +44,66 @@ class _Frame:
 
 
 class Crops:
-    """The training frames of data sets: those of a set's `train` split, or all of a set without one.
+    """Random crops of the training frames: a set's `train` split, or all frames of a set without split lists.
 
-    `hashes` and `counts` are by the set's name: of the frames' contents, and how many. `mean`, `std`: of
-    all frames in network range, each frame with equal weight.
+    Parameters
+    ----------
+    roots : sequence of Path
+        Data sets.
+    intensity : IntensityRule
+        Counts -> network range.
+    size : int
+        Side of the crops, pixels.
+    seed : int
+        Of all random choices.
+
+    Attributes
+    ----------
+    hashes, counts : dict
+        Content hash and number of frames of each set, by name.
+    mean, std : float
+        Of all frames in network range, each frame with equal weight.
+
+    Raises
+    ------
+    DataError, FrameError
+        If the data cannot be read.
     """
 
     def __init__(self, roots: Sequence[Path], intensity: IntensityRule, size: int, seed: int) -> None:
-        """size: side of the crops. Raises DataError or FrameError for data that cannot be read."""
         self.intensity, self.size, self.seed = intensity, size, seed
         self.hashes: dict[str, str] = {}
-        self.taken: list[str] = []  # which frames of each set, and what was understood of its layout
+        self.taken: list[str] = []  # which frames of each set are used, and how its layout is read
         self.counts: dict[str, int] = {}
         self._frames: list[_Frame] = []
         self._left = _MEMORY_BYTES
         moments = [moment for root in roots for moment in self._load(root)]
         if not moments:
-            raise DataError("there are no frames to learn from; give --data")
+            raise DataError("no frames to train on; give --data")
         mean, square = np.mean(moments, axis=0)
         self.mean = float(mean)
-        # A floor, so that constant frames do not divide by nothing.
+        # A lower limit for constant frames.
         self.std = max(math.sqrt(max(0.0, square - mean**2)), 1e-3)
 
     def __len__(self) -> int:
         return len(self._frames)
 
     def batch(self, first: int, count: int, patches: int, kept: int) -> tuple[Tensor, Tensor]:
-        """Crops number `first` to `first + count - 1`: (count, 1, size, size) float32 in network range.
+        """Crops number `first` to `first + count - 1`.
 
-        With them (count, kept) int64: which of a crop's `patches` are kept, drawn anew for each crop.
+        Parameters
+        ----------
+        first, count : int
+            Which crops.
+        patches, kept : int
+            Patches of a crop, and how many of them are kept.
+
+        Returns
+        -------
+        frames : (count, 1, size, size) float32 Tensor
+            In network range.
+        numbers : (count, kept) int64 Tensor
+            The kept patches of each crop.
         """
         generators = [np.random.default_rng((self.seed, first + number)) for number in range(count)]
         frames = np.stack([self._crop(rng) for rng in generators])
@@ -80,11 +111,11 @@ class Crops:
         return torch.from_numpy(frames)[:, None], torch.from_numpy(numbers)
 
     def _load(self, root: Path) -> list[tuple[float, float]]:
-        """Read a set's frames; the mean and mean square of each."""
+        """Read a set's frames; return the mean and the mean square of each."""
         part = open_dataset(root, training_split(root))
         self.taken += [part.taken, *part.layout_notes]
         if part.name in self.hashes:
-            raise DataError(f"{root}: there is another data set of the name '{part.name}'")
+            raise DataError(f"{root}: another data set has the same name, '{part.name}'")
         digest = hashlib.sha256()
         moments = []
         for sample in part:
@@ -99,7 +130,7 @@ class Crops:
         return moments
 
     def _crop(self, rng: np.random.Generator) -> npt.NDArray[np.float32]:
-        """A square of a frame, flipped, turned by quarters, with another contrast and offset."""
+        """A random square of a frame: flipped, rotated by quarter turns, with random contrast and offset."""
         frame = self._frames[rng.integers(len(self._frames))]
         counts = frame.counts()
         rows, columns = (
@@ -118,10 +149,21 @@ class Crops:
 
 
 class MaskedAutoencoder(nn.Module):
-    """`encoder` is the result; the decoder is used in training only."""
+    """A vision transformer, `encoder`, with a light decoder that is used in training only.
+
+    Parameters
+    ----------
+    size : int
+        Side of the crops, pixels; a multiple of `patch`.
+    patch : int
+        Side of a patch, pixels.
+    hidden : int
+        Channels of a token; a multiple of 8 and of 2 * `heads`.
+    layers, heads : int
+        Of the encoder.
+    """
 
     def __init__(self, size: int, patch: int, hidden: int, layers: int, heads: int) -> None:
-        """size: of the training crops, a multiple of `patch`. hidden: a multiple of 8 and of 2 * heads."""
         super().__init__()
         config = Dinov2Config(
             image_size=size,
@@ -161,10 +203,16 @@ class MaskedAutoencoder(nn.Module):
         nn.init.trunc_normal_(self.gap, std=0.02)
 
     def forward(self, pixels: Tensor, frames: Tensor, kept: Tensor) -> Tensor:
-        """The mean loss over the patches that were dropped.
+        """The mean loss of the dropped patches.
 
-        pixels: (N, C, size, size), standardised. frames: (N, 1, size, size), the same in network range.
-        kept: (N, K) int64, the numbers of the patches that the encoder sees, row by row.
+        Parameters
+        ----------
+        pixels : (N, C, size, size) Tensor
+            Standardised crops.
+        frames : (N, 1, size, size) Tensor
+            The same crops in network range.
+        kept : (N, K) int64 Tensor
+            Numbers of the patches that the encoder sees, row by row.
         """
         rebuilt = self.decode(self.encode(pixels, kept), kept).float()
         error = (rebuilt - standardised_patches(frames, self.patch)).square().mean(dim=2)
@@ -172,7 +220,7 @@ class MaskedAutoencoder(nn.Module):
         return (error * dropped).sum() / dropped.sum()
 
     def encode(self, pixels: Tensor, kept: Tensor) -> Tensor:
-        """(N, 1 + K, hidden): the class token and the kept patches after the last layer's norm."""
+        """(N, 1 + K, hidden): the class token and the kept patches after the final norm."""
         embeddings = self.encoder.embeddings
         positions = embeddings.position_embeddings
         tokens = embeddings.patch_embeddings(pixels) + positions[:, 1:]
@@ -183,7 +231,7 @@ class MaskedAutoencoder(nn.Module):
         return normalised
 
     def decode(self, tokens: Tensor, kept: Tensor) -> Tensor:
-        """(N, patches, patch * patch): every patch's standardised pixels as the decoder sees them."""
+        """(N, patches, patch * patch): predicted standardised pixels of every patch."""
         tokens = self.narrow(tokens)
         where = kept[..., None].expand(-1, -1, tokens.shape[2])
         gaps = self.gap.to(tokens.dtype).expand(len(tokens), self.patches, -1)
@@ -194,9 +242,19 @@ class MaskedAutoencoder(nn.Module):
 
 
 def sines(side: int, channels: int) -> Tensor:
-    """(side * side, channels): fixed positions of a grid's cells, a half of the channels for each axis.
+    """Fixed position embeddings of a square grid, half of the channels for each axis.
 
-    Sines and cosines of wavelengths from 2 pi to 20,000 pi cells (arXiv 1706.03762, section 3.5).
+    Parameters
+    ----------
+    side : int
+        Cells along a side.
+    channels : int
+        A multiple of 4.
+
+    Returns
+    -------
+    (side * side, channels) Tensor
+        Sines and cosines of wavelengths from 2 pi to 20,000 pi cells (arXiv 1706.03762, section 3.5).
     """
     rates = 10_000.0 ** -(torch.arange(channels // 4) / (channels // 4))
     angles = torch.arange(side)[:, None] * rates
@@ -207,7 +265,7 @@ def sines(side: int, channels: int) -> Tensor:
 
 
 def standardised_patches(frames: Tensor, patch: int) -> Tensor:
-    """(N, 1, H, W) -> (N, patches, patch * patch), each with mean 0 and deviation 1, or less where flat."""
+    """(N, 1, H, W) -> (N, patches, patch * patch), each with mean 0 and deviation 1, less where flat."""
     count, _, height, width = frames.shape
     grid = frames.reshape(count, height // patch, patch, width // patch, patch).transpose(2, 3)
     patches = grid.reshape(count, -1, patch * patch)

@@ -1,4 +1,4 @@
-"""Settings of a pretraining, all our own choice, and its state: model, optimiser and progress."""
+"""Settings of a pretraining run and its state: model, optimiser and progress."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from dimpoint.text import explain
 
 
 class PretrainSettings(BaseModel):
-    """Length, architecture and optimiser of a pretraining. `pretrain_settings` builds it."""
+    """Length, architecture and optimiser of a pretraining run; built by `pretrain_settings`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    minutes: float | None = Field(None, gt=0, description="about how long, from the speed of a few steps")
-    epochs: float | None = Field(None, gt=0, description="crops of each frame; instead of `minutes`")
+    minutes: float | None = Field(None, gt=0, description="approximate length, from the speed of a few steps")
+    epochs: float | None = Field(None, gt=0, description="crops per frame, instead of `minutes`")
     size: int = Field(128, description="side of the crops, pixels; a multiple of `patch`, at least twice it")
     patch: int = Field(8, ge=2, description="side of a patch, pixels")
     hidden: int = Field(192, ge=8, description="channels of a token; a multiple of 8 and of 2 * heads")
@@ -49,15 +49,33 @@ class PretrainSettings(BaseModel):
             raise ValueError("give either minutes or epochs")
         if self.size % self.patch or self.size < 2 * self.patch:
             raise ValueError(
-                f"size must be a multiple of patch ({self.patch}), twice it or more: {self.size}"
+                f"size must be a multiple of patch ({self.patch}), at least twice it, got {self.size}"
             )
         if self.hidden % 8 or self.hidden % (2 * self.heads):
-            raise ValueError(f"hidden must be a multiple of 8 and of 2 * heads ({self.heads}): {self.hidden}")
+            raise ValueError(
+                f"hidden must be a multiple of 8 and of 2 * heads ({2 * self.heads}), got {self.hidden}"
+            )
         return self
 
 
 def pretrain_settings(**values: Any) -> PretrainSettings:
-    """The settings. Raises ConfigError that names what does not fit."""
+    """Validate settings.
+
+    Parameters
+    ----------
+    **values
+        Fields of `PretrainSettings`.
+
+    Raises
+    ------
+    ConfigError
+        Names the field that is wrong.
+
+    Examples
+    --------
+    >>> pretrain_settings(minutes=30).hidden
+    192
+    """
     try:
         return PretrainSettings(**values)
     except ValidationError as error:
@@ -71,9 +89,20 @@ _RECENT = 100  # steps whose losses are averaged
 
 @dataclass
 class PretrainRun:
-    """Step k is a function of seed and k, so that a resumed run equals an uninterrupted one.
+    """A pretraining run. Step k depends on seed and k, so that a resumed run equals an uninterrupted one.
 
-    step: steps done. seconds: spent on them. losses: of the latest, at most 100.
+    Parameters
+    ----------
+    settings : PretrainSettings
+        All settings.
+    crops : Crops
+        The data.
+    step : int
+        Steps done. Default: 0.
+    seconds : float
+        Time spent on them. Default: 0.
+    losses : list of float
+        Of the latest 100 steps. Default: none.
     """
 
     settings: PretrainSettings
@@ -99,16 +128,16 @@ class PretrainRun:
 
     @property
     def recent_loss(self) -> float:
-        """The mean loss of the latest steps; 1 is the loss of a constant prediction."""
+        """Mean loss of the latest steps; a constant prediction has a loss of 1."""
         return sum(self.losses) / len(self.losses) if self.losses else math.nan
 
     def planned_steps(self) -> int:
-        """Number of steps: from the epochs, or from the duration of a few steps that change nothing."""
+        """Number of steps: from the epochs, or from the measured duration of a few steps."""
         chosen = self.settings
         if chosen.epochs is not None:
             return max(1, math.ceil(chosen.epochs * len(self.crops) / chosen.batch))
         assert chosen.minutes is not None
-        self._back(0)  # the first one is slower
+        self._back(0)  # the first step is slower
         begin = time.perf_counter()
         for step in range(_TIMED_STEPS):
             self._back(step)
@@ -117,7 +146,7 @@ class PretrainRun:
         return max(1, round(60 * chosen.minutes / seconds))
 
     def advance(self, total: int) -> None:
-        """One step of `total`. Raises ConfigError if the loss is not a number."""
+        """Run one step of `total`. Raises ConfigError if the loss is not finite."""
         begin = time.perf_counter()
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.lr * learning_rate(self.step, total)
@@ -126,12 +155,12 @@ class PretrainRun:
         self.optimizer.step()
         self.losses = [*self.losses[1 - _RECENT :], loss]
         if not math.isfinite(loss):
-            raise ConfigError(f"pretrain: the loss is not a number after step {self.step}; take a smaller lr")
+            raise ConfigError(f"pretrain: the loss is not finite after step {self.step}; use a smaller lr")
         self.step += 1
         self.seconds += time.perf_counter() - begin
 
     def save(self, path: Path) -> None:
-        """Write a checkpoint, whole or not at all. Raises DimpointError where that is not possible."""
+        """Write a checkpoint atomically. Raises DimpointError if it cannot be written."""
         state = {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -143,17 +172,17 @@ class PretrainRun:
             save_tensors(state, temporary)
 
     def load(self, path: Path) -> None:
-        """Go on from a checkpoint. Raises ConfigError for a damaged one."""
+        """Continue from a checkpoint. Raises ConfigError if it is damaged."""
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.step, self.seconds, self.losses = state["step"], state["seconds"], state["losses"]
-        except Exception:  # whatever a damaged archive makes torch raise
-            raise ConfigError(f"{path}: damaged; delete it to begin from the first step") from None
+        except Exception:  # a damaged file raises errors of many kinds
+            raise ConfigError(f"{path}: damaged; delete it to start again from the first step") from None
 
     def _back(self, step: int) -> float:
-        """The loss of a step's crops; its gradients are added to the parameters'."""
+        """The loss of a step's crops; gradients are accumulated."""
         patches = self.model.patches
         kept = max(1, round(patches * (1 - DROPPED)))
         batch = self.settings.batch
@@ -167,7 +196,7 @@ class PretrainRun:
 
 
 def learning_rate(step: int, total: int) -> float:
-    """As a part of the highest: rising over the first twentieth, then falling to 0 as a cosine."""
+    """Relative learning rate: a linear rise over the first 5 % of the steps, then a cosine to 0."""
     warm = max(1.0, _WARMUP * total)
     if step < warm:
         return (step + 1) / (warm + 1)

@@ -1,8 +1,7 @@
-"""Pretraining of a small foundation encoder on unlabelled frames.
+"""Pretraining of a small foundation encoder on unlabelled frames by masked autoencoding (`mae`).
 
-Masked autoencoding (`mae`) of the training frames alone. The result is a Hugging Face folder that any user
-of transformers can load. During the run all files are in OUT.pretraining; OUT appears complete, at the end,
-with weights, statistics, record and card.
+The result is a Hugging Face folder that every user of transformers can load. During the run all files are in
+OUT.pretraining; OUT appears at the end, complete with weights, statistics, record and card.
 """
 
 from __future__ import annotations
@@ -24,17 +23,29 @@ from dimpoint.pretraining.record import PretrainRun, PretrainSettings, pretrain_
 
 
 def publish(run: PretrainRun, out: Path, started: dict[str, Any]) -> None:
-    """Write the folder `out`, which must not exist, from a finished run.
+    """Write the result folder of a finished run.
 
-    started: how the run was started, from its run.json. Raises DimpointError if it cannot be written.
+    Parameters
+    ----------
+    run : PretrainRun
+        The run.
+    out : Path
+        A new folder.
+    started : dict
+        Content of the run's run.json.
+
+    Raises
+    ------
+    DimpointError
+        If it cannot be written.
     """
     record = _record(run, started)
     try:
         with replacing_folder(out) as folder:
             with quiet():
                 run.model.encoder.save_pretrained(folder)
-            mode = (folder / "config.json").stat().st_mode  # as the umask leaves it
-            for file in folder.glob("*.safetensors"):  # written for their owner alone
+            mode = (folder / "config.json").stat().st_mode  # by the umask
+            for file in folder.glob("*.safetensors"):  # only their owner could read them
                 file.chmod(mode)
             _write_json(folder / "preprocessor_config.json", _statistics(run))
             _write_json(folder / "pretraining.json", record)
@@ -57,7 +68,7 @@ def _record(run: PretrainRun, started: dict[str, Any]) -> dict[str, Any]:
 
 
 def _statistics(run: PretrainRun) -> dict[str, Any]:
-    """What `FoundationEncoder` and other users of the folder standardise frames with."""
+    """The statistics by which `FoundationEncoder` and other users of the folder standardise frames."""
     return {
         "image_processor_type": "BitImageProcessor",
         "do_resize": False,
@@ -85,12 +96,12 @@ A small vision transformer, pretrained on infrared frames without labels: a foun
 - **Architecture**: `Dinov2Model` of transformers, {parameters:,} parameters: patch {chosen.patch},
   {chosen.layers} layers, {chosen.heads} heads, {chosen.hidden} channels. None of DINOv2's published weights
   is in it.
-- **Learned from** (the train split where a data set has one; sha256 over the decoded frames):
+- **Training data** (the train split where a data set has one; sha256 over the decoded frames):
 {data}
-- **How**: masked autoencoding (He et al., arXiv 2111.06377), 75 % of the patches dropped, standardised
-  patches, on crops of {chosen.size}x{chosen.size} pixels, flipped, turned by quarters, with random contrast
-  and offset; {record["steps"]:,} steps of {chosen.batch} crops, AdamW, highest rate {chosen.lr:g}, cosine
-  schedule, seed {chosen.seed}; {record["seconds"] / 60:.1f} minutes on `{run.device.type}`. Mean loss of the
+- **Method**: masked autoencoding (He et al., arXiv 2111.06377), 75 % of the patches dropped, standardised
+  patches, on crops of {chosen.size}x{chosen.size} pixels, flipped, rotated by quarter turns, with random
+  contrast and offset; {record["steps"]:,} steps of {chosen.batch} crops, AdamW, highest rate {chosen.lr:g},
+  cosine schedule, seed {chosen.seed}; {record["seconds"] / 60:.1f} minutes on `{run.device.type}`. Mean loss of the
   last steps: {record["loss"]:.3f}.
 - **Input**: one channel in network range by the intensity rule `{chosen.intensity.kind}`, repeated to
   three, less {run.crops.mean:.4f}, over {run.crops.std:.4f} (preprocessor_config.json).
@@ -103,17 +114,38 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-FEW_CROPS = 20_000  # seen in all; a warning is printed below it
+FEW_CROPS = 20_000  # with fewer crops in total, a warning is printed
 _SAVE_EVERY = 60.0  # seconds
-_SAY_EVERY = 15.0
+_LOG_EVERY = 15.0
 
 
 def pretrain(
     roots: Sequence[Path], out: Path, settings: PretrainSettings, log: Callable[[str], None] = print
 ) -> Path:
-    """Pretrain on the training frames of the data sets `roots`, and leave the folder `out`.
+    """Pretrain an encoder on the training frames of data sets.
 
-    Raises ConfigError if `out` is there or an unfinished run of it, and the first error of the data.
+    Parameters
+    ----------
+    roots : sequence of Path
+        Data sets.
+    out : Path
+        A new folder for the result.
+    settings : PretrainSettings
+        Length, architecture and optimiser.
+    log : callable
+        Called with each line of progress. Default: `print`.
+
+    Returns
+    -------
+    Path
+        `out`.
+
+    Raises
+    ------
+    ConfigError
+        If `out` or an unfinished run of it exists.
+    DataError, FrameError
+        The first error of the data.
     """
     work = _work_folder(out)
     if out.exists():
@@ -133,9 +165,21 @@ def pretrain(
 
 
 def resume(out: Path, log: Callable[[str], None] = print) -> Path:
-    """Go on with the unfinished run of `out`; it ends as an uninterrupted one does.
+    """Continue the unfinished run of `out`; it ends as an uninterrupted one does.
 
-    Raises ConfigError if there is none or its files are damaged, and DataError if its data changed.
+    Parameters
+    ----------
+    out : Path
+        The folder that the run was started with.
+    log : callable
+        Called with each line of progress. Default: `print`.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such run, or its files are damaged.
+    DataError
+        If its data changed.
     """
     work = _work_folder(out)
     try:
@@ -146,13 +190,13 @@ def resume(out: Path, log: Callable[[str], None] = print) -> Path:
     except FileNotFoundError:
         raise ConfigError(f"{out}: no unfinished pretraining (no {work / 'run.json'})") from None
     except (ValueError, KeyError, TypeError):
-        raise ConfigError(f"{work / 'run.json'}: damaged; delete {work} and start anew") from None
+        raise ConfigError(f"{work / 'run.json'}: damaged; delete {work} and start again") from None
     run = PretrainRun(settings, _read(roots, settings, log))
     if run.crops.hashes != recorded:
-        raise DataError(f"{out}: the data changed since the pretraining began; start anew with another --out")
+        raise DataError(f"{out}: the data changed since the run was started; use another --out")
     if (work / "checkpoint.pt").is_file():
         run.load(work / "checkpoint.pt")
-        log(f"going on after step {run.step}")
+        log(f"continuing after step {run.step}")
     return _train(run, out, started, log)
 
 
@@ -171,27 +215,27 @@ def _read(roots: Sequence[Path], settings: PretrainSettings, log: Callable[[str]
 
 
 def _train(run: PretrainRun, out: Path, started: dict[str, Any], log: Callable[[str], None]) -> Path:
-    """Go to the last step, saving on the way, and publish."""
+    """Train to the last step, with checkpoints, and publish."""
     work, total = _work_folder(out), started["steps"]
     log(f"{total} steps of {run.settings.batch} crops")
-    saved = said = time.monotonic()
+    saved = logged = time.monotonic()
     while run.step < total:
         run.advance(total)
         now = time.monotonic()
-        if now - said >= _SAY_EVERY or run.step == total:
-            said = now
+        if now - logged >= _LOG_EVERY or run.step == total:
+            logged = now
             log(_progress(run, total))
         if now - saved >= _SAVE_EVERY or run.step == total:
             saved = now
             run.save(work / "checkpoint.pt")
     publish(run, out, started)
     shutil.rmtree(work)
-    log(f"a foundation encoder: {out}")
+    log(f"foundation encoder written: {out}")
     seen = run.step * run.settings.batch
     if seen < FEW_CROPS:
         log(
-            f"warning: it has seen {seen:,} crops, {seen / len(run.crops):.1f} of each frame: too few to "
-            f"learn from. Pretrain on at least {FEW_CROPS:,} crops (--minutes, --epochs)"
+            f"warning: it was trained on {seen:,} crops, {seen / len(run.crops):.1f} of each frame, which is "
+            f"too few. Pretrain on at least {FEW_CROPS:,} crops (--minutes, --epochs)"
         )
     return out
 
