@@ -101,8 +101,8 @@ A small vision transformer, pretrained on infrared frames without labels: a foun
 - **Method**: masked autoencoding (He et al., arXiv 2111.06377), 75 % of the patches dropped, standardised
   patches, on crops of {chosen.size}x{chosen.size} pixels, flipped, rotated by quarter turns, with random
   contrast and offset; {record["steps"]:,} steps of {chosen.batch} crops, AdamW, highest rate {chosen.lr:g},
-  cosine schedule, seed {chosen.seed}; {record["seconds"] / 60:.1f} minutes on `{run.device.type}`. Mean loss of the
-  last steps: {record["loss"]:.3f}.
+  cosine schedule, seed {chosen.seed}; {record["seconds"] / 60:.1f} minutes on `{run.device.type}`. Mean
+  loss of the last steps: {record["loss"]:.3f}.
 - **Input**: one channel in network range by the intensity rule `{chosen.intensity.kind}`, repeated to
   three, less {run.crops.mean:.4f}, over {run.crops.std:.4f} (preprocessor_config.json).
 - **Record**: pretraining.json. Finished {record["finished"]}.

@@ -1,4 +1,4 @@
-"""Labels -> training targets: `TargetRule` and `make_target`."""
+"""Training targets from labels: `TargetRule` and `make_target`."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from dimpoint.targets.maps import gaussian_map, prps_map, published_gaussian_map
 
 
 class TargetRule(BaseModel):
-    """The target of a network, chosen in the recipe."""
+    """How labels become the target map of a network; the section `target` of a recipe."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["gaussian", "prps", "gaussian-published", "prps-published", "mask"] = Field(
         "gaussian",
-        description="a Gaussian at each point, or one weighted by the frame's brightness (PRPS); ours with "
-        "sub-pixel centres, or as SPIRE's public code does; or `mask`: the mask itself, at stride 1",
+        description="a Gaussian at each point, or one weighted by the frame's brightness (PRPS), with "
+        "sub-pixel centres, or `-published`, as SPIRE's public code does; or the `mask` itself, at stride 1",
     )
     stride: int = Field(4, ge=1, description="input pixels per map pixel")
     sigma: float = Field(2.0, gt=0, description="of the Gaussian, map pixels")
@@ -29,7 +29,7 @@ class TargetRule(BaseModel):
     @model_validator(mode="after")
     def _mask_is_whole(self) -> TargetRule:
         if self.kind == "mask" and self.stride != 1:
-            raise ValueError(f"a mask is learnt at the frame's resolution: stride 1, not {self.stride}")
+            raise ValueError(f"target kind 'mask' needs stride 1, got {self.stride}")
         return self
 
 
@@ -39,12 +39,36 @@ def make_target(
     rule: TargetRule,
     mask: npt.NDArray[np.bool_] | None = None,
 ) -> npt.NDArray[np.float32]:
-    """The target map of one frame.
+    """The target map of a frame.
 
-    frame: (H, W) float32 in 0..1; only the PRPS kinds use its pixels. points: (N, 2) x, y in its
-    pixels. mask: (H, W), for the kind `mask` alone. Returns (ceil(H / stride), ceil(W / stride)) float32,
-    0..1 (the published PRPS goes slightly beyond). Raises DataError for points of another shape or not
-    finite, and for a missing mask.
+    Parameters
+    ----------
+    frame : (H, W) float32 array
+        In 0..1; only the PRPS kinds use its values.
+    points : (N, 2) array
+        x, y of the targets, in pixels.
+    rule : TargetRule
+        The kind of target, its stride and size.
+    mask : (H, W) bool array, optional
+        Needed by the kind `mask`.
+
+    Returns
+    -------
+    (ceil(H / stride), ceil(W / stride)) float32 array
+        In 0..1; the published PRPS slightly exceeds that range.
+
+    Raises
+    ------
+    DataError
+        For points that are not finite or not (N, 2), and for a missing mask.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from dimpoint.targets import TargetRule, make_target
+    >>> target = make_target(np.zeros((32, 32), np.float32), np.array([[8.0, 16.0]]), TargetRule(stride=4))
+    >>> target.shape, target[4, 2].item()
+    ((8, 8), 1.0)
     """
     if rule.kind == "mask":
         if mask is None:

@@ -1,9 +1,9 @@
-"""Masks from points: a region around each point, which the network in training then corrects.
+"""Masks from points: a region around each point, which is corrected by the network during training.
 
-`first_regions` gives each point a region by the frame's contrast. `grow` moves the regions towards what the
-network predicts, as LESPS does (arXiv 2304.01484: a threshold that rises with the region, only what is joined
-to the region, the mean of label and prediction). A region never leaves its window, never takes pixels that
-are nearer to another point, and never loses the pixel of its point, so no target is lost.
+`first_regions` gives each point a region by the frame's contrast. `grow` moves the regions towards the
+network's prediction, as LESPS does (arXiv 2304.01484): a threshold that rises with the region, only pixels
+connected with the region, the mean of label and prediction. A region never leaves its window, never takes
+pixels that are nearer to another point, and always keeps the pixel of its point.
 """
 
 from __future__ import annotations
@@ -34,44 +34,48 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 class Growth(BaseModel):
-    """How masks grow from points while a network learns from them.
+    """How masks grow from points during training; the section `growth` of a recipe.
 
-    `setting` chooses the values that are not given: `lesps` begins with the points' pixels and learns from
-    all frames at once; `progressive` begins with regions and easy frames, adds a frame when the network finds
-    its targets, and lets pixels that the network denies fade (in the spirit of PAL, arXiv 2412.11154).
+    `setting` selects the defaults: `lesps` starts with the points' pixels and uses all frames; `progressive`
+    starts with regions and easy frames, adds a frame when the network finds its targets, and lets pixels fade
+    that the network does not predict (similar to PAL, arXiv 2412.11154).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    setting: Literal["progressive", "lesps"] = Field("progressive", description="the values not given")
+    setting: Literal["progressive", "lesps"] = Field("progressive", description="defaults of the other keys")
     start: Literal["region", "point"] = Field(
-        "region", description="the first label: a region by contrast, or the point's pixel alone"
+        "region", description="first label: a region by contrast, or the point's pixel alone"
     )
     level: float = Field(
-        0.4, gt=0, lt=1, description="`region`: pixels above background + this times the spot's height"
+        0.4, gt=0, lt=1, description="`region`: pixels above background + this times the target's height"
     )
     snap: int = Field(
-        3, ge=0, description="pixels: how far a point may lie from its target's brightest pixel"
+        3, ge=0, description="largest distance of a point from its target's brightest pixel, pixels"
     )
-    reach: int = Field(16, ge=2, description="pixels: a region stays within this of its point, in x and in y")
-    first: float = Field(0.2, ge=0, le=1, description="part of the epochs before labels first grow")
-    last: float = Field(1.0, ge=0, le=1, description="part of the epochs after which labels stay")
+    reach: int = Field(16, ge=2, description="a region stays within this of its point in x and y, pixels")
+    first: float = Field(0.2, ge=0, le=1, description="fraction of the epochs before the first update")
+    last: float = Field(1.0, ge=0, le=1, description="fraction of the epochs after which labels stay")
     every: int = Field(5, ge=1, description="epochs between two updates of the labels")
     threshold: float = Field(
-        0.5, gt=0, lt=1, description="of the highest prediction in the window; T_b of LESPS"
+        0.5, gt=0, lt=1, description="fraction of the highest prediction in the window; T_b of LESPS"
     )
-    slope: float = Field(0.5, ge=0, le=1, description="how the threshold rises with the region; k of LESPS")
+    slope: float = Field(0.5, ge=0, le=1, description="rise of the threshold with the region; k of LESPS")
     largest: float = Field(
         0.0015,
         gt=0,
         le=1,
-        description="part of the frame: a region this large has the highest threshold; r of LESPS",
+        description="fraction of the frame at which a region has the highest threshold; r of LESPS",
     )
     contrast: float = Field(
-        0.2, ge=0, lt=1, description="a pixel joins only above background + this times the spot's height"
+        0.2, ge=0, lt=1, description="a pixel joins only above background + this times the target's height"
     )
-    decay: float = Field(0.97, gt=0, le=1, description="factor of a label's pixels that are not predicted")
-    easy: float = Field(0.7, gt=0, le=1, description="part of the frames with targets learnt from at first")
+    decay: float = Field(
+        0.97, gt=0, le=1, description="factor applied to a label's pixels that are not predicted"
+    )
+    easy: float = Field(
+        0.7, gt=0, le=1, description="fraction of the frames with targets that are used at first"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -85,12 +89,21 @@ class Growth(BaseModel):
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """The label of one point: a window of a frame with a value in 0..1 for each pixel.
+    """The label of one point: a window of the frame with a value in 0..1 for each pixel.
 
-    seed: row and column of the point's pixel, in the frame. top, left: of the window. values: (h, w) float32;
-    above 0.5 a pixel belongs to the mask. near: (h, w) bool, the pixels that may belong to this point.
-    background, noise, height: median and standard deviation of the counts around the first label, and how far
-    the brightest pixel stands out.
+    Parameters
+    ----------
+    seed : tuple of int
+        Row and column of the point's pixel, in the frame.
+    top, left : int
+        Position of the window in the frame.
+    values : (h, w) float32 array
+        A pixel belongs to the mask if its value is above 0.5.
+    near : (h, w) bool array
+        Pixels that may belong to this point.
+    background, height, noise : float
+        Median of the counts around the first label, height of the brightest pixel above it, and standard
+        deviation.
     """
 
     seed: tuple[int, int]
@@ -115,7 +128,7 @@ class Region:
 
     @property
     def contrast(self) -> float:
-        """How far the brightest pixel stands out, over the noise of the window's other counts."""
+        """Height of the brightest pixel over the noise of the window's other counts."""
         return self.height / max(self.noise, 1e-6)
 
     def with_values(self, values: Array) -> Region:
@@ -137,8 +150,8 @@ def first_regions(frame: npt.NDArray[Any], points: npt.NDArray[Any], rule: Growt
     Returns
     -------
     list of Region
-        In the order of the points. Two points on one spot share it: each pixel goes to the nearer one. A
-        point without a spot gets its own pixel.
+        In the order of the points. Two points in one region share it: each pixel goes to the nearer one. A
+        point without a region gets its own pixel.
     """
     pixels = frame.astype(np.float32)
     seeds = [_seed(pixels, x, y, rule.snap) for x, y in points.tolist()]
@@ -163,7 +176,7 @@ def grow(frame: npt.NDArray[Any], prediction: Array, regions: Sequence[Region], 
     prediction : (H, W) float32 array
         The network's probability of each pixel.
     regions : list of Region
-        The labels that it learnt from.
+        The labels that it was trained with.
     rule : Growth
         The thresholds.
 
@@ -181,12 +194,12 @@ def finds(prediction: Array, regions: Sequence[Region]) -> bool:
 
 
 def difficulty(regions: Sequence[Region]) -> float:
-    """How hard a frame looks: noise over height, of its faintest target; 0 without targets."""
+    """Noise over height of a frame's faintest target; 0 without targets."""
     return max((region.noise / max(region.height, 1e-6) for region in regions), default=0.0)
 
 
 def _seed(frame: Array, x: float, y: float, snap: int) -> tuple[int, int]:
-    """Row and column of the brightest pixel within `snap` of a point; of several, the nearest."""
+    """Row and column of the brightest pixel within `snap` of a point; if several, the nearest."""
     rows, columns = frame.shape
     row, column = min(max(round(y), 0), rows - 1), min(max(round(x), 0), columns - 1)
     top, left = max(row - snap, 0), max(column - snap, 0)
@@ -218,14 +231,14 @@ def _first(frame: Array, number: int, seeds: list[tuple[int, int]], rule: Growth
 
 
 def _most(rule: Growth, shape: tuple[int, ...]) -> float:
-    """Pixels: a spot larger than this is background, not a target."""
+    """Largest spot in pixels; a larger one is background."""
     return max(4 * rule.largest * shape[0] * shape[1], _SMALL)
 
 
 def _nearest(
     rows: npt.NDArray[Any], columns: npt.NDArray[Any], number: int, seeds: list[tuple[int, int]]
 ) -> Mask:
-    """The pixels for which no other seed is nearer; of equally near ones the first seed has them."""
+    """The pixels to which no other seed is nearer; ties go to the first seed."""
     row, column = seeds[number]
     own = (rows - row) ** 2 + (columns - column) ** 2
     near = np.ones(rows.shape, np.bool_)

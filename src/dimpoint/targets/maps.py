@@ -1,8 +1,8 @@
-"""Target maps: Gaussians at points, and PRPS, Gaussians weighted by the frame's brightness around the point.
+"""Target maps: Gaussians at points, and PRPS, Gaussians weighted by the brightness around the point.
 
 Map pixel j of a stride-s map is input pixel s * j, so the map of an (H, W) frame is
 (ceil(H / s), ceil(W / s)). `gaussian_map` and `prps_map` have sub-pixel centres; `published_gaussian_map` and
-`published_prps_map` are SPIRE's (arXiv 2604.05363) with the quirks of its public code.
+`published_prps_map` reproduce SPIRE's public code (arXiv 2604.05363).
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ import numpy.typing as npt
 from dimpoint.errors import DataError
 
 FloatMap = npt.NDArray[np.float32]
-_FAR = 1e9  # map pixels; positions beyond are on no map and must not overflow an integer
-_SEARCH = 5  # input pixels from the point to the brightest pixel at most
+_FAR = 1e9  # map pixels; positions are clipped to this, to avoid integer overflow
+_SEARCH = 5  # input pixels, largest distance of the brightest pixel from the point
 _GREY_SUM = 0.9999  # grey = 0.2989 R + 0.5870 G + 0.1140 B of three equal channels
 _TINY = float(np.finfo(np.float32).tiny)
 
 
 def map_shape(shape: tuple[int, int], stride: int) -> tuple[int, int]:
-    """Height and width of the stride-`stride` map of an (H, W) input."""
+    """Height and width of the map of an (H, W) input at a stride."""
     return -(-shape[0] // stride), -(-shape[1] // stride)
 
 
 def check_points(points: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """(N, 2) points as float64; raises DataError for another shape, NaN or infinity."""
+    """Points (N, 2) as float64. Raises DataError for another shape, NaN or infinity."""
     array = np.asarray(points, np.float64)
     if array.size == 0:
         return np.zeros((0, 2))
@@ -41,22 +41,35 @@ def check_points(points: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
 
 
 def map_centres(points: npt.NDArray[Any], stride: int) -> npt.NDArray[np.float64]:
-    """(N, 2) points in input pixels -> positions in map pixels."""
+    """Points (N, 2) in input pixels -> positions in map pixels."""
     return np.clip(check_points(points) / stride, -_FAR, _FAR)
 
 
 def nearest_pixels(centres: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """(N, 2) positions -> the nearest pixels, halves to the right and down."""
+    """Positions (N, 2) -> nearest pixels; halves are rounded right and down."""
     return np.floor(centres + 0.5).astype(np.int64)
 
 
 def windows(
     pixels: npt.NDArray[np.int64], radius: int, shape: tuple[int, ...]
 ) -> Iterator[tuple[int, tuple[slice, slice], tuple[slice, slice]]]:
-    """The square of 2 * radius + 1 around each pixel, cut at the borders of a map of `shape`.
+    """Squares around pixels, clipped at the borders of a map.
 
-    Yields the pixel's number, the square's place on the map, and the part of the uncut square that this
-    is. Squares wholly outside the map are left out.
+    Parameters
+    ----------
+    pixels : (N, 2) int64 array
+        x, y of the centres.
+    radius : int
+        A square has 2 * radius + 1 pixels along a side.
+    shape : tuple of int
+        Height and width of the map.
+
+    Yields
+    ------
+    index : int
+        Number of the pixel; squares outside the map are skipped.
+    place, part : tuple of slice
+        The clipped square on the map, and in the full square.
     """
     height, width = shape
     for index, (x, y) in enumerate(pixels.tolist()):
@@ -96,12 +109,29 @@ def gaussian_map(
     sigma: float = 2.0,
     radius: int = 6,
 ) -> FloatMap:
-    """A Gaussian of height 1 at each point's sub-pixel centre; overlaps take the maximum.
+    """A Gaussian of height 1 at the sub-pixel centre of each point; overlaps take the maximum.
 
-    points: (N, 2) x, y in input pixels, also outside the frame: the part inside it counts.
-    shape: height and width of the input. sigma and radius: map pixels; each Gaussian fills a square of
-    2 * radius + 1. Returns (ceil(H / stride), ceil(W / stride)) float32. Raises DataError for points of
-    another shape or not finite.
+    Parameters
+    ----------
+    points : (N, 2) array
+        x, y in input pixels; of points outside the frame, the part inside counts.
+    shape : tuple of int
+        Height and width of the input.
+    stride : int
+        Input pixels per map pixel. Default: 4.
+    sigma : float
+        Standard deviation, map pixels. Default: 2.
+    radius : int
+        Each Gaussian fills a square of 2 * radius + 1 map pixels. Default: 6.
+
+    Returns
+    -------
+    (ceil(H / stride), ceil(W / stride)) float32 array
+
+    Raises
+    ------
+    DataError
+        For points that are not finite or not (N, 2).
     """
     centres = map_centres(points, stride)
     nearest = nearest_pixels(centres)
@@ -117,10 +147,10 @@ def published_gaussian_map(
     sigma: float = 2.0,
     radius: int = 6,
 ) -> FloatMap:
-    """SPIRE's plain Gaussian target with the quirks of its public code; arguments as `gaussian_map`.
+    """The plain Gaussian target of SPIRE's public code; parameters as `gaussian_map`.
 
-    Centres go to the nearest map pixel, overlapping squares are averaged, and points with x = 0 or y = 0
-    are dropped.
+    Centres are rounded to the nearest map pixel, overlapping squares are averaged, and points with x = 0 or y
+    = 0 are dropped.
     """
     nearest = nearest_pixels(map_centres(drop_at_zero(points), stride))
     patches = gaussian_patches(np.zeros(nearest.shape), sigma, radius)
@@ -128,7 +158,21 @@ def published_gaussian_map(
 
 
 def gaussian_patches(offsets: npt.NDArray[np.float64], sigma: float, radius: int) -> FloatMap:
-    """(N, 2) offsets x, y from the middle -> (N, 2 * radius + 1, 2 * radius + 1) Gaussians of height 1."""
+    """Gaussians of height 1.
+
+    Parameters
+    ----------
+    offsets : (N, 2) float64 array
+        x, y of the centres from the middle of the patch.
+    sigma : float
+        Standard deviation, pixels.
+    radius : int
+        Half the side of a patch, pixels.
+
+    Returns
+    -------
+    (N, 2 * radius + 1, 2 * radius + 1) float32 array
+    """
     distances = np.arange(-radius, radius + 1) - offsets[..., None]
     profiles = np.exp(distances**2 / (-2 * sigma**2)).astype(np.float32)
     patches: FloatMap = profiles[:, 1, :, None] * profiles[:, 0, None, :]
@@ -136,7 +180,7 @@ def gaussian_patches(offsets: npt.NDArray[np.float64], sigma: float, radius: int
 
 
 def drop_at_zero(points: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
-    """The points that SPIRE's public code keeps: it treats a zero coordinate as a missing point."""
+    """The points that SPIRE's public code keeps: a zero coordinate means a missing point there."""
     checked = check_points(points)
     kept: npt.NDArray[np.float64] = checked[(checked != 0).all(axis=1)]
     return kept
@@ -150,12 +194,22 @@ def prps_map(
     sigma: float = 2.0,
     radius: int = 6,
 ) -> FloatMap:
-    """A sub-pixel Gaussian at each point times the brightness around it; overlaps take the maximum.
+    """A sub-pixel Gaussian at each point, times the brightness around it; overlaps take the maximum.
 
-    The brightness is taken at the map's own scale (a triangle-weighted mean around each map pixel) and
-    stretched to 0..1 over the point's square; the product keeps the Gaussian's height. Where the
-    square is flat, the Gaussian is not weighted.
-    frame: (H, W) float32. points, sigma, radius, result and errors as in `gaussian_map`.
+    The brightness is averaged at the scale of the map with triangle weights and stretched to 0..1 over the
+    square of the point; the product is scaled to the height of the Gaussian. Where the square is flat, the
+    Gaussian is not weighted.
+
+    Parameters
+    ----------
+    frame : (H, W) float32 array
+        In 0..1.
+    points, stride, sigma, radius
+        As `gaussian_map`.
+
+    Returns
+    -------
+    (ceil(H / stride), ceil(W / stride)) float32 array
     """
     height, width = frame.shape
     centres = map_centres(points, stride)
@@ -179,18 +233,22 @@ def published_prps_map(
     sigma: float = 2.0,
     radius: int = 6,
 ) -> FloatMap:
-    """SPIRE's published target with the quirks of its public code; arguments as `prps_map`.
+    """The PRPS target of SPIRE's public code; parameters as `prps_map`.
 
-    The prior is a patch of input pixels around the brightest one near the point, laid on map pixels
-    although the scales differ; its extremes are removed twice; overlapping squares are averaged;
-    points with x = 0 or y = 0 are dropped. Points outside the frame are dropped too, and a flat patch
-    weighs nothing: the public code has no defined result for either.
-    Raises DataError as `gaussian_map`, and when the frame is smaller than the patch.
+    The prior is a patch of input pixels around the brightest pixel near the point, applied to map pixels
+    although the scales differ; its extremes are removed twice; overlapping squares are averaged; points with
+    x = 0 or y = 0 are dropped. The public code is undefined for points outside the frame, which are dropped,
+    and for flat patches, which get no weight.
+
+    Raises
+    ------
+    DataError
+        As `gaussian_map`, and if the frame is smaller than the patch.
     """
     height, width = frame.shape
     if min(height, width) < 2 * radius + 1:
         raise DataError(
-            f"published PRPS needs a frame of {2 * radius + 1} pixels at least, got {frame.shape}"
+            f"published PRPS needs a frame of at least {2 * radius + 1} pixels, got {frame.shape}"
         )
     kept = drop_at_zero(points)
     pixels = nearest_pixels(np.clip(kept, -1, (width, height)))
