@@ -126,7 +126,7 @@ class TestParts:
             (
                 lambda: write_model(Path("blob.onnx"), bias=0.01),
                 ["--threshold", "0.5"],
-                "holds an unfinished run of other settings: model",
+                "holds an unfinished run with other settings: model",
             ),
         ],
         ids=["setting", "content", "file", "model"],

@@ -177,7 +177,7 @@ def test_nothing_to_read_is_an_error_and_leaves_nothing(
     [
         (["--format", "json,xml"], "'xml' is not a format; choose from json, csv, coco"),
         (["--threshold", "2"], "threshold must lie in 0..1"),
-        (["--device", "abacus"], "device 'abacus' is not known; choose from auto, cpu, cuda, tensorrt"),
+        (["--device", "abacus"], "unknown device 'abacus'; choose from auto, cpu, cuda, tensorrt"),
         (["--device", "coreml"], "pip install onnxruntime"),
         (["--device", "directml"], "pip install onnxruntime-directml"),
     ],

@@ -45,7 +45,7 @@ def test_a_magnified_map_comes_back_at_the_size_of_its_frame(tmp_path: Path) -> 
 
 
 def test_only_segmentation_models_have_maps(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="'blob' responds to points; only a segmentation network"):
+    with pytest.raises(ConfigError, match="'blob' gives responses to points; only segmentation networks"):
         Detector(make_model(tmp_path / "blob.onnx")).probability_map(frame("bright"))
     with pytest.raises(FrameError):
         Detector(segmentation_model(tmp_path / "m.onnx")).probability_map(np.zeros((2, 3, 4, 5), np.uint8))

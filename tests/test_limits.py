@@ -31,12 +31,12 @@ def detections(**changes: Any) -> dict[str, Any]:
         ({"score": 7.5}, "a score lies in 0..1, got 7.5"),
         ({"score": -0.1}, "a score lies in 0..1"),
         ({"score": None}, "image 1: "),
-        ({"score": "high"}, "not as a detections file has it"),
-        ({"score": 10**400}, "not as a detections file has it"),
+        ({"score": "high"}, "not an entry of a detections file"),
+        ({"score": 10**400}, "not an entry of a detections file"),
         ({"x": -1e6}, r"a detection at \(-1e\+06, 4\) is far outside of 50x40"),
         ({"y": 1e300}, "finite"),
         ({"x": None}, "finite"),
-        ({"x": [1]}, "not as a detections file has it"),
+        ({"x": [1]}, "not an entry of a detections file"),
     ],
 )
 def test_absurd_detections(tmp_path: Path, changes: dict[str, Any], message: str) -> None:

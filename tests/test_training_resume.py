@@ -197,7 +197,7 @@ def test_a_parent_that_changed_is_not_taken_for_the_old_one(
     kill_at_step(0, monkeypatch, partial(start, init=init))
     (tmp_path / "r" / "checkpoints" / "start.ckpt").unlink()
     init.write_bytes(init.read_bytes() + b" ")
-    with pytest.raises(ConfigError, match="not there or changed"):
+    with pytest.raises(ConfigError, match="missing or has changed"):
         start(resume=True)
 
 

@@ -1,4 +1,4 @@
-"""What runs a network on prepared frames: ONNX Runtime for everybody, torch for weights and for training."""
+"""Backends that run a network on prepared frames: ONNX Runtime, OpenVINO, and PyTorch for weights."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from dimpoint.model.record import METADATA_KEY, WHOLE_KEY, ModelMeta, parse_meta
 if TYPE_CHECKING:
     from torch import nn
 
-_QUIET = 4  # ONNX Runtime's log: only what is fatal, since its failures are raised as errors
-_PROVIDERS = {  # device -> ONNX Runtime's name of it, and the package that brings it
+_QUIET = 4  # ONNX Runtime logs fatal messages only; failures are raised as errors
+_PROVIDERS = {  # device -> ONNX Runtime's execution provider, and the package that contains it
     "cpu": ("CPUExecutionProvider", "onnxruntime"),
     "cuda": ("CUDAExecutionProvider", "onnxruntime-gpu"),
     "tensorrt": ("TensorrtExecutionProvider", "onnxruntime-gpu"),
@@ -29,49 +29,65 @@ _PROVIDERS = {  # device -> ONNX Runtime's name of it, and the package that brin
 }
 
 
-PROCESSORS = ("cpu", "openvino")  # devices on which frames run side by side, a thread each
+PROCESSORS = ("cpu", "openvino")  # devices on which frames run in parallel, one thread each
 DEVICES = ("auto", *_PROVIDERS, "openvino")
 
 
 class Backend(Protocol):
-    """A network and the record that says how to feed and read it.
+    """A network and its record.
 
-    One that has an attribute `device` says what it runs on, as `DEVICES` name it.
+    Attributes
+    ----------
+    meta : ModelMeta
+        The record, which states how to prepare frames and how to decode maps.
+    device : str, optional
+        The device that runs it, one of `DEVICES`.
     """
 
     meta: ModelMeta
 
     def run(self, frames: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """(N, 1, H, W) in network range, H and W multiples of `meta.multiple` -> (N, 1, h, w) raw outputs.
+        """Run the network.
 
-        h = H / `meta.stride`, w = W / `meta.stride`; `meta.activation` is still due.
+        Parameters
+        ----------
+        frames : (N, 1, H, W) float32 array
+            In network range; H and W are multiples of `meta.multiple`.
+
+        Returns
+        -------
+        (N, 1, H / stride, W / stride) float32 array
+            Raw outputs, to which `meta.activation` is still to be applied.
         """
 
 
 def open_backend(
     model: str | Path | None, threads: int | None = None, device: str = "cpu", frames: int = 1
 ) -> Backend:
-    """What runs a model: ONNX Runtime or OpenVINO for an ONNX file, torch for safetensors weights.
+    """Open a model: ONNX Runtime or OpenVINO for an ONNX file, PyTorch for safetensors weights.
 
     Parameters
     ----------
     model : str, Path or None
-        As `dimpoint.model.files.resolve_model` has it.
+        As in `dimpoint.model.files.resolve_model`.
     threads : int, optional
-        Threads of the processor for a frame; None takes all cores.
-    device : str
-        `cpu`, `cuda`, `tensorrt`, `directml`, `openvino`, `coreml`, or `auto`: a GPU where ONNX Runtime finds
-        one, else OpenVINO with the int8 model that belongs to the file where the processor has instructions
-        for it, else `cpu`. The backend's own `device` says what it took.
+        Processor threads for one frame. Default: all cores.
+    device : {"cpu", "cuda", "tensorrt", "directml", "openvino", "coreml", "auto"}
+        `auto` selects a GPU if ONNX Runtime finds one, else OpenVINO with the int8 model of the file if the
+        processor supports int8, else `cpu`; the backend's `device` states which. Default: `cpu`.
     frames : int
-        How many frames `run` may be asked for at a time, from as many threads.
+        Largest number of simultaneous calls of `run`, from as many threads. Default: 1.
+
+    Returns
+    -------
+    Backend
 
     Raises
     ------
     ModelFileError
-        For a model that is not there, cannot be used, or needs torch where there is none.
+        If the model does not exist, cannot be used, or needs PyTorch, which is not installed.
     ConfigError
-        For a device that is not there, with the package to install.
+        If the device is not available; the message names the package to install.
     """
     check_device(device)
     path = resolve_model(model)
@@ -79,7 +95,7 @@ def open_backend(
         if find_spec("torch") is None or find_spec("safetensors") is None:
             raise ModelFileError(
                 f"{path}: safetensors weights run with PyTorch, which is not installed (pip install "
-                f"'dimpoint[train]'); where it is, make a model that runs without it: dimpoint export {path} "
+                f"'dimpoint[train]'); a machine that has it can convert them: dimpoint export {path} "
                 f"--out {path.with_suffix('.onnx').name}"
             )
         return _open_weights(path, threads, device)
@@ -91,20 +107,20 @@ def open_backend(
     backend = OnnxBackend(path, threads=threads, providers=providers)
     if device not in ("auto", backend.device):
         raise ConfigError(
-            f"device '{device}': ONNX Runtime has {providers[0]} but cannot start it here (a driver or a "
-            "library is missing, or there is no such device); take device='cpu'"
+            f"device '{device}': ONNX Runtime cannot start {providers[0]} (a driver or a library is missing, "
+            "or there is no such device); use device='cpu'"
         )
     return backend
 
 
 def check_device(device: str) -> None:
-    """Raise ConfigError for a name that is no device."""
+    """Raise ConfigError unless `device` is one of `DEVICES`."""
     if device not in DEVICES:
-        raise ConfigError(f"device '{device}' is not known; choose from {', '.join(DEVICES)}")
+        raise ConfigError(f"unknown device '{device}'; choose from {', '.join(DEVICES)}")
 
 
 def _providers(device: str) -> list[str]:
-    """ONNX Runtime's execution providers for a device, the processor behind it."""
+    """ONNX Runtime's execution providers for a device, followed by the processor."""
     cpu = _PROVIDERS["cpu"][0]
     if device == "cpu":
         return [cpu]
@@ -116,18 +132,31 @@ def _providers(device: str) -> list[str]:
     if name not in there:
         raise ConfigError(
             f"device '{device}': the installed ONNX Runtime has no {name}; pip uninstall onnxruntime, then "
-            f"pip install {package}; or take device='cpu'"
+            f"pip install {package}; or use device='cpu'"
         )
     return [name, cpu]
 
 
 class OnnxBackend:
-    """A model file: input `frame` (N, 1, H, W) float32, output (N, 1, H / stride, W / stride).
+    """An ONNX model file run by ONNX Runtime.
 
-    The output is named by the record's kind, `response` or `probability`. Mean, standard deviation and
-    the repetition of channels are inside the graph. threads: of the processor; None takes all cores.
-    providers: ONNX Runtime execution providers, the preferred first.
-    Raises ModelFileError if the file is no dimpoint model or is newer than this version.
+    The graph has one input `frame`, (N, 1, H, W) float32, and an output (N, 1, H / stride, W / stride), named
+    by the record's kind, `response` or `probability`. Mean, standard deviation and the repetition of channels
+    are inside the graph.
+
+    Parameters
+    ----------
+    path : Path
+        The model file.
+    threads : int, optional
+        Processor threads. Default: all cores.
+    providers : sequence of str
+        ONNX Runtime's execution providers, preferred first. Default: the processor.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is not a dimpoint model, or is newer than this version.
     """
 
     def __init__(
@@ -142,11 +171,11 @@ class OnnxBackend:
         try:
             properties = self._session.get_modelmeta().custom_metadata_map
         except UnicodeDecodeError:
-            raise ModelFileError(f"{path}: its metadata is no UTF-8; the file is damaged") from None
+            raise ModelFileError(f"{path}: its metadata is not UTF-8; the file is damaged") from None
         if WHOLE_KEY in properties:
             raise ModelFileError(
-                f"{path}: takes raw frames and gives targets (dimpoint export --whole), which ONNX Runtime "
-                "runs alone; give the model that it was made of"
+                f"{path}: written by dimpoint export --whole, which ONNX Runtime runs without dimpoint; give "
+                "the model that it was made from"
             )
         self.meta: ModelMeta = parse_meta(properties.get(METADATA_KEY), str(path))
         taken = self._session.get_providers()[0]
@@ -154,7 +183,7 @@ class OnnxBackend:
         _check_graph(path, self._session, self.meta.kind)
 
     def run(self, frames: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """See `Backend`; raises ModelFileError if the graph cannot take the frames."""
+        """See `Backend.run`. Raises ModelFileError if the graph cannot take the frames."""
         try:
             outputs = self._session.run([self.meta.kind], {INPUT: frames})
         except Exception as error:  # the runtime's exceptions have no common base
@@ -174,7 +203,7 @@ def _open_session(path: Path, threads: int | None, providers: Sequence[str]) -> 
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=list(providers))
     except Exception as error:  # the runtime's exceptions have no common base
-        raise ModelFileError(f"{path}: not an ONNX model that can be run: {_brief(error)}") from None
+        raise ModelFileError(f"{path}: ONNX Runtime cannot load it: {_brief(error)}") from None
 
 
 def _check_graph(path: Path, session: Any, output: str) -> None:
@@ -194,7 +223,7 @@ def _brief(error: Exception) -> str:
 
 
 def computes_bfloat16(device: str) -> bool:
-    """Whether the hardware behind a device type, `cpu` or `cuda`, computes in bfloat16 itself."""
+    """Whether the hardware of a device, `cpu` or `cuda`, computes in bfloat16."""
     import torch
 
     if device == "cuda":
@@ -203,10 +232,10 @@ def computes_bfloat16(device: str) -> bool:
 
 
 def _open_weights(path: Path, threads: int | None, device: str) -> TorchBackend:
-    """A safetensors model file. threads: of all torch work; None leaves it as it is.
+    """Open a safetensors model file with PyTorch.
 
-    device: cpu, cuda, or auto for cuda where there is one.
-    Raises ModelFileError as `load_model` does, ConfigError for a device that is not there.
+    device: cpu, cuda, or auto for cuda where available. Raises ModelFileError as `load_model` does, and
+    ConfigError if the device is not available.
     """
     import torch
 
@@ -215,7 +244,7 @@ def _open_weights(path: Path, threads: int | None, device: str) -> TorchBackend:
     if device not in ("cpu", "auto", "cuda"):
         raise ConfigError(f"{path}: safetensors weights run on cpu or cuda, not on {device}")
     if device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device 'cuda': PyTorch finds no such device here; take device='cpu'")
+        raise ConfigError("device 'cuda': PyTorch finds no such device; use device='cpu'")
     network, meta = load_model(path)
     if threads:
         torch.set_num_threads(threads)
@@ -225,7 +254,17 @@ def _open_weights(path: Path, threads: int | None, device: str) -> TorchBackend:
 
 
 class TorchBackend:
-    """A torch network as a backend: it runs where its parameters are."""
+    """A PyTorch network, run on the device of its parameters.
+
+    Parameters
+    ----------
+    network : nn.Module
+        The network.
+    meta : ModelMeta
+        Its record.
+    path : Path, optional
+        Its file.
+    """
 
     def __init__(self, network: nn.Module, meta: ModelMeta, path: Path | None = None) -> None:
         self.network = network
@@ -234,7 +273,7 @@ class TorchBackend:
         self.device: str = next(network.parameters()).device.type
 
     def run(self, frames: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """(N, 1, H, W) float32 in network range -> (N, 1, H / stride, W / stride) raw outputs."""
+        """See `Backend.run`."""
         import torch
 
         from dimpoint.networks.base import standardise

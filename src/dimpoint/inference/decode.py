@@ -1,14 +1,14 @@
-"""Response or probability map -> peaks: position, score and, for probability maps, area.
+"""Decoding: response or probability map -> peaks with position, score and, for probability maps, area.
 
-Three rules (`DecodeRule.kind`), all of which take only what lies strictly above the threshold:
+Three rules (`DecodeRule.kind`), which all keep only values strictly above the threshold:
 
-- `published`: SPIRE's, as its authors decode; see `PUBLISHED` for their values.
-- `peaks`: ours, for response maps: every regional maximum, no relative-height rule and no cap, so that
-  a dim target beside a bright one stays; positions from the shape of the response. The score is the
-  peak's height or, with `score_sigma`, a Gaussian mean of the response around it: a network that is sure
-  of a target but not of its place gives a low, broad response, and only the mean does it justice. A
-  `calibration` maps these scores to the part of such detections that are targets.
-- `components`: for probability maps: 8-connected components, at their plain centroid as in the field.
+- `published`: SPIRE's rule (arXiv 2604.05363), with its authors' values in `PUBLISHED`.
+- `peaks`: our rule for response maps. Every regional maximum counts, without a relative-height rule or a cap,
+  so that a dim target beside a bright one is kept; positions are sub-pixel. The score is the height of the
+  peak or, with `score_sigma`, a Gaussian mean of the response around it, because a network that is certain of
+  a target but not of its position gives a low, broad response. A `calibration` maps scores to the fraction of
+  such detections that are targets.
+- `components`: for probability maps. 8-connected components at their unweighted centroid, as is usual.
 """
 
 from __future__ import annotations
@@ -31,18 +31,24 @@ _Scalar = TypeVar("_Scalar", bound=np.generic)
 PUBLISHED = DecodeRule(kind="published", threshold=0.35, max_targets=8, max_height_gap=0.35)
 """SPIRE's decoding with its authors' values (arXiv 2604.05363)."""
 
-_BAND_PIXELS = 1 << 20  # maxima are sought in bands of rows, which bounds the memory of a huge map
-LOG_FLOOR = 1e-3  # of the peak: below it a neighbour tells of noise, not of shape
-LEAST_HEIGHT = 0.5  # of the threshold: lower peaks are not looked at when the mean decides
-FARTHEST = 0.75  # map pixels that a position may move from its maximum
+_BAND_PIXELS = 1 << 20  # maxima are found in bands of rows, which bounds the memory for a huge map
+LOG_FLOOR = 1e-3  # relative to the peak; smaller neighbours are noise
+LEAST_HEIGHT = 0.5  # relative to the threshold; lower peaks are skipped where `score_sigma` is set
+FARTHEST = 0.75  # map pixels, largest distance of a position from its maximum
 
 
 @dataclass(frozen=True)
 class Peaks:
-    """What a map holds, best first.
+    """Peaks of a map, best first.
 
-    xy: (N, 2) float32, map pixels, the centre of the top-left pixel is (0, 0). scores: (N,) float32, the
-    map's values. areas: (N,) float32 map pixels for `components`, else None.
+    Parameters
+    ----------
+    xy : (N, 2) float32 array
+        x, y in map pixels; the centre of the top-left pixel is (0, 0).
+    scores : (N,) float32 array
+        In 0..1.
+    areas : (N,) float32 array, optional
+        Map pixels, only for `components`.
     """
 
     xy: npt.NDArray[np.float32]
@@ -51,7 +57,29 @@ class Peaks:
 
 
 def decode(response: npt.NDArray[np.float32], rule: DecodeRule) -> Peaks:
-    """The peaks of a map, (h, w) float32, by `rule`; see the module for the rules."""
+    """Find the peaks of a map.
+
+    Parameters
+    ----------
+    response : (h, w) float32 array
+        Response or probability map.
+    rule : DecodeRule
+        Kind, threshold and options.
+
+    Returns
+    -------
+    Peaks
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from dimpoint.inference.decode import decode
+    >>> from dimpoint.model.record import DecodeRule
+    >>> response = np.zeros((9, 9), np.float32)
+    >>> response[4, 3:6] = 0.5, 0.9, 0.5
+    >>> decode(response, DecodeRule(threshold=0.35)).xy
+    array([[4., 4.]], dtype=float32)
+    """
     if rule.calibration is not None:
         return _calibrated(response, rule, rule.calibration)
     if rule.kind == "components":
@@ -64,20 +92,21 @@ def decode(response: npt.NDArray[np.float32], rule: DecodeRule) -> Peaks:
 def _calibrated(
     response: npt.NDArray[np.float32], rule: DecodeRule, knots: tuple[tuple[float, float], ...]
 ) -> Peaks:
-    """The peaks by the rule without its calibration, at the threshold that this means; then the scores."""
+    """Peaks at the threshold that the calibration maps to the rule's; their scores are then calibrated."""
     before, after = np.array(knots).T
     plain = rule.model_copy(update={"calibration": None})
     found = decode(response, plain.at(float(np.interp(rule.threshold, after, before))))
     scores = np.interp(found.scores, before, after).astype(np.float32)
-    kept = scores > rule.threshold  # the threshold may lie below the lowest knot, or on rounding
+    kept = scores > rule.threshold  # the threshold may be below the lowest knot, or affected by rounding
     return Peaks(found.xy[kept], scores[kept])
 
 
 def _published(response: npt.NDArray[np.float32], rule: DecodeRule) -> Peaks:
-    """3x3 maxima, best first, the relative-height rule, the cap, a quarter pixel to the higher neighbour.
+    """3x3 maxima, best first, the relative-height rule, the cap, and a quarter pixel towards the higher
+    neighbour.
 
-    A peak differs from each kept one by at most `max_height_gap` of the larger: as they come in
-    descending height, the first and highest one decides.
+    A peak differs from each kept one by at most `max_height_gap` of the larger. In descending order of height
+    only the first and highest one matters.
     """
     rows, columns = _maxima(response, rule.threshold)
     heights = response[rows, columns]
@@ -170,7 +199,7 @@ def _bands(height: int, width: int) -> Iterator[tuple[int, int]]:
 def _patches(
     values: npt.NDArray[_Scalar], rows: _Index, columns: _Index, reach: int = 1
 ) -> npt.NDArray[_Scalar]:
-    """The surroundings of N pixels, (N, 2 * reach + 1, 2 * reach + 1), mirrored at the borders."""
+    """The neighbourhoods of N pixels, (N, 2 * reach + 1, 2 * reach + 1), mirrored at the borders."""
     y, x = _around(rows, values.shape[0], reach), _around(columns, values.shape[1], reach)
     return values[y[:, :, None], x[:, None, :]]
 
@@ -183,10 +212,10 @@ def _around(index: _Index, size: int, reach: int) -> _Index:
 
 
 def _offsets(patches: npt.NDArray[np.float32]) -> _Float:
-    """Sub-pixel centres of (N, 3, 3) surroundings, (N, 2) x, y from the middle pixel.
+    """Sub-pixel centres of (N, 3, 3) neighbourhoods: (N, 2) x, y from the middle pixel.
 
-    The sums of the columns and of the rows are profiles of the peak in x and y; a parabola through a
-    profile's logarithm is exact for a Gaussian.
+    The sums of columns and rows are profiles of the peak in x and y; a parabola through the logarithm of a
+    profile is exact for a Gaussian.
     """
     floor = np.maximum(LOG_FLOOR * patches[:, 1, 1], np.finfo(np.float32).tiny)
     positive = np.maximum(patches, floor[:, None, None]).astype(np.float64)
@@ -195,7 +224,7 @@ def _offsets(patches: npt.NDArray[np.float32]) -> _Float:
 
 
 def _vertex(profile: _Float) -> _Float:
-    """Where a parabola through the logarithms of (N, 3) values is highest; the centroid if it bends up."""
+    """The vertex of a parabola through the logarithms of (N, 3) values; the centroid if it opens upwards."""
     left, middle, right = np.log(profile).T
     curvature = left - 2 * middle + right
     bends_down = curvature < -1e-9
@@ -212,10 +241,9 @@ def _merge_plateaus(
     patches: npt.NDArray[np.float32],
     xy: _Float,
 ) -> tuple[_Float, npt.NDArray[np.float32]]:
-    """One position and score for each plateau of equal values that no neighbour tops.
+    """One position and score for each plateau of equal maxima.
 
-    A part of a higher-lying slope that happens to be flat is no maximum: one of its pixels has an equal
-    neighbour which is not a maximum of its own surroundings.
+    The flat part of a slope is not a maximum: one of its pixels has an equal neighbour that is not a maximum.
     """
     member = np.zeros(shape, np.bool_)
     member[rows, columns] = True
@@ -234,10 +262,10 @@ def _merge_plateaus(
 
 
 def _suppress(xy: _Float, min_distance: float) -> _Index:
-    """Greedy non-maximum suppression of (N, 2) positions, best first: the indices that stay.
+    """Greedy non-maximum suppression of (N, 2) positions, best first: the indices of those that are kept.
 
-    Each stays unless a better one that stays is nearer than `min_distance`. Only points that stay look
-    around, and few of those fit into one circle, so the cost does not grow with the square of N.
+    A position is kept unless a better kept one is nearer than `min_distance`. Only kept positions search
+    their neighbourhood, so the cost does not grow with the square of N.
     """
     from scipy.spatial import KDTree
 

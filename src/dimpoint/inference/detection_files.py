@@ -1,4 +1,4 @@
-"""Files of detections, read back and checked: JSON, JSON Lines, Parquet, runs in parts and their shards."""
+"""Read and check files of detections: JSON, JSON Lines, Parquet, runs in parts and their shards."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def read_detections(path: str | Path) -> list[Detections]:
     Parameters
     ----------
     path : str or Path
-        `detections.json`; a `.jsonl` or `.parquet` file; the folder of a run; or a folder with the folders of
-        all shards of a run, which are joined in order.
+        `detections.json`, a `.jsonl` or `.parquet` file, the folder of a run, or a folder that holds all
+        shards of a run, which are joined in order.
 
     Returns
     -------
@@ -36,7 +36,7 @@ def read_detections(path: str | Path) -> list[Detections]:
     Raises
     ------
     DataError
-        Names the file, the frame and the key that is wrong; and shards that are missing or unfinished.
+        Names the file, the frame and the key that is wrong, or the shards that are missing or unfinished.
 
     Examples
     --------
@@ -49,7 +49,7 @@ def read_detections(path: str | Path) -> list[Detections]:
 
 
 def iterate_detections(path: str | Path) -> Iterator[Detections]:
-    """The same one after another, with one part of a run in memory at most."""
+    """As `read_detections`, one frame at a time, with at most one part of a run in memory."""
     path = Path(path)
     if path.is_dir():
         for file in _files_of(path):
@@ -76,7 +76,7 @@ def _files_of(folder: Path) -> list[Path]:
         return [folder / "detections.json"]
     for name in _UNFINISHED:
         for left in sorted(folder.rglob(name)):
-            raise DataError(f"{left.parent}: this run is not finished; the same command goes on with it")
+            raise DataError(f"{left.parent}: this run is not finished; repeat the command to continue it")
     manifests = [folder / "manifest.json"]
     if not manifests[0].is_file():
         manifests = sorted(folder.glob("*/manifest.json"))
@@ -101,11 +101,11 @@ def _in_order(runs: list[tuple[dict[str, Any], Path]], folder: Path) -> list[tup
         number, others = _shard(content)
         for key in sorted({*common, *content["settings"]} - {"--shard"}):
             if common.get(key) != content["settings"].get(key):
-                raise DataError(f"{place}: another run than {runs[0][1]}: {key} differs")
+                raise DataError(f"{place}: not the same run as {runs[0][1]}: {key} differs")
         if others != count:
             raise DataError(f"{place}: shard {number}/{others}, where {runs[0][1]} is one of {count}")
         if number in numbered:
-            raise DataError(f"{place}: shard {number}/{count} is in {numbered[number][1]}, too")
+            raise DataError(f"{place}: shard {number}/{count} is also in {numbered[number][1]}")
         numbered[number] = content, place
     missing = [str(number) for number in range(1, count + 1) if number not in numbered]
     if missing:
@@ -126,7 +126,7 @@ def _read_manifest(file: Path) -> dict[str, Any]:
         if not all(name == Path(name).name for name in names):
             raise ValueError("a part is not in this folder")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(f"{file}: no manifest of a run ({str(error)[:200]})") from None
+        raise DataError(f"{file}: not the manifest of a run ({str(error)[:200]})") from None
     return dict(content)
 
 
@@ -134,7 +134,7 @@ def _read_json(path: Path) -> Iterator[Detections]:
     content = _json_of(path)
     images = content.get("images") if isinstance(content, dict) else None
     if not isinstance(images, list):
-        raise DataError(f"{path}: no detections file; expected an object with a list 'images'")
+        raise DataError(f"{path}: not a detections file; expected an object with a list 'images'")
     model = str(content.get("model", ""))
     for number, entry in enumerate(images, 1):
         yield _from_dict(entry, model, f"{path}: image {number}")
@@ -186,9 +186,9 @@ def _read_parquet(path: Path) -> Iterator[Detections]:
 
 
 def _from_row(entry: Any, where: str) -> Iterator[Detections]:
-    """A line or row of a part; nothing for a file that could not be read."""
+    """The detections of a line or row; nothing for a file that could not be read."""
     if not isinstance(entry, dict):
-        raise DataError(f"{where}: not as a part has it (an object was expected)")
+        raise DataError(f"{where}: not an entry of a part; expected an object")
     if entry.get("error") is None:
         yield _from_dict(entry, str(entry.get("model") or ""), where)
 
@@ -197,12 +197,12 @@ def _from_dict(entry: Any, model: str, where: str) -> Detections:
     try:
         file, width, height, found = (entry[key] for key in ("file", "width", "height", "detections"))
         rows = [(one["x"], one["y"], one["score"], _area(one.get("area"))) for one in found]
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is refused below
+        with np.errstate(over="ignore"):  # overflow becomes infinite and is refused below
             table = np.array(rows, np.float32).reshape(-1, 4)
     except KeyError as error:
         raise DataError(f"{where}: key {error} is missing") from None
     except (TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise DataError(f"{where}: not as a detections file has it ({str(error)[:200]})") from None
+        raise DataError(f"{where}: not an entry of a detections file ({str(error)[:200]})") from None
     if not np.isfinite(table[:, :3]).all():
         raise DataError(f"{where}: x, y and score must be finite numbers")
     _check_content(table, file, (width, height), where)
@@ -219,7 +219,7 @@ def _from_dict(entry: Any, model: str, where: str) -> Detections:
 
 
 def _check_content(table: npt.NDArray[np.float32], file: Any, size: tuple[Any, Any], where: str) -> None:
-    """Refuse detections that no detector gives: scores outside 0..1 and points far outside the frame."""
+    """Refuse what no detector gives: scores outside 0..1 and points far outside the frame."""
     if not isinstance(file, str):
         raise DataError(f"{where}: key 'file' must be a string, got {str(file)[:80]!r}")
     if not all(isinstance(side, int) and not isinstance(side, bool) and 0 <= side < 2**31 for side in size):

@@ -24,7 +24,17 @@ _SHOWN = 10  # rows in a notebook
 
 
 class Detection(NamedTuple):
-    """One target: pixels, score, and the area in pixels or None where the model gives no extent."""
+    """One target.
+
+    Parameters
+    ----------
+    x, y : float
+        Position in the frame, pixels.
+    score : float
+        In 0..1.
+    area : float, optional
+        Pixels; None where the model gives no extent.
+    """
 
     x: float
     y: float
@@ -36,23 +46,23 @@ class Detection(NamedTuple):
 class Detections:
     """Targets of one frame, best first.
 
-    An integer as index gives one `Detection`; a slice, a boolean mask or a list of numbers gives `Detections`
-    of these targets. Iterating gives each `Detection`. Two are equal if all but the model's name is.
+    An integer index returns a `Detection`; a slice, a boolean mask or a list of integers `Detections`.
+    Iteration yields each `Detection`. Two objects are equal if everything but the model's name is.
 
     Parameters
     ----------
-    xy : (N, 2) float32
-        Pixels of the original frame, x and y; the centre of the top-left pixel is (0, 0).
-    scores : (N,) float32
+    xy : (N, 2) float32 array
+        x, y in pixels of the frame; the centre of the top-left pixel is (0, 0).
+    scores : (N,) float32 array
         In 0..1.
-    areas : (N,) float32, optional
+    areas : (N,) float32 array, optional
         Pixels; None where the model gives no extent.
     file : str
-        The frame's name.
+        Name of the frame. Default: empty.
     width, height : int
-        Pixels of the frame.
+        Size of the frame, pixels. Default: 0, unknown.
     model : str
-        The model's name.
+        Name of the model. Default: empty.
 
     Examples
     --------
@@ -107,7 +117,7 @@ class Detections:
         return f"Detections({len(self)} target{'s' * (len(self) != 1)}{best}{frame}{name})"
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: a table of the first targets."""
+        """A table of the first targets, for notebooks."""
         names = ["x", "y", "score"] if self.areas is None else ["x", "y", "score", "area"]
         head = "".join(f"<th>{name}</th>" for name in names)
         rows = "".join(
@@ -120,13 +130,13 @@ class Detections:
         return f"<p>{html.escape(repr(self))}</p><table><tr>{head}</tr>{rows}</table>{more}"
 
     def filter(self, *, score: float) -> Detections:
-        """The targets whose score is above `score`, as a model's threshold counts them."""
+        """The targets whose score is above `score`."""
         return self[self.scores > score]
 
     def to_dataframe(self) -> Any:
         """A pandas DataFrame with the columns file, x, y, score and, where it is known, area.
 
-        Raises MissingExtraError without pandas.
+        Raises MissingExtraError if pandas is not installed.
         """
         if find_spec("pandas") is None:
             raise MissingExtraError("to_dataframe", "pandas", "notebook")
@@ -137,10 +147,17 @@ class Detections:
         return pd.DataFrame(columns | {"score": self.scores} | areas)
 
     def to_supervision(self, size: float = 8) -> Any:
-        """A `supervision.Detections` with a box around each target.
+        """Convert to `supervision.Detections`, with a box around each target.
 
-        size: side of a box in pixels where the model gives no extent.
-        Raises DimpointError without the package supervision.
+        Parameters
+        ----------
+        size : float
+            Side of a box in pixels, where the model gives no extent. Default: 8.
+
+        Raises
+        ------
+        DimpointError
+            If the package supervision is not installed.
         """
         if find_spec("supervision") is None:
             raise DimpointError("to_supervision needs the package 'supervision': pip install supervision")
@@ -159,9 +176,9 @@ class Detections:
     __hash__ = None  # type: ignore[assignment]
 
     def to_dict(self) -> dict[str, Any]:
-        """The frame's entry in `detections.json`: file, width, height, detections (x, y, score, area?).
+        """The frame's entry in `detections.json`: file, width, height, and detections (x, y, score, area).
 
-        Numbers are the shortest decimals that give the same float32 back.
+        Numbers are the shortest decimals that represent the float32 values.
         """
         columns = [("x", self.xy[:, 0]), ("y", self.xy[:, 1]), ("score", self.scores)]
         if self.areas is not None:
@@ -172,17 +189,25 @@ class Detections:
         return {"file": self.file, "width": self.width, "height": self.height, "detections": found}
 
     def to_coco(self) -> dict[str, Any]:
-        """This frame as a COCO keypoints file's content; see `coco_content`."""
+        """The content of a COCO keypoints file for this frame; see `coco_content`."""
         return coco_content([self])
 
     def to_csv(self) -> str:
-        """One line for each target under the header `file,x,y,score`, with `area` where it is known."""
+        """CSV with the header `file,x,y,score`, and `area` where it is known; one line for each target."""
         return csv_text([self])
 
     def save(self, path: str | Path) -> None:
-        """Write the frame's targets: `.json` as `detections.json` is laid out, `.csv` as `to_csv` says.
+        """Write the targets of the frame.
 
-        Raises DimpointError for another suffix or a place that cannot be written.
+        Parameters
+        ----------
+        path : str or Path
+            A `.json` file, written as `detections.json`, or a `.csv` file.
+
+        Raises
+        ------
+        DimpointError
+            For another suffix, or a file that cannot be written.
         """
         path = Path(path)
         if path.suffix.lower() == ".json":
@@ -193,9 +218,19 @@ class Detections:
             raise DataError(f"{path}: detections are saved as .json or .csv")
 
     def draw(self, frame: npt.NDArray[Any], out: str | Path | None = None) -> npt.NDArray[np.uint8]:
-        """The frame as a picture with its targets circled, (kH, kW, 3) uint8 in BGR order.
+        """Draw the frame with its targets circled.
 
-        frame: (H, W) uint8, uint16 or float32. out: an image file to write as well.
+        Parameters
+        ----------
+        frame : (H, W) array
+            uint8, uint16 or float32.
+        out : str or Path, optional
+            An image file to write, too.
+
+        Returns
+        -------
+        (kH, kW, 3) uint8 array
+            In BGR order; small frames are enlarged k times.
         """
         from dimpoint.inference.overlay import draw, write_picture
 
@@ -205,10 +240,23 @@ class Detections:
         return picture
 
     def plot(self, frame: npt.NDArray[Any] | None = None, ax: Any = None) -> Any:
-        """Circle the targets on a matplotlib axis, which is returned.
+        """Circle the targets on a matplotlib axis.
 
-        frame: (H, W), shown in grey below them. ax: the axis; a new one without it.
-        Raises MissingExtraError without matplotlib.
+        Parameters
+        ----------
+        frame : (H, W) array, optional
+            Shown in grey.
+        ax : matplotlib.axes.Axes, optional
+            Default: a new one.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+
+        Raises
+        ------
+        MissingExtraError
+            If matplotlib is not installed.
         """
         from dimpoint.inference.overlay import plot
 
@@ -216,17 +264,32 @@ class Detections:
 
 
 def write_detections(path: Path, model: str, items: Iterable[Detections]) -> None:
-    """Write `detections.json` whole or not at all; raises DimpointError if it cannot be written."""
+    """Write `detections.json` atomically.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    model : str
+        Name of the model.
+    items : iterable of Detections
+        One for each frame.
+
+    Raises
+    ------
+    DimpointError
+        If it cannot be written.
+    """
     entries = ",\n".join(json.dumps(item.to_dict(), ensure_ascii=False) for item in items)
     name = json.dumps(model, ensure_ascii=False)
     write_text(path, f'{{"model": {name}, "images": [\n{entries}\n]}}\n')
 
 
 def coco_content(items: Sequence[Detections]) -> dict[str, Any]:
-    """The content of a COCO keypoints file, as `dimpoint.datasets.coco` reads it back as points.
+    """The content of a COCO keypoints file, which `dimpoint.datasets.coco` reads as points.
 
-    One annotation per target with `num_keypoints: 1`, `keypoints: [x, y, 2]`, its `score`, and the
-    `area` where it is known; a point has no extent, so `bbox` is 5 px wide and high around it and `area` 25.
+    Each target is an annotation with `num_keypoints: 1`, `keypoints: [x, y, 2]`, its `score`, and its `area`
+    where it is known. A point has no extent, so `bbox` is a square of 5 pixels around it and `area` is 25.
     """
     from dimpoint.datasets.coco import POINT_SIDE, point_box
 
@@ -255,10 +318,10 @@ def coco_content(items: Sequence[Detections]) -> dict[str, Any]:
 
 
 def csv_text(items: Iterable[Detections]) -> str:
-    """All targets of several frames, one line each under the header `file,x,y,score`.
+    """CSV of the targets of several frames, with the header `file,x,y,score`.
 
-    A column `area` follows where a model gives areas. File names that a spreadsheet would take for a formula
-    begin with an apostrophe.
+    A column `area` follows where it is known. File names that a spreadsheet would take for a formula are
+    prefixed with an apostrophe.
     """
     items = list(items)
     text = io.StringIO()

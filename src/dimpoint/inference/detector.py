@@ -1,10 +1,9 @@
-"""`Detector`: frames of any size in, targets out."""
+"""`Detector`: targets of frames of any size."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,69 +11,76 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from dimpoint.errors import ConfigError, DimpointError, FrameError, ModelFileError
+from dimpoint.errors import ConfigError, DimpointError, ModelFileError
 from dimpoint.inference.backends import PROCESSORS, Backend, open_backend
 from dimpoint.inference.decode import decode
 from dimpoint.inference.detections import Detections
 from dimpoint.inference.maps import (
+    Measured,
     Span,
     Tile,
     core,
     from_fit,
     in_frame,
+    measured,
+    network_input,
     on_valid_pixels,
     plan_tiles,
     sigmoid,
-    source,
     upsampled,
 )
 from dimpoint.inference.stream import predict, with_progress
 from dimpoint.model.intensity import POLARITIES, Polarity
 from dimpoint.model.record import ModelMeta
-from dimpoint.model.validity import Mask, filled, valid_pixels
+from dimpoint.model.validity import Mask
 from dimpoint.sources.frames import Frame, Sources, as_array, as_sources, count_frames, frames_from
-from dimpoint.sources.picture import as_frame
 
-# Of a network at work. Point networks take up to 300; of the full-resolution hosts acm 220, mlclnet 1400.
+# Of a running network. Point networks take up to 300; of the full-resolution hosts acm 220, mlclnet 1400.
 _BYTES_PER_PIXEL = {"response": 512, "probability": 2048}
 
-_WIDEST_MARGIN = (
-    256  # input pixels; what deep networks see from farther away is next to nothing, its cost is not
-)
-
-_BORDERS = {"mirror": cv2.BORDER_REFLECT_101, "mean": cv2.BORDER_CONSTANT}
-
-_Limits = tuple[float, float]
-
-
-@dataclass(frozen=True, eq=False)
-class _Measured:
-    """A frame, smooth values in place of its invalid pixels, the mask of the others, and its limits."""
-
-    pixels: npt.NDArray[Any]
-    valid: Mask | None
-    limits: _Limits
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.pixels.shape
+_WIDEST_MARGIN = 256  # input pixels; deep networks hardly depend on pixels farther away
 
 
 class Detector:
-    """Finds the targets of a frame with a model.
+    """Finds the targets in frames with a model.
 
-    model: a shipped model's name, an ONNX model file, a backend, or None for the shipped default.
-    threshold: detection threshold, scores above it count; None: the model's own. threads: processor
-    threads; None takes all cores. memory_mb: what the network may use for one run, roughly; a frame that
-    needs more is cut into overlapping tiles, whose responses are put together before decoding, so that a seam
-    neither loses nor doubles a target. Where a network looks at the whole of its input (spire's
-    squeeze-excitation), or farther than the 256 pixels that tiles overlap by at most (the large hosts), a
-    tile's responses differ a little from the whole frame's. device: where the network runs, see
-    `dimpoint.inference.backends.open_backend`. polarity: `black-hot` for frames in which hot is dark.
+    A frame that needs more memory than `memory_mb` is cut into overlapping tiles. Their responses are joined
+    before decoding, so that a seam neither loses nor doubles a target. Where a network sees its whole input
+    (the squeeze-excitation of spire) or more than 256 pixels around (the large hosts), the responses of tiles
+    differ slightly from those of the whole frame.
 
     A detector can be pickled: the copy opens the same model file again.
 
-    Raises ModelFileError for a model that is not there or cannot be used, ConfigError for a wrong option.
+    Parameters
+    ----------
+    model : str, Path or Backend, optional
+        Name of a shipped model, path of a model file or a training run, or a backend. Default: the shipped
+        default.
+    threshold : float, optional
+        Detections have scores above this, 0..1. Default: the model's own.
+    threads : int, optional
+        Processor threads. Default: all cores.
+    memory_mb : int
+        Approximate memory of the network, MiB. Default: 1024.
+    device : str
+        Where the network runs, see `dimpoint.inference.backends.open_backend`. Default: `cpu`.
+    polarity : {"white-hot", "black-hot"}
+        `black-hot` where hot objects are dark. Default: `white-hot`.
+
+    Raises
+    ------
+    ModelFileError
+        If the model does not exist or cannot be used.
+    ConfigError
+        If an option is out of range.
+
+    Examples
+    --------
+    >>> import cv2
+    >>> from dimpoint import Detector
+    >>> frame = cv2.imread("examples/scenes/images/000003.png", cv2.IMREAD_UNCHANGED)
+    >>> len(Detector("spire-lite")(frame))
+    1
     """
 
     def __init__(
@@ -95,11 +101,8 @@ class Detector:
         if threads is not None and threads < 1:
             raise ConfigError(f"threads must be at least 1, got {threads}")
         self.threads = threads
-        self._options: dict[str, Any] = {
-            "threshold": threshold,
-            "memory_mb": memory_mb,
-            "polarity": polarity,
-        }
+        options: dict[str, Any] = {"threshold": threshold, "memory_mb": memory_mb}
+        self._options = {**options, "polarity": polarity}
         self._backend = _backend(model, threads, device)
         self._options["device"] = self.device
         self.meta: ModelMeta = self._backend.meta
@@ -108,7 +111,7 @@ class Detector:
 
     @property
     def backend(self) -> Backend:
-        """What runs the network."""
+        """The backend that runs the network."""
         return self._backend
 
     def __repr__(self) -> str:
@@ -129,13 +132,13 @@ class Detector:
 
     @property
     def device(self) -> str:
-        """Where the network runs, as `device` names it: what `auto` took."""
+        """The device that runs the network; with `auto`, the one that was selected."""
         return str(getattr(self._backend, "device", "cpu"))
 
     def side_by_side(self, frames: int) -> Detector | None:
-        """This detector for so many frames at a time, from as many threads, a thread of the processor each.
+        """This detector for `frames` frames in parallel, one processor thread each.
 
-        None where frames do not run side by side: on a GPU, in torch, and in memory.
+        None where frames do not run in parallel: on a GPU, with PyTorch, and for a network in memory.
         """
         if self.path is None or self.path.suffix.lower() != ".onnx" or self.device not in PROCESSORS:
             return None
@@ -157,102 +160,141 @@ class Detector:
         progress: bool = False,
         on_error: Callable[[str, DimpointError], None] | None = None,
     ) -> Iterator[Detections]:
-        """The targets of every frame of files, folders, patterns, videos and arrays, in order.
+        """Detect the targets in every frame of files, folders, patterns, videos and arrays, in order.
 
-        source: what `dimpoint.sources.frames_from` takes: one source or a list of them; `recursive` enters
-        sub-folders. batch: frames that run together, on a GPU. progress: show a bar on the terminal.
-        on_error: called with the file and the error for what cannot be read, which is then passed over;
-        without it the error is raised. `Detections.file` says which frame each result is of.
+        Parameters
+        ----------
+        source : path, array or list of these
+            Everything that `dimpoint.sources.frames_from` takes.
+        recursive : bool
+            Search sub-folders, too. Default: False.
+        batch : int
+            Frames that run together, for a GPU. Default: 1.
+        progress : bool
+            Show a progress bar on the terminal. Default: False.
+        on_error : callable, optional
+            Called with file and error for everything that cannot be read, which is then skipped. Default: the
+            error is raised.
 
-        Raises FrameError for a source that holds no frames.
+        Yields
+        ------
+        Detections
+            Of one frame; `Detections.file` names it.
+
+        Raises
+        ------
+        FrameError
+            If a source holds no frames, or cannot be read.
+
+        Examples
+        --------
+        >>> import dimpoint
+        >>> found = list(dimpoint.load("spire-lite").predict("examples/scenes/images"))
+        >>> len(found), found[0].file
+        (8, 'examples/scenes/images/000001.png')
         """
         frames = frames_from(as_sources(source), recursive=recursive, on_error=on_error)
         total = count_frames(as_sources(source), recursive=recursive) if progress else None
         return predict(self, with_progress(frames, total) if progress else frames, batch, on_error)
 
     def __call__(self, frame: Any, valid: Mask | None = None) -> Detections:
-        """The targets of a frame, (H, W) uint8, uint16 or float32, or what `as_frame` takes.
+        """Detect the targets in a frame.
 
-        Lists of numbers, PIL pictures in grey and torch tensors on the processor are taken as arrays. A path
-        is read if it names one picture.
+        Parameters
+        ----------
+        frame : (H, W) array
+            uint8, uint16 or float32; also lists, greyscale PIL images, CPU tensors, and the path of one
+            image.
+        valid : (H, W) bool array, optional
+            False for pixels that are not measurements. They hold no targets, do not change the intensity
+            range, and are interpolated for the network. NaN, infinite values, and what
+            `dimpoint.model.validity.valid_pixels` finds in deep frames are treated alike. Default: all pixels
+            are valid.
 
-        valid: (H, W) bool, False for pixels that are no measurement. Those are no targets, do not move the
-        range, and are seen as smooth continuations of their surroundings. NaN and infinite pixels, and what
-        `dimpoint.model.validity.valid_pixels` finds in deep frames, are treated alike.
+        Returns
+        -------
+        Detections
 
-        Raises FrameError for an array that is no frame: empty, of another shape or type, nowhere finite.
+        Raises
+        ------
+        FrameError
+            If the array is empty, has another shape or type, or no finite value.
         """
-        measured = self._measured(as_array(frame), valid)
-        return self._detections(measured, self._response(measured))
+        checked = self._measured(as_array(frame), valid)
+        return self._detections(checked, self._response(checked))
 
     def probability_map(self, frame: npt.NDArray[Any], valid: Mask | None = None) -> npt.NDArray[np.float32]:
-        """The probability of a target at every pixel of a frame, (H, W) -> (H, W) float32 in 0..1.
+        """The probability of a target at every pixel, for segmentation networks.
 
-        frame, valid: as of a call; the probability of an invalid pixel is 0.
+        Parameters
+        ----------
+        frame, valid
+            As for a call.
 
-        Raises FrameError as a call does, ConfigError for a model that gives points and no map of this size.
+        Returns
+        -------
+        (H, W) float32 array
+            In 0..1; 0 at invalid pixels.
+
+        Raises
+        ------
+        FrameError
+            As for a call.
+        ConfigError
+            If the model gives responses to points.
         """
         if self.meta.kind != "probability" or self.meta.stride != 1:
             raise ConfigError(
-                f"model '{self.meta.name}' responds to points; only a segmentation network gives a "
+                f"model '{self.meta.name}' gives responses to points; only segmentation networks give a "
                 "probability for every pixel"
             )
-        measured = self._measured(as_array(frame), valid)
-        height, width = measured.shape
-        scale = self.meta.input.scale_of(measured.shape)
-        seen_height, seen_width = self.meta.input.size_of(measured.shape, scale)
-        on_frame = self._response(measured)[:seen_height, :seen_width].clip(0, 1)
-        fitted = self.meta.input.fit_map(measured.shape)
+        checked = self._measured(as_array(frame), valid)
+        height, width = checked.shape
+        scale = self.meta.input.scale_of(checked.shape)
+        seen_height, seen_width = self.meta.input.size_of(checked.shape, scale)
+        on_frame = self._response(checked)[:seen_height, :seen_width].clip(0, 1)
+        fitted = self.meta.input.fit_map(checked.shape)
         if fitted is not None:
             how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
             on_frame = _float32(cv2.warpAffine(on_frame, fitted, (width, height), flags=how))
         elif scale > 1:
             on_frame = _float32(cv2.resize(on_frame, (width, height), interpolation=cv2.INTER_AREA))
-        return on_frame if measured.valid is None else on_frame * measured.valid
+        return on_frame if checked.valid is None else on_frame * checked.valid
 
     def detect_many(self, frames: Iterable[npt.NDArray[Any] | Frame], batch: int = 1) -> Iterator[Detections]:
-        """The targets of each frame, in order; up to `batch` frames of one padded size run together.
+        """Detect the targets in many frames, in order, up to `batch` frames of one padded size together.
 
-        frames: arrays, or what `dimpoint.sources.frames_from` gives, whose masks count then.
-        On a processor one frame at a time is as fast as any batch, and its answer comes sooner.
+        Parameters
+        ----------
+        frames : iterable of array or Frame
+            Arrays, or what `dimpoint.sources.frames_from` returns, with its masks.
+        batch : int
+            Frames that run together. On a processor, one frame at a time is as fast as any batch. Default: 1.
+
+        Yields
+        ------
+        Detections
         """
         if batch < 1:
             raise ConfigError(f"batch must be at least 1, got {batch}")
-        waiting: list[_Measured] = []
+        waiting: list[Measured] = []
         for number, item in enumerate(frames):
             array, valid = (item.pixels, item.valid) if isinstance(item, Frame) else (as_array(item), None)
-            measured = self._measured(array, valid, f"frame number {number}")
-            scale, size = self._kind(measured.shape)
+            frame = self._measured(array, valid, f"frame number {number}")
+            scale, size = self._kind(frame.shape)
             most = min(batch, self._pixels // math.prod(size))
             if waiting and ((scale, size) != self._kind(waiting[0].shape) or len(waiting) >= most):
                 yield from self._together(waiting)
                 waiting = []
-            waiting.append(measured)
+            waiting.append(frame)
         if waiting:
             yield from self._together(waiting)
 
-    def _measured(self, array: npt.NDArray[Any], valid: Mask | None = None, name: str = "frame") -> _Measured:
-        """A frame with what is known of its pixels, and its limits."""
-        frame = as_frame(array, name)
-        if valid is not None:
-            valid = np.asarray(valid, np.bool_)
-            if valid.shape != frame.shape:
-                raise FrameError(f"{name}: the mask has shape {valid.shape}, the frame {frame.shape}")
-            if not valid.any():
-                raise FrameError(f"{name}: no pixel is valid")
-        if frame.dtype == np.float32 and np.shape(array) == frame.shape:
-            finite = np.isfinite(array)
-            valid = finite if valid is None else valid & finite
+    def _measured(self, array: npt.NDArray[Any], valid: Mask | None = None, name: str = "frame") -> Measured:
         black_hot = self.polarity == "black-hot"
-        valid = valid_pixels(frame, valid, black_hot=black_hot)
-        frame = filled(frame, valid)
-        intensity = self.meta.input.intensity
-        limits = intensity.limits(frame, valid)
-        if black_hot:
-            limits = intensity.reversed_limits(limits, frame.dtype)
-        return _Measured(frame, valid, limits)
+        return measured(array, self.meta.input.intensity, valid, name, black_hot=black_hot)
 
-    def _together(self, frames: list[_Measured]) -> Iterator[Detections]:
+    def _together(self, frames: list[Measured]) -> Iterator[Detections]:
         if len(frames) == 1:
             yield self._detections(frames[0], self._response(frames[0]))
             return
@@ -264,12 +306,12 @@ class Detector:
         for frame, *both in zip(frames, *responses, strict=True):
             yield self._detections(frame, self._blended(both))
 
-    def _response(self, frame: _Measured) -> npt.NDArray[np.float32]:
+    def _response(self, frame: Measured) -> npt.NDArray[np.float32]:
         """The map of the padded frame."""
         return self._blended([self._tiled(frame, scale) for scale in self.meta.input.scales_of(frame.shape)])
 
     def _blended(self, responses: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
-        """The response at the frame's magnification, averaged with that of the frame as it is, if any."""
+        """The response at the frame's magnification, averaged with that at its own scale, if any."""
         magnified, *others = responses
         if not others:
             return magnified
@@ -278,54 +320,25 @@ class Detector:
         raised = upsampled(native, self.meta.input.scale, self.meta.stride, magnified.shape)
         return (1 - share) * magnified + share * raised
 
-    def _tiled(self, frame: _Measured, scale: int) -> npt.NDArray[np.float32]:
-        """The map of the padded, magnified frame, whole or put together from the cores of its tiles."""
+    def _tiled(self, frame: Measured, scale: int) -> npt.NDArray[np.float32]:
+        """The map of the padded, magnified frame, computed whole or joined from the cores of its tiles."""
         height, width = self._padded(frame.shape, scale)
         margin = min(self.meta.receptive_radius, _WIDEST_MARGIN)
         most = self._pixels if self.meta.input.fit is None else height * width
         tiles = plan_tiles(height, width, pixels=most, margin=margin, multiple=self._unit)
         if len(tiles) == 1:
-            return self._run_one(self._input(frame, tiles[0], scale))
+            return _float32(self._run(self._input(frame, tiles[0], scale)[None])[0])
         stride = self.meta.stride
         response = np.empty((height // stride, width // stride), np.float32)
         for tile in tiles:
-            part = self._run_one(self._input(frame, tile, scale))
+            part = self._run(self._input(frame, tile, scale)[None])[0]
             response[core(tile.rows, stride), core(tile.columns, stride)] = part[
                 core(tile.rows, stride, tile.rows.start), core(tile.columns, stride, tile.columns.start)
             ]
         return response
 
-    def _input(self, frame: _Measured, tile: Tile, scale: int) -> npt.NDArray[np.float32]:
-        """What the network sees of a tile, (1, height, width): counts mapped, fitted or magnified, padded.
-
-        Only this part of the frame becomes float32.
-        """
-        rule = self.meta.input
-        fitted = rule.fit_map(frame.shape)
-        if fitted is not None:
-            height, width = rule.size_of(frame.shape, scale)
-            # Counts, not the network's range: SPIRE's warp rounds them, and so decides between equal peaks.
-            counts = cv2.warpAffine(frame.pixels, fitted, (width, height), borderValue=frame.limits[0])
-            part = rule.unit_range(np.asarray(counts), frame.limits, frame.shape)
-        else:
-            rows = source(tile.rows, scale, frame.shape[0])
-            columns = source(tile.columns, scale, frame.shape[1])
-            part = rule.unit_range(frame.pixels[rows, columns], frame.limits, frame.shape)
-            if scale > 1:
-                part = _float32(cv2.resize(part, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR))
-            top, left = tile.rows.start - rows.start * scale, tile.columns.start - columns.start * scale
-            part = part[top : top + _length(tile.rows), left : left + _length(tile.columns)]
-        below = _length(tile.rows) - part.shape[0]
-        right = _length(tile.columns) - part.shape[1]
-        if below or right:
-            border, value = _BORDERS[self.meta.input.padding], self.meta.mean[0]
-            part = _float32(cv2.copyMakeBorder(part, 0, below, 0, right, border, value=value))
-        return part[None]
-
-    def _run_one(self, pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """(1, H, W) -> (H / stride, W / stride)."""
-        response: npt.NDArray[np.float32] = self._run(pixels[None])[0]
-        return response
+    def _input(self, frame: Measured, tile: Tile, scale: int) -> npt.NDArray[np.float32]:
+        return network_input(self.meta.input, frame, tile, scale, self.meta.mean[0])
 
     def _run(self, inputs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """(N, 1, H, W) -> (N, H / stride, W / stride) responses or probabilities."""
@@ -342,7 +355,7 @@ class Detector:
         responses = outputs[:, 0]
         return sigmoid(responses) if self.meta.activation == "sigmoid" else responses
 
-    def _detections(self, frame: _Measured, response: npt.NDArray[np.float32]) -> Detections:
+    def _detections(self, frame: Measured, response: npt.NDArray[np.float32]) -> Detections:
         """Decode the part of the map that lies on the frame, not on its padding."""
         scale, stride = self.meta.input.scale_of(frame.shape), self.meta.stride
         height, width = self.meta.input.size_of(frame.shape, scale)
@@ -360,7 +373,7 @@ class Detector:
         return math.lcm(self.meta.multiple, self.meta.stride, self.meta.input.scale)
 
     def _kind(self, shape: tuple[int, ...]) -> tuple[int, tuple[int, int]]:
-        """Frames of one kind can run together: one magnification, one padded size (as it is, too)."""
+        """Frames of one kind can run together: they have the same magnification and padded size."""
         scale = self.meta.input.scale_of(shape)
         return scale, self._padded(shape, scale)
 
@@ -382,9 +395,5 @@ def _open(path: Path, options: dict[str, Any]) -> Detector:
 
 
 def _float32(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """OpenCV's results, whose type its annotations do not tell."""
+    """OpenCV's results as float32; its annotations do not state the type."""
     return np.asarray(array, np.float32)
-
-
-def _length(span: Span) -> int:
-    return span.stop - span.start

@@ -1,4 +1,4 @@
-"""The journal of an unfinished run: lines of JSON that are whole or not there."""
+"""The journal of an unfinished run, as JSON lines, and result folders that are continued from it."""
 
 from __future__ import annotations
 
@@ -19,11 +19,22 @@ _SYNC_SECONDS = 2.0
 
 @dataclass
 class Progress:
-    """What an unfinished run has done.
+    """Results of an unfinished run so far.
 
-    inputs: name, size and modification time of each file with a line, in order; lines: how many each has.
-    failures: (name, reason), of runs in parts the first ones; failed: how many. pictures: names of the
-    overlays. notes: what readers say, and of which files.
+    Parameters
+    ----------
+    inputs : list
+        Name, size and modification time of each file with a line, in order.
+    lines : list of int
+        Lines of each of these files.
+    frames, targets, without_targets, failed : int
+        Frames, targets, frames without targets, and failures.
+    failures : list of (str, str)
+        Name and reason; of runs in parts the first ones.
+    pictures : list of str
+        Names of the overlays.
+    notes : dict
+        Notes of readers, and the files that they are about.
     """
 
     inputs: list[list[Any]] = field(default_factory=list)
@@ -38,9 +49,14 @@ class Progress:
 
 
 class Journal:
-    """A file of JSON lines; the first holds the run's settings. While it exists, the run is unfinished.
+    """A file of JSON lines; the first line holds the run's settings. While it exists, the run is unfinished.
 
-    path: the file. settings: what the run's results depend on, JSON values.
+    Parameters
+    ----------
+    path : Path
+        The file.
+    settings : dict
+        What the results depend on, JSON values.
     """
 
     def __init__(self, path: Path, settings: dict[str, Any]) -> None:
@@ -65,9 +81,9 @@ class Journal:
         self.append({"settings": self.settings})
 
     def resume(self) -> bool:
-        """Go on with an unfinished run; False if it was killed before its settings were written.
+        """Continue an unfinished run; False if it was killed before its settings were written.
 
-        Raises ConfigError, naming the difference, for a run of other settings.
+        Raises ConfigError, naming the difference, if the settings differ.
         """
         try:
             self._handle = os.open(self.path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
@@ -94,7 +110,7 @@ class Journal:
         return True
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """The lines after the settings, one in memory at a time."""
+        """Yield the lines after the settings, one at a time."""
         with self.path.open("rb") as file:
             for number, line in enumerate(file):
                 if number and line.endswith(b"\n"):
@@ -104,14 +120,14 @@ class Journal:
                         raise self._damaged(error) from None
 
     def append(self, record: dict[str, Any]) -> None:
-        """Write a line, whole or not at all. Raises OSError on a full disk."""
+        """Write a line atomically. Raises OSError if the disk is full."""
         if self._handle is None:
             raise DimpointError(f"{self.path}: not open")
         rest = memoryview(json_line(record) + b"\n")
         try:
             while rest:
                 rest = rest[os.write(self._handle, rest) :]
-        except BaseException:  # a full disk, or a signal between two writes
+        except BaseException:  # a full disk, or a signal between writes
             os.ftruncate(self._handle, self._whole)
             os.lseek(self._handle, self._whole, os.SEEK_SET)
             raise
@@ -131,9 +147,9 @@ class Journal:
         for key in sorted({*before, *self.settings}):
             if before.get(key) != self.settings.get(key):
                 raise ConfigError(
-                    f"{self.path.parent} holds an unfinished run of other settings: {key} is "
-                    f"{before.get(key)!r} there and {self.settings.get(key)!r} here; give the same, or "
-                    "discard that run with --overwrite"
+                    f"{self.path.parent} holds an unfinished run with other settings: {key} is "
+                    f"{before.get(key)!r} there and {self.settings.get(key)!r} here; use the same settings, "
+                    "or discard that run with --overwrite"
                 )
 
     def _damaged(self, error: ValueError) -> ConfigError:
@@ -150,7 +166,7 @@ class Journal:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ConfigError(
-                f"{self.path.parent}: another run is writing here; give another --out"
+                f"{self.path.parent}: another run is writing here; choose another --out"
             ) from None
 
 
@@ -217,7 +233,24 @@ class JournaledFolder:
 
 
 def other_files(folder: Path, number: int, before: list[Any], files: list[Path]) -> ConfigError | None:
-    """Why file `number` (from 0) is not the one that an unfinished run in `folder` read; None if it is."""
+    """The error for a run that is continued with other files.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the unfinished run.
+    number : int
+        Number of a file, from 0.
+    before : list
+        Its name, size and modification time in the unfinished run.
+    files : list of Path
+        The files now.
+
+    Returns
+    -------
+    ConfigError or None
+        None if the file is the same.
+    """
     if number >= len(files) or str(files[number]) != before[0]:
         there = "is not among the files here" if number >= len(files) else f"is now {files[number]}"
         change = f"its file {number + 1}, {before[0]}, {there}"
@@ -226,7 +259,7 @@ def other_files(folder: Path, number: int, before: list[Any], files: list[Path])
     else:
         return None
     return ConfigError(
-        f"{folder} holds an unfinished run of other files: {change}; give the same files, or discard that "
+        f"{folder} holds an unfinished run of other files: {change}; use the same files, or discard that "
         "run with --overwrite"
     )
 
@@ -241,5 +274,5 @@ def stamp(file: Path) -> list[Any]:
 
 
 def json_line(value: Any) -> bytes:
-    """JSON in UTF-8; bytes of names that are not UTF-8 as escapes, which give the same name back."""
+    """JSON in UTF-8; bytes of names that are not UTF-8 are escaped, and restored when read."""
     return json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace")

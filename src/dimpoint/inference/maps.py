@@ -1,8 +1,8 @@
-"""Frames, network inputs and maps: tiles of a big frame, and which pixels of one are which of the other.
+"""Frames, network inputs and maps: checking frames, tiles of a large frame, and conversion of coordinates.
 
-A big frame is cut into tiles of one size that overlap, each with a core of its own. The cores cover the frame
-once. Around its core a tile holds at least the margin, or reaches the frame's end; with a margin as wide as
-the network's receptive field, a core's response is the response of the whole frame.
+A large frame is cut into overlapping tiles of one size. Each has a core, and the cores cover the frame
+exactly once. A tile extends beyond its core by at least the margin, or to the frame's end; with a margin as
+wide as the network's receptive field, the response of a core equals that of the whole frame.
 """
 
 from __future__ import annotations
@@ -11,23 +11,98 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from dimpoint.errors import FrameError
 from dimpoint.inference.decode import Peaks
 from dimpoint.inference.detections import Detections
-from dimpoint.model.validity import Mask
+from dimpoint.model.input_rule import InputRule
+from dimpoint.model.intensity import IntensityRule
+from dimpoint.model.validity import Mask, filled, valid_pixels
+from dimpoint.sources.picture import as_frame
 
-_LEAST_MARGINS = 4  # a tile is at least this many margins long, or the overlap would eat the work
-_BESIDE = 2.0  # pixels beside a fitted frame from which a detection is moved onto it
+_LEAST_MARGINS = 4  # least length of a tile in margins, to limit the overlap
+_BESIDE = 2.0  # pixels; detections this close beside a fitted frame are moved onto it
+_BORDERS = {"mirror": cv2.BORDER_REFLECT_101, "mean": cv2.BORDER_CONSTANT}
 _AROUND = np.ones((3, 3), np.uint8)
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """A checked frame.
+
+    Parameters
+    ----------
+    pixels : (H, W) array
+        Counts, interpolated at invalid pixels.
+    valid : (H, W) bool array or None
+        Pixels that are measurements; None: all.
+    limits : tuple of float
+        Counts that become 0 and 1.
+    """
+
+    pixels: npt.NDArray[Any]
+    valid: Mask | None
+    limits: tuple[float, float]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.pixels.shape
+
+
+def measured(
+    array: npt.NDArray[Any],
+    intensity: IntensityRule,
+    valid: Mask | None = None,
+    name: str = "frame",
+    *,
+    black_hot: bool = False,
+) -> Measured:
+    """Check a frame, and find its valid pixels and its limits.
+
+    Parameters
+    ----------
+    array : array
+        Anything that `dimpoint.sources.picture.as_frame` takes.
+    intensity : IntensityRule
+        How counts become network range.
+    valid : (H, W) bool array, optional
+        False for pixels that are known not to be measurements.
+    name : str
+        Name of the frame in errors. Default: `frame`.
+    black_hot : bool
+        Whether hot objects are dark. Default: False.
+
+    Raises
+    ------
+    FrameError
+        If the array is not a frame, or no pixel is valid.
+    """
+    frame = as_frame(array, name)
+    if valid is not None:
+        valid = np.asarray(valid, np.bool_)
+        if valid.shape != frame.shape:
+            raise FrameError(f"{name}: the mask has shape {valid.shape}, the frame {frame.shape}")
+        if not valid.any():
+            raise FrameError(f"{name}: no pixel is valid")
+    if frame.dtype == np.float32 and np.shape(array) == frame.shape:
+        finite = np.isfinite(array)
+        valid = finite if valid is None else valid & finite
+    valid = valid_pixels(frame, valid, black_hot=black_hot)
+    frame = filled(frame, valid)
+    limits = intensity.limits(frame, valid)
+    if black_hot:
+        limits = intensity.reversed_limits(limits, frame.dtype)
+    return Measured(frame, valid, limits)
 
 
 @dataclass(frozen=True)
 class Span:
-    """Along one axis: pixels start..stop are read, of which core_start..core_stop are kept."""
+    """One axis of a tile: pixels start..stop are read, and core_start..core_stop of them are kept."""
 
     start: int
     stop: int
@@ -37,15 +112,29 @@ class Span:
 
 @dataclass(frozen=True)
 class Tile:
+    """A tile of the network's input."""
+
     rows: Span
     columns: Span
 
 
 def plan_tiles(height: int, width: int, *, pixels: int, margin: int, multiple: int) -> list[Tile]:
-    """Tiles of a (height, width) input, itself a multiple in both, row by row, all of one size.
+    """Tiles of a network input, row by row, all of one size.
 
-    pixels: the most that a tile should hold; a margin too wide for that takes precedence. margin: pixels
-    that a core keeps from every tile edge inside the frame. Starts and sizes are multiples of `multiple`.
+    Parameters
+    ----------
+    height, width : int
+        Size of the input, multiples of `multiple`.
+    pixels : int
+        Most pixels of a tile; a wide margin takes precedence.
+    margin : int
+        Least distance of a core from tile edges inside the input, pixels.
+    multiple : int
+        Starts and sizes of tiles are multiples of this.
+
+    Returns
+    -------
+    list of Tile
     """
     margin = _round_up(margin, multiple)
     if height * width <= pixels:
@@ -61,7 +150,7 @@ def plan_tiles(height: int, width: int, *, pixels: int, margin: int, multiple: i
 
 
 def _spans(length: int, tile: int, margin: int, multiple: int) -> Iterator[Span]:
-    """Equal tiles spread evenly over the length; the cores meet in the middle of each overlap."""
+    """Equal tiles distributed evenly over the length; cores meet in the middle of each overlap."""
     if tile >= length:
         yield Span(0, length, 0, length)
         return
@@ -89,17 +178,67 @@ def core(span: Span, stride: int, origin: int = 0) -> slice:
 
 
 def source(span: Span, scale: int, size: int) -> slice:
-    """The frame pixels that a span of the input is made of, and two more around.
+    """The frame pixels that a span of the input depends on, and two more on each side.
 
-    A magnified pixel lies between two of the frame's, and whether those are hot their neighbours say.
+    Magnified pixels are interpolated, and replacing hot pixels needs their neighbours.
     """
     return slice(max(span.start // scale - 2, 0), min(-(-span.stop // scale) + 2, size))
+
+
+def network_input(
+    rule: InputRule, frame: Measured, tile: Tile, scale: int, mean: float
+) -> npt.NDArray[np.float32]:
+    """The network's input for a tile: counts mapped, fitted or magnified, and padded.
+
+    Parameters
+    ----------
+    rule : InputRule
+        The model's input rule.
+    frame : Measured
+        The whole frame; only the part in the tile becomes float32.
+    tile : Tile
+        Part of the padded, magnified frame.
+    scale : int
+        Magnification.
+    mean : float
+        Value of the padding `mean`.
+
+    Returns
+    -------
+    (1, height, width) float32 array
+    """
+    height, width = _length(tile.rows), _length(tile.columns)
+    fitted = rule.fit_map(frame.shape)
+    if fitted is not None:
+        fit_height, fit_width = rule.size_of(frame.shape, scale)
+        # Warp the counts, not network range: SPIRE's warp rounds them, which decides between equal peaks.
+        counts = cv2.warpAffine(frame.pixels, fitted, (fit_width, fit_height), borderValue=frame.limits[0])
+        part = rule.unit_range(np.asarray(counts), frame.limits, frame.shape)
+    else:
+        rows = source(tile.rows, scale, frame.shape[0])
+        columns = source(tile.columns, scale, frame.shape[1])
+        part = rule.unit_range(frame.pixels[rows, columns], frame.limits, frame.shape)
+        if scale > 1:
+            large = cv2.resize(part, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
+            part = np.asarray(large, np.float32)
+        top, left = tile.rows.start - rows.start * scale, tile.columns.start - columns.start * scale
+        part = part[top : top + height, left : left + width]
+    below, right = height - part.shape[0], width - part.shape[1]
+    if below or right:
+        border = _BORDERS[rule.padding]
+        padded = cv2.copyMakeBorder(part, 0, below, 0, right, border, value=mean)
+        part = np.asarray(padded, np.float32)
+    return part[None]
+
+
+def _length(span: Span) -> int:
+    return span.stop - span.start
 
 
 def upsampled(
     native: npt.NDArray[np.float32], scale: int, stride: int, shape: tuple[int, ...]
 ) -> npt.NDArray[np.float32]:
-    """The map of a frame as it is, sampled where the pixels of the `scale` times magnified one's map lie."""
+    """The map of a frame at its own scale, resampled at the pixels of the map of the magnified frame."""
     shift = (1 / scale - 1) / (2 * stride)
     onto = np.array([[1 / scale, 0, shift], [0, 1 / scale, shift]])
     how = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
@@ -116,7 +255,7 @@ def sigmoid(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def on_valid_pixels(found: Detections, valid: Mask) -> Detections:
-    """Those that do not lie on an invalid pixel, nor beside one, where the frame ends for the network."""
+    """The detections that are neither on an invalid pixel nor next to one."""
     inside = np.asarray(cv2.erode(valid.view(np.uint8), _AROUND)).view(np.bool_)
     columns, rows = np.round(found.xy).astype(int).T
     kept = inside[rows, columns]
@@ -125,7 +264,25 @@ def on_valid_pixels(found: Detections, valid: Mask) -> Detections:
 
 
 def in_frame(peaks: Peaks, shape: tuple[int, ...], stride: int, scale: int, model: str) -> Detections:
-    """Map pixels -> pixels of the original frame; magnified pixels are halves around the same centre."""
+    """Detections in frame coordinates.
+
+    Parameters
+    ----------
+    peaks : Peaks
+        In map pixels.
+    shape : tuple of int
+        Height and width of the frame.
+    stride : int
+        Input pixels per map pixel.
+    scale : int
+        Magnification of the frame.
+    model : str
+        Name of the model.
+
+    Returns
+    -------
+    Detections
+    """
     height, width = shape
     xy = (peaks.xy * stride + 0.5) / scale - 0.5
     xy = np.clip(xy, 0, np.array([width - 1, height - 1]))
@@ -137,7 +294,15 @@ def in_frame(peaks: Peaks, shape: tuple[int, ...], stride: int, scale: int, mode
 def from_fit(
     peaks: Peaks, shape: tuple[int, ...], stride: int, fitted: npt.NDArray[np.float64], model: str
 ) -> Detections:
-    """The same for a frame that was fitted into another size; what lies beside the frame is left out."""
+    """Detections of a frame that was fitted into another size; those beside the frame are left out.
+
+    Parameters
+    ----------
+    peaks, shape, stride, model
+        As `in_frame`.
+    fitted : (2, 3) array
+        Map from frame pixels to input pixels.
+    """
     height, width = shape
     last = np.array([width - 1, height - 1])
     spread = np.array([fitted[0, 0], fitted[1, 1]])

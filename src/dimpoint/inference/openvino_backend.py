@@ -1,4 +1,4 @@
-"""ONNX model files, run by OpenVINO; and the int8 model that `auto` takes."""
+"""OpenVINO backend for ONNX model files, and the int8 model that `auto` selects."""
 
 from __future__ import annotations
 
@@ -16,15 +16,27 @@ from dimpoint.errors import MissingExtraError, ModelFileError
 from dimpoint.model.onnx_file import read_meta, read_property
 from dimpoint.model.record import ModelMeta
 
-INT8_KEY = "dimpoint-int8"  # metadata of an int8 model: the model that it was made of, and its measured loss
+INT8_KEY = "dimpoint-int8"  # metadata of an int8 model: its source, and the measured loss of F1
 
 
 class OpenvinoBackend:
-    """A model file in float32, or in int8 where the file says so; see `dimpoint.inference.backends.Backend`.
+    """An ONNX model file run by OpenVINO, in float32, or in int8 for an int8 model.
 
-    threads: of the processor for a frame; None takes all cores. frames: that run side by side, from as many
-    threads of the program; more than these wait.
-    Raises MissingExtraError without OpenVINO, ModelFileError for a file that it cannot run.
+    Parameters
+    ----------
+    path : Path
+        The model file.
+    threads : int, optional
+        Processor threads for one frame. Default: all cores.
+    frames : int
+        Frames that run in parallel, from as many threads; further calls wait. Default: 1.
+
+    Raises
+    ------
+    MissingExtraError
+        If OpenVINO is not installed.
+    ModelFileError
+        If OpenVINO cannot run the file.
     """
 
     device = "openvino"
@@ -36,24 +48,24 @@ class OpenvinoBackend:
 
         self.path = path
         self.meta: ModelMeta = read_meta(path)
-        # On some processors OpenVINO would compute in bfloat16, which changes responses by 0.003.
+        # On some processors OpenVINO's default is bfloat16, which changes responses by 0.003.
         options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-        options["ENABLE_CPU_PINNING"] = False  # several models and programs would wait for the same core
+        options["ENABLE_CPU_PINNING"] = False  # pinned, several models and programs would share a core
         if threads:
             options["INFERENCE_NUM_THREADS"] = threads * frames
         if frames > 1:
             options["NUM_STREAMS"] = frames
-        self._requests: SimpleQueue[Any] = SimpleQueue()  # each for one frame at a time
+        self._requests: SimpleQueue[Any] = SimpleQueue()  # each serves one frame at a time
         core = openvino.Core()
         try:
             model = core.compile_model(core.read_model(path), "CPU", options)
             for _ in range(frames):
                 self._requests.put(model.create_infer_request())
         except Exception as error:  # OpenVINO raises RuntimeError and its own kinds
-            raise ModelFileError(f"{path}: OpenVINO cannot run it: {_brief(error)}") from None
+            raise ModelFileError(f"{path}: OpenVINO cannot load it: {_brief(error)}") from None
 
     def run(self, frames: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """See `Backend`; raises ModelFileError if the graph cannot take the frames."""
+        """See `Backend.run`. Raises ModelFileError if the graph cannot take the frames."""
         request = self._requests.get()
         try:
             response: npt.NDArray[np.float32] = np.array(request.infer({0: frames})[0])
@@ -67,9 +79,18 @@ class OpenvinoBackend:
 
 
 def int8_model(path: Path) -> Path | None:
-    """The int8 model to run with OpenVINO in place of a model file, None where there is none or it is slow.
+    """The int8 model that OpenVINO should run in place of a model file.
 
-    A file that is int8 itself, or NAME-int8.onnx beside it if that was made of this very file.
+    Parameters
+    ----------
+    path : Path
+        An ONNX model file.
+
+    Returns
+    -------
+    Path or None
+        `path` if it is int8 itself, or NAME-int8.onnx beside it if it was made from this very file. None
+        without such a model, or where int8 is not fast.
     """
     if find_spec("openvino") is None or not computes_int8():
         return None
@@ -83,7 +104,7 @@ def int8_model(path: Path) -> Path | None:
 
 
 def computes_int8() -> bool:
-    """Whether the processor has VNNI or AMX instructions; False where that is not known."""
+    """Whether the processor has VNNI or AMX instructions; False where that is unknown."""
     try:
         flags = Path("/proc/cpuinfo").read_text("utf-8")
     except OSError:

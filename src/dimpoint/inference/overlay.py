@@ -1,4 +1,4 @@
-"""A frame as a picture for people, with its targets circled."""
+"""Frames as pictures with their targets circled."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from dimpoint.sources import Frame
 
 _STRETCH = IntensityRule(kind="percentile", low=0.5, high=99.9, clip=True)
-_READABLE = 512  # pixels on the longer side, below which a frame is enlarged, by a whole number
+_READABLE = 512  # pixels; frames whose longer side is shorter are enlarged by an integer factor
 _MOST_ENLARGED = 8
 _RADIUS = 9  # of a circle, pixels of the picture
 _COLOUR = (80, 230, 60)  # BGR
 _OUTLINE = (0, 0, 0)
 _SHIFT = 4  # binary digits of OpenCV's sub-pixel coordinates
 _LONGEST_NAME = 40  # characters of a picture's name
-_MOST_LABELS = 200  # more scores than this would only hide the frame
+_MOST_LABELS = 200  # more scores would hide the frame
 
 _Box = tuple[float, float, float, float]  # left, top, right, bottom
 
@@ -35,11 +35,22 @@ _Box = tuple[float, float, float, float]  # left, top, right, bottom
 def draw(
     frame: npt.NDArray[Any], xy: npt.NDArray[np.float32], scores: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.uint8]:
-    """Circle N targets on a frame, (H, W) uint8, uint16 or float32 -> (kH, kW, 3) uint8 in BGR order.
+    """Circle targets on a frame.
 
-    The counts are stretched from the 0.5th to the 99.9th percentile. A frame of less than 512 pixels is
-    enlarged k times (k = 2 for 256x256), so that circles and scores do not cover it. xy: (N, 2) in frame
-    pixels. scores: (N,), written beside the circles of the best 200.
+    Parameters
+    ----------
+    frame : (H, W) array
+        uint8, uint16 or float32; stretched from the 0.5th to the 99.9th percentile.
+    xy : (N, 2) float32 array
+        x, y in frame pixels.
+    scores : (N,) float32 array
+        Written beside the circles of the first 200.
+
+    Returns
+    -------
+    (kH, kW, 3) uint8 array
+        In BGR order. A frame of less than 512 pixels is enlarged k times, so that circles and scores do not
+        cover it.
     """
     times = min(_MOST_ENLARGED, -(-_READABLE // max(frame.shape)))
     grey = np.round(_STRETCH.apply(frame) * 255).astype(np.uint8)
@@ -61,7 +72,7 @@ def plot(
     frame: npt.NDArray[Any] | None,
     ax: Any,
 ) -> Any:
-    """Circle N targets on a matplotlib axis; see `Detections.plot`. size: width and height of the frame."""
+    """Circle targets on a matplotlib axis; see `Detections.plot`. size: width and height of the frame."""
     if find_spec("matplotlib") is None:
         raise MissingExtraError("plot", "matplotlib", "report")
     if ax is None:
@@ -79,9 +90,21 @@ def plot(
 
 
 def write_picture(path: Path, picture: npt.NDArray[np.uint8], *, durable: bool = True) -> None:
-    """Write a picture, its format by the suffix, whole or not at all; raises DimpointError if that fails.
+    """Write a picture atomically.
 
-    durable: it is on the disk when this returns.
+    Parameters
+    ----------
+    path : Path
+        A .png or .jpg file.
+    picture : (H, W) or (H, W, 3) uint8 array
+        Grey, or colours in BGR order.
+    durable : bool
+        Flush the file to the disk. Default: True.
+
+    Raises
+    ------
+    DimpointError
+        If it cannot be written.
     """
     try:
         encoded = cv2.imencode(path.suffix, picture)[1].tobytes()
@@ -92,20 +115,28 @@ def write_picture(path: Path, picture: npt.NDArray[np.uint8], *, durable: bool =
 
 
 class PictureFolder:
-    """Writes overlays into one folder, under short names that tell the frames apart."""
+    """Writes overlays into a folder, under short unique names.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+    names : list of str
+        Names that are in use.
+    """
 
     def __init__(self, folder: Path, names: list[str]) -> None:
         self.folder = folder
         self._used = {name.removesuffix(".png").casefold() for name in names}
 
     def write(self, frame: Frame, found: Detections) -> str:
-        """The name of the picture."""
+        """Write the overlay of a frame; return its name."""
         name = f"{self._name(frame)}.png"
         write_picture(self.folder / name, draw(frame.pixels, found.xy, found.scores), durable=False)
         return name
 
     def _name(self, frame: Frame) -> str:
-        """The frame's path in one word, its end if it is long; numbered if two would be the same."""
+        """The frame's path as one word, shortened to its end; numbered where it is in use."""
         file = frame.file if frame.index is not None else str(Path(frame.file).with_suffix(""))
         word = re.sub(r"[^\w.#-]+", "_", file).strip("._")[-_LONGEST_NAME:] or "frame"
         name, number = word, 2
@@ -116,7 +147,7 @@ class PictureFolder:
 
 
 def _label(picture: npt.NDArray[np.uint8], text: str, x: int, y: int, taken: list[_Box]) -> None:
-    """Write a score beside its circle, where it covers no circle and no other score; else not at all."""
+    """Write a score beside its circle where it covers no circle and no other score; otherwise omit it."""
     font, size = cv2.FONT_HERSHEY_SIMPLEX, 0.4
     (width, height), _ = cv2.getTextSize(text, font, size, 1)
     rows, columns = picture.shape[:2]
@@ -137,7 +168,7 @@ def _label(picture: npt.NDArray[np.uint8], text: str, x: int, y: int, taken: lis
         if left < 0 or left + width > columns or any(_overlap(box, other) for other in taken):
             continue
         taken.append(box)
-        for colour, thickness in ((_OUTLINE, 3), (_COLOUR, 1)):  # readable on bright ground too
+        for colour, thickness in ((_OUTLINE, 3), (_COLOUR, 1)):  # readable on a bright background, too
             cv2.putText(picture, text, (left, bottom), font, size, colour, thickness, cv2.LINE_AA)
         return
 

@@ -1,10 +1,10 @@
-"""Results of long runs in parts: JSON Lines or Parquet, each part whole or not there, memory constant.
+"""Results of long runs in parts, JSON Lines or Parquet. Each part is written atomically; memory is constant.
 
     part-000000.parquet      some thousand frames, in order; or .jsonl
-    parts.unfinished.jsonl   while a run is not finished: its settings, then one line for each part
-    manifest.json            once it is finished: settings, counts, and the list of parts
+    parts.unfinished.jsonl   while a run is unfinished: its settings, then one line for each part
+    manifest.json            after the run: settings, counts, and the list of parts
 
-A part takes its place before its line is written; a run that goes on removes parts without a line.
+A part is written before its line; a continued run removes parts without a line.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from dimpoint.inference.journal import Journal, JournaledFolder, json_line, othe
 KINDS = ("jsonl", "parquet")
 MANIFEST = "manifest.json"
 UNFINISHED = "parts.unfinished.jsonl"
-_FRAMES, _TARGETS = 2000, 100_000  # a part ends where it has as many
-_MOST_LISTED = 20  # failures and notes that are named at the end
+_FRAMES, _TARGETS = 2000, 100_000  # a part ends at one of these numbers
+_MOST_LISTED = 20  # failures and notes that are listed at the end
 
 
 def row_of(found: Detections) -> dict[str, Any]:
@@ -33,18 +33,18 @@ def row_of(found: Detections) -> dict[str, Any]:
 
 
 def row_of_failure(file: str, reason: str) -> dict[str, Any]:
-    """The entry of what could not be read."""
+    """The entry of a file that could not be read."""
     return {"file": file, "width": 0, "height": 0, "detections": [], "model": "", "error": reason}
 
 
 def check_kind(kind: str) -> None:
-    """Raise MissingExtraError where a kind of part cannot be written here."""
+    """Raise MissingExtraError if parts of this kind need a package that is not installed."""
     if kind == "parquet" and find_spec("pyarrow") is None:
         raise MissingExtraError("Parquet", "pyarrow", "archive")
 
 
 def parquet_schema() -> Any:
-    """The columns of a Parquet part: one row a frame, targets as a list of x, y, score and area."""
+    """The columns of a Parquet part: one row per frame, targets as a list of x, y, score and area."""
     import pyarrow as pa
 
     numbers = [(name, pa.float32()) for name in ("x", "y", "score", "area")]
@@ -61,7 +61,7 @@ def parquet_schema() -> Any:
 
 
 def parquet_table(rows: Sequence[dict[str, Any]]) -> Any:
-    """The pyarrow table of entries. Bytes of names that are not UTF-8 become escapes such as \\udce9."""
+    r"""The pyarrow table of entries. Bytes of names that are not UTF-8 become escapes such as \udce9."""
     import pyarrow as pa
 
     clean = [
@@ -71,7 +71,7 @@ def parquet_table(rows: Sequence[dict[str, Any]]) -> Any:
 
 
 def write_part(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write entries as a part, its kind by the suffix, whole or not at all; raises DimpointError."""
+    """Write entries as a part atomically; the suffix decides the format. Raises DimpointError."""
     with replacing(path) as temporary:
         if path.suffix == ".parquet":
             import pyarrow.parquet as pq
@@ -84,7 +84,7 @@ def write_part(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 class PartsFolder(JournaledFolder):
-    """Where the results of one run go, in parts.
+    """The results of one run in parts.
 
     Parameters
     ----------
@@ -93,13 +93,14 @@ class PartsFolder(JournaledFolder):
     settings : dict
         What the results depend on, JSON values.
     kind : {"jsonl", "parquet"}
+        Format of the parts.
     """
 
     def __init__(self, path: Path, settings: dict[str, Any], kind: str) -> None:
         super().__init__(path, path / MANIFEST, Journal(path / UNFINISHED, settings))
         self.kind = kind
         self.settings = settings
-        self._start = (0, 0)  # the file to go on with, and what is known of it
+        self._start = (0, 0)  # number of the file to continue with, and its known entries
         self._parts: list[dict[str, Any]] = []
         self._failed = False
         self._clear()
@@ -132,10 +133,12 @@ class PartsFolder(JournaledFolder):
                 part.unlink()
         missing = names.difference(part.name for part in self._on_disk())
         if missing:
-            raise ConfigError(f"{self.path / min(missing)}: this part is gone; start anew with --overwrite")
+            raise ConfigError(
+                f"{self.path / min(missing)}: this part is missing; start again with --overwrite"
+            )
 
     def same_inputs(self, files: list[Path]) -> None:
-        """Raise ConfigError unless the files of the unfinished run come first here, unchanged."""
+        """Raise ConfigError unless `files` begins with the unchanged files of the unfinished run."""
         number, known, last = -1, 0, None
         for record in self._journal.records():
             for before, count in record["inputs"]:
@@ -148,14 +151,31 @@ class PartsFolder(JournaledFolder):
         self._start = max(number, 0), known
 
     def rest(self, files: list[Path]) -> tuple[list[Path], list[int]]:
-        """The files to read, and how many frames and failures of each of the first are known already."""
+        """The files to read, and how many frames and failures of the first one to skip."""
         start, known = self._start
         return files[start:], [known]
 
     def add(
         self, source: Path, found: Detections, picture: str | None = None, notes: Sequence[str] = ()
     ) -> None:
-        """Add a frame of a file; raises DimpointError if the disk is full."""
+        """Add a frame.
+
+        Parameters
+        ----------
+        source : Path
+            The file that it was read from.
+        found : Detections
+            Its targets.
+        picture : str, optional
+            Not used: overlays are not written in parts.
+        notes : sequence of str
+            Notes of the reader. Default: none.
+
+        Raises
+        ------
+        DimpointError
+            If the disk is full.
+        """
         self.done.frames += 1
         self.done.targets += len(found)
         self.done.without_targets += not len(found)
@@ -166,14 +186,14 @@ class PartsFolder(JournaledFolder):
         self._add(source, row_of(found))
 
     def add_failure(self, source: Path, name: str, reason: str) -> None:
-        """Add what could not be read."""
+        """Add a file, page or video frame that could not be read."""
         self.done.failed += 1
         if len(self.done.failures) < _MOST_LISTED:
             self.done.failures.append((name, reason))
         self._add(source, row_of_failure(name, reason))
 
     def finish(self, model: str, formats: set[str], *, whole: bool) -> bool:
-        """Write what waits as a part; `whole` ends the run with its manifest. Returns False."""
+        """Write the remaining entries as a part; `whole` ends the run with its manifest. Returns False."""
         if self._rows and not self._failed:
             self._flush()
         if whole:
@@ -217,7 +237,7 @@ class PartsFolder(JournaledFolder):
             kept = sum(each["frames"] for each in self._parts)
             reason = getattr(error, "strerror", None) or error
             raise DimpointError(
-                f"{self.path}: cannot write on ({reason}); the parts hold the first {kept} frames"
+                f"{self.path}: cannot be written ({reason}); the parts hold the first {kept} frames"
             ) from None
         self._parts.append(part)
         self._clear()

@@ -1,10 +1,10 @@
-"""The results folder of `dimpoint detect`: a journal while it runs, `detections.json` and its kin at the end.
+"""The results folder of `dimpoint detect`: a journal during the run, `detections.json` and others at its end.
 
-    detections.unfinished.jsonl    while a run is not finished: its settings, then one line for each frame
-    detections.json                the result; detections.csv and detections.coco.json where asked for
+    detections.unfinished.jsonl    while a run is unfinished: its settings, then one line for each frame
+    detections.json                the result; also detections.csv and detections.coco.json if requested
     overlays/, overlays.csv        pictures, and which frame each of them shows
 
-Each line is written when its frame is done: a run that is killed loses only the frames that are at work.
+Each line is written when its frame is done: a run that is killed loses only the frames in progress.
 """
 
 from __future__ import annotations
@@ -52,33 +52,47 @@ class ResultsFolder(JournaledFolder):
         remove_temporary(self.overlays)
 
     def same_inputs(self, files: list[Path]) -> None:
-        """Raise ConfigError unless the files of the unfinished run come first here, unchanged."""
+        """Raise ConfigError unless `files` begins with the unchanged files of the unfinished run."""
         for number, before in enumerate(self.done.inputs):
             if error := other_files(self.path, number, before, files):
                 raise error
 
     def rest(self, files: list[Path]) -> tuple[list[Path], list[int]]:
-        """The files to read, and how many frames and failures of each of the first are known already."""
+        """The files to read, and how many frames and failures of each of the first ones to skip."""
         return files, self.done.lines
 
     def add(
         self, source: Path, found: Detections, picture: str | None = None, notes: Sequence[str] = ()
     ) -> None:
-        """Add a frame of a file; raises DimpointError if the disk is full.
+        """Add a frame.
 
-        picture: the name of its overlay. notes: what its reader says of it.
+        Parameters
+        ----------
+        source : Path
+            The file that it was read from.
+        found : Detections
+            Its targets.
+        picture : str, optional
+            Name of its overlay.
+        notes : sequence of str
+            Notes of the reader. Default: none.
+
+        Raises
+        ------
+        DimpointError
+            If the disk is full.
         """
         record = {"input": stamp(source), "entry": found.to_dict(), "picture": picture}
         self._add(record | ({"notes": list(notes)} if notes else {}))
 
     def add_failure(self, source: Path, name: str, reason: str) -> None:
-        """Add what could not be read."""
+        """Add a file, page or video frame that could not be read."""
         self._add({"input": stamp(source), "failed": name, "reason": reason})
 
     def finish(self, model: str, formats: set[str], *, whole: bool) -> bool:
         """Write `detections.json` and the other formats from the journal; `whole` ends the run.
 
-        What an earlier run left here under our names is replaced or removed. Returns whether there was any.
+        Earlier results under the same names are replaced or removed. Returns whether there were any.
         """
         earlier = self.file.exists()
         old = set(self._listed())
@@ -113,7 +127,7 @@ class ResultsFolder(JournaledFolder):
             write_text(self.path / FORMATS["coco"], json.dumps(coco_content(items)))
 
     def _listed(self) -> Iterator[str]:
-        """The pictures that an earlier run wrote."""
+        """The pictures of an earlier run."""
         try:
             text = (self.path / "overlays.csv").read_text("utf-8", errors="replace")
         except OSError:
@@ -124,7 +138,7 @@ class ResultsFolder(JournaledFolder):
                 yield name
 
     def _list_pictures(self) -> None:
-        """Write which frame each picture shows; nothing where there are none."""
+        """Write which frame each picture shows, if there are any."""
         listing = self.path / "overlays.csv"
         if not self.done.pictures:
             listing.unlink(missing_ok=True)
@@ -148,7 +162,7 @@ class ResultsFolder(JournaledFolder):
             self._journal.append(record)
         except OSError as error:
             raise DimpointError(
-                f"{self.file}: cannot write on ({error.strerror}); the file holds the first "
+                f"{self.file}: cannot be written ({error.strerror}); the file holds the first "
                 f"{self.done.frames} frames"
             ) from None
         self._count(record)

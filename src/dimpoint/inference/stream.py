@@ -1,7 +1,7 @@
-"""Many frames -> detections, in order: frames run side by side, one thread each, while the next are read.
+"""Detection in many frames, in order: frames are processed in parallel, one thread each, while more are read.
 
-On a processor, N frames with one thread each give more frames a second than one frame with N threads, because
-no thread waits for another within a layer. The results are the same.
+On a processor, N frames with one thread each are faster than one frame with N threads at a time, because no
+thread waits for another within a layer. The results are the same.
 """
 
 from __future__ import annotations
@@ -28,13 +28,23 @@ from dimpoint.sources.picture import PLAIN, ReadOptions
 if TYPE_CHECKING:
     from dimpoint.inference.detector import Detector
 
-_AHEAD = 2  # frames that wait, read, for each one at work
+_AHEAD = 2  # frames read in advance for each one that is processed
 _MEMORY = "needs more memory than there is"
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A file, page or video frame that could not be read, or is no frame. reason: why. path: its file."""
+    """A file, page or video frame that could not be read, or is not a frame.
+
+    Parameters
+    ----------
+    file : str
+        Its name.
+    reason : str
+        The error.
+    path : Path
+        The file that holds it.
+    """
 
     file: str
     reason: str
@@ -45,12 +55,26 @@ Event: TypeAlias = tuple[Frame, Detections] | Failure
 
 
 def detect_stream(detector: Detector, frames: Iterable[Frame | Failure]) -> Iterator[Event]:
-    """The targets of each frame, in the order of `frames`; failures are passed on in their place.
+    """Detect the targets in each frame, in order; failures are passed on in their place.
 
     A frame that the detector refuses becomes a `Failure`. A frame that is too large to share the memory runs
-    alone, with all threads. At most three frames for each thread are in memory.
+    alone, with all threads. At most three frames per thread are in memory.
 
-    Raises ModelFileError if the model cannot run.
+    Parameters
+    ----------
+    detector : Detector
+        The detector.
+    frames : iterable of Frame or Failure
+        As `read_files` returns them.
+
+    Yields
+    ------
+    tuple of (Frame, Detections), or Failure
+
+    Raises
+    ------
+    ModelFileError
+        If the model cannot run.
     """
     workers = detector.threads or usable_cores()
     single = detector.side_by_side(workers) if workers > 1 else None
@@ -110,7 +134,7 @@ def predict(
 
 
 def with_progress(frames: Iterable[Frame], total: int | None) -> Iterator[Frame]:
-    """The same frames, counted by a bar on the terminal."""
+    """The same frames, counted by a progress bar on the terminal."""
     from rich.progress import track
 
     yield from track(frames, "detecting", total=total)
@@ -119,10 +143,21 @@ def with_progress(frames: Iterable[Frame], total: int | None) -> Iterator[Frame]
 def read_files(
     files: Sequence[Path], skip: Sequence[int] = (), options: ReadOptions = PLAIN
 ) -> Iterator[Frame | Failure]:
-    """The frames of files in order, and what cannot be read in its place: nothing in a file ends the stream.
+    """Read the frames of files in order, with a `Failure` in place of everything that cannot be read.
 
-    skip: how many frames and failures of each of the first files are known already. A frame that takes longer
-    to read than the limit `read_seconds` is given up, and the rest of its file with it.
+    Parameters
+    ----------
+    files : sequence of Path
+        The files.
+    skip : sequence of int
+        How many frames and failures of each of the first files to skip. Default: none.
+    options : ReadOptions
+        How files are read.
+
+    Yields
+    ------
+    Frame or Failure
+        A frame that takes longer than the limit `read_seconds` is skipped with the rest of its file.
     """
     for number, file in enumerate(files):
         known = skip[number] if number < len(skip) else 0
@@ -146,7 +181,7 @@ def _read(file: Path, options: ReadOptions) -> Iterator[Frame | Failure]:
                 frame = thread.run(lambda: next(frames, None), limit("read_seconds"))
             except MemoryError:
                 failures.append(Failure(str(file), f"{file}: {_MEMORY}", file))
-            except Exception as error:  # whatever a hostile file makes a decoder raise
+            except Exception as error:  # damaged files raise errors of many kinds
                 failures.append(Failure(str(file), f"{file}: cannot be read ({_brief(error)})", file))
             yield from tuple(failures)
             failures.clear()
@@ -210,7 +245,7 @@ def _brief(error: Exception) -> str:
 
 
 def usable_cores() -> int:
-    """The processor cores that this process may use."""
+    """Number of processor cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
