@@ -242,7 +242,7 @@ def test_a_damaged_model_is_not_rewritten(data: Path, model: Path, tmp_path: Pat
 
     whole = model.read_bytes()
     for damaged in (whole[:-3], whole + b"\x0b", whole + b"\x72\xff"):
-        with pytest.raises(ModelFileError, match="not an ONNX file, or cut off"):
+        with pytest.raises(ModelFileError, match="not an ONNX file, or truncated"):
             with_metadata(damaged, "dimpoint", "{}", model)
     cut = tmp_path / "cut.onnx"
     cut.write_bytes(whole[:-3])

@@ -92,7 +92,7 @@ def _fill(folder: Path, *names: str) -> Path:
 RUNS = [
     # files in a folder, what runs, what is exported or trained further
     (("model.onnx", "model.safetensors", "run.json"), "model.onnx", "model.safetensors"),
-    (("model.onnx",), "model.onnx", "no training run (no run.json), but it holds model.onnx"),
+    (("model.onnx",), "model.onnx", "not a training run (no run.json), but it contains model.onnx"),
     (("model.safetensors",), "model.safetensors", "model.safetensors"),
     (("run.json",), "no model.onnx or model.safetensors yet; finish it with: dimpoint train --resume", "."),
     (("a.onnx", "b.onnx"), "holds a.onnx, b.onnx: name one", "holds a.onnx, b.onnx: name one"),

@@ -152,7 +152,7 @@ class TestNetworks:
         meta = ModelMeta.model_validate({"name": "own", "network": network, **traits(built)})
         save_model(tmp_path / "model.safetensors", built, meta)
         del sys.modules["own_net"]
-        with pytest.raises(ModelFileError, match="code that this file does not bring"):
+        with pytest.raises(ModelFileError, match="is not part of dimpoint"):
             load_model(tmp_path / "model.safetensors")
         (tmp_path / "run.json").write_text("{}")  # one's own training run
         assert load_model(tmp_path / "model.safetensors")[1].name == "own"

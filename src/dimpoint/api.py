@@ -1,4 +1,4 @@
-"""Training and export for notebooks and for the command line."""
+"""Training and export, for notebooks and for the command line."""
 
 from __future__ import annotations
 
@@ -64,25 +64,26 @@ def train(
     validation_by : {"scene", "time", "random"}, optional
         How frames are held out. Default: the recipe's.
     labels : {"auto", "masks", "points"}, optional
-        Which labels count. With `points` an encoder-decoder network learns masks that grow from the points.
+        Which labels are used. With `points`, an encoder-decoder network is trained on masks that grow from
+        the points.
         Default: the recipe's.
     export_labels : path, optional
         After training, write a data set with the masks that grew from points to this new folder.
     changes : sequence of str
-        Changes of the recipe as `dimpoint train --set` takes them, such as `"optimizer.lr=1e-3"`.
+        Changes of the recipe as in `dimpoint train --set`, such as `"optimizer.lr=1e-3"`. Default: none.
     reading : Reading, optional
-        How masks and points are read where the files leave it open.
+        How masks and points are read where the files are ambiguous.
     machine : Machine, optional
-        Accelerator, devices, precision, threads and workers.
+        Accelerator, devices, precision, threads and workers. Default: all automatic.
     log : callable
         Called with each line of progress. Default: `print`.
     **options
-        Keys of the recipe, with two underscores for each point: `optimizer__lr=1e-3`.
+        Keys of the recipe, with two underscores for each dot: `optimizer__lr=1e-3`.
 
     Returns
     -------
     Path
-        The trained `model.onnx`, which `dimpoint.load` takes.
+        The trained `model.onnx`, for `dimpoint.load`.
 
     Raises
     ------
@@ -90,6 +91,15 @@ def train(
         If the training packages are not installed.
     ConfigError, DataError
         If the recipe, an option or the data are wrong.
+
+    Examples
+    --------
+    >>> import dimpoint
+    >>> model = dimpoint.train(
+    ...     "spire-sirst", data="examples/scenes", out="run", minutes=5
+    ... )  # doctest: +SKIP
+    >>> dimpoint.load(model)  # doctest: +SKIP
+    Detector('spire-sirst', network spire-lite, threshold 0.41)
     """
     require_packages("training", TRAINING_PACKAGES)
     from dimpoint.training.fit import ANY_MACHINE, fit
@@ -101,7 +111,7 @@ def train(
     if resume is not None:
         others = (recipe, data, out, split, init, foundation, epochs, minutes, validation_by, labels, reading)
         if any(others) or changes or options:
-            raise ConfigError("--resume takes recipe and data from the run; give nothing else with it")
+            raise ConfigError("--resume takes recipe and data from the run; do not give them again")
         chosen, sources = _of_run(Path(resume))
         trained = fit(chosen, sources, Path(resume), machine=machine, resume=True, log=log)
         return _with_labels(trained, sources, export_labels, log)
@@ -113,7 +123,7 @@ def train(
     from dimpoint.training.recipe import load_recipe
 
     if foundation and load_recipe(recipe).foundation is None:
-        raise ConfigError(f"recipe {recipe} uses no foundation model; the recipe that does: fdep-{recipe}")
+        raise ConfigError(f"recipe {recipe} uses no foundation model; use fdep-{recipe}")
     if epochs is not None and minutes is not None:
         raise ConfigError("--epochs and --minutes: give one of them")
     named = {"foundation.source": foundation, "validation_by": validation_by, "epochs": epochs}
@@ -123,7 +133,7 @@ def train(
     chosen = load_recipe(recipe, [*changes, *(f"{key}={_yaml(value)}" for key, value in given.items())])
     source = init or chosen.init
     if export_labels is not None and not chosen.grows:
-        raise ConfigError("--export-labels: only a recipe that learns masks has labels; give --labels points")
+        raise ConfigError("--export-labels needs masks that grow from points; give --labels points")
     roots = [data] if isinstance(data, str | Path) else data
     sources = TrainingData([Path(root) for root in roots], split, reading or AS_WRITTEN)
     trained = fit(
@@ -141,13 +151,13 @@ def train(
 def _with_labels(
     trained: Path, sources: TrainingData, out: str | Path | None, log: Callable[[str], None]
 ) -> Path:
-    """Export the labels of the run that `trained` lies in, where `out` is given; `trained` is returned."""
+    """Export the labels of the run of `trained` if `out` is given; return `trained`."""
     if out is not None:
         from dimpoint.training.growing import export_labels
         from dimpoint.training.run_folder import RunFolder
 
         count = export_labels(RunFolder(trained.parent), sources.open(), Path(out))
-        log(f"{out}: {count} frames with their grown masks")
+        log(f"{out}: {count} frames with masks")
     return trained
 
 
@@ -180,12 +190,12 @@ def export(
     out : path
         The file to write: .onnx to detect with, or .safetensors.
     half : bool
-        Weights as float16, half the size; .safetensors only.
+        Weights as float16, half the size; .safetensors only. Default: False.
     threshold : float, optional
-        Detection threshold, 0..1: scores above it count. Default: the model's own. With another one the
-        model's stored scores are left out.
+        Detections have scores above this, 0..1. Default: the model's own. With another one, the stored scores
+        of the model are removed.
     log : callable
-        Called with news where a run is finished first.
+        Called with each line of progress if a run must be finished first. Default: `print`.
 
     Returns
     -------
@@ -195,14 +205,20 @@ def export(
     Raises
     ------
     MissingExtraError
-        Without the training packages.
+        If the training packages are not installed.
     ConfigError, ModelFileError
-        For another suffix, and for a model that is not there.
+        For another suffix, and if there is no such model.
+
+    Examples
+    --------
+    >>> import dimpoint
+    >>> dimpoint.export("spire-lite", "small.safetensors", half=True).name  # doctest: +SKIP
+    'spire-lite'
     """
     out = Path(out)
     check_suffix(out)
     if half and out.suffix != ".safetensors":
-        raise ConfigError(f"--half: {out} would hold float32; write a .safetensors first, and export that")
+        raise ConfigError(f"--half: only for .safetensors, which can then be exported to {out}")
     require_packages("dimpoint export", EXPORT_PACKAGES)
     from dimpoint.model.checkpoint import load_model
     from dimpoint.model.files import resolve_weights
@@ -225,20 +241,40 @@ EXPORT_PACKAGES = ("torch", "safetensors", "onnx", "onnxscript")
 
 
 def check_suffix(out: Path) -> None:
-    """Raise ConfigError unless a model can be written to the file."""
+    """Raise ConfigError unless `out` is an .onnx or a .safetensors file."""
     if out.suffix not in (".onnx", ".safetensors"):
         raise ConfigError(f"{out}: write a .onnx or a .safetensors file")
 
 
 def require_packages(what: str, packages: Sequence[str]) -> None:
-    """Raise MissingExtraError for the first package of the training extra that is not installed."""
+    """Raise MissingExtraError for the first package of the extra `train` that is not installed.
+
+    Parameters
+    ----------
+    what : str
+        What needs the packages.
+    packages : sequence of str
+        Names of modules.
+    """
     for package in packages:
         if find_spec(package) is None:
             raise MissingExtraError(what, package, "train")
 
 
 def write_model(network: Any, meta: ModelMeta, out: Path, *, half: bool = False) -> None:
-    """Write a network and its record in the format of the file's suffix."""
+    """Write a network and its record; the suffix decides the format.
+
+    Parameters
+    ----------
+    network : nn.Module
+        The network.
+    meta : ModelMeta
+        Its record.
+    out : Path
+        An .onnx or a .safetensors file.
+    half : bool
+        Weights as float16, .safetensors only. Default: False.
+    """
     if out.suffix == ".onnx":
         from dimpoint.model.export import export_onnx
 

@@ -1,6 +1,6 @@
 """Model files for training: safetensors weights with the model's record.
 
-Nothing is unpickled here, except somebody else's checkpoint by torch's loader for weights alone.
+Nothing is unpickled, except published checkpoints by PyTorch's loader for weights only.
 """
 
 from __future__ import annotations
@@ -27,20 +27,34 @@ from dimpoint.networks import Network, create
 from dimpoint.networks.base import count_parameters
 
 _PICKLE_SUFFIXES = (".pt", ".pth", ".ckpt", ".tar", ".pkl")
-_MOST_NAMES = 5  # tensors that an error names
+_MOST_NAMES = 5  # tensors named in an error
 
 
 def stamped(network: nn.Module, meta: ModelMeta) -> ModelMeta:
-    """The record with what is known when a model file is written: package version and parameters."""
+    """The record with package version and number of parameters, which are known on writing."""
     known = {"package_version": dimpoint.__version__, "parameters": count_parameters(network)}
     return meta.model_copy(update=known)
 
 
 def save_model(path: Path, network: nn.Module, meta: ModelMeta, *, half: bool = False) -> None:
-    """Write a network's weights and record as safetensors, whole or not at all.
+    """Write a network's weights and record as safetensors, atomically.
 
-    half: kernels and matrices in float16, for half the size; biases and batch statistics keep float32.
-    Raises DimpointError, naming the file, where it cannot be written.
+    Parameters
+    ----------
+    path : Path
+        The file.
+    network : nn.Module
+        The network.
+    meta : ModelMeta
+        Its record.
+    half : bool
+        Store kernels and matrices in float16, which halves the size; biases and batch statistics stay
+        float32. Default: False.
+
+    Raises
+    ------
+    DimpointError
+        If the file cannot be written.
     """
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     if half:
@@ -51,20 +65,35 @@ def save_model(path: Path, network: nn.Module, meta: ModelMeta, *, half: bool = 
 
 
 def save_tensors(content: object, path: Path) -> None:
-    """`torch.save`, which raises OSError where the disk is full, as other writers do."""
+    """`torch.save`, but with OSError if the disk is full, like other writers."""
     try:
         torch.save(content, path)
-    except RuntimeError as error:  # torch's own writer knows no system errors
-        raise OSError(errno.ENOSPC, "the file could not be written whole; is the disk full?") from error
+    except RuntimeError as error:  # torch's writer hides the system's error
+        raise OSError(errno.ENOSPC, "the file could not be written completely; is the disk full?") from error
 
 
 def load_model(path: Path) -> tuple[Network, ModelMeta]:
-    """The network, with its weights and in evaluation mode, and the record of a safetensors model file.
+    """Load a safetensors model file.
 
-    A network of `module:Class` is imported only for a file in a training run's folder, or where that module
-    is loaded already: a model file alone does not choose what code runs.
-    Raises ModelFileError for a file that is missing, is no dimpoint model, is from a newer version, is a
-    pickle, or lacks tensors that the network needs.
+    A network given as `module:Class` is imported only for a file in a training run's folder, or if that
+    module is already loaded: a model file alone does not decide which code runs.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    network : Network
+        In evaluation mode.
+    meta : ModelMeta
+        Its record.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is missing, not a dimpoint model, from a newer version, a pickle, or lacks tensors.
     """
     _refuse_pickle(path)
     tensors, metadata = _read_safetensors(path)
@@ -82,21 +111,42 @@ def _refuse_foreign_code(network: str, path: Path) -> None:
     module = network.partition(":")[0]
     if ":" in network and module not in sys.modules and not (path.parent / "run.json").is_file():
         raise ModelFileError(
-            f"{path}: its network is {network}, code that this file does not bring; import {module} in "
-            "Python first, or name the training run's folder"
+            f"{path}: its network {network} is not part of dimpoint; import {module} in Python first, or "
+            "name the training run's folder"
         )
 
 
 def import_model(
     network: str, path: Path, *, scale: int | None = None, fit: tuple[int, int] | None = None
 ) -> tuple[Network, ModelMeta]:
-    """A network with the weights of a checkpoint by its authors, and a record for it.
+    """Load a checkpoint published by a network's authors.
 
-    path: a PyTorch checkpoint, read by `torch.load(weights_only=True)` so that no code in it runs, or the
-    same tensors as safetensors. scale: magnification of frames in use, 1 or 2, instead of fitting them. fit:
-    width and height that frames are fitted into in use. Without both, as the weights were trained, where
-    they are known, else as the network's authors do.
-    Raises ConfigError for a network that cannot be imported, ModelFileError for a file that does not fit.
+    Parameters
+    ----------
+    network : str
+        Name of the network, such as `spire`.
+    path : Path
+        A PyTorch checkpoint, read with `weights_only=True` so that no code in it runs, or the same tensors as
+        safetensors.
+    scale : {1, 2}, optional
+        Magnify frames by this factor instead of fitting them.
+    fit : tuple of int, optional
+        Width and height that frames are fitted into. Default, without `scale`: as these weights were trained
+        if they are known, else as the authors do.
+
+    Returns
+    -------
+    network : Network
+        With the weights, in evaluation mode.
+    meta : ModelMeta
+        A record for it.
+
+    Raises
+    ------
+    ConfigError
+        If the network cannot be imported.
+    ModelFileError
+        If the file does not fit it.
     """
     origin = source(network)
     if path.suffix == ".safetensors":
@@ -122,7 +172,7 @@ def import_model(
 
 
 def traits(network: Network) -> dict[str, Any]:
-    """The fields of a record that the network itself decides."""
+    """The fields of a record that the network itself determines."""
     return {
         "kind": network.kind,
         "activation": network.activation,
@@ -136,7 +186,7 @@ def traits(network: Network) -> dict[str, Any]:
 
 
 def _model_name(path: Path) -> str:
-    """A file's name without what says its type: `a-0.5.pth.tar` -> `a-0.5`."""
+    """A file's name without the suffixes of its type: `a-0.5.pth.tar` -> `a-0.5`."""
     while path.suffix in (*_PICKLE_SUFFIXES, ".safetensors"):
         path = path.with_suffix("")
     return path.name
@@ -154,7 +204,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _refuse_pickle(path: Path) -> None:
-    """Raise ModelFileError for what is or may be a pickle, by its name and by its first bytes."""
+    """Raise ModelFileError for anything that may be a pickle, by its name and first bytes."""
     try:
         with path.open("rb") as file:
             head = file.read(9)
@@ -168,14 +218,14 @@ def _refuse_pickle(path: Path) -> None:
 
 
 def _read_checkpoint(path: Path, key: str) -> dict[str, Tensor]:
-    """The tensors under `key` of a PyTorch checkpoint; anything but plain weights is refused unrun."""
+    """The tensors under `key` of a PyTorch checkpoint; anything but plain weights is refused."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise ModelFileError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except Exception:  # damaged bytes lead the unpickler to errors of every kind
+    except Exception:  # damaged files raise errors of many kinds
         raise ModelFileError(
-            f"{path}: refused: no PyTorch checkpoint, or one with more than weights in it (none was run)"
+            f"{path}: refused: not a PyTorch checkpoint, or it contains more than weights (no code was run)"
         ) from None
     state = content.get(key) if isinstance(content, Mapping) else None
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
@@ -184,7 +234,7 @@ def _read_checkpoint(path: Path, key: str) -> dict[str, Tensor]:
 
 
 def _fill(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Load the weights; raises ModelFileError that names tensors that lack, are too many, or do not fit."""
+    """Load the weights. Raises ModelFileError that names missing, unexpected and misshapen tensors."""
     wanted = network.state_dict()
     wrong_shape = [
         f"{name} is {tuple(tensors[name].shape)}, not {tuple(wanted[name].shape)}"
@@ -196,9 +246,9 @@ def _fill(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None
         "unexpected": tensors.keys() - wanted.keys(),
         "of another shape": wrong_shape,
     }
-    told = [f"{what}: {_some(found)}" for what, found in problems.items() if found]
-    if told:
-        raise ModelFileError(f"{path}: the weights do not fit the network; tensors {'; '.join(told)}")
+    lines = [f"{what}: {_some(found)}" for what, found in problems.items() if found]
+    if lines:
+        raise ModelFileError(f"{path}: the weights do not fit the network; tensors {'; '.join(lines)}")
     network.load_state_dict(dict(tensors))
     network.eval()
 

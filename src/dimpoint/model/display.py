@@ -1,8 +1,8 @@
-"""The display gain of a deep frame: which of its counts become 0 and 1, as a camera's 8-bit output has them.
+"""Display gain of deep frames: the counts that become 0 and 1, as in a camera's 8-bit output.
 
 The shipped models were trained on 8-bit frames, whose gain and offset a camera chose. Deeper frames (uint16,
-float32) get such a gain here. Every quantity is a difference of counts or lies between two counts, so that a
-gain and an offset of the encoding drop out.
+float32) get such a gain here. All quantities are differences of counts or lie between two counts, so that
+gain and offset of the encoding have no effect.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from dimpoint.model.validity import Mask
 ROWS_AT_ONCE = 512  # bounds the memory over a 10,000 x 10,000 frame
 
 # Means over the training parts of NUAA-SIRST, NUDT-SIRST and IRSTD-1K (8-bit counts over 255).
-MIDDLE = 0.43  # where the middle of the 1st and 99th percentiles lies
+MIDDLE = 0.43  # the middle of the 1st and 99th percentiles
 SPAN = 0.45  # distance of these percentiles
 RANGE = 0.70  # distance of the least and largest count
 
-WIDEST = 25.0  # times the percentiles' distance, that the range counts for: a saturated spot is not the scene
+WIDEST = 25.0  # largest range, in distances of the percentiles, so that a saturated spot does not dominate
 LEVELS = 256  # of an 8-bit frame
-FEW_LEVELS = 8  # fewer levels do not show their step
-LEAST_RANGE = 0.1  # of an 8-bit frame's counts, over 255
-LEAST_STEP = 2.0  # integer counts; a step of 1 is also what every raw frame has
-_SAMPLE = 4096  # pixels that are looked at before all are
+FEW_LEVELS = 8  # fewer levels do not determine the step
+LEAST_RANGE = 0.1  # least range of an 8-bit frame's counts, over 255
+LEAST_STEP = 2.0  # integer counts; every raw frame has a step of 1
+_SAMPLE = 4096  # pixels that are checked first
 
 
 def display_limits(
@@ -40,17 +40,26 @@ def display_limits(
 ) -> tuple[float, float]:
     """The counts that become 0 and 1.
 
-    frame: (H, W) uint16 or float32, or uint8 taken as if it were deep. percentiles: its 1st and 99th, counts.
-    valid: (H, W), pixels that are measurements; None: all. min_span: counts that the percentiles are taken to
-    be apart at least.
+    Parameters
+    ----------
+    frame : (H, W) array
+        uint16 or float32, or uint8 treated as if it were deep.
+    percentiles : tuple of float
+        Its 1st and 99th percentiles, counts.
+    valid : (H, W) bool array, optional
+        Pixels that are measurements. Default: all.
+    min_span : float
+        The percentiles are taken to be at least this far apart, counts. Default: 0.
+    recover : bool
+        Use the gain of an 8-bit frame that is stored in a deeper type. Default: True.
 
-    Where the counts show that they are an 8-bit frame's, times a gain (`recover`; see `step_of_8_bit`), that
-    gain is used. Otherwise the distance of the limits is the geometric mean of what the range and the
-    percentiles ask for, which is how 8-bit frames' gains are spread. A constant frame gets equal limits.
+    Returns
+    -------
+    zero, one : float
     """
     low, high = extremes(frame, valid)
     span, reach = percentiles[1] - percentiles[0], high - low
-    distance = reach / RANGE  # all that there is to go by where the percentiles are equal
+    distance = reach / RANGE  # the only measure where the percentiles are equal
     if span > 0:
         distance = float(np.sqrt(min(reach, WIDEST * span) / RANGE * span / SPAN))
     distance = max(distance, min_span / SPAN)
@@ -64,15 +73,25 @@ def display_limits(
 
 
 def _zero_within(zero: float, distance: float, low: float, high: float) -> tuple[float, float]:
-    """Moved so that all counts lie between the limits, as those of an 8-bit frame do."""
+    """Limits shifted so that all counts lie between them, as those of an 8-bit frame do."""
     zero = min(max(zero, high - distance), low)
     return zero, zero + distance
 
 
 def extremes(frame: npt.NDArray[Any], valid: Mask | None = None) -> tuple[float, float]:
-    """The least and largest count that two neighbouring valid pixels reach, so that lone pixels do not count.
+    """The least and the largest count that two neighbouring valid pixels reach, which excludes lone pixels.
 
-    Of a frame without such neighbours, its least and largest count.
+    Parameters
+    ----------
+    frame : (H, W) array
+        Counts.
+    valid : (H, W) bool array, optional
+        Pixels that are measurements. Default: all.
+
+    Returns
+    -------
+    low, high : float
+        The plain least and largest count if there are no such neighbours.
     """
     lows, highs = [], []
     for part, mask in _strips(frame, valid):
@@ -85,7 +104,7 @@ def extremes(frame: npt.NDArray[Any], valid: Mask | None = None) -> tuple[float,
                 lows.append(np.maximum(one, other).min())
                 highs.append(np.minimum(one, other).max())
     low, high = (min(lows), max(highs)) if lows else (0, 0)
-    if low >= high:  # nothing but lone pixels, or a constant frame
+    if low >= high:  # only lone pixels, or a constant frame
         return _range(frame, valid)
     return float(low), float(high)
 
@@ -93,10 +112,23 @@ def extremes(frame: npt.NDArray[Any], valid: Mask | None = None) -> tuple[float,
 def step_of_8_bit(
     frame: npt.NDArray[Any], percentiles: tuple[float, float], valid: Mask | None = None
 ) -> float | None:
-    """The gain of an 8-bit frame that is stored in a deeper type; None if it is no such frame.
+    """The gain of an 8-bit frame that is stored in a deeper type.
 
-    It is if its levels lie a common step apart, no more than 256 of them, and spread as wide as an 8-bit
-    frame's do. Integers must be at least two counts apart: a raw sensor's are one apart.
+    Parameters
+    ----------
+    frame : (H, W) array
+        uint16 or float32.
+    percentiles : tuple of float
+        Its 1st and 99th percentiles, counts.
+    valid : (H, W) bool array, optional
+        Pixels that are measurements. Default: all.
+
+    Returns
+    -------
+    float or None
+        Counts between levels, if there are at most 256 levels at multiples of a common step, and they cover
+        as wide a range as in an 8-bit frame. Integer steps are at least 2, because raw frames have steps of
+        1. None for other frames.
     """
     flat = frame if valid is None else frame[valid]
     sample = flat.ravel()[:: max(1, flat.size // _SAMPLE)]
@@ -113,9 +145,9 @@ def step_of_8_bit(
 
 
 def _step(levels: npt.NDArray[np.float64], *, integers: bool) -> float | None:
-    """The common step of sorted levels, refined over all of them, or None.
+    """The common step of sorted levels, fitted to all of them, or None.
 
-    Levels may be off by rounding: half a count, or what float32 cannot hold.
+    Levels may be rounded: to integers, or to the precision of float32.
     """
     gaps = np.diff(levels)
     step = float(gaps.min())
@@ -123,7 +155,7 @@ def _step(levels: npt.NDArray[np.float64], *, integers: bool) -> float | None:
         divisor = float(np.gcd.reduce(gaps.astype(np.int64)))
         if divisor >= LEAST_STEP:
             return divisor
-        if step < 2 * LEAST_STEP - 1:  # half a count of rounding would fit any levels
+        if step < 2 * LEAST_STEP - 1:  # with rounding by half a count, any levels would fit
             return None
     step = float(gaps[gaps < 1.5 * step].mean())
     for _ in range(2):
@@ -135,7 +167,7 @@ def _step(levels: npt.NDArray[np.float64], *, integers: bool) -> float | None:
 
 
 def _levels(counts: npt.NDArray[Any]) -> npt.NDArray[np.float64] | None:
-    """The different counts, sorted; None if there are more than 256."""
+    """The distinct counts, sorted; None if there are more than 256."""
     found = np.zeros(0, counts.dtype)
     for part, _ in _strips(np.atleast_2d(counts) if counts.ndim == 2 else counts.reshape(1, -1), None):
         found = np.union1d(found, part)
@@ -150,7 +182,7 @@ def _range(frame: npt.NDArray[Any], valid: Mask | None) -> tuple[float, float]:
 
 
 def _strips(frame: npt.NDArray[Any], valid: Mask | None) -> Iterator[tuple[npt.NDArray[Any], Mask | None]]:
-    """Rows of a frame and its mask, each strip with the first row of the next."""
+    """Strips of rows of a frame and its mask, each with the first row of the next."""
     for top in range(0, frame.shape[0], ROWS_AT_ONCE):
         rows = slice(top, top + ROWS_AT_ONCE + 1)
         yield frame[rows], None if valid is None else valid[rows]

@@ -1,4 +1,4 @@
-"""Networks -> ONNX model files that need nothing but a runtime."""
+"""Export of networks as ONNX model files."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _SIZES = ((1, 256, 256), (2, 192, 320), (1, 512, 640))  # batch, height, width o
 
 
 class ExportError(ModelFileError):
-    """A network whose ONNX graph does not compute what the network computes."""
+    """The ONNX graph does not compute what the network computes."""
 
 
 class _Runtime(nn.Module):
-    """What runs on a user's machine: frames in network range in, finished responses out."""
+    """The exported module: frames in network range in, final responses out."""
 
     def __init__(self, network: nn.Module, meta: ModelMeta) -> None:
         super().__init__()
@@ -46,14 +46,27 @@ class _Runtime(nn.Module):
 
 
 def export_onnx(network: nn.Module, meta: ModelMeta, path: Path) -> None:
-    """Write a network and its record as an ONNX model file, whole or not at all.
+    """Write a network and its record as an ONNX model file, atomically.
 
-    The graph takes `frame`, (N, 1, H, W) float32 in network range with any N and any H and W that are
-    multiples of `meta.multiple`, and gives `response` (or `probability`, as `meta.kind` says). Repetition
-    of channels, mean and standard deviation, and the sigmoid where one is due are inside it, so its own
-    record says that no activation is due.
-    Raises ExportError unless torch and ONNX Runtime agree within 1e-4 at three sizes, DimpointError where
-    the file cannot be written.
+    The graph takes `frame`, (N, 1, H, W) float32 in network range, with any N and any multiples of
+    `meta.multiple` as H and W, and returns `response` or `probability`, as `meta.kind` says. Repetition of
+    channels, standardisation and the sigmoid are inside the graph.
+
+    Parameters
+    ----------
+    network : nn.Module
+        The network; a copy is exported.
+    meta : ModelMeta
+        Its record.
+    path : Path
+        The file to write.
+
+    Raises
+    ------
+    ExportError
+        If PyTorch and ONNX Runtime differ by more than 1e-4 at one of three sizes.
+    DimpointError
+        If the file cannot be written.
     """
     if not len(meta.mean) == len(meta.std) == meta.channels:
         raise ExportError(
@@ -72,7 +85,7 @@ def export_onnx(network: nn.Module, meta: ModelMeta, path: Path) -> None:
 
 
 def _graph(module: _Runtime, meta: ModelMeta) -> Any:
-    """The ONNX model, with batch normalisation folded into convolutions and no trace of how it was made."""
+    """The ONNX model, with batch normalisation folded into convolutions."""
     batch, height, width = (torch.export.Dim(name, min=1) for name in ("N", "h", "w"))
     step = meta.multiple
     shape = {0: batch, 2: step * height, 3: step * width}
@@ -95,7 +108,7 @@ def _graph(module: _Runtime, meta: ModelMeta) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporter's notes about itself from the user."""
+    """Silence the exporter's messages."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -108,7 +121,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _strip(model: Any) -> None:
-    """Remove notes, which hold traces of the code that exported, and name the free dimensions."""
+    """Remove notes, which contain traces of the exporting code, and name the free dimensions."""
     graph = model.graph
     for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
         del part.metadata_props[:]
@@ -121,7 +134,7 @@ def _strip(model: Any) -> None:
 
 
 def _check(content: bytes, module: _Runtime, meta: ModelMeta, path: Path) -> None:
-    """Raise ExportError unless ONNX Runtime gives what torch gives."""
+    """Raise ExportError unless ONNX Runtime returns what PyTorch returns."""
     onnxruntime = import_runtime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()

@@ -1,4 +1,4 @@
-"""The models that ship with the package, and how a model is named on the command line."""
+"""The shipped models, and how a user names a model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,17 @@ WEIGHTS = Path(__file__).parents[1] / "weights"
 
 @dataclass(frozen=True)
 class ShippedModel:
-    """A model in `weights/`: NAME.onnx to run, NAME.safetensors to train further, NAME.md its card."""
+    """A shipped model: NAME.onnx for detection, NAME.safetensors for training, NAME.md its card.
+
+    Parameters
+    ----------
+    name : str
+        Its name.
+    meta : ModelMeta
+        Its record.
+    is_default : bool
+        Whether it is used when no model is named.
+    """
 
     name: str
     meta: ModelMeta
@@ -29,7 +39,7 @@ def model_names() -> list[str]:
 
 
 def shipped_models() -> list[ShippedModel]:
-    """What the shipped model files say of themselves, by name."""
+    """The shipped models, by name."""
     from dimpoint.model.onnx_file import read_meta
 
     return [
@@ -43,7 +53,7 @@ def shipped_models() -> list[ShippedModel]:
 
 
 def default_model() -> Path:
-    """The file of the model that is used when none is named; raises ModelFileError if it is not installed."""
+    """The file of the default model. Raises ModelFileError if it is missing."""
     path = _file(DEFAULT)
     if not path.is_file():
         raise ModelFileError(
@@ -54,11 +64,27 @@ def default_model() -> Path:
 
 
 def resolve_model(model: str | Path | None) -> Path:
-    """The file that runs for what a user calls a model: an ONNX file, else safetensors weights.
+    """The file of a model for detection: an ONNX file if there is one, else safetensors weights.
 
-    model: None for the shipped default, a shipped model's name, an .onnx or .safetensors file, or a training
-    run's folder (its model.onnx, else its model.safetensors). A shipped name goes before a file of the same
-    name. Raises ModelFileError that names what is near or what is missing.
+    Parameters
+    ----------
+    model : str, Path or None
+        A shipped model's name, an .onnx or .safetensors file, a training run's folder, or None for the
+        default. A shipped name takes precedence over a file of that name.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    ModelFileError
+        If there is no such model; the message suggests similar names.
+
+    Examples
+    --------
+    >>> resolve_model("spire-lite").name
+    'spire-lite.onnx'
     """
     if model is None:
         return default_model()
@@ -72,10 +98,22 @@ def resolve_model(model: str | Path | None) -> Path:
 
 
 def resolve_weights(model: str | Path) -> Path:
-    """The .safetensors file of what a user calls a model, for training and export; see `resolve_model`.
+    """The .safetensors file of a model, for training and export.
 
-    The folder of a run that was not finished is returned as it is. Raises ModelFileError where there are no
-    such weights.
+    Parameters
+    ----------
+    model : str or Path
+        As `resolve_model`.
+
+    Returns
+    -------
+    Path
+        The file, or the folder of a run that is not finished.
+
+    Raises
+    ------
+    ModelFileError
+        If there are no such weights.
     """
     path = _named(model)
     if path.parent == WEIGHTS:
@@ -89,13 +127,13 @@ def resolve_weights(model: str | Path) -> Path:
         raise ModelFileError(f"{path}: {_lacking(path)}")
     if path.suffix.lower() == ".onnx":
         twin = path.with_suffix(".safetensors")
-        other = twin if twin.is_file() else "the .safetensors that belongs to it, or its run"
-        raise ModelFileError(f"{path}: an ONNX file cannot be trained further or exported; give {other}")
+        other = twin if twin.is_file() else "its .safetensors file, or its run"
+        raise ModelFileError(f"{path}: an ONNX file cannot be trained or exported; give {other}")
     return path
 
 
 def _named(model: str | Path) -> Path:
-    """The file of a shipped model's name, or a path that exists."""
+    """The file of a shipped model's name, or an existing path."""
     if isinstance(model, str) and model in model_names():
         return _file(model)
     path = Path(model)
@@ -107,7 +145,7 @@ def _named(model: str | Path) -> Path:
 
 
 def _neighbours(path: Path) -> str:
-    """Models beside a path that is not there whose names are like its own."""
+    """Models with similar names in the folder of a path that does not exist."""
     try:
         beside = [each.name for each in path.parent.iterdir() if each.is_dir() or each.suffix in SUFFIXES]
     except OSError:
@@ -117,7 +155,7 @@ def _neighbours(path: Path) -> str:
 
 
 def _lacking(folder: Path) -> str:
-    """What a folder without a model lacks, and what to do."""
+    """What is missing in a folder without a model, and what to do."""
     if (folder / "run.json").is_file():
         return (
             "this training run has no model.onnx or model.safetensors yet; finish it with: "
@@ -126,7 +164,7 @@ def _lacking(folder: Path) -> str:
         )
     inside = sorted(each.name for each in folder.iterdir() if each.suffix in SUFFIXES)
     if inside:
-        return f"no training run (no run.json), but it holds {', '.join(inside[:5])}: name one of them"
+        return f"not a training run (no run.json), but it contains {', '.join(inside[:5])}: name one of them"
     return (
         "no model in this folder (none of model.onnx, model.safetensors, run.json); a model is a name "
         f"({', '.join(model_names())}), an .onnx or .safetensors file, or a training run's folder"
@@ -134,7 +172,7 @@ def _lacking(folder: Path) -> str:
 
 
 def model_card(name: str) -> str:
-    """The card of a shipped model, Markdown: data, recipe, scores, licence. Raises ModelFileError."""
+    """The card of a shipped model in Markdown. Raises ModelFileError."""
     if name not in model_names():
         raise ModelFileError(f"no shipped model '{name}'; {_known(name)}")
     try:
@@ -160,6 +198,6 @@ def _known(name: str) -> str:
 
 
 def _nearest(name: str, names: list[str]) -> list[str]:
-    """The one that differs in letter case alone, or else the two nearest."""
+    """The name that differs in letter case alone, or else the two most similar."""
     same = [each for each in names if each.lower() == name.lower()]
     return same or difflib.get_close_matches(name, names, n=2, cutoff=0.5)

@@ -1,4 +1,4 @@
-"""Other people's checkpoints: their tensors under the names of our networks, and how they want frames."""
+"""Checkpoints published by authors: renaming of their tensors, and how they expect frames."""
 
 from __future__ import annotations
 
@@ -18,13 +18,20 @@ from dimpoint.model.record import DecodeRule
 
 @dataclass(frozen=True)
 class Source:
-    """One kind of third-party checkpoint.
+    """One kind of published checkpoint.
 
-    state: the key under which the checkpoint keeps the weights. renames: patterns and what replaces them,
-    tried one after another on each tensor's name. meta: what the record of an imported model says beside
-    or instead of what the network says itself. unused: a pattern of the names, as in the checkpoint, of
-    tensors that the authors' network holds but never reads. sizes: the width and height that frames are
-    fitted into for weights that are known by their `fingerprint`.
+    Parameters
+    ----------
+    state : str
+        Key of the weights in the checkpoint.
+    renames : tuple of (str, str)
+        Patterns and replacements, applied in order to each tensor's name.
+    meta : mapping
+        Fields of the record that the network does not determine itself.
+    unused : str, optional
+        Pattern of the names of tensors that the authors' network never uses.
+    sizes : mapping
+        Width and height that frames are fitted into, for weights known by their `fingerprint`. Default: none.
     """
 
     state: str
@@ -34,7 +41,7 @@ class Source:
     sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     def rename(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The tensors that are used under our names; a name that no pattern knows stays."""
+        """The used tensors under our names; a name without a pattern is kept."""
         return {self._rename(name): tensor for name, tensor in tensors.items() if not self._is_unused(name)}
 
     def _is_unused(self, name: str) -> bool:
@@ -119,7 +126,7 @@ SOURCES: dict[str, Source] = {"spire": _SPIRE, "acm": _ACM, "alcnet": _ALCNET}
 
 
 def fingerprint(tensors: Mapping[str, Tensor]) -> str:
-    """16 digits that tell weights apart, whatever file they come in: of their names and values."""
+    """16 digits that identify weights by their names and values, independent of the file."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         digest.update(name.encode() + tensors[name].detach().cpu().contiguous().numpy().tobytes())
@@ -127,7 +134,7 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> str:
 
 
 def source(network: str) -> Source:
-    """How checkpoints of `network` by its authors are read; raises ConfigError if there is no way."""
+    """How published checkpoints of `network` are read. Raises ConfigError if it cannot be imported."""
     if network not in SOURCES:
         raise ConfigError(f"no checkpoint of '{network}' can be imported; known: {', '.join(SOURCES)}")
     return SOURCES[network]

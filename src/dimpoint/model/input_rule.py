@@ -1,7 +1,7 @@
-"""`InputRule`: what a network sees of a frame, the same in recipe, training views, record and `Detector`.
+"""`InputRule`: what a network sees of a frame, the same in recipes, training views, records and `Detector`.
 
-The order is: counts -> network range (`intensity`), lone hot pixels, then either the frame fitted into one
-size (`fit`) or the frame at its own scale or magnified (`scale`), and padding.
+Order: counts -> network range (`intensity`), replacement of hot pixels, then either fitting into one size
+(`fit`) or magnification (`scale`), and padding.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dimpoint.model.intensity import IntensityRule
 
 Affine = npt.NDArray[np.float64]  # (2, 3)
 
-# Before format 5 of the record these stood in it, and in recipes, one by one.
+# Keys of records before format 5, and of recipes, that are now in the section `input`.
 FORMER_KEYS = {
     "intensity": "intensity",
     "input_scale": "scale",
@@ -28,15 +28,13 @@ FORMER_KEYS = {
     "padding": "padding",
 }
 
-HOT_SHARE = (
-    0.88  # of its height above the neighbours' mean, that a hot pixel also stands above the highest one
-)
-HOT_LEAST = 0.06  # above the highest neighbour, on the unit range
+HOT_SHARE = 0.88  # least ratio of a hot pixel's height above the highest neighbour to that above their mean
+HOT_LEAST = 0.06  # least height of a hot pixel above the highest neighbour, unit range
 _RING = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], np.uint8)
 
 
 class InputRule(BaseModel):
-    """What a network sees of a frame."""
+    """What a network sees of a frame; the section `input` of recipes and model records."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -46,63 +44,74 @@ class InputRule(BaseModel):
     )
     scale: Literal[1, 2] = Field(1, description="magnification of every frame")
     magnify_below: int | None = Field(
-        None, ge=1, description="`scale` is for frames of fewer pixels than this; none: for all"
+        None, ge=1, description="magnify only frames of fewer pixels than this; none: all frames"
     )
     native_share: float = Field(
         0.0,
         ge=0,
         lt=1,
-        description="magnified frames are also seen as they are: in this part of their training views and, "
-        "in use, with this weight",
+        description="magnified frames are also processed at their own scale: in this fraction of their "
+        "training views and, in detection, with this weight",
     )
     replace_hot_pixels: bool = Field(
-        False, description="lone hot pixels of magnified frames become the mean of their neighbours"
+        False, description="replace lone hot pixels of magnified frames by the mean of their neighbours"
     )
     padding: Literal["mirror", "mean"] = Field(
         "mirror",
-        description="right and below, up to the size that the network needs: the frame's mirror image, or "
-        "`mean` (0 once standardised)",
+        description="right and below, up to the size that the network needs: the mirror image, or "
+        "`mean` (0 after standardisation)",
     )
     fit: tuple[int, int] | None = Field(
         None,
-        description="width and height that every frame is fitted into, aspect kept, in the middle, 0 around "
-        "it (SPIRE's warp); none: frames keep their scale",
+        description="width and height that every frame is fitted into, with its aspect ratio, centred, 0 "
+        "around it (SPIRE's warp); none: frames keep their scale",
     )
 
     @model_validator(mode="after")
     def _one_size(self) -> InputRule:
         if self.fit is not None and min(self.fit) < 16:
-            raise ValueError(f"fit: need a width and a height of at least 16, got {list(self.fit)}")
+            raise ValueError(f"fit: width and height must be at least 16, got {list(self.fit)}")
         if self.fit is not None and self.scale > 1:
             raise ValueError("fit: fitted frames are not magnified; set scale to 1 or fit to none")
         return self
 
     def scale_of(self, shape: Sequence[int]) -> int:
-        """How many times a frame of (height, width) is magnified."""
+        """The magnification of a frame of (height, width)."""
         small = self.magnify_below is None or shape[0] * shape[1] < self.magnify_below
         return self.scale if small else 1
 
     def scales_of(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """At which magnifications that frame is seen: its own, and 1 beside that with a `native_share`."""
+        """The magnifications at which a frame is processed: its own, and with a `native_share` also 1."""
         scale = self.scale_of(shape)
         return (scale, 1) if scale > 1 and self.native_share else (scale,)
 
     def size_of(self, shape: Sequence[int], scale: int) -> tuple[int, int]:
-        """Height and width, before padding, of what is seen of a frame at one of its `scales_of`."""
+        """Height and width of the input before padding, at one of `scales_of`."""
         if self.fit is not None:
             return self.fit[1], self.fit[0]
         return shape[0] * scale, shape[1] * scale
 
     def fit_map(self, shape: Sequence[int]) -> Affine | None:
-        """The map (2, 3) from the pixels of a frame of (height, width) to those of the `fit`, if any."""
+        """The map (2, 3) from frame pixels to input pixels, for a rule with `fit`; otherwise None."""
         return None if self.fit is None else fit_map(shape, self.fit)
 
     def unit_range(
         self, counts: npt.NDArray[Any], limits: tuple[float, float], shape: Sequence[int]
     ) -> npt.NDArray[np.float32]:
-        """A frame of `shape`, or a part of it, in network range with its hot pixels replaced.
+        """Map counts to network range, and replace hot pixels.
 
-        limits: of the whole frame, by `intensity.limits`.
+        Parameters
+        ----------
+        counts : (h, w) array
+            A frame, or a part of one.
+        limits : tuple of float
+            Counts that become 0 and 1, from `intensity.limits` of the whole frame.
+        shape : sequence of int
+            Height and width of the whole frame.
+
+        Returns
+        -------
+        (h, w) float32 array
         """
         seen = self.intensity.apply(counts, limits)
         if self.replace_hot_pixels and self.scale_of(shape) > 1:
@@ -111,9 +120,21 @@ class InputRule(BaseModel):
 
 
 def fit_map(shape: Sequence[int], size: tuple[int, int]) -> Affine:
-    """The map (2, 3) that fits a frame of (height, width) into a (width, height), aspect kept.
+    """The map that fits a frame into a size, keeping its aspect ratio.
 
-    The frame's corner pixels become the corner pixels of its place in the middle, as SPIRE's warp has it.
+    The frame's corner pixels become the corner pixels of its centred place, as in SPIRE's code.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Height and width of the frame.
+    size : tuple of int
+        Width and height to fit into.
+
+    Returns
+    -------
+    (2, 3) float64 array
+        Frame pixels -> input pixels.
     """
     height, width = shape[:2]
     scale = min(size[0] / width, size[1] / height)
@@ -125,7 +146,7 @@ def fit_map(shape: Sequence[int], size: tuple[int, int]) -> Affine:
 
 
 def under_input(content: dict[str, Any]) -> dict[str, Any]:
-    """A record's or recipe's content with its `FORMER_KEYS`, if any, moved into the section `input`."""
+    """The content of a record or recipe with its `FORMER_KEYS` moved into the section `input`."""
     former = {key: value for key, value in content.items() if key in FORMER_KEYS}
     if not former or not isinstance(content.get("input", {}), dict):
         return content
@@ -135,11 +156,20 @@ def under_input(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def replace_hot_pixels(frame: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """A frame, (H, W) float32 in unit range, each lone hot pixel replaced by its neighbours' mean.
+    """Replace each lone hot pixel by the mean of its neighbours.
 
-    Optics spread a point over neighbouring pixels; a pixel that stands alone above all eight of them is the
-    sensor's. Magnified, it would look like a target. Cameras replace bad pixels by their neighbours too. The
-    two limits were set on labelled targets (docs/models.md).
+    Optics spread a point over neighbouring pixels; a pixel far above all eight neighbours is a defect of the
+    sensor. Magnified, it would resemble a target. The limits `HOT_SHARE` and `HOT_LEAST` were set on labelled
+    targets (docs/models.md).
+
+    Parameters
+    ----------
+    frame : (H, W) float32 array
+        In unit range.
+
+    Returns
+    -------
+    (H, W) float32 array
     """
     highest = cv2.dilate(frame, _RING)
     sums = cv2.boxFilter(frame, -1, (3, 3), normalize=False, borderType=cv2.BORDER_REFLECT_101)

@@ -1,8 +1,8 @@
-"""Sensor counts -> network range, by a rule that travels with the model.
+"""Intensity rules: sensor counts -> network range. The rule is stored with the model.
 
-A rule maps a frame linearly so that two counts, the limits, become 0 and 1. It never cuts bits: the
-map is done in float32, and values beyond the limits stay beyond 0 and 1 unless the rule says `clip`,
-because the hottest pixels of a frame are often the target.
+A rule maps a frame linearly so that two counts, the limits, become 0 and 1. The map is computed in float32,
+and values beyond the limits are kept unless the rule says `clip`, because the hottest pixels of a frame are
+often the target.
 """
 
 from __future__ import annotations
@@ -18,38 +18,48 @@ from dimpoint.errors import FrameError
 from dimpoint.model.display import MIDDLE, ROWS_AT_ONCE, display_limits
 from dimpoint.model.validity import Mask
 
-DEEP = (-1.0, 2.0)  # range of deep frames by `display`: beyond it a network has seen nothing in training
+DEEP = (-1.0, 2.0)  # deep frames are clipped to this range by `display`; training covers no more
 FRAME_DTYPES = (np.uint8, np.uint16, np.float32)
-_TINY = float(np.finfo(np.float32).tiny)  # a smaller span has no inverse in float32
+_TINY = float(np.finfo(np.float32).tiny)  # spans below this have no inverse in float32
 
 Polarity: TypeAlias = Literal["white-hot", "black-hot"]
 POLARITIES: tuple[Polarity, ...] = ("white-hot", "black-hot")
 
 _SPOT, _RING = 3, 11  # sides of the squares whose means are compared, pixels
-_TIMES = 2.0  # as strong as the brightest spot, or more, is the darkest one of a frame that looks inverted
+_INVERTED = 2.0  # ratio of the darkest to the brightest spot from which a frame counts as inverted
 
 
 class IntensityRule(BaseModel):
-    """How counts become network range.
+    """How counts are mapped to network range.
 
     - `dtype`: 0 and the largest value of the data type (255, 65535; 1 for float32) become 0 and 1.
     - `range`: the counts `low` and `high` become 0 and 1.
-    - `percentile`: each frame's own percentiles `low` and `high` become 0 and 1, but at least
-      `min_span` counts are spread over that range, so that a flat frame's noise is not blown up without
-      bound. That holds for integers; float frames have no natural count, so there the frame's least and
-      largest value take over where the percentiles are equal, and a constant frame becomes 0.5.
-    - `display`: 8-bit frames as `dtype`. Deeper frames get the gain and offset that a camera's 8-bit output
-      would have (`dimpoint.model.display`), from the percentiles `low` and `high` and the range, so that the
-      encoding's own gain and offset drop out.
+    - `percentile`: each frame's own percentiles `low` and `high` become 0 and 1. In integer frames they are
+      at least `min_span` counts apart, which limits the amplification of noise in flat frames. Float frames
+      have no natural count: where their percentiles are equal, the least and largest value are used, and a
+      constant frame becomes 0.5.
+    - `display`: 8-bit frames as `dtype`. Deeper frames get the gain and offset of a camera's 8-bit output
+      (`dimpoint.model.display`), from the percentiles `low` and `high` and the range, so that gain and offset
+      of the encoding have no effect.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> frame = np.uint8([[0, 51], [102, 255]])
+    >>> IntensityRule(kind="dtype").apply(frame)
+    array([[0. , 0.2],
+           [0.4, 1. ]], dtype=float32)
     """
 
-    # Infinity is refused because JSON, in which the rule travels, cannot hold it.
+    # Infinity is refused because JSON cannot represent it.
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     kind: Literal["dtype", "range", "percentile", "display"] = "dtype"
     low: float = Field(0.0, description="counts for `range`, percent for `percentile` and `display`")
     high: float = Field(1.0, description="counts for `range`, percent for `percentile` and `display`")
-    min_span: float = Field(4.0, gt=0, description="least span of the percentiles, counts of integer frames")
+    min_span: float = Field(
+        4.0, gt=0, description="least distance of the percentiles, counts of integer frames"
+    )
     clip: bool = Field(False, description="clip the result to 0..1")
 
     @model_validator(mode="after")
@@ -61,9 +71,23 @@ class IntensityRule(BaseModel):
         return self
 
     def limits(self, frame: npt.NDArray[Any], valid: Mask | None = None) -> tuple[float, float]:
-        """The two counts that become 0 and 1 for this frame, (H, W) uint8, uint16 or float32.
+        """The two counts that become 0 and 1.
 
-        valid: (H, W) bool, the pixels that are measurements; the others do not count. None: all are.
+        Parameters
+        ----------
+        frame : (H, W) array
+            uint8, uint16 or float32.
+        valid : (H, W) bool array, optional
+            Pixels that are measurements; the others are ignored. Default: all.
+
+        Returns
+        -------
+        low, high : float
+
+        Raises
+        ------
+        FrameError
+            For another array.
         """
         check_frame(frame)
         if self.kind == "range":
@@ -78,9 +102,10 @@ class IntensityRule(BaseModel):
         return _widened(low, high, self.min_span)
 
     def deep_limits(self, frame: npt.NDArray[Any], valid: Mask | None = None) -> tuple[float, float]:
-        """`limits` of the same frame if a deep sensor had taken it: `display` does not see that it is 8-bit.
+        """`limits` of the frame as if a deep sensor had taken it: `display` does not treat 8-bit frames
+        specially.
 
-        For training: the network then sees 8-bit frames as it will see deep ones.
+        Used in training, so that the network sees 8-bit frames as it will see deep ones.
         """
         return (
             self._display(frame, valid, recover=False)
@@ -92,7 +117,7 @@ class IntensityRule(BaseModel):
         """The limits that map a black-hot frame as `limits` map a white-hot one: dark becomes bright."""
         low, high = limits
         deep = self.kind == "display" and dtype != np.uint8
-        shift = (1 - 2 * MIDDLE) * (high - low) if deep else 0.0  # the middle stays where it is
+        shift = (1 - 2 * MIDDLE) * (high - low) if deep else 0.0  # keeps the middle in place
         return high - shift, low - shift
 
     def _display(self, frame: npt.NDArray[Any], valid: Mask | None, *, recover: bool) -> tuple[float, float]:
@@ -107,9 +132,23 @@ class IntensityRule(BaseModel):
     def apply(
         self, frame: npt.NDArray[Any], limits: tuple[float, float] | None = None
     ) -> npt.NDArray[np.float32]:
-        """Map a frame, or a part of one when the whole frame's `limits` are given, to float32.
+        """Map a frame to network range.
 
-        frame: (H, W) uint8, uint16 or float32. Raises FrameError for any other array.
+        Parameters
+        ----------
+        frame : (H, W) array
+            uint8, uint16 or float32; a whole frame, or a part of one with its `limits`.
+        limits : tuple of float, optional
+            Counts that become 0 and 1. Default: those of `frame`.
+
+        Returns
+        -------
+        (H, W) float32 array
+
+        Raises
+        ------
+        FrameError
+            For another array.
         """
         if limits is None:
             limits = self.limits(frame)
@@ -133,16 +172,28 @@ def check_frame(frame: npt.NDArray[Any]) -> None:
     if frame.dtype not in FRAME_DTYPES:
         raise FrameError(f"a frame is uint8, uint16 or float32, got {frame.dtype}")
     if frame.dtype == np.float32 and not np.isfinite([frame.min(), frame.max()]).all():
-        raise FrameError("the frame holds NaN or infinite counts; fill them with finite ones first")
+        raise FrameError("the frame contains NaN or infinite counts; replace them with finite values first")
 
 
 def percentiles(
     frame: npt.NDArray[Any], percents: tuple[float, ...], valid: Mask | None = None
 ) -> tuple[float, ...]:
-    """Percentiles (0..100) of a frame's counts, of the pixels of the mask `valid` if given.
+    """Percentiles of a frame's counts.
 
-    Integers: the count at the rank, rounded down (numpy's method "lower"), by histogram. float32: numpy's
-    default, which interpolates between counts.
+    Parameters
+    ----------
+    frame : (H, W) array
+        uint8, uint16 or float32.
+    percents : tuple of float
+        In 0..100.
+    valid : (H, W) bool array, optional
+        Pixels that count. Default: all.
+
+    Returns
+    -------
+    tuple of float
+        For integers the count at the rank, rounded down (numpy's method "lower"); for float32 numpy's
+        default, which interpolates.
     """
     if frame.dtype == np.float32:
         return tuple(float(v) for v in np.percentile(frame if valid is None else frame[valid], percents))
@@ -158,14 +209,14 @@ def percentiles(
 
 
 def _limits_of_flat(frame: npt.NDArray[Any], valid: Mask | None) -> tuple[float, float]:
-    """Limits of a float32 frame whose percentiles are equal: a rare outlier must not become huge."""
+    """Limits of a float32 frame whose percentiles are equal: the range, so that outliers stay moderate."""
     counts = frame if valid is None else frame[valid]
     low, high = float(counts.min()), float(counts.max())
     return (low, high) if high - low >= _TINY else _widened(low, high, max(1.0, abs(low)))
 
 
 def _widened(low: float, high: float, span: float) -> tuple[float, float]:
-    """The same middle, and at least `span` apart."""
+    """Limits with the same middle, at least `span` apart."""
     if high - low >= span:
         return low, high
     middle = (low + high) / 2
@@ -173,11 +224,16 @@ def _widened(low: float, high: float, span: float) -> tuple[float, float]:
 
 
 def looks_black_hot(frame: npt.NDArray[Any]) -> bool:
-    """Whether the strongest small spot of a frame, (H, W), is dark, and by far.
+    """Whether the strongest small spot of a frame is dark, by a factor of two or more.
 
-    Of 8-bit training frames of NUAA-SIRST, NUDT-SIRST and IRSTD-1K 0 to 1 % look so, and of the same frames
-    inverted 22 to 72 %: enough for a hint about many frames, too little for a choice.
+    Of 8-bit training frames of NUAA-SIRST, NUDT-SIRST and IRSTD-1K this holds for 0 to 1 %, and for 22 to 72
+    % of the same frames inverted: enough for a hint about many frames, not for a decision about one.
+
+    Parameters
+    ----------
+    frame : (H, W) array
+        Counts.
     """
     counts = frame.astype(np.float32)
     spots = cv2.blur(counts, (_SPOT, _SPOT)) - cv2.blur(counts, (_RING, _RING))
-    return bool(-spots.min() > _TIMES * max(float(spots.max()), 1e-4 * float(np.abs(counts).max())))
+    return bool(-spots.min() > _INVERTED * max(float(spots.max()), 1e-4 * float(np.abs(counts).max())))

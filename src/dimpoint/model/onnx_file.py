@@ -1,7 +1,7 @@
-"""ONNX model files: what kind of file it is, the record in its metadata, and the runtime they need.
+"""ONNX model files: detection of the file type, the record in the metadata, and the runtime.
 
-An ONNX file is one protobuf message. Its metadata are entries of field 14, each a key (field 1) and a value
-(field 2); only those entries are replaced, and every other byte stays (onnx.proto, `ModelProto`).
+An ONNX file is one protobuf message. Its metadata are entries of field 14, each with a key (field 1) and a
+value (field 2). Only these entries are replaced; every other byte is kept (onnx.proto, `ModelProto`).
 """
 
 from __future__ import annotations
@@ -25,13 +25,21 @@ _VARINT, _EIGHT_BYTES, _LENGTH, _FOUR_BYTES = 0, 1, 2, 5
 def read_meta(path: Path) -> ModelMeta:
     """The record of an ONNX model file, read without building its graph.
 
-    Raises ModelFileError if the file is missing, damaged or no dimpoint model.
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is missing, damaged, or not a dimpoint model.
     """
     return parse_meta(read_property(path, METADATA_KEY), str(path))
 
 
 def read_property(path: Path, key: str) -> str | None:
-    """One entry of a model file's metadata, None where it has none; raises ModelFileError as `read_meta`."""
+    """One entry of a file's metadata, None if it is missing. Raises ModelFileError as `read_meta`."""
     check_kind(path)
     for number, _, payload in _fields(path.read_bytes(), path):
         if number == _METADATA and _entry(payload, _KEY, path) == key:
@@ -40,22 +48,22 @@ def read_property(path: Path, key: str) -> str | None:
 
 
 def import_runtime() -> ModuleType:
-    """ONNX Runtime with its telemetry off; the one place that imports it.
+    """Import ONNX Runtime with its telemetry disabled; no other code imports it.
 
-    Left alone, the library writes a device id below the user's cache folder when it loads and queues
-    events for its makers. It reads the variable once, when it loads.
+    By default the library writes a device id below the user's cache folder when it is loaded, and queues
+    events for its developers. It reads the environment variable once, when it is loaded.
     """
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     import onnxruntime
 
-    if hasattr(onnxruntime, "disable_telemetry_events"):  # where somebody else loaded it first
+    if hasattr(onnxruntime, "disable_telemetry_events"):  # if other code loaded it first
         onnxruntime.disable_telemetry_events()
     module: ModuleType = onnxruntime
     return module
 
 
 def check_kind(path: Path) -> None:
-    """Tell apart by their first bytes the files that people take for model files; nothing is unpickled."""
+    """Raise ModelFileError for files that are not ONNX, by their first bytes; nothing is unpickled."""
     if path.is_dir():
         raise ModelFileError(
             f"{path}: a folder, not a model file; export a training run with: "
@@ -70,19 +78,19 @@ def check_kind(path: Path) -> None:
         raise ModelFileError(f"{path}: not a model, the file is empty")
     if is_pickle(head):
         raise ModelFileError(
-            f"{path}: a PyTorch checkpoint or pickle, which is never opened here because it could run code; "
+            f"{path}: a PyTorch checkpoint or pickle, which is never opened because it could run code; "
             "detection needs an ONNX model: export the training run with dimpoint export, or convert "
             "the authors' weights with dimpoint import"
         )
     if _is_safetensors(head) or path.suffix == ".safetensors":
         raise ModelFileError(
-            f"{path}: safetensors weights are for training; make a model of them with "
+            f"{path}: safetensors weights are for training; convert them with "
             f"dimpoint export {path} --out model.onnx (needs: pip install 'dimpoint[train]')"
         )
 
 
 def is_pickle(head: bytes) -> bool:
-    """Whether a file of these first bytes, 9 or more, is or may be a pickle or a PyTorch checkpoint."""
+    """Whether the first bytes, 9 or more, are those of a pickle or a PyTorch checkpoint."""
     return head[:4] == b"PK\x03\x04" or (head[:1] == b"\x80" and not _is_safetensors(head))
 
 
@@ -91,7 +99,7 @@ def _is_safetensors(head: bytes) -> bool:
 
 
 def with_metadata(content: bytes, key: str, value: str, file: Path) -> bytes:
-    """The model with one metadata entry replaced or added."""
+    """The bytes of a model with one metadata entry replaced or added."""
     kept = bytearray()
     for number, whole, payload in _fields(content, file):
         if number != _METADATA or _entry(payload, _KEY, file) != key:
@@ -101,16 +109,29 @@ def with_metadata(content: bytes, key: str, value: str, file: Path) -> bytes:
 
 
 def write_with_record(meta: ModelMeta, source: Path, out: Path) -> None:
-    """Write the model of ONNX file `source` with another record; out may be the source itself.
+    """Write an ONNX model file with another record.
 
-    Raises ModelFileError for a record that cannot be read back, DimpointError where the file cannot be
-    written; `out` is then as it was.
+    Parameters
+    ----------
+    meta : ModelMeta
+        The record.
+    source : Path
+        The model file.
+    out : Path
+        The file to write; may be `source`. It is not changed if writing fails.
+
+    Raises
+    ------
+    ModelFileError
+        If the record cannot be read back.
+    DimpointError
+        If the file cannot be written.
     """
     content = with_metadata(source.read_bytes(), METADATA_KEY, meta.to_json(), source)
     with replacing(out) as temporary:
         temporary.write_bytes(content)
         if read_meta(temporary) != meta:
-            raise ModelFileError(f"{out}: not written: the metadata do not read back as they were written")
+            raise ModelFileError(f"{out}: not written: the metadata cannot be read back")
 
 
 def _entry(entry: bytes, wanted: int, file: Path) -> str:
@@ -131,7 +152,7 @@ def _fields(content: bytes, file: Path) -> Iterator[tuple[int, bytes, bytes]]:
                 raise IndexError
             yield tag >> 3, content[start:position], content[begin:position]
     except (IndexError, ValueError):
-        raise ModelFileError(f"{file}: not an ONNX file, or cut off") from None
+        raise ModelFileError(f"{file}: not an ONNX file, or truncated") from None
 
 
 def _payload(content: bytes, position: int, kind: int) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""What a model file says of itself: the same record in ONNX (`metadata_props`) and in safetensors."""
+"""The record of a model file: the same in ONNX (`metadata_props`) and in safetensors."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from dimpoint.errors import ConfigError, ModelFileError
 from dimpoint.model.input_rule import InputRule, under_input
 
 METADATA_KEY = "dimpoint"
-WHOLE_KEY = "dimpoint-whole"  # of a file of `dimpoint export --whole`, which is no model file
+WHOLE_KEY = "dimpoint-whole"  # metadata key of files written by `dimpoint export --whole`
 HASH_DIGITS = 12  # digits of a frame's sha256 in `training_frames`
 # 2: magnify_below, replace_hot_pixels; 3: native_share; 4: parent, decode.calibration; 5: input, frames
 FORMAT_VERSION = 5
 
 
 class DecodeRule(BaseModel):
-    """How a response or probability map becomes detections; see `dimpoint.inference.decode`."""
+    """How a response or probability map is decoded into detections; see `dimpoint.inference.decode`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -29,24 +29,24 @@ class DecodeRule(BaseModel):
         "peaks",
         description="`peaks`: ours for response maps; `published`: SPIRE's rule; `components`: for masks",
     )
-    threshold: float = Field(0.35, ge=0, le=1, description="a detection's response lies above this")
+    threshold: float = Field(0.35, ge=0, le=1, description="detections have a response above this")
     min_distance: float = Field(
-        2.0, gt=0, description="`peaks`: least distance of two detections, map pixels"
+        2.0, gt=0, description="`peaks`: least distance between detections, map pixels"
     )
     score_sigma: float | None = Field(
-        None, gt=0, description="`peaks`: score by a Gaussian mean of the response; none: by its height"
+        None, gt=0, description="`peaks`: sigma of the Gaussian mean that is the score; none: the height is"
     )
     response_sigma: float = Field(
-        1.25, gt=0, description="`peaks`: of the response that scores 1 by `score_sigma`, map pixels"
+        1.25, gt=0, description="`peaks`: sigma of a response whose score by `score_sigma` is 1, map pixels"
     )
     calibration: tuple[tuple[float, float], ...] | None = Field(
         None,
-        description="`peaks`: knots (score before, score after) of a piecewise linear, rising map of scores; "
-        "none: scores stay. `threshold` is on the scale after",
+        description="`peaks`: knots (score before, score after) of a piecewise linear, increasing map of "
+        "scores; none: scores are not changed. `threshold` applies to calibrated scores",
     )
-    max_targets: int | None = Field(None, ge=1, description="most detections of a frame; none: no cap")
+    max_targets: int | None = Field(None, ge=1, description="most detections of a frame; none: no limit")
     max_height_gap: float | None = Field(
-        None, description="`published`: a peak differs by at most this part of the larger from each kept peak"
+        None, description="`published`: largest difference from each kept peak, as a fraction of the larger"
     )
 
     @model_validator(mode="after")
@@ -54,13 +54,13 @@ class DecodeRule(BaseModel):
         if self.calibration is not None:
             before, after = zip(*self.calibration, strict=True) if self.calibration else ((), ())
             if len(before) < 2 or not all(_is_rising(values) for values in (before, after)):
-                raise ValueError("calibration: needs two or more knots in 0..1 that rise in both scores")
+                raise ValueError("calibration: needs two or more knots in 0..1 that increase in both scores")
             if self.kind != "peaks":
                 raise ValueError("calibration: only for kind 'peaks'")
         return self
 
     def at(self, threshold: float) -> DecodeRule:
-        """The same rule with another threshold; raises ConfigError unless that lies in 0..1."""
+        """The same rule with another threshold. Raises ConfigError unless it lies in 0..1."""
         try:
             return DecodeRule.model_validate({**self.model_dump(), "threshold": threshold})
         except ValidationError:
@@ -68,17 +68,17 @@ class DecodeRule(BaseModel):
 
 
 def _is_rising(values: Sequence[float]) -> bool:
-    inside = all(0 <= value <= 1 for value in values)  # false for not a number, too
+    inside = all(0 <= value <= 1 for value in values)  # false for NaN, too
     return inside and all(a < b for a, b in itertools.pairwise(values))
 
 
 class ModelMeta(BaseModel):
-    """The record that every model file carries.
+    """The record that every model file contains.
 
     The network sees frames as `input` says, repeated to `channels` and standardised by `mean` and `std` (both
-    inside the ONNX graph). Its output is a map at 1/`stride` of that input: logits for which a sigmoid is
-    still due (`activation` = sigmoid) or responses. With a native share a magnified frame is also seen as it
-    is, and the two responses are averaged.
+    are inside the ONNX graph). Its output is a map at 1/`stride` of that input: logits if `activation` is
+    `sigmoid`, else responses. With a native share, a magnified frame is also processed at its own scale, and
+    the two responses are averaged.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -86,7 +86,7 @@ class ModelMeta(BaseModel):
     format_version: int = FORMAT_VERSION
     package_version: str = ""
     name: str
-    parent: str | None = Field(None, description="the model whose weights the training started from")
+    parent: str | None = Field(None, description="the model that training started from")
     network: str
     options: dict[str, Any] = Field(default_factory=dict, description="the network's constructor arguments")
     kind: Literal["response", "probability"] = "response"
@@ -96,13 +96,13 @@ class ModelMeta(BaseModel):
     std: list[float] = Field(default_factory=lambda: [1.0])
     input: InputRule = Field(default_factory=InputRule)
     stride: int = Field(4, ge=1)
-    multiple: int = Field(32, ge=1, description="the padded height and width are multiples of this")
+    multiple: int = Field(32, ge=1, description="padded height and width are multiples of this")
     receptive_radius: int = Field(ge=0, description="tiles overlap by at least this, input pixels")
     decode: DecodeRule = Field(default_factory=lambda: DecodeRule())
-    parameters: int | None = Field(None, ge=0, description="trained numbers in the network")
+    parameters: int | None = Field(None, ge=0, description="number of trainable parameters")
     training_data: list[str] = Field(default_factory=list)
     training_frames: list[str] = Field(
-        default_factory=list, description="the first digits of the sha256 of each frame that was trained on"
+        default_factory=list, description="first digits of the sha256 of each training frame"
     )
     recipe: dict[str, Any] = Field(default_factory=dict)
     scores: dict[str, Any] = Field(default_factory=dict)
@@ -114,7 +114,24 @@ class ModelMeta(BaseModel):
 
 
 def parse_meta(text: str | None, file: str) -> ModelMeta:
-    """Read the record of model file `file`; raises ModelFileError if there is none or it is newer."""
+    """Parse the record of a model file.
+
+    Parameters
+    ----------
+    text : str or None
+        JSON; None if the file has no record.
+    file : str
+        Name of the file in errors.
+
+    Returns
+    -------
+    ModelMeta
+
+    Raises
+    ------
+    ModelFileError
+        If there is no record, it is damaged, or its format is newer than this version.
+    """
     if not text:
         raise ModelFileError(f"{file}: not a dimpoint model (no '{METADATA_KEY}' metadata)")
     version = _format_version(text)
@@ -140,7 +157,7 @@ def _check_sizes(text: str, file: str) -> None:
     try:
         record = json.loads(text)
     except (ValueError, RecursionError):
-        return  # what is wrong with it is said when it is read
+        return  # the error is raised when it is parsed
     if isinstance(record, dict):
         sizes = {key: record[key] for key in _SIZES if key in record}
         limits.check_numbers(sizes, f"{file}: model metadata", ModelFileError)
@@ -155,7 +172,7 @@ def _format_version(text: str) -> int | None:
 
 
 def _upgraded(text: str, version: int | None) -> str:
-    """A record before format 5, which had the keys of `input` one by one, in the present form."""
+    """A record of a format before 5 in the present format."""
     if version is None or version >= 5:
         return text
     return json.dumps({**under_input(json.loads(text)), "format_version": FORMAT_VERSION})

@@ -1,8 +1,9 @@
-"""Pixels that are no measurement: which they are, and what the network sees in their place.
+"""Pixels that are not measurements: finding them, and interpolating over them.
 
-Borders and corners that a stabiliser filled, telemetry rows, no-data values, dead columns, NaN. They would
-move the range of a deep frame, and their edges look like targets. The rules are for deep frames (uint16,
-float32); of 8-bit frames, whose range is fixed, only what a reader or the caller says is left out.
+Borders and corners filled by a stabiliser, telemetry rows, no-data values, dead columns, NaN. They would
+change the intensity range of a deep frame, and their edges resemble targets. The rules apply to deep frames
+(uint16, float32); in 8-bit frames, whose range is fixed, only pixels that a reader or the caller names are
+invalid.
 """
 
 from __future__ import annotations
@@ -15,38 +16,49 @@ import numpy.typing as npt
 
 Mask = npt.NDArray[np.bool_]
 
-_SAMPLE = 16384  # pixels whose 5th and 95th percentiles say where the measurements lie
-# How far beyond these percentiles, in parts of their distance, fill values lie at least:
-_NEAR = 0.5  # those of whole lines,
-_FAR = 1.0  # of other regions at the border,
-_FARTHEST = 3.0  # of regions inside the frame, and bright ones
-_LEAST = 4  # pixels of a dark region at the border,
-_LEAST_INSIDE = 2  # and elsewhere: lone pixels do not move the range
-_LEAST_BRIGHT = 0.005  # of the frame, of a bright region: a smaller one may be a target
-_ISLAND = 200  # pixels; a region around something this small is a background with a target in it
-_EDGE_ROWS = 16  # telemetry lies in this many rows or columns at most
-_EDGE_SHARE = 0.25  # of a telemetry row, that lies far out
-_GROWTH = 2  # pixels, of what interpolation mixed with invalid ones
-_MOST_VALUES = 3  # different fill values at either end
+_SAMPLE = 16384  # pixels from which the 5th and 95th percentiles are estimated
+# Least distance of fill values from these percentiles, relative to the distance between them:
+_NEAR = 0.5  # for whole lines,
+_FAR = 1.0  # for other regions at the border,
+_FARTHEST = 3.0  # for regions inside the frame, and bright ones
+_LEAST = 4  # least pixels of a dark region at the border,
+_LEAST_INSIDE = 2  # and elsewhere; lone pixels do not change the range
+_LEAST_BRIGHT = 0.005  # least fraction of the frame of a bright region; a smaller one may be a target
+_ISLAND = 200  # pixels; a region around something this small is a background with a target
+_EDGE_ROWS = 16  # most rows or columns of telemetry
+_EDGE_SHARE = 0.25  # least fraction of a telemetry row that lies far outside
+_GROWTH = 2  # pixels; interpolation mixes this many with invalid ones
+_MOST_VALUES = 3  # different fill values at each end
 _AROUND = np.ones((3, 3), np.uint8)
 
 
 def valid_pixels(
     frame: npt.NDArray[Any], known: Mask | None = None, *, black_hot: bool = False
 ) -> Mask | None:
-    """The mask of a frame's measurements, or None if all pixels are.
+    """Find the pixels of a frame that are measurements.
 
-    frame: (H, W) uint8, uint16 or float32; NaN and infinite pixels are no measurements. known: (H, W), False
-    where it is already known that a pixel is none. In deep frames these are found, too, each well outside of
-    the distribution of the rest:
+    In deep frames these pixels are invalid, if they lie far outside the distribution of the others:
 
-    - rows and columns at the border with the noise of data in them, or mostly one value (telemetry),
+    - rows and columns at the border that hold noise-like data or mostly one value (telemetry),
     - pixels of one extreme value that are connected with the border or fill a line (padding),
     - farther outside, regions of one extreme value anywhere (no data).
 
-    Regions of the highest value (of the lowest, where targets are dark: `black_hot`) count only if they are
-    large, because a target may be saturated, and none counts that has a small spot within it, because then it
-    is a background.
+    Regions of the highest value (with `black_hot` of the lowest) must be large, because a target may be
+    saturated. A region with a small spot inside is a background, and stays valid.
+
+    Parameters
+    ----------
+    frame : (H, W) array
+        uint8, uint16 or float32; NaN and infinite pixels are invalid.
+    known : (H, W) bool array, optional
+        False where a pixel is known to be invalid.
+    black_hot : bool
+        Whether targets are dark. Default: False.
+
+    Returns
+    -------
+    (H, W) bool array or None
+        None if all pixels are valid.
     """
     valid = np.ones(frame.shape, np.bool_) if known is None else known.copy()
     if frame.dtype == np.float32:
@@ -57,7 +69,20 @@ def valid_pixels(
 
 
 def filled(frame: npt.NDArray[Any], valid: Mask | None) -> npt.NDArray[Any]:
-    """The frame with smooth values, taken from the nearest measurements, in place of invalid pixels."""
+    """Interpolate a frame over its invalid pixels, from the nearest measurements.
+
+    Parameters
+    ----------
+    frame : (H, W) array
+        uint8, uint16 or float32.
+    valid : (H, W) bool array or None
+        Pixels that are measurements; None: all.
+
+    Returns
+    -------
+    (H, W) array
+        Of the same type.
+    """
     if valid is None or valid.all() or not valid.any():
         return frame
     counts = np.where(valid, frame, 0).astype(np.float32)
@@ -70,7 +95,7 @@ def filled(frame: npt.NDArray[Any], valid: Mask | None) -> npt.NDArray[Any]:
 
 
 def _pulled(counts: npt.NDArray[np.float32], weights: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Fill where the weights are 0, from half the resolution, and that from half of it again."""
+    """Fill where the weights are 0 from half the resolution, which is filled likewise."""
     height, width = counts.shape
     if weights.min() > 0 or height * width == 1:
         return counts
@@ -87,7 +112,7 @@ def _pulled(counts: npt.NDArray[np.float32], weights: npt.NDArray[np.float32]) -
 
 
 def _leave_out(frame: npt.NDArray[Any], valid: Mask, black_hot: bool) -> None:
-    """Set `valid` to False where the rules say so."""
+    """Set `valid` to False for padding, no-data regions and telemetry."""
     bulk = _bulk(frame, valid)
     if bulk is None:
         return
@@ -117,7 +142,7 @@ def _leave_out(frame: npt.NDArray[Any], valid: Mask, black_hot: bool) -> None:
 
 
 def _bulk(frame: npt.NDArray[Any], valid: Mask) -> tuple[float, float] | None:
-    """The 5th and 95th percentiles of the measurements, without each end's most frequent fill value."""
+    """The 5th and 95th percentiles of the measurements, without the most frequent fill value at each end."""
     step = max(1, int(np.sqrt(frame.size / _SAMPLE)))
     counts = frame[::step, ::step][valid[::step, ::step]].astype(np.float64)
     for _ in range(_MOST_VALUES):
@@ -134,7 +159,7 @@ def _bulk(frame: npt.NDArray[Any], valid: Mask) -> tuple[float, float] | None:
 
 
 def _leave_out_telemetry(frame: npt.NDArray[Any], valid: Mask, low: float, high: float) -> None:
-    """From the first row inwards, as long as rows hold data instead of a picture, and not in too many."""
+    """Invalidate rows from the first one inwards while they hold data instead of an image."""
     spread = high - low
     most = min(_EDGE_ROWS, frame.shape[0] // 4)
     rows = next((row for row in range(most) if not _is_data(frame[row], valid[row], low, spread)), most)
@@ -143,10 +168,10 @@ def _leave_out_telemetry(frame: npt.NDArray[Any], valid: Mask, low: float, high:
 
 
 def _is_data(row: npt.NDArray[Any], valid: Mask, low: float, spread: float) -> bool:
-    """Whether a row lies far out in part, and there is rough as data are, or mostly one value."""
+    """Whether part of a row lies far outside, and the row is rough, as data are, or mostly one value."""
     counts = row[valid].astype(np.float64)
     if counts.size < 2:
-        return True  # left out already
+        return True  # already invalid
     outside = (counts < low - _FAR * spread) | (counts > low + (1 + _FARTHEST) * spread)
     if outside.mean() < _EDGE_SHARE:
         return False
@@ -156,7 +181,7 @@ def _is_data(row: npt.NDArray[Any], valid: Mask, low: float, spread: float) -> b
 
 
 def _padding(same: Mask, distance: float, *, bright: bool) -> Mask:
-    """The regions of pixels of `same` value that are padding or no data; see `valid_pixels`."""
+    """The regions of one value that are padding or no data; see `valid_pixels`."""
     if np.count_nonzero(same) < _LEAST_INSIDE:
         return np.zeros(same.shape, np.bool_)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(same.view(np.uint8), connectivity=8)
@@ -176,7 +201,7 @@ def _padding(same: Mask, distance: float, *, bright: bool) -> Mask:
 
 
 def _full_lines(same: Mask) -> Mask:
-    """The pixels of rows and columns that are `same` from end to end."""
+    """The pixels of rows and columns that have the value from end to end."""
     lines: Mask = np.zeros(same.shape, np.bool_)
     lines[same.all(axis=1)] = True
     lines[:, same.all(axis=0)] = True
@@ -184,7 +209,7 @@ def _full_lines(same: Mask) -> Mask:
 
 
 def _has_island(region: Mask) -> bool:
-    """Whether something small lies wholly within the region."""
+    """Whether a region completely surrounds something small."""
     outside = np.pad(~region, 1, constant_values=False).view(np.uint8)
     count, _, stats, _ = cv2.connectedComponentsWithStats(outside, connectivity=4)
     height, width = region.shape
@@ -196,10 +221,10 @@ def _has_island(region: Mask) -> bool:
 
 
 def _grown(frame: npt.NDArray[Any], found: Mask, low: float, high: float) -> Mask:
-    """With the pixels outside of low..high that interpolation mixed with the fill value.
+    """Add pixels outside low..high that were mixed with the fill value by interpolation.
 
-    They are close to the regions found, or connected with them along the frame's border: a small turn leaves
-    a wedge there that is less than a pixel high.
+    They are close to the regions found, or connected with them along the border: a small rotation leaves a
+    wedge there that is less than a pixel high.
     """
     close = np.asarray(cv2.dilate(found.view(np.uint8), _AROUND, iterations=_GROWTH)).view(np.bool_)
     close[[0, -1]] = close[:, [0, -1]] = True
