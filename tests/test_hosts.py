@@ -221,7 +221,7 @@ def test_channels_must_be(name: str, channels: int) -> None:
 def test_batch_of_one_frame(name: str) -> None:
     """Batch statistics over 1x1 maps need two; in use one is enough."""
     network, x = create(name).train(), noise(1, 32, 32)
-    with pytest.raises(ConfigError, match="batches of two frames"):
+    with pytest.raises(ConfigError, match="batches of at least two frames"):
         network(x)
     assert network.eval()(x).shape == x.shape
 

@@ -133,7 +133,7 @@ WRONG = (
     ("spyre", {}, "did you mean 'spire'"),
     ("", {}, "known: spire"),
     ("42", {}, "known: spire"),  # like none of them
-    ("spire", {"widths": (1, 2)}, "no option 'widths'; it has none"),
+    ("spire", {"widths": (1, 2)}, "no option 'widths'; there are none"),
     ("spire-lite", {"width": (8, 8)}, "no option 'width'; did you mean 'widths'"),
     ("spire-lite", {"widths": (8, 8), "depths": (1,)}, "cannot be built with"),
     ("spire-lite", {"widths": 8}, "cannot be built with"),

@@ -45,10 +45,9 @@ class IntensityRule(BaseModel):
     Examples
     --------
     >>> import numpy as np
-    >>> frame = np.uint8([[0, 51], [102, 255]])
-    >>> IntensityRule(kind="dtype").apply(frame)
-    array([[0. , 0.2],
-           [0.4, 1. ]], dtype=float32)
+    >>> IntensityRule(kind="range", low=100, high=300).apply(np.uint16([[100, 200], [300, 500]]))
+    array([[0. , 0.5],
+           [1. , 2. ]], dtype=float32)
     """
 
     # Infinity is refused because JSON cannot represent it.

@@ -1,4 +1,4 @@
-"""The registry of networks: one file per network, one line in `NETWORKS`."""
+"""The registry of networks: one file for each network or family, one line each in `NETWORKS`."""
 
 from __future__ import annotations
 
@@ -46,7 +46,19 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
 
 
 class NetworkRow(TypedDict):
-    """A row of `describe`; `macs` are multiply-adds of the convolutions for one frame."""
+    """A row of `describe`.
+
+    Attributes
+    ----------
+    name, summary : str
+        Name and first line of the docstring.
+    parameters, macs : int
+        Trainable parameters, and multiply-adds of the convolutions for one frame.
+    channels, stride : int
+        Input channels, and input pixels per map pixel.
+    kind : str
+        `response` or `probability`.
+    """
 
     name: str
     summary: str
@@ -58,19 +70,23 @@ class NetworkRow(TypedDict):
 
 
 def names() -> list[str]:
-    """The names that `create` knows: ours, then those of other packages' entry points."""
+    """All names that `create` accepts: ours, then entry points of other packages."""
     return list(dict.fromkeys([*NETWORKS, *extension_names(ENTRY_POINTS)]))
 
 
 def create(name: str, **options: Any) -> Network:
-    """Create a network with fresh weights.
+    """Create a network with random weights.
 
     Parameters
     ----------
-    name
+    name : str
         One of `names()`, or `module:Class` of a subclass of `Network`.
     **options
         Arguments of the network's constructor.
+
+    Returns
+    -------
+    Network
 
     Raises
     ------
@@ -96,19 +112,36 @@ def create(name: str, **options: Any) -> Network:
 
 
 def _builder(name: str) -> Callable[..., nn.Module]:
-    """The class of a network's name, of another package's entry point, or of `module:Class`."""
+    """The class for a network's name, an entry point, or `module:Class`."""
     if name in NETWORKS:
         return NETWORKS[name]
     found = load_extension(name, ENTRY_POINTS)
     if found is None:
         raise ConfigError(f"no network '{name}'{_hint(name, names())}")
     if not (isinstance(found, type) and issubclass(found, Network)):
-        raise ConfigError(f"network '{name}' is {found!r}, no subclass of dimpoint.networks.Network")
+        raise ConfigError(f"network '{name}' is {found!r}, not a subclass of dimpoint.networks.Network")
     return found
 
 
 def describe(height: int = 512, width: int = 512) -> list[NetworkRow]:
-    """One row per network, with default options; multiply-adds for a height x width frame."""
+    """Sizes of all networks with default options.
+
+    Parameters
+    ----------
+    height, width : int
+        Size of the frame for the multiply-adds, pixels. Default: 512.
+
+    Returns
+    -------
+    list of NetworkRow
+
+    Examples
+    --------
+    >>> from dimpoint import networks
+    >>> rows = {row["name"]: row for row in networks.describe(256, 256)}
+    >>> rows["spire-lite"]["stride"], rows["acm"]["kind"]
+    (2, 'probability')
+    """
     with torch.device("meta"):  # sizes without weights
         return [_row(name, create(name), height, width) for name in names()]
 
@@ -126,9 +159,9 @@ def _row(name: str, network: Network, height: int, width: int) -> NetworkRow:
 
 
 def _hint(name: str, known: Iterable[str]) -> str:
-    """A suggestion: the nearest known name, or all known names."""
+    """The nearest known name as a suggestion, or all known names."""
     choices = list(known)
     near = nearest(name, choices)
     if near:
         return f"; did you mean '{near}'?"
-    return f"; known: {', '.join(choices)}" if choices else "; it has none"
+    return f"; known: {', '.join(choices)}" if choices else "; there are none"

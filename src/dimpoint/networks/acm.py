@@ -1,13 +1,13 @@
-"""ACM (arXiv 2009.14530) and ALCNet, as the public benchmarks run them, on one residual encoder.
+"""ACM (arXiv 2009.14530) and ALCNet on one residual encoder, as the public benchmarks run them.
 
-Both follow the port of the public benchmarks LESPS and BasicIRSTD, for which public weights exist. That port
+Both follow the implementation of the benchmarks LESPS and BasicIRSTD, for which weights are published. It
 sets the momentum of some batch statistics to 0.9, which keeps little more than the last batch; here it is the
-usual 0.1. This does not affect loaded weights.
+usual 0.1, which does not affect loaded weights.
 
-LESPS, BasicIRSTD and PAL ported a baseline of the authors' repository under the name ALCNet, and their
-published scores are those of this network. It has neither the paper's attentional local contrast (arXiv
-2012.08573, cyclic shifts of the feature map) nor its bottom-up modulation. Layers that those ports build but
-never use (92,928 parameters) are omitted.
+LESPS, BasicIRSTD and PAL use a baseline of the authors' repository under the name ALCNet, and their published
+scores are those of this network. It has neither the paper's attentional local contrast (arXiv 2012.08573,
+cyclic shifts of the feature map) nor its bottom-up modulation. Unused layers of that implementation (92,928
+parameters) are omitted.
 """
 
 from __future__ import annotations
@@ -45,13 +45,21 @@ class BasicBlock(nn.Module):
 
 
 def basic_blocks(inputs: int, outputs: int, depth: int, stride: int = 1) -> nn.Sequential:
-    """`depth` BasicBlocks, the first of which takes `inputs` channels and has the stride."""
+    """`depth` BasicBlocks; the first has `inputs` channels and the stride."""
     first = BasicBlock(inputs, outputs, stride)
     return nn.Sequential(first, *(BasicBlock(outputs, outputs) for _ in range(depth - 1)))
 
 
 class ResidualEncoder(nn.Module):
-    """Three stages of `depth` BasicBlocks at 1/4, 1/8 and 1/16, after a stem to 1/4."""
+    """A stem to 1/4, then three stages of BasicBlocks at 1/4, 1/8 and 1/16.
+
+    Parameters
+    ----------
+    channels : int
+        Input channels.
+    depth : int
+        Blocks of each stage.
+    """
 
     def __init__(self, channels: int, depth: int) -> None:
         super().__init__()
@@ -77,9 +85,16 @@ class ResidualEncoder(nn.Module):
 class AsymBiFusion(nn.Module):
     """Asymmetric bi-directional modulation: each of two maps gates the other (ACM, arXiv 2009.14530).
 
-    Top-down, a gate for each channel, from the deep map's means, weighs the shallow map; bottom-up, a gate
-    for each channel and pixel, from the shallow map, weighs the deep one. The gate of the means has batch
-    statistics over a 1x1 map, so training needs batches of at least two frames.
+    Top-down, a gate for each channel, computed from the means of the deep map, weights the shallow map;
+    bottom-up, a gate for each channel and pixel, computed from the shallow map, weights the deep map. The
+    former has batch statistics over a 1x1 map, so training needs batches of at least two frames.
+
+    Parameters
+    ----------
+    channels : int
+        Of both maps.
+    reduction : int
+        Ratio of channels to hidden units of the gates. Default: 4.
     """
 
     def __init__(self, channels: int, reduction: int = 4) -> None:
@@ -92,12 +107,11 @@ class AsymBiFusion(nn.Module):
         )
 
     def forward(self, deep: Tensor, shallow: Tensor) -> Tensor:
-        """Two maps (N, channels, H, W) -> one of the same shape.
-
-        Raises ConfigError in training with N = 1, whose means have no statistics.
-        """
+        """Two maps (N, channels, H, W) -> one of that shape. Raises ConfigError in training with N = 1."""
         if self.training and len(deep) < 2:
-            raise ConfigError("ACM and ALCNet train on batches of two frames at least; set batch=2 or more")
+            raise ConfigError(
+                "ACM and ALCNet need batches of at least two frames in training; set batch=2 or more"
+            )
         modulated = shallow * self.topdown(deep) + deep * self.bottomup(shallow)
         fused: Tensor = self.post(2 * modulated)
         return fused
@@ -115,7 +129,7 @@ def _gate(channels: int, hidden: int) -> list[nn.Module]:
 
 
 def double(inputs: int, outputs: int) -> nn.ConvTranspose2d:
-    """Twice the height and width by a transposed convolution, without norm or activation."""
+    """Transposed convolution that doubles height and width, without norm or activation."""
     return nn.ConvTranspose2d(inputs, outputs, 4, 2, 1)
 
 
@@ -126,7 +140,15 @@ def head(channels: int) -> nn.Sequential:
 
 
 class AsymBiHost(HostNetwork):
-    """The encoder of ACM and ALCNet as the first half of a host; a subclass writes `decode`."""
+    """Base of ACM and ALCNet, with their encoder; a subclass implements `decode`.
+
+    Parameters
+    ----------
+    channels : int
+        Number of input channels; the grey frame is repeated.
+    depth : int
+        Blocks of each stage.
+    """
 
     multiple = 16
     deepest_channels = WIDTHS[-1]
@@ -147,6 +169,11 @@ class ACM(AsymBiHost):
 
     397,823 parameters and 0.343 G multiply-adds of convolutions at 256x256 with one input channel. Training
     needs batches of at least two frames (`AsymBiFusion`).
+
+    Parameters
+    ----------
+    channels : int
+        Number of input channels; the grey frame is repeated. Default: 1.
     """
 
     receptive_radius = 280  # without the fusions' means, which cover the whole input
@@ -172,10 +199,15 @@ class ACM(AsymBiHost):
 
 
 class ALCNet(AsymBiHost):
-    """A feature pyramid on ACM's encoder, one block deeper a stage, with ACM's fusion.
+    """A feature pyramid on ACM's encoder, with one more block per stage, and ACM's fusion.
 
     426,961 parameters and 0.295 G multiply-adds of convolutions at 256x256 with one input channel. Training
     needs batches of at least two frames (`AsymBiFusion`).
+
+    Parameters
+    ----------
+    channels : int
+        Number of input channels; the grey frame is repeated. Default: 1.
     """
 
     receptive_radius = 263  # without the fusions' means, which cover the whole input

@@ -1,4 +1,4 @@
-"""The interface of all networks, and their number of parameters and multiply-adds."""
+"""Base classes of all networks, and counts of parameters and multiply-adds."""
 
 from __future__ import annotations
 
@@ -15,17 +15,34 @@ from dimpoint.errors import ConfigError
 
 
 class Network(nn.Module):
-    """A module that maps standardised frames (N, `channels`, H, W) to maps (N, 1, H / stride, W / stride).
+    """Maps standardised frames (N, `channels`, H, W) to maps (N, 1, H / stride, W / stride).
 
     A subclass overrides the class attributes that differ; they are fields of `ModelMeta`.
+
+    Attributes
+    ----------
+    channels : int
+        Input channels. Default: 1.
+    stride : int
+        Input pixels per map pixel. Default: 1.
+    multiple : int
+        H and W must be multiples of this. Default: 32.
+    kind : {"response", "probability"}
+        What the map holds. Default: `response`.
+    activation : {"none", "sigmoid"}
+        Activation that is still to be applied to the output. Default: `none`.
+    receptive_radius : int
+        Input pixels around a position that its response depends on. Default: 64.
+    mean, std : tuple of float
+        Of each input channel, in network range. Default: 0 and 1.
     """
 
     channels: int = 1
     stride: int = 1
-    multiple: int = 32  # H and W must be multiples of this
+    multiple: int = 32
     kind: Literal["response", "probability"] = "response"
-    activation: Literal["none", "sigmoid"] = "none"  # the activation still to be applied to the output
-    receptive_radius: int = 64  # input pixels around a position on which its response depends
+    activation: Literal["none", "sigmoid"] = "none"
+    receptive_radius: int = 64
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
 
@@ -33,20 +50,34 @@ class Network(nn.Module):
 class HostNetwork(Network):
     """A segmentation network in two halves: frames -> features -> logits at the frame's resolution.
 
-    A subclass states `multiple`, `deepest_channels` and `deepest_stride`, and writes `encode` and `decode`.
-    The decoder reads the frame through the features alone, so that a tensor of equal shape may stand in
-    for the last of them (FDEP, arXiv 2512.05511).
+    A subclass sets `multiple`, `deepest_channels` and `deepest_stride`, and implements `encode` and `decode`.
+    The decoder sees the frame through the features alone, so that the last of them can be replaced by a
+    tensor of equal shape (FDEP, arXiv 2512.05511).
+
+    Parameters
+    ----------
+    channels : int
+        Number of input channels; the grey frame is repeated. Default: 1.
+
+    Attributes
+    ----------
+    deepest_channels, deepest_stride : int
+        Channels of the last feature, and input pixels for each of its pixels.
+
+    Raises
+    ------
+    ValueError
+        If `channels` is below 1.
     """
 
     kind = "probability"
     activation = "sigmoid"
     stride = 1
     head: nn.Module
-    deepest_channels: int  # of the last feature
+    deepest_channels: int
     deepest_stride: int
 
     def __init__(self, channels: int = 1) -> None:
-        """channels: number of input channels; the grey frame is repeated to that number."""
         super().__init__()
         if channels < 1:
             raise ValueError(f"channels must be at least 1, got {channels}")
@@ -55,33 +86,38 @@ class HostNetwork(Network):
         self.std = self.std * channels
 
     def encode(self, x: Tensor) -> list[Tensor]:
-        """(N, channels, H, W), H and W multiples of `multiple` -> features, shallow to deep."""
+        """(N, channels, H, W), H and W multiples of `multiple` -> features, from shallow to deep."""
         raise NotImplementedError
 
     def decode(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Features of `encode` -> logits (N, 1, H, W), finest first; more than one: deep supervision."""
+        """Features of `encode` -> logits (N, 1, H, W), finest first; several for deep supervision."""
         raise NotImplementedError
 
     def heads(self) -> list[nn.Conv2d]:
-        """The convolutions whose outputs are logits; here the last one of the attribute `head`."""
+        """The convolutions that output logits; by default the last one of `head`."""
         *_, last = (layer for layer in self.head.modules() if isinstance(layer, nn.Conv2d))
         return [last]
 
     def start_from(self, prior: float) -> None:
-        """Set the heads' biases so that untrained logits lie around a probability of `prior`, 0 < prior < 1.
+        """Set the biases of the heads so that the untrained network outputs a probability of about `prior`.
 
-        Targets cover about a thousandth of a frame. Starting from a probability of 0.5 everywhere, an
-        optimiser needs hundreds of steps to learn that targets are rare (arXiv 1708.02002, section 3.3).
+        Targets cover about a thousandth of a frame. Starting at 0.5, an optimiser needs hundreds of steps to
+        learn that targets are rare (arXiv 1708.02002, section 3.3).
+
+        Parameters
+        ----------
+        prior : float
+            Probability, above 0 and below 1.
         """
         for head in self.heads():
             assert head.bias is not None
             nn.init.constant_(head.bias, math.log(prior / (1 - prior)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, channels, H, W) of any size -> the finest logits (N, 1, H, W).
+        """(N, channels, H, W) of any size -> the finest logits, (N, 1, H, W).
 
-        Sizes that are no multiple of `multiple` are padded at the right and bottom by repeating the border,
-        and the output is cropped. Raises ConfigError for a size of 0.
+        Other sizes than multiples of `multiple` are padded at the right and bottom by repeating the border,
+        and the output is cropped. Raises ConfigError for an empty frame.
         """
         height, width = x.shape[-2:]
         if not (height and width):
@@ -94,7 +130,20 @@ class HostNetwork(Network):
 
 
 def standardise(frames: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """(N, 1, H, W) in network range -> (N, C, H, W): repeated to C = len(mean) channels, (x - mean) / std."""
+    """Repeat frames to several channels and standardise them.
+
+    Parameters
+    ----------
+    frames : (N, 1, H, W) Tensor
+        In network range.
+    mean, std : sequence of float
+        One value for each of C channels.
+
+    Returns
+    -------
+    (N, C, H, W) Tensor
+        (frames - mean) / std.
+    """
     shape = (1, len(mean), 1, 1)
     centre = torch.tensor(mean, dtype=frames.dtype, device=frames.device).view(shape)
     spread = torch.tensor(std, dtype=frames.dtype, device=frames.device).view(shape)
@@ -107,18 +156,28 @@ def count_parameters(network: nn.Module) -> int:
 
 
 def count_macs(network: Network, height: int, width: int) -> int:
-    """Multiply-adds of all convolutions for one height x width frame, by the usual convention.
+    """Multiply-adds of all convolutions for one frame.
 
-    Transposed convolutions count at their input. Norms, pooling, resizing, linear layers and fixed filters
-    that are no layers do not count. The network is copied to torch's meta device, which
-    computes shapes only.
+    As usual, norms, pooling, resizing and linear layers do not count. A transposed convolution is counted at
+    its input. A copy of the network runs on PyTorch's meta device, which computes shapes only.
+
+    Parameters
+    ----------
+    network : Network
+        The network.
+    height, width : int
+        Size of the frame, pixels.
+
+    Returns
+    -------
+    int
     """
     macs = 0
 
     def add(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
         nonlocal macs
         assert isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)
-        # Each weight is used once at each position of the output, of a transposed one's input.
+        # Each weight is used once at each position of the output (transposed: of the input).
         positions = output if isinstance(layer, nn.Conv2d) else inputs[0]
         macs += layer.weight.numel() * positions.shape[-2] * positions.shape[-1]
 
@@ -127,7 +186,7 @@ def count_macs(network: Network, height: int, width: int) -> int:
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
             layer.register_forward_hook(add)
         elif isinstance(layer, nn.BatchNorm2d | nn.GroupNorm):
-            # A norm keeps the shape; on the meta device it would take most of the time.
+            # A norm keeps the shape, and would take most of the time on the meta device.
             layer.forward = _same  # type: ignore[assignment]
     with torch.inference_mode():
         shadow(torch.zeros(1, network.channels, height, width, device="meta"))

@@ -1,5 +1,5 @@
-"""Blocks that several networks use: convolutions with batch normalisation, residual, shuffle and
-weighting blocks, coordinate attention, and omni-dimensional dynamic convolution.
+"""Blocks that several networks use: convolutions with batch normalisation, residual, shuffle and weighting
+blocks, coordinate attention, and omni-dimensional dynamic convolution.
 """
 
 from __future__ import annotations
@@ -12,7 +12,19 @@ from torch.nn import functional as F  # noqa: N812
 def conv_norm(
     inputs: int, outputs: int, kernel: int, *, stride: int = 1, groups: int = 1, relu: bool = True
 ) -> nn.Sequential:
-    """Convolution without bias (same padding), batch normalisation and, if asked, ReLU."""
+    """Convolution without bias, batch normalisation and ReLU.
+
+    Parameters
+    ----------
+    inputs, outputs : int
+        Channels.
+    kernel : int
+        Side of the kernel; padding keeps the size.
+    stride, groups : int
+        Default: 1.
+    relu : bool
+        Append a ReLU. Default: True.
+    """
     layers: list[nn.Module] = [
         nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
         nn.BatchNorm2d(outputs),
@@ -23,9 +35,10 @@ def conv_norm(
 
 
 def interleaved(first: Tensor, last: Tensor) -> Tensor:
-    """Two (N, C, H, W) -> (N, 2 C, H, W), their channels in turn; ShuffleNet (arXiv 1707.01083), section 3.1.
+    """Interleave the channels of two maps: (N, C, H, W) twice -> (N, 2 C, H, W).
 
-    Keeps the channels-last memory format, forward and backward, which trains faster.
+    ShuffleNet (arXiv 1707.01083), section 3.1. Keeps the channels-last memory format, forward and backward,
+    which trains faster.
     """
     if torch.compiler.is_exporting() or last.stride(1) != 1:
         return torch.stack((first, last), dim=2).flatten(1, 2)
@@ -41,7 +54,15 @@ def _dense(gradient: Tensor) -> Tensor:
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 residual block with a projected shortcut; ResNet (arXiv 1512.03385), section 4.1."""
+    """Residual block of 1x1, 3x3 and 1x1 convolutions with a projected shortcut.
+
+    ResNet (arXiv 1512.03385), section 4.1.
+
+    Parameters
+    ----------
+    inputs, middle, outputs : int
+        Channels.
+    """
 
     def __init__(self, inputs: int, middle: int, outputs: int) -> None:
         super().__init__()
@@ -58,9 +79,14 @@ class Bottleneck(nn.Module):
 
 
 class ShuffleUnit(nn.Module):
-    """Half of the channels pass, half go through 1x1, depthwise 3x3, 1x1; then both are interleaved.
+    """Half of the channels go through 1x1, depthwise 3x3 and 1x1 convolutions; both halves are interleaved.
 
     The stride-1 unit of ShuffleNet V2 (arXiv 1807.11164), figure 3c.
+
+    Parameters
+    ----------
+    channels : int
+        Even.
     """
 
     def __init__(self, channels: int) -> None:
@@ -79,7 +105,15 @@ class ShuffleUnit(nn.Module):
 
 
 class SqueezeExcite(nn.Module):
-    """Scale each channel by a gate computed from all channels' means (arXiv 1709.01507), without biases."""
+    """Scale each channel by a gate from the means of all channels (arXiv 1709.01507), without biases.
+
+    Parameters
+    ----------
+    channels : int
+        Of input and output.
+    reduction : int
+        Ratio of channels to hidden units. Default: 4.
+    """
 
     def __init__(self, channels: int, reduction: int = 4) -> None:
         super().__init__()
@@ -98,10 +132,16 @@ class SqueezeExcite(nn.Module):
 
 
 class ConditionalChannelWeighting(nn.Module):
-    """Half of the channels pass, half go through depthwise 3x3 and squeeze-excite; then both interleave.
+    """Half of the channels go through depthwise 3x3 and squeeze-excitation; both halves are interleaved.
 
-    The block of Lite-HRNet (arXiv 2104.06403), section 3.2, on one branch; `refine` adds a depthwise 3x3
-    after the squeeze-excite, as SPIRE does.
+    The block of Lite-HRNet (arXiv 2104.06403), section 3.2, on one branch.
+
+    Parameters
+    ----------
+    channels : int
+        Even.
+    refine : bool
+        Add a depthwise 3x3 convolution after the squeeze-excitation, as SPIRE does. Default: False.
     """
 
     def __init__(self, channels: int, *, refine: bool = False) -> None:
@@ -121,10 +161,17 @@ class ConditionalChannelWeighting(nn.Module):
 
 
 class CoordinateAttention(nn.Module):
-    """Scale each value by a gate of its row and one of its column, x * g_row * g_column.
+    """Scale each value by a gate of its row and one of its column.
 
-    The gates of all rows and columns come from the means along each of them, through one shared
-    bottleneck of max(channels / reduction, 8) units (arXiv 2103.02907, section 3.2).
+    The gates are computed from the means along rows and columns through one shared bottleneck of
+    max(channels / reduction, 8) units (arXiv 2103.02907, section 3.2).
+
+    Parameters
+    ----------
+    channels : int
+        Of input and output.
+    reduction : int
+        Default: 32.
     """
 
     LEAST_UNITS = 8
@@ -155,13 +202,20 @@ class CoordinateAttention(nn.Module):
 
 
 class OmniDynamicConv2d(nn.Conv2d):
-    """A k x k convolution, stride 1, same padding, no bias; every frame has its own weight.
+    """A convolution whose weight depends on the frame; stride 1, same padding, no bias.
 
-    One kernel of omni-dimensional dynamic convolution (arXiv 2209.07947, section 3.2): the weight is scaled
-    along the input channels, the output channels and the k x k positions by sigmoid gates, which come from
-    the means of the frame's channels through a layer of max(inputs / 16, 16) units. With one kernel there is
-    no attention over kernels. As in the paper, and unlike the public code, the layer has no batch
-    normalisation: frames of a batch do not mix, and a batch of one trains.
+    Omni-dimensional dynamic convolution with one kernel (arXiv 2209.07947, section 3.2): the weight is scaled
+    along input channels, output channels and kernel positions by sigmoid gates, computed from the means of
+    the frame's channels through a layer of max(inputs / 16, 16) units. As in the paper, and unlike the public
+    code, that layer has no batch normalisation: frames of a batch do not mix, and batches of one frame can be
+    trained.
+
+    Parameters
+    ----------
+    inputs, outputs : int
+        Channels.
+    kernel : int
+        Side of the kernel. Default: 3.
     """
 
     REDUCTION = 16
@@ -193,7 +247,7 @@ class OmniDynamicConv2d(nn.Conv2d):
 
 
 def _grouped(x: Tensor, weights: Tensor) -> Tensor:
-    """One convolution with as many groups as frames; by far the fastest form, also in training."""
+    """One convolution with as many groups as frames, the fastest form."""
     frames, channels, height, width = x.shape
     folded = x.reshape(1, frames * channels, height, width)
     y = F.conv2d(folded, weights.flatten(0, 1), padding=weights.shape[-1] // 2, groups=frames)
@@ -201,10 +255,11 @@ def _grouped(x: Tensor, weights: Tensor) -> Tensor:
 
 
 def _products(x: Tensor, weights: Tensor) -> Tensor:
-    """The same as a matrix product for each frame, over the surroundings of each pixel.
+    """The same as a matrix product for each frame over the neighbourhoods of all pixels.
 
-    ONNX fixes a convolution's number of groups, and the batch of a model file is free. The surroundings
-    are gathered by a convolution with one-hot kernels, because slices of free sizes take minutes to export.
+    ONNX fixes the number of groups of a convolution, while the batch size of a model file is free. The
+    neighbourhoods are gathered by a convolution with one-hot kernels: exporting slices of free sizes takes
+    minutes.
     """
     kernel = weights.shape[-1]
     one_hot = torch.eye(kernel**2, dtype=x.dtype, device=x.device).view(-1, 1, kernel, kernel)

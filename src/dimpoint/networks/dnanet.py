@@ -26,15 +26,18 @@ _ROWS = len(HOST_WIDTHS)
 class DNANet(HostNetwork):
     """A triangular grid of attention nodes between encoder and decoder, with four outputs.
 
-    "Dense nested attention network for infrared small target detection", after the public code.
-    4,696,568 parameters and 13.91 G multiply-adds of convolutions at 256x256 with one input channel.
+    "Dense nested attention network for infrared small target detection", after the public code. 4,696,568
+    parameters and 13.91 G multiply-adds of convolutions at 256x256 with one input channel.
 
     Node (row, column) works at 1 / 2^row. Column 0 is the encoder. It does not depend on the other columns
-    and is computed first; public code interleaves it, with the same result. The outputs of `decode` are those
-    of the fused pyramid and of row 0's columns 1, 2 and 3, in training and in use alike. A replaced deepest
-    feature changes the first of them only.
+    and is computed first; the public code interleaves it, with the same result. `decode` returns the output
+    of the fused pyramid and those of row 0's columns 1, 2 and 3. A replaced deepest feature changes the first
+    of them only.
 
-    channels: number of input channels.
+    Parameters
+    ----------
+    channels : int
+        Number of input channels; the grey frame is repeated. Default: 1.
     """
 
     multiple = 16
@@ -63,7 +66,7 @@ class DNANet(HostNetwork):
         return features
 
     def decode(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Column 0 -> four maps of logits (N, 1, H, W): of the pyramid, of row 0's columns 1, 2, 3."""
+        """Column 0 -> four maps of logits (N, 1, H, W): of the pyramid, and of row 0's columns 1, 2, 3."""
         rows = self._grid(features)
         last = [row[-1] for row in reversed(rows)]  # the coarsest first
         size = last[-1].shape[-2:]
@@ -79,7 +82,7 @@ class DNANet(HostNetwork):
         return [finest, *inner]
 
     def heads(self) -> list[nn.Conv2d]:
-        """The convolutions whose outputs are logits."""
+        """The convolutions that output logits."""
         return [layer for layer in self.outputs if isinstance(layer, nn.Conv2d)]
 
     def _grid(self, features: Sequence[Tensor]) -> list[list[Tensor]]:
@@ -96,7 +99,13 @@ class DNANet(HostNetwork):
 
 
 class AttentionUnit(nn.Module):
-    """Two 3x3 convolutions, gated by channel and then by position, added to the shortcut (CSAM)."""
+    """Two 3x3 convolutions, gated by channel and then by position, with a shortcut (CSAM).
+
+    Parameters
+    ----------
+    inputs, outputs : int
+        Channels.
+    """
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()

@@ -30,15 +30,20 @@ _LEAST_SQUARE = 1e-16  # its root is below float32's resolution of the gradients
 
 
 class GGLNet(HostNetwork):
-    """A residual encoder that takes the frame's gradient magnitude at each scale, with two-way gated fusion.
+    """A residual encoder with the frame's gradient magnitude at each scale, and two-way gated fusion.
 
     "Gradient-guided learning network for infrared small target detection", after the authors' public code.
     8,978,877 parameters and 9.63 G multiply-adds of convolutions at 256x256 with one input channel. The
     authors' later framework trains it at half its usual learning rate.
 
-    channels: number of input channels; the public code uses three. As there, pixels outside the frame count
-    as 0 in the gradient, which creates an edge along the border. Unlike there, a small constant under the
-    root keeps the derivative finite where the frame is flat.
+    As in the public code, pixels outside the frame count as 0 in the gradient, which creates an edge along
+    the border. Unlike there, a small constant under the root keeps the derivative finite where the frame is
+    flat.
+
+    Parameters
+    ----------
+    channels : int
+        Number of input channels; the public code uses three. Default: 1.
     """
 
     multiple = 16
@@ -81,7 +86,7 @@ class GGLNet(HostNetwork):
 
 
 def gradient_magnitude(x: Tensor) -> Tensor:
-    """(N, C, H, W) -> the same shape: length of the central differences' vector, 0 outside the frame."""
+    """Length of the vector of central differences, (N, C, H, W); 0 outside the frame."""
     padded = F.pad(x, (1, 1, 1, 1))
     along_row = (padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]) / 2
     along_column = (padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]) / 2
@@ -130,7 +135,15 @@ class GradientSupplement(nn.Module):
 
 
 class GuidedStage(nn.Module):
-    """One scale of the encoder: an entry, two residual units, and the gradient image."""
+    """One scale of the encoder: an entry, two residual units, and the gradient image.
+
+    Parameters
+    ----------
+    entry : nn.Module
+        Takes the scale above.
+    gradients, channels : int
+        Channels of the gradient image and of the output.
+    """
 
     def __init__(self, entry: nn.Module, gradients: int, channels: int) -> None:
         super().__init__()
@@ -144,7 +157,13 @@ class GuidedStage(nn.Module):
 
 
 class TwoWayFusion(nn.Module):
-    """The deep map gates the shallow one by channel, the shallow map the deep one by position (TGFM)."""
+    """The deep map gates the shallow one by channel, the shallow map the deep one by position (TGFM).
+
+    Parameters
+    ----------
+    deep, shallow : int
+        Channels of the two maps.
+    """
 
     def __init__(self, deep: int, shallow: int) -> None:
         super().__init__()

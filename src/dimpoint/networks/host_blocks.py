@@ -1,8 +1,7 @@
 """Blocks of the host networks: convolutions with bias, residual units, gates, resizing, initialisation.
 
-The units of MLCL-Net, ALCL-Net, GGL-Net and MSDA-Net follow their authors' public code. In all hosts
-modules are registered in the order of the public code where it is known, so that weights can be matched by
-position.
+The units of MLCL-Net, ALCL-Net, GGL-Net and MSDA-Net follow their authors' public code. Where it is known,
+modules are registered in its order, so that weights can be matched by position.
 """
 
 from __future__ import annotations
@@ -20,7 +19,19 @@ HOST_WIDTHS = (16, 32, 64, 128, 256)  # channels at 1, 1/2, 1/4, 1/8, 1/16 of mo
 def conv(
     inputs: int, outputs: int, kernel: int, *, stride: int = 1, dilation: int = 1, bias: bool = True
 ) -> nn.Conv2d:
-    """Convolution with zero padding that keeps the size at stride 1."""
+    """Convolution with zero padding that keeps the size at stride 1.
+
+    Parameters
+    ----------
+    inputs, outputs : int
+        Channels.
+    kernel : int
+        Side of the kernel.
+    stride, dilation : int
+        Default: 1.
+    bias : bool
+        Default: True.
+    """
     around = dilation * (kernel // 2)
     return nn.Conv2d(inputs, outputs, kernel, stride, around, dilation, bias=bias)
 
@@ -35,7 +46,7 @@ def conv_bn(
     bias: bool = True,
     relu: bool = True,
 ) -> nn.Sequential:
-    """As `blocks.conv_norm`, but with a bias before the norm, as most of the hosts' public code has."""
+    """`conv`, batch normalisation and ReLU; unlike `blocks.conv_norm` it has a bias, as most hosts' code."""
     layers: list[nn.Module] = [
         conv(inputs, outputs, kernel, stride=stride, dilation=dilation, bias=bias),
         nn.BatchNorm2d(outputs),
@@ -46,7 +57,7 @@ def conv_bn(
 
 
 def he_initialise(module: nn.Module) -> None:
-    """Kaiming normal weights (arXiv 1502.01852), fan-out, and zero bias, in all convolutions of a module."""
+    """Kaiming normal weights (arXiv 1502.01852), fan-out, and zero bias in all convolutions of a module."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
@@ -55,25 +66,25 @@ def he_initialise(module: nn.Module) -> None:
 
 
 def stem(channels: int) -> nn.Sequential:
-    """Two 3x3 convolutions to 16 channels at full resolution, framework's initialisation."""
+    """Two 3x3 convolutions to 16 channels at full resolution, with PyTorch's initialisation."""
     width = HOST_WIDTHS[0]
     return nn.Sequential(*conv_bn(channels, width, 3), *conv_bn(width, width, 3))
 
 
 def head(channels: int) -> nn.Sequential:
-    """Two 1x1 convolutions to one map of logits, framework's initialisation."""
+    """Two 1x1 convolutions to one map of logits, with PyTorch's initialisation."""
     return nn.Sequential(conv(channels, channels, 1), nn.ReLU(inplace=True), conv(channels, 1, 1))
 
 
 def enlarge(x: Tensor) -> Tensor:
-    """(N, C, H, W) -> (N, C, 2 * H, 2 * W), bilinear, corners aligned.
+    """Double height and width, bilinear, corners aligned: (N, C, H, W) -> (N, C, 2 * H, 2 * W).
 
-    Corners that coincide shift the map by up to half a pixel of x from one side to the other, so an output
-    depends a little on the frame's size.
+    Aligned corners shift the map by up to half a pixel from one side to the other, so an output depends
+    slightly on the frame's size.
 
-    Torch and ONNX Runtime round the positions of such a resize differently, by about 1e-7 of the whole width;
-    at a few hundred pixels their outputs differ by more than the tolerance of an export. Here the distance
-    from the nearest input pixel is computed instead, which is exact.
+    PyTorch and ONNX Runtime round the positions of such a resize differently, by about 1e-7 of the width; at
+    a few hundred pixels their outputs differ by more than the tolerance of an export. Here the distance from
+    the nearest input pixel is computed instead, which is exact.
     """
     for axis in (3, 2):
         length = x.shape[axis]
@@ -88,10 +99,10 @@ def enlarge(x: Tensor) -> Tensor:
 
 
 def halve(x: Tensor) -> Tensor:
-    """(N, C, H, W) -> (N, C, H / 2, W / 2), bilinear between two neighbours, corners aligned.
+    """Halve height and width, bilinear between two neighbours, corners aligned.
 
-    No pooling and no smoothing: at the first corner the output is one pixel, at the last the other, in the
-    middle their mean. As exact as `enlarge`.
+    (N, C, H, W) -> (N, C, H / 2, W / 2). Without smoothing: at the first corner the output is one pixel, at
+    the last the other, in the middle their mean. As exact as `enlarge`.
     """
     for axis in (3, 2):
         first, second = (x[..., 0::2], x[..., 1::2]) if axis == 3 else (x[..., 0::2, :], x[..., 1::2, :])
@@ -101,7 +112,7 @@ def halve(x: Tensor) -> Tensor:
 
 
 def _along(weights: Tensor, axis: int, x: Tensor) -> Tensor:
-    """A weight for each row (axis 2) or column (axis 3) of x, in its type."""
+    """A weight for each row (axis 2) or column (axis 3) of x, in the type of x."""
     return (weights[:, None] if axis == 2 else weights).to(x.dtype)
 
 
@@ -115,9 +126,16 @@ def in_turn(modules: Iterable[nn.Module], x: Tensor) -> list[Tensor]:
 
 
 def fuse_upwards(features: Sequence[Tensor], beside: nn.ModuleList, fusions: nn.ModuleList) -> Tensor:
-    """Features, shallow to deep, each through its module of `beside`, then fused from the deepest up.
+    """Pass each feature through a module, then fuse them from the deepest to the shallowest.
 
-    beside, fusions: in the order deep to shallow; a fusion takes the deep map and the next shallower one.
+    Parameters
+    ----------
+    features : sequence of Tensor
+        From shallow to deep.
+    beside : nn.ModuleList
+        One module for each feature, from deep to shallow.
+    fusions : nn.ModuleList
+        From deep to shallow; each takes the deep map and the next shallower one.
     """
     y: Tensor
     y, *shallower = (module(feature) for module, feature in zip(beside, reversed(features), strict=True))
@@ -127,7 +145,7 @@ def fuse_upwards(features: Sequence[Tensor], beside: nn.ModuleList, fusions: nn.
 
 
 class ResidualUnit(nn.Module):
-    """Two 3x3 convolutions added to the input, then ReLU (RB)."""
+    """Two 3x3 convolutions with a shortcut, then ReLU (RB)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -142,9 +160,14 @@ class ResidualUnit(nn.Module):
 
 
 class ResidualDown(nn.Module):
-    """Half the height and width, pooled on one path and by a stride on the other (RD).
+    """Halve height and width, by pooling on one path and by a stride on the other (RD).
 
-    The main path rounds an odd size down and the shortcut up: only even sizes pass.
+    The main path rounds an odd size down and the shortcut up, so only even sizes work.
+
+    Parameters
+    ----------
+    inputs, outputs : int
+        Channels.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -174,7 +197,7 @@ class LocalContrast(nn.Sequential):
 
 
 class LinearSqueezeExcite(SqueezeExcite):
-    """As its base, with linear layers as in public code, which by convention do not count as MACs."""
+    """`SqueezeExcite` with linear layers, as in public code; by convention they do not count as MACs."""
 
     def __init__(self, channels: int, reduction: int = 4) -> None:
         super().__init__(channels, reduction)
@@ -191,9 +214,14 @@ class LinearSqueezeExcite(SqueezeExcite):
 
 
 class ChannelGate(nn.Module):
-    """A gate for each channel from all channels' means and maxima; CBAM (arXiv 1807.06521), section 3.
+    """A gate for each channel from the means and maxima of all channels; CBAM (arXiv 1807.06521), section 3.
 
-    One bottleneck of channels / reduction units, without bias, sees both poolings.
+    Parameters
+    ----------
+    channels : int
+        Input channels.
+    reduction : int
+        Ratio of channels to units of the bottleneck, which is shared by means and maxima and has no bias.
     """
 
     def __init__(self, channels: int, reduction: int) -> None:
@@ -214,7 +242,14 @@ class ChannelGate(nn.Module):
 class PositionGate(nn.Module):
     """A gate for each pixel from the mean and maximum over channels around it; CBAM, section 3.
 
-    mean_first: the mean is the convolution's first channel, the maximum its second, or the other way round.
+    Parameters
+    ----------
+    kernel : int
+        Side of the kernel.
+    bias : bool
+        Whether the convolution has a bias.
+    mean_first : bool
+        Whether its first input channel is the mean, or the maximum.
     """
 
     def __init__(self, kernel: int, *, bias: bool, mean_first: bool) -> None:

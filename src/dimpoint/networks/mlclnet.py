@@ -33,12 +33,17 @@ _WIDTHS = HOST_WIDTHS[:3]
 class MLCLNet(HostNetwork):
     """A shallow residual pyramid with small and dilated convolutions at each scale (local contrast).
 
-    "Infrared small target detection based on multiscale local contrast learning networks", after the
-    authors' public code. 656,961 parameters and 6.99 G multiply-adds of convolutions at 256x256 with one
-    input channel. The deepest feature is at 1/4 only.
+    "Infrared small target detection based on multiscale local contrast learning networks", after the authors'
+    public code. 656,961 parameters and 6.99 G multiply-adds of convolutions at 256x256 with one input
+    channel. The deepest feature is at 1/4.
 
-    channels: number of input channels; the public code uses three. depth: blocks per scale; 3 is the paper's
-    network, 2 the small one of the public code, to which its stated 0.56 M parameters belong.
+    Parameters
+    ----------
+    channels : int
+        Number of input channels; the public code uses three. Default: 1.
+    depth : int
+        Blocks per scale; 3 is the paper's network, 2 the small one of the public code, to which the stated
+        0.56 M parameters belong. Default: 3.
     """
 
     multiple = 4
@@ -83,7 +88,12 @@ class MLCLNet(HostNetwork):
 class MultiscaleContrast(nn.Module):
     """A centre convolution followed by a wider ring, at three sizes, mixed by a 1x1 convolution (MLCL).
 
-    Biases and ReLU, no norm; no activation after the mixture.
+    With biases and ReLU, without norms; no activation after the mixing.
+
+    Parameters
+    ----------
+    channels : int
+        Of input and output.
     """
 
     def __init__(self, channels: int) -> None:
@@ -113,7 +123,10 @@ class ALCLNet(HostNetwork):
     authors' public code. 5,667,857 parameters and 6.65 G multiply-adds of convolutions at 256x256 with one
     input channel. The authors' later framework trains it at half its usual learning rate.
 
-    channels: number of input channels; the public code uses three.
+    Parameters
+    ----------
+    channels : int
+        Number of input channels; the public code uses three. Default: 1.
     """
 
     multiple = 16
@@ -148,7 +161,13 @@ class ALCLNet(HostNetwork):
 
 
 class GatedAddition(nn.Module):
-    """The deep map, enlarged, is added where a gate from the shallow map lets it (SBAM)."""
+    """Add the enlarged deep map, weighted by a gate from the shallow map (SBAM).
+
+    Parameters
+    ----------
+    deep, shallow : int
+        Channels of the two maps.
+    """
 
     def __init__(self, deep: int, shallow: int) -> None:
         super().__init__()

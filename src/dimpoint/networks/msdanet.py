@@ -34,13 +34,21 @@ _SKIP_BRANCHES: _Branches = (((1, 1),), ((3, 1), (3, 3)), ((5, 1), (3, 5)))
 class MSDANet(HostNetwork):
     """A residual encoder with dilated branches and gates from the Haar bands of frame and features.
 
-    "Multi-scale direction-aware network for infrared small target detection", after the authors' public
-    code, from which the paper's figures differ in places. 4,795,343 parameters and 21.01 G multiply-adds of
-    convolutions at 256x256 with one input channel.
-
-    channels: number of input channels, at most 10; the public code uses three. The three bands of each are
-    among the 32 channels at 1/2. Layers that the public code builds but never uses (14,048 parameters) are
+    "Multi-scale direction-aware network for infrared small target detection", after the authors' public code,
+    from which the paper's figures differ in places. 4,795,343 parameters and 21.01 G multiply-adds of
+    convolutions at 256x256 with one input channel. Unused layers of the public code (14,048 parameters) are
     omitted; its fixed Haar filters are sums and differences here.
+
+    Parameters
+    ----------
+    channels : int
+        Number of input channels, at most 10, because three bands of each are among the 32 channels at 1/2;
+        the public code uses three. Default: 1.
+
+    Raises
+    ------
+    ValueError
+        If `channels` is above 10.
     """
 
     multiple = 16
@@ -109,7 +117,7 @@ def directions(x: Tensor) -> Tensor:
 
 
 class DirectionGates(nn.Module):
-    """Weigh each position by gates from four Haar bands of the features (MDFA)."""
+    """Weight each position by gates from the four Haar bands of the features (MDFA)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -128,7 +136,15 @@ class DirectionGates(nn.Module):
 
 
 class LocalRelations(nn.Module):
-    """Parallel convolutions of growing size and dilation, mixed by a 3x3 convolution (MLRL)."""
+    """Parallel convolutions of growing size and dilation, mixed by a 3x3 convolution (MLRL).
+
+    Parameters
+    ----------
+    channels : int
+        Of input and output.
+    branches : tuple
+        For each branch, (kernel, dilation) of its convolutions.
+    """
 
     def __init__(self, channels: int, branches: _Branches) -> None:
         super().__init__()
@@ -172,10 +188,19 @@ def _units(channels: int) -> tuple[DirectionAwareUnit, DirectionAwareUnit]:
 
 
 class PooledStage(nn.Module):
-    """One scale of the encoder, and its contribution to the deepest feature (FA)."""
+    """One scale of the encoder, and its contribution to the deepest feature (FA).
+
+    Parameters
+    ----------
+    entry : nn.Module
+        Takes the scale above.
+    channels : int
+        Of the output.
+    steps : int
+        Ratio of this scale to that of the deepest feature.
+    """
 
     def __init__(self, entry: nn.Module, channels: int, steps: int) -> None:
-        """steps: by which factor the deepest feature is smaller."""
         super().__init__()
         self.entry = entry
         self.units = nn.Sequential(*_units(channels))
@@ -184,7 +209,7 @@ class PooledStage(nn.Module):
         he_initialise(self.reduce)
 
     def forward(self, x: Tensor, beside: Tensor | None = None) -> Tensor:
-        """The scale above and, at this scale, further channels to put first -> (N, channels, H, W)."""
+        """The scale above, and further channels at this scale to put first -> (N, channels, H, W)."""
         y = self.entry(x)
         if beside is not None:
             y = torch.cat((beside, y), dim=1)
@@ -206,7 +231,13 @@ def _aggregate(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class CalibratedAddition(nn.Module):
-    """The deep map, enlarged and corrected from both maps, is added to the shallow one (FCF)."""
+    """Add the enlarged deep map, corrected from both maps, to the shallow map (FCF).
+
+    Parameters
+    ----------
+    deep, shallow : int
+        Channels of the two maps.
+    """
 
     def __init__(self, deep: int, shallow: int) -> None:
         super().__init__()

@@ -12,8 +12,8 @@ from dimpoint.networks.blocks import Bottleneck, ConditionalChannelWeighting, Sh
 class Spire(Network):
     """SPIRE's network as published: one branch at 1/4 of the input and no decoder.
 
-    294,753 parameters, 4.84 G multiply-adds of convolutions at 512x512. The response is regressed: it is
-    near 1 at a target, and no sigmoid is applied.
+    294,753 parameters, 4.84 G multiply-adds of convolutions at 512x512. The response is regressed: it is near
+    1 at a target, and no sigmoid is applied.
     """
 
     channels = 3
@@ -42,7 +42,13 @@ class Spire(Network):
 
 
 class Stage(nn.Module):
-    """One module of a stage: two channel weightings, a shuffle unit and the fusion of a single branch."""
+    """One module of a stage: two channel weightings, a shuffle unit and the fusion of a single branch.
+
+    Parameters
+    ----------
+    channels : int
+        Of input and output.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -53,5 +59,5 @@ class Stage(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, channels, H, W) -> the same shape; the branch is added to itself, as published."""
+        """(N, channels, H, W) -> the same shape; as published, the branch is added to itself."""
         return torch.relu(2 * self.blocks(x))

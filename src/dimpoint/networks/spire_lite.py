@@ -1,9 +1,9 @@
-"""spire-lite: dimpoint's own light high-resolution network for laptops, one response map at stride 2.
+"""spire-lite: dimpoint's own light high-resolution network for laptops, with one response map at stride 2.
 
-The published HRPE has one 32-channel branch at 1/4. This network has a few channels at full resolution,
-gives its response at 1/2, where a two-pixel target is still visible, takes context from maps at 1/4, 1/8 and
-1/16, and adds it top down. Its units are residual pairs of 3x3 convolutions; with 16 to 96 channels a CPU
-trains them faster than depthwise units, which have fewer multiply-adds. Own design.
+The published HRPE has one 32-channel branch at 1/4. This network has a few channels at full resolution, gives
+its response at 1/2, where a two-pixel target is still visible, takes context from maps at 1/4, 1/8 and 1/16,
+and adds it top-down. Its units are residual pairs of 3x3 convolutions; with 16 to 96 channels they train
+faster on a CPU than depthwise units, which have fewer multiply-adds. Own design.
 """
 
 from __future__ import annotations
@@ -34,10 +34,17 @@ class Residual(nn.Module):
 
 
 class SpireLite(Network):
-    """The light point network; its logits need a sigmoid.
+    """The light point network; its output is logits.
 
-    detail: channels at full resolution. widths: channels at 1/2, 1/4, 1/8, ... depths: residual units per
-    scale on the way down; on the way up there is one per scale, except the coarsest.
+    Parameters
+    ----------
+    detail : int
+        Channels at full resolution. Default: 8.
+    widths : sequence of int
+        Channels at 1/2, 1/4, 1/8, ... Default: (16, 32, 64, 96).
+    depths : sequence of int
+        Residual units at each scale on the way down; on the way up there is one at each scale but the
+        coarsest. Default: (1, 1, 1, 2).
     """
 
     stride = 2

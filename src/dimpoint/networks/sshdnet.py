@@ -4,9 +4,9 @@ From the paper's abstract: names and purposes of the modules. From the same grou
 order, widths and contents of the modules. Our own: which convolutions of a dynamic unit are dynamic (all its
 3x3), the map at stride 2, and `SshdNetSmall`.
 
-Branches and their exchange follow HRNet (arXiv 1908.07919), section 3: branches run side by side, each at
-half the resolution of the one before; at the end of a module every branch receives all others. Inputs and
-outputs are lists of maps, fine to coarse.
+Branches and their exchange follow HRNet (arXiv 1908.07919), section 3: parallel branches, each at half the
+resolution of the one before; at the end of a module every branch receives all others. Inputs and outputs are
+lists of maps, from fine to coarse.
 """
 
 from __future__ import annotations
@@ -35,15 +35,16 @@ class Residual(nn.Module):
 
 
 def basic_unit(channels: int, *, dynamic: bool = False) -> Residual:
-    """relu(x + BN(Conv(relu(BN(Conv x))))) of 3x3 convolutions; `dynamic`: both depend on the frame."""
+    """Residual unit of two 3x3 convolutions; with `dynamic` both depend on the frame."""
     layers = [_conv3_norm(channels, dynamic=dynamic, relu=relu) for relu in (True, False)]
     return Residual(nn.Sequential(*layers))
 
 
 def bottleneck_unit(inputs: int, middle: int, *, dynamic: bool = False) -> Residual:
-    """1x1, 3x3, 1x1 from `inputs` to 4 * `middle` channels; `dynamic`: the 3x3 depends on the frame.
+    """Residual unit of 1x1, 3x3 and 1x1 convolutions from `inputs` to 4 * `middle` channels.
 
-    ResNet (arXiv 1512.03385), section 4.1; the shortcut is projected where the widths differ.
+    With `dynamic` the 3x3 convolution depends on the frame. ResNet (arXiv 1512.03385), section 4.1; the
+    shortcut is projected where the widths differ.
     """
     outputs = 4 * middle
     body = nn.Sequential(
@@ -55,10 +56,17 @@ def bottleneck_unit(inputs: int, middle: int, *, dynamic: bool = False) -> Resid
 
 
 class Fusion(nn.Module):
-    """Every one of the first `outputs` branches becomes the ReLU of the sum of all, brought to its shape.
+    """Each of the first `outputs` branches becomes the ReLU of the sum of all branches, resized to its shape.
 
-    From finer to coarser by 3x3 convolutions of stride 2, from coarser to finer by a 1x1 convolution and
+    To coarser branches by 3x3 convolutions of stride 2, to finer ones by a 1x1 convolution and
     nearest-neighbour enlargement.
+
+    Parameters
+    ----------
+    widths : sequence of int
+        Channels of the branches, from fine to coarse.
+    outputs : int
+        Branches that are kept.
     """
 
     def __init__(self, widths: Sequence[int], outputs: int) -> None:
@@ -84,8 +92,16 @@ class Fusion(nn.Module):
 class BranchModule(nn.Module):
     """Residual units on each branch, then the fusion.
 
-    widths: channels of the branches, fine to coarse. blocks: units of each branch. outputs: branches that
-    go on, all by default. dynamic: the first unit of each branch is dynamic.
+    Parameters
+    ----------
+    widths : sequence of int
+        Channels of the branches, from fine to coarse.
+    blocks : int
+        Units of each branch.
+    outputs : int, optional
+        Branches that are kept. Default: all.
+    dynamic : bool
+        Whether the first unit of each branch is dynamic. Default: False.
     """
 
     def __init__(
@@ -134,6 +150,11 @@ class SFCC(nn.Module):
 
     Downward each branch is added to the next coarser one, upward to the next finer one, including what it has
     just received. The same layers are used each time.
+
+    Parameters
+    ----------
+    widths : sequence of int
+        Channels of the branches, from fine to coarse.
     """
 
     def __init__(self, widths: Sequence[int]) -> None:
@@ -160,9 +181,16 @@ class SFCC(nn.Module):
 
 
 class HCEM(nn.Module):
-    """High-resolution cross-feature extraction: after each residual unit the branches exchange by the SFCC.
+    """High-resolution cross-feature extraction: residual units with exchanges between branches (SFCC).
 
     Downward after the first unit, upward after the second, and so on; then they are fused.
+
+    Parameters
+    ----------
+    widths : sequence of int
+        Channels of the branches, from fine to coarse.
+    blocks : int
+        Units of each branch.
     """
 
     def __init__(self, widths: Sequence[int], blocks: int) -> None:
@@ -184,9 +212,9 @@ class HCEM(nn.Module):
 
 
 class DCFM(BranchModule):
-    """Dynamic coordinate fusion: each branch begins with a dynamic unit, and the branches are fused.
+    """Dynamic coordinate fusion: each branch begins with a dynamic unit, then the branches are fused.
 
-    Where they are fused into one, coordinate attention follows.
+    Where they are fused into one, coordinate attention follows. Parameters as `BranchModule`.
     """
 
     def __init__(self, widths: Sequence[int], blocks: int, *, outputs: int | None = None) -> None:
@@ -209,8 +237,8 @@ class HMRM(nn.Sequential):
 class ATLDH(nn.Conv2d):
     """Adaptive target localisation: a 1x1 convolution that regresses the Gaussian response of each target.
 
-    Its other half is decoding (`DecodeRule` of kind `published`): 3x3 maxima above 0.2, heights within
-    0.2 of the highest, and a quarter of a map pixel toward the higher neighbour.
+    Its other half is decoding (`DecodeRule` of kind `published`): 3x3 maxima above 0.2, heights within 0.2 of
+    the highest, and a quarter of a map pixel towards the higher neighbour.
     """
 
     def __init__(self, channels: int) -> None:
@@ -234,15 +262,30 @@ class Refinement(nn.Module):
 class SshdNet(Network):
     """SSHD-Net in its published size: four branches from 1/4 to 1/32, and a response map at 1/4.
 
-    widths: channels of the four branches, fine to coarse. stem: channels before the branches; the
-    bottlenecks widen them to 4 * `stem`. bottlenecks: residual units before the branches, the last one
-    dynamic. blocks: residual units of a branch in each module. modules: plain modules of stage 2, of
-    stage 3 before and after the HCEM, and of stage 4 (the HMRM). stride: 4, or 2, where the branches'
-    output is refined with the stem's features at 1/2.
-
-    28,715,304 parameters, 10.28 G multiply-adds of convolutions at 256x256. The response is regressed: it
-    is near 1 at a target, and no sigmoid is applied. `receptive_radius` does not include the gates' means,
+    28,715,304 parameters, 10.28 G multiply-adds of convolutions at 256x256. The response is regressed: it is
+    near 1 at a target, and no sigmoid is applied. `receptive_radius` does not include the means of the gates,
     which cover the whole input.
+
+    Parameters
+    ----------
+    widths : sequence of int
+        Channels of the four branches, from fine to coarse. Default: (32, 64, 128, 256).
+    stem : int
+        Channels before the branches; the bottlenecks widen them to 4 * `stem`. Default: 64.
+    bottlenecks : int
+        Residual units before the branches, the last one dynamic. Default: 4.
+    blocks : int
+        Residual units of a branch in each module. Default: 4.
+    modules : sequence of int
+        Plain modules of stage 2, of stage 3 before and after the HCEM, and of stage 4 (the HMRM). Default:
+        (1, 1, 1, 2).
+    stride : {4, 2}
+        With 2, the branches' output is refined with the features of the stem at 1/2. Default: 4.
+
+    Raises
+    ------
+    ValueError
+        If an option is out of range.
     """
 
     channels = 3
@@ -261,9 +304,9 @@ class SshdNet(Network):
     ) -> None:
         super().__init__()
         if len(widths) != 4 or len(modules) != 4:
-            raise ValueError("widths of four branches and four numbers of modules are right")
+            raise ValueError("widths and modules need four values each")
         if stride not in (2, 4) or min(blocks, bottlenecks) < 1:
-            raise ValueError("stride 2 or 4, at least one block and one bottleneck are right")
+            raise ValueError("stride must be 2 or 4, blocks and bottlenecks at least 1")
         self.stride = stride
         self.receptive_radius = _receptive_radius(bottlenecks, blocks, modules, stride)
         in_stage2, before_hcem, after_hcem, in_hmrm = modules
@@ -308,10 +351,11 @@ class SshdNet(Network):
 
 
 class SshdNetSmall(SshdNet):
-    """SSHD-Net for two processor cores, with its map at 1/2; the logits need a sigmoid. Own design.
+    """A small SSHD-Net for two processor cores, with its map at 1/2 and logits as output. Own design.
 
-    The published modules in the same order with half the units, thin coarse branches, one input channel,
-    and the map refined to 1/2, at which neighbouring targets stay apart. Options as `SshdNet`.
+    The published modules in the same order with half the units, thin coarse branches, one input channel, and
+    the map refined to 1/2, at which neighbouring targets are separated. Parameters as `SshdNet`, with smaller
+    defaults.
     """
 
     channels = 1
@@ -334,7 +378,7 @@ class SshdNetSmall(SshdNet):
 
 
 def _receptive_radius(bottlenecks: int, blocks: int, modules: Sequence[int], stride: int) -> int:
-    """The radius of the receptive field, input pixels, along the coarsest branches."""
+    """The radius of the receptive field along the coarsest branches, input pixels."""
     in_stage2, before_hcem, after_hcem, in_hmrm = modules
     radius = 4 * bottlenecks + 2 * blocks * 8 * in_stage2  # 3x3 convolutions times the step between pixels
     radius += 2 * blocks * (16 * (before_hcem + after_hcem + 2) + 32 * (in_hmrm + 1))

@@ -15,16 +15,19 @@ from dimpoint.networks.host_blocks import PositionGate, conv, conv_bn, in_turn
 class UIUNet(HostNetwork):
     """A U-Net in which each stage is a small residual U-Net, and skips and decoder gate each other.
 
-    "UIU-Net: U-Net in U-Net for infrared small object detection", after a public port of it. 50,540,309
+    "UIU-Net: U-Net in U-Net for infrared small object detection", after a public implementation. 50,540,309
     parameters and 54.22 G multiply-adds of convolutions at 256x256 with one input channel.
 
-    The outputs of `decode` are the fused map and the six side maps, finest first, in training and in use
-    alike. A replaced deepest feature changes all of them.
+    `decode` returns the fused map and the six side maps, finest first. A replaced deepest feature changes all
+    of them. As in that implementation, the attention between skips and decoder has group norms of one group
+    where the authors' code has batch norms: statistics of a 1x1 map need several frames, and a layer that is
+    used twice would count each batch twice. `encode` and `decode` take any size; `forward` pads to multiples
+    of 32, so that the scales align.
 
-    channels: number of input channels. As in that port, the attention between skips and decoder has group
-    norms of one group where the authors' code has batch norms: statistics of a 1x1 map need more than one
-    frame, and a layer that is used twice would count each batch twice. `encode` and `decode` take any size;
-    `forward` pads to multiples of 32, so that the scales align exactly.
+    Parameters
+    ----------
+    channels : int
+        Number of input channels; the grey frame is repeated. Default: 1.
     """
 
     multiple = 32
@@ -76,12 +79,11 @@ class UIUNet(HostNetwork):
         return [self.fuse(torch.cat(sides, dim=1)), *sides]
 
     def heads(self) -> list[nn.Conv2d]:
-        """The convolutions whose outputs are logits."""
+        """The convolutions that output logits."""
         return [*(side for side in self.sides if isinstance(side, nn.Conv2d)), self.fuse]
 
     def start_from(self, prior: float) -> None:
-        """As for other hosts; the fused map is a weighted sum of side maps that already start at the
-        prior."""
+        """As for other hosts; the fused map is a weighted sum of side maps that start at the prior."""
         super().start_from(prior)
         assert self.fuse.bias is not None
         with torch.no_grad():
@@ -89,7 +91,15 @@ class UIUNet(HostNetwork):
 
 
 class ResidualU(nn.Module):
-    """A U-Net of `depth` levels, the lowest dilated instead of pooled, added to its first map (RSU)."""
+    """A small U-Net, dilated instead of pooled at the lowest level, with a shortcut (RSU).
+
+    Parameters
+    ----------
+    depth : int
+        Number of levels.
+    inputs, middle, outputs : int
+        Channels.
+    """
 
     def __init__(self, depth: int, inputs: int, middle: int, outputs: int) -> None:
         super().__init__()
@@ -114,7 +124,13 @@ class ResidualU(nn.Module):
 
 
 class DilatedU(nn.Module):
-    """The same with growing dilation in place of pooling, four levels at one scale (RSU-4F)."""
+    """A `ResidualU` of four levels at one scale, with growing dilation instead of pooling (RSU-4F).
+
+    Parameters
+    ----------
+    inputs, middle, outputs : int
+        Channels.
+    """
 
     def __init__(self, inputs: int, middle: int, outputs: int) -> None:
         super().__init__()
@@ -137,7 +153,15 @@ class DilatedU(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """The deep map gates the skip by channel, the gated skip gates the deep map by position (IC-A)."""
+    """The deep map gates the skip by channel, and the gated skip gates the deep map by position (IC-A).
+
+    Parameters
+    ----------
+    channels : int
+        Of both maps.
+    reduction : int
+        Ratio of channels to hidden units. Default: 4.
+    """
 
     def __init__(self, channels: int, reduction: int = 4) -> None:
         super().__init__()
@@ -168,7 +192,7 @@ def _conv_gn(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
 
 
 def _pool(x: Tensor) -> Tensor:
-    """Half the height and width, an odd size rounded up, so that every size passes."""
+    """Halve height and width; odd sizes are rounded up."""
     return F.max_pool2d(x, 2, ceil_mode=True)
 
 

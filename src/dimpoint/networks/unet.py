@@ -15,11 +15,17 @@ from dimpoint.networks.host_blocks import he_initialise
 
 
 class UNet(HostNetwork):
-    """A plain U-Net: pairs of 3x3 convolutions, halved by pooling, doubled by bilinear interpolation.
+    """A plain U-Net: pairs of 3x3 convolutions, pooling, bilinear interpolation and skips.
 
-    widths: channels at 1, 1/2, 1/4, ..., of any number of scales. channels: number of input channels.
     Differences from the paper: half its widths, batch normalisation, convolutions that keep the size, and
     interpolation instead of transposed convolutions, whose checkerboard artefacts have the size of targets.
+
+    Parameters
+    ----------
+    channels : int
+        Number of input channels; the grey frame is repeated. Default: 1.
+    widths : sequence of int
+        Channels at 1, 1/2, 1/4, ..., one for each scale. Default: (32, 64, 128, 256, 512).
     """
 
     def __init__(self, channels: int = 1, widths: Sequence[int] = (32, 64, 128, 256, 512)) -> None:
