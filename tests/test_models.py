@@ -95,7 +95,7 @@ RUNS = [
     (("model.onnx",), "model.onnx", "not a training run (no run.json), but it contains model.onnx"),
     (("model.safetensors",), "model.safetensors", "model.safetensors"),
     (("run.json",), "no model.onnx or model.safetensors yet; finish it with: dimpoint train --resume", "."),
-    (("a.onnx", "b.onnx"), "holds a.onnx, b.onnx: name one", "holds a.onnx, b.onnx: name one"),
+    (("a.onnx", "b.onnx"), "contains a.onnx, b.onnx: name one", "contains a.onnx, b.onnx: name one"),
     (("a.txt",), "none of model.onnx, model.safetensors, run.json", "none of model.onnx"),
     ((), "no model in this folder", "no model in this folder"),
 ]

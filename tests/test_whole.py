@@ -23,7 +23,7 @@ from dimpoint.inference.detector import Detector
 from dimpoint.model.input_rule import replace_hot_pixels
 from dimpoint.model.intensity import IntensityRule
 from dimpoint.model.record import DecodeRule, ModelMeta
-from dimpoint.whole import decoding, looks
+from dimpoint.whole import decoding, inputs
 from dimpoint.whole.counts import unit_range
 from dimpoint.whole.export import export_whole
 from dimpoint.whole.graph import OPSET, Graph, Value
@@ -122,7 +122,7 @@ RULES = {
     "percentile": {"intensity": IntensityRule(kind="percentile", low=1, high=99.9)},
     "display": {"intensity": DISPLAY},
     "magnified": {"intensity": DISPLAY, "scale": 2},
-    "magnified, two looks": {"intensity": DISPLAY, "scale": 2, "native_share": 0.4},
+    "magnified and at its own scale": {"intensity": DISPLAY, "scale": 2, "native_share": 0.4},
     "magnified below a size": {"intensity": DISPLAY, "scale": 2, "magnify_below": 5000, "native_share": 0.4},
     "hot pixels": {"intensity": DISPLAY, "scale": 2, "replace_hot_pixels": True},
     "padding of the mean": {"intensity": DISPLAY, "padding": "mean"},
@@ -244,7 +244,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("options", "said"),
         [
-            (["--whole", "--out", "w.txt"], "w.txt: a whole model is an .onnx file"),
+            (["--whole", "--out", "w.txt"], "w.txt: --whole writes an .onnx file"),
             (["--whole", "--half", "--out", "w.onnx"], "--half: not with --whole"),
             (["--frames", "uint8", "--out", "w.onnx"], "--frames: only with --whole"),
             (["--whole", "--threshold", "2", "--out", "w.onnx"], "threshold must lie in 0..1"),
@@ -304,7 +304,7 @@ def test_the_display_gain_is_that_of_the_rule(name: str) -> None:
 @settings(max_examples=20, deadline=None)
 def test_hot_pixels_are_replaced_alike(seed: int, shape: tuple[int, int]) -> None:
     frame = np.random.default_rng(seed).random(shape, np.float32) ** 4
-    (got,) = run_graph({"frame": ("f4", frame)}, lambda g, f: [looks.without_hot_pixels(g, f)])
+    (got,) = run_graph({"frame": ("f4", frame)}, lambda g, f: [inputs.without_hot_pixels(g, f)])
     np.testing.assert_allclose(got, replace_hot_pixels(frame), atol=1e-6)
 
 

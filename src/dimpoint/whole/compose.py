@@ -1,4 +1,4 @@
-"""The graph around a network: intensity, looks, network, peaks, pixels of the frame."""
+"""The complete graph around a network: intensity, input, network, peaks, pixels of the frame."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from onnx import helper, version_converter
 from dimpoint import __version__
 from dimpoint.errors import ModelFileError
 from dimpoint.model.record import WHOLE_KEY, ModelMeta
-from dimpoint.whole import looks
+from dimpoint.whole import inputs
 from dimpoint.whole.counts import unit_range
 from dimpoint.whole.decoding import peaks
 from dimpoint.whole.graph import OPSET, Graph, Value
@@ -22,7 +22,26 @@ _TYPES = {"uint8": ("u1", onnx.TensorProto.UINT8), "uint16": ("u2", onnx.TensorP
 
 
 def compose(network: Any, meta: ModelMeta, counts: str) -> Any:
-    """The ONNX model around a network's graph, for frames of `counts`, uint8 or uint16."""
+    """Build the ONNX model that takes raw frames and returns targets.
+
+    Parameters
+    ----------
+    network : onnx.ModelProto
+        The network's graph, from a model file.
+    meta : ModelMeta
+        The record of that file.
+    counts : {"uint8", "uint16"}
+        Type of the frames.
+
+    Returns
+    -------
+    onnx.ModelProto
+
+    Raises
+    ------
+    ModelFileError
+        If the network uses other operators than those of ONNX up to `OPSET`.
+    """
     network = _at_opset(network, meta.name)
     graph = Graph()
     dtype, element = _TYPES[counts]
@@ -32,7 +51,7 @@ def compose(network: Any, meta: ModelMeta, counts: str) -> Any:
     xy, scores = peaks(graph, response, meta.decode, threshold)
     targets = _in_frame(graph, frame, xy, scores, scale, meta.stride)
     graph.nodes.append(helper.make_node("Identity", [targets.name], [OUTPUT]))
-    inputs = [
+    values = [
         helper.make_tensor_value_info(INPUT, element, ["H", "W"]),
         helper.make_tensor_value_info(THRESHOLD, onnx.TensorProto.FLOAT, [1]),
     ]
@@ -40,7 +59,7 @@ def compose(network: Any, meta: ModelMeta, counts: str) -> Any:
     own = onnx.numpy_helper.from_array(np.array([meta.decode.threshold], np.float32), THRESHOLD)
     weights = [*network.graph.initializer, *graph.constants.values(), own]
     model = helper.make_model(
-        helper.make_graph(graph.nodes, "dimpoint", inputs, outputs, weights),
+        helper.make_graph(graph.nodes, "dimpoint", values, outputs, weights),
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=min(network.ir_version, 10),
         producer_name="dimpoint",
@@ -51,7 +70,7 @@ def compose(network: Any, meta: ModelMeta, counts: str) -> Any:
 
 
 def _at_opset(network: Any, name: str) -> Any:
-    """The network in the operator set that the rest of the graph is written in."""
+    """The network in the operator set of the rest of the graph."""
     opsets = {one.domain: one.version for one in network.opset_import}
     own = opsets.pop("", opsets.pop("ai.onnx", 0))
     if opsets or not 0 < own <= OPSET or network.functions:
@@ -77,13 +96,13 @@ class _Network:
 
         def name(old: str) -> str:
             return (
-                old if not old or old in self._weights else named.setdefault(old, f"look{self._copies}/{old}")
+                old if not old or old in self._weights else named.setdefault(old, f"pass{self._copies}/{old}")
             )
 
         for node in model.node:
             copy = onnx.NodeProto()
             copy.CopyFrom(node)
-            copy.name = f"look{self._copies}/{node.name}" if node.name else ""
+            copy.name = f"pass{self._copies}/{node.name}" if node.name else ""
             copy.input[:] = [name(one) for one in node.input]
             copy.output[:] = [name(one) for one in node.output]
             self._graph.nodes.append(copy)
@@ -91,16 +110,16 @@ class _Network:
 
 
 def _response(graph: Graph, frame: Value, network: _Network, meta: ModelMeta) -> tuple[Value, Value]:
-    """The map of the frame without its padding, (h, w), and how many times the frame is magnified, (1,)."""
+    """The map of the frame without its padding, (h, w), and the magnification of the frame, (1,)."""
     rule = meta.input
-    unit = looks.unit_of(meta.multiple, meta.stride, rule)
+    unit = inputs.unit_of(meta.multiple, meta.stride, rule)
     seen = unit_range(graph, frame, rule.intensity)
 
     def magnified() -> list[Value]:
-        clean = looks.without_hot_pixels(graph, seen) if rule.replace_hot_pixels else seen
-        return [looks.magnified(graph, clean), clean]
+        clean = inputs.without_hot_pixels(graph, seen) if rule.replace_hot_pixels else seen
+        return [inputs.magnified(graph, clean), clean]
 
-    small = looks.small(graph, frame, rule)
+    small = inputs.small(graph, frame, rule)
     one, two = graph.constant(1, "i8"), graph.constant(2, "i8")
     if rule.scale == 1:
         largest, native, scale = seen, seen, one
@@ -109,7 +128,7 @@ def _response(graph: Graph, frame: Value, network: _Network, meta: ModelMeta) ->
     else:
         largest, native = graph.choose(small, magnified, lambda: [seen, seen])
         scale = two.where(small, one)
-    response = network(looks.padded(graph, largest, unit, rule, meta.mean[0]))
+    response = network(inputs.padded(graph, largest, unit, rule, meta.mean[0]))
     if rule.scale > 1 and rule.native_share:
         response = _with_native(graph, network, (response, native), small, unit, meta)
     for axis, place in ((0, 2), (1, 3)):
@@ -127,26 +146,26 @@ def _with_native(
     unit: int,
     meta: ModelMeta,
 ) -> Value:
-    """The response blended with that of the frame as it is.
+    """The response averaged with that of the frame at its own scale.
 
-    A frame that is not magnified has no second look. The network then runs on the least input there is, and
-    its response is dropped: inside a branch it would run slower, because runtimes prepare weights for the
-    main graph only.
+    For a frame that is not magnified there is no second response. The network then runs on the smallest
+    input, and its output is dropped: inside a branch it would run slower, because runtimes prepare weights
+    for the main graph only.
     """
     response, native = seen
 
-    def look() -> list[Value]:
-        return [looks.padded(graph, native, unit, meta.input, meta.mean[0])]
+    def padded() -> list[Value]:
+        return [inputs.padded(graph, native, unit, meta.input, meta.mean[0])]
 
     def nothing() -> list[Value]:
         return [graph.full(graph.constant([1, 1, unit, unit], "i8"), 0.0, "f4")]
 
     def blend(second: Value) -> list[Value]:
-        return [looks.blended(graph, response, second, meta.input, meta.stride)]
+        return [inputs.blended(graph, response, second, meta.input, meta.stride)]
 
     if small is None:
-        return blend(network(look()[0]))[0]
-    second = network(graph.choose(small, look, nothing)[0])
+        return blend(network(padded()[0]))[0]
+    second = network(graph.choose(small, padded, nothing)[0])
     return graph.choose(small, lambda: blend(second), lambda: [response])[0]
 
 

@@ -1,4 +1,4 @@
-"""The intensity rule as a graph: counts of a frame -> network range (`dimpoint.model.intensity`)."""
+"""The intensity rule as a graph: counts -> network range (`dimpoint.model.intensity`)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,22 @@ _Limits = tuple[Value, Value]
 
 
 def unit_range(graph: Graph, counts: Value, rule: IntensityRule) -> Value:
-    """Counts, (H, W) uint8 or uint16 -> network range, (H, W) float32."""
+    """Map counts to network range.
+
+    Parameters
+    ----------
+    graph : Graph
+        The graph.
+    counts : Value
+        (H, W) uint8 or uint16.
+    rule : IntensityRule
+        The model's rule.
+
+    Returns
+    -------
+    Value
+        (H, W) float32.
+    """
     low, high = _limits(graph, counts, rule)
     seen = (counts.cast("f4") - low.cast("f4")) * (graph.constant(1.0, "f8") / (high - low)).cast("f4")
     if rule.kind == "display" and counts.dtype != "u1":
@@ -43,7 +58,7 @@ def _fixed(graph: Graph, low: float, high: float) -> _Limits:
 
 
 def _histogram(graph: Graph, counts: Value) -> Value:
-    """How many pixels have each count, (65536,) int32."""
+    """The number of pixels of each count, (65536,) int32."""
     index = counts.cast("i4").flat()
     ones = graph.full(graph.op("Shape", index), 1, "i4")
     empty = graph.full(graph.constant(_LEVELS_OF_16_BIT, "i8"), 0, "i4")
@@ -51,7 +66,7 @@ def _histogram(graph: Graph, counts: Value) -> Value:
 
 
 def _percentiles(graph: Graph, histogram: Value, percents: tuple[float, float]) -> _Limits:
-    """The counts at the ranks, rounded down, as `dimpoint.model.intensity.percentiles` has it."""
+    """The counts at the ranks, rounded down, as `dimpoint.model.intensity.percentiles`."""
     cumulative = graph.op("CumSum", histogram, graph.constant(0, "i8").reshape())
     last = cumulative.part(0, -1).cast("f8") - 1.0
     ranks = [graph.op("Floor", last * (percent / 100)).cast("i4") for percent in percents]
@@ -81,7 +96,7 @@ def _display_limits(graph: Graph, counts: Value, rule: IntensityRule) -> _Limits
 
 
 def _extremes(graph: Graph, counts: Value, ends: _Limits) -> _Limits:
-    """The least and largest count that two neighbouring pixels reach; without such, `ends`."""
+    """The least and largest count that two neighbouring pixels reach; `ends` if there are none."""
     pairs = [(counts.part(axis, 0, -1), counts.part(axis, 1)) for axis in (0, 1)]
     infinity = graph.constant(np.inf, "f4")
     lows = [one.maximum(other).flat() for one, other in pairs]
@@ -93,7 +108,7 @@ def _extremes(graph: Graph, counts: Value, ends: _Limits) -> _Limits:
 
 
 def _step_of_8_bit(graph: Graph, levels: Value) -> Value:
-    """The gain of an 8-bit frame in a deeper type, (1,) float64; 0 if the levels are of no such frame."""
+    """The gain of an 8-bit frame in a deeper type, (1,) float64; 0 for other frames."""
     count = levels.size(0)
     few = (count >= display.FEW_LEVELS) & (count <= display.LEVELS)
     (step,) = graph.choose(few, lambda: [_step(graph, levels)], lambda: [graph.constant(0.0, "f8")])
@@ -127,7 +142,7 @@ def _common_divisor(graph: Graph, gaps: Value) -> Value:
 
 
 def _rounded_step(graph: Graph, levels: Value, gaps: Value, least: Value) -> Value:
-    """The step of levels that are off by rounding, from a straight line through them, or 0."""
+    """The step of rounded levels, from a straight line through them, or 0."""
     short = (gaps < least * 1.5).cast("f8")
     step = (gaps * short).sum() / short.sum()
     for _ in range(2):

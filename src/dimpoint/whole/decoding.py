@@ -1,4 +1,4 @@
-"""Peak finding as a graph: response map -> positions and scores, as `dimpoint.inference.decode` has it."""
+"""Decoding as a graph: response map -> positions and scores, as in `dimpoint.inference.decode`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,24 @@ Found = tuple[Value, Value]  # positions (N, 2) float64, map pixels; scores (N,)
 
 
 def peaks(graph: Graph, response: Value, rule: DecodeRule, threshold: Value) -> Found:
-    """The peaks of a map, (h, w) float32, above a threshold, (1,) float32, best first."""
+    """Find the peaks of a map.
+
+    Parameters
+    ----------
+    graph : Graph
+        The graph.
+    response : Value
+        (h, w) float32.
+    rule : DecodeRule
+        Of kind `peaks` or `published`.
+    threshold : Value
+        (1,) float32.
+
+    Returns
+    -------
+    xy, scores : Value
+        (N, 2) float64 in map pixels, and (N,) float32, best first.
+    """
     if rule.calibration is None:
         return _plain(graph, response, rule, threshold)
     before, after = np.array(rule.calibration).T
@@ -103,13 +120,13 @@ def _widest(graph: Graph, array: Value) -> Value:
 
 
 def _rows_and_columns(graph: Graph, mask: Value) -> tuple[Value, Value]:
-    """Where a mask, (h, w), holds, in raster order: (N,) int64 each."""
+    """Rows and columns of the true pixels of a mask, (h, w), in raster order: (N,) int64 each."""
     places = graph.op("NonZero", mask)
     return places.part(0, 0, 1).reshape(-1), places.part(0, 1, 2).reshape(-1)
 
 
 def _patches(graph: Graph, array: Value, rows: Value, columns: Value, reach: int) -> Value:
-    """The surroundings of N pixels, (N, 2 * reach + 1, 2 * reach + 1), mirrored at the borders."""
+    """The neighbourhoods of N pixels, (N, 2 * reach + 1, 2 * reach + 1), mirrored at the borders."""
     around = graph.constant(np.arange(-reach, reach + 1), "i8")
     y, x = (
         _mirrored_once(graph, place.reshape(-1, 1) + around, array.size(axis))
@@ -125,7 +142,7 @@ def _mirrored_once(graph: Graph, index: Value, size: Value) -> Value:
 
 
 def _offsets(graph: Graph, patches: Value) -> Value:
-    """Sub-pixel centres, (N, 2) float64 x, y, of (N, 3, 3) surroundings."""
+    """Sub-pixel centres, (N, 2) float64 x, y, of (N, 3, 3) neighbourhoods."""
     floor = (_pixel(patches, 1, 1) * decode.LOG_FLOOR).maximum(float(np.finfo(np.float32).tiny))
     positive = patches.maximum(floor.reshape(-1, 1, 1)).cast("f8")
     offsets = graph.stack(*(_vertex(graph, positive.sum(axis)) for axis in (1, 2)))
@@ -133,7 +150,7 @@ def _offsets(graph: Graph, patches: Value) -> Value:
 
 
 def _vertex(graph: Graph, profile: Value) -> Value:
-    """Where a parabola through the logarithms of (N, 3) values is highest; the centroid if it bends up."""
+    """The vertex of a parabola through the logarithms of (N, 3) values; the centroid if it opens upwards."""
     logs = graph.op("Log", profile)
     left, middle, right = (_column(logs, number) for number in range(3))
     curvature = left - middle * 2.0 + right
@@ -165,7 +182,7 @@ def _merged(
 
 
 def _labels(graph: Graph, member: Value) -> Value:
-    """One number for each 8-connected region of (h, w) bool, 0 beside them; float32, exact below 2^24."""
+    """A number for each 8-connected region of (h, w) bool, 0 elsewhere; float32, exact below 2^24."""
     mask = member.cast("f4")
     shape = graph.op("Shape", member)
     number = graph.count_to(graph.op("Size", member).reshape(1)).cast("f4") + 1.0
@@ -191,7 +208,7 @@ def _mean_scores(graph: Graph, response: Value, xy: Value, sigma: float, respons
 
 
 def _sorted(graph: Graph, xy: Value, scores: Value) -> Found:
-    """By score, the highest first; equal ones by y, then x."""
+    """Sort by score, highest first; ties by y, then x."""
     for axis in (0, 1):  # each sort leaves equal values as they are, so that the last counts first
         order = _order(graph, _column(xy, axis), 0)
         xy, scores = xy.take(order), scores.take(order)
@@ -200,15 +217,15 @@ def _sorted(graph: Graph, xy: Value, scores: Value) -> Found:
 
 
 def _order(graph: Graph, values: Value, largest: int) -> Value:
-    """The order that sorts (N,) values; equal ones stay as they are."""
+    """The stable order that sorts (N,) values."""
     count = values.size(0)
     return graph.ops("TopK", values, count, dtypes=(None, "i8"), axis=0, largest=largest, sorted=1)[1]
 
 
 def _suppressed(graph: Graph, response: Value, xy: Value, min_distance: float) -> Value:
-    """Which of (N, 2) positions, best first, stay: no better one that stays is nearer than `min_distance`.
+    """Which of (N, 2) positions, best first, are kept: no better kept one is nearer than `min_distance`.
 
-    A map holds the rank of the position of each pixel, so that a position looks at its surroundings only.
+    A map holds the rank of the position at each pixel, so that each position only checks its neighbourhood.
     """
     reach = math.ceil(min_distance) + 1
     around = np.arange(-reach, reach + 1)

@@ -1,4 +1,4 @@
-"""`dimpoint export --whole`: a model file -> one ONNX file that takes raw frames and gives targets."""
+"""`dimpoint export --whole`: one ONNX file that takes raw frames and returns targets."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ Counts = Literal["uint8", "uint16"]
 def export_whole(
     model: str | Path, out: Path, *, counts: Counts = "uint16", threshold: float | None = None
 ) -> ModelMeta:
-    """Write the whole way from a raw frame to its targets as one ONNX file.
+    """Write one ONNX file that takes raw frames and returns their targets.
 
     The graph has the inputs `frame`, (H, W) uint8 or uint16 of any size, and `threshold`, (1,) float32, which
-    may be left out, and the output `targets`, (N, 3) float32: x, y in pixels of the frame and score, best
-    first.
+    is optional, and the output `targets`, (N, 3) float32: x, y in pixels of the frame and score, best first.
 
     Parameters
     ----------
     model : str or path
         A shipped model's name, a model file or a training run's folder.
     out : path
-        The file to write.
-    counts : "uint16" or "uint8"
-        The type of the frames. With `uint16`, a frame whose counts are all below 256 is an 8-bit frame.
+        The file to write; it is not changed if writing fails.
+    counts : {"uint16", "uint8"}
+        Type of the frames. With `uint16`, a frame whose counts are all below 256 is treated as 8-bit.
+        Default: `uint16`.
     threshold : float, optional
-        The default of the input `threshold`; else the model's own.
+        Default of the input `threshold`. Default: the model's own.
 
     Returns
     -------
@@ -46,19 +46,19 @@ def export_whole(
     Raises
     ------
     MissingExtraError
-        Without the package onnx.
+        If the package onnx is not installed.
     ConfigError
-        For another suffix than .onnx, or a threshold outside of 0..1.
+        For another suffix than .onnx, or a threshold outside 0..1.
     ModelFileError
-        For a model that cannot be written so, with the reason; `out` is then as it was.
+        If the model cannot be exported this way; the message gives the reason.
     """
     if out.suffix != ".onnx":
-        raise ConfigError(f"{out}: a whole model is an .onnx file")
+        raise ConfigError(f"{out}: --whole writes an .onnx file")
     if find_spec("onnx") is None:
         raise MissingExtraError("dimpoint export --whole", "onnx", "export")
     source = resolve_model(model)
     if out.exists() and out.samefile(source):
-        raise ConfigError(f"{out}: this is the model itself; write the whole one to another file")
+        raise ConfigError(f"{out}: this is the model itself; choose another file")
     with _as_onnx(source) as file:
         meta = read_meta(file)
         if threshold is not None:
@@ -73,7 +73,7 @@ def export_whole(
 
 @contextmanager
 def _as_onnx(source: Path) -> Iterator[Path]:
-    """The model as an ONNX file; safetensors weights become one for the moment, with torch."""
+    """The model as an ONNX file; safetensors weights are exported to a temporary file, which needs torch."""
     if source.suffix.lower() != ".safetensors":
         yield source
         return
@@ -97,12 +97,12 @@ def _content(file: Path, meta: ModelMeta, counts: Counts) -> bytes:
 
 
 def check(meta: ModelMeta, source: Path) -> None:
-    """Raise ModelFileError for a model of which something cannot be put inside, with what and why."""
+    """Raise ModelFileError, with the reason, for a model that cannot be exported this way."""
     refused = None
     if meta.input.fit is not None:
         refused = (
             f"it fits frames into {meta.input.fit[0]}x{meta.input.fit[1]} by a warp that rounds counts "
-            "(input.fit), which ONNX's operators do not do alike"
+            "(input.fit), which ONNX's operators cannot reproduce"
         )
     elif meta.decode.kind == "components":
         refused = "its targets are the connected regions of a probability map (decode.kind components)"
@@ -111,11 +111,11 @@ def check(meta: ModelMeta, source: Path) -> None:
 
 
 def _try(content: bytes, out: Path) -> None:
-    """Raise ModelFileError unless ONNX Runtime loads the graph."""
+    """Raise ModelFileError unless ONNX Runtime can load the graph."""
     runtime = import_runtime()
     options = runtime.SessionOptions()
     options.intra_op_num_threads = 1
-    options.log_severity_level = 3  # it warns of every input that has a default
+    options.log_severity_level = 3  # otherwise it warns of every input with a default
     try:
         runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime's exceptions have no common base

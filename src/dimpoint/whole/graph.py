@@ -1,4 +1,4 @@
-"""ONNX graphs written like NumPy: values with operators, `if` and `loop`."""
+"""ONNX graphs written like NumPy: values with operators, branches and loops."""
 
 from __future__ import annotations
 
@@ -28,7 +28,17 @@ _INDICES = ("Shape", "NonZero", "Size")
 
 @dataclass(frozen=True, eq=False)
 class Value:
-    """A tensor of the graph, with NumPy's arithmetic; numbers take its type."""
+    """A tensor of the graph, with NumPy's arithmetic; numbers are cast to its type.
+
+    Parameters
+    ----------
+    graph : Graph
+        The graph.
+    name : str
+        Its name.
+    dtype : str
+        Its type, such as `f4`.
+    """
 
     graph: Graph
     name: str
@@ -94,7 +104,7 @@ class Value:
         return self.reshape(-1)
 
     def part(self, axis: int, start: Operand = 0, stop: Operand | None = None) -> Value:
-        """The elements start..stop of an axis; stop: None for its end."""
+        """The elements start..stop of an axis; None is its end."""
         stop = np.iinfo(np.int64).max if stop is None else stop
         ends = [one if isinstance(one, Value) else self.graph.constant([one], "i8") for one in (start, stop)]
         return self.graph.op("Slice", self, *ends, self.graph.constant([axis], "i8"))
@@ -103,7 +113,7 @@ class Value:
         return self.graph.op("Gather", self, index, axis=axis)
 
     def where(self, condition: Value, otherwise: Operand) -> Value:
-        """This where the condition holds, else the other."""
+        """This value where the condition is true, else the other."""
         return self.graph.op("Where", condition, self, self._like(otherwise), dtype=self.dtype)
 
     def clip(self, low: Operand | None, high: Operand | None) -> Value:
@@ -117,7 +127,7 @@ class Value:
         return self.graph.op("Max", self, other)
 
     def _reduced(self, kind: str, axes: Sequence[int] | None) -> Value:
-        """Over some axes, which go; over all: (1,)."""
+        """Reduce over some axes, which are removed; over all: (1,)."""
         if axes is None:
             return self.graph.op(kind, self.flat(), keepdims=1)
         return self.graph.op(kind, self, self.graph.constant(list(axes), "i8"), keepdims=0)
@@ -132,7 +142,7 @@ class Value:
         return self._reduced("ReduceMin", axes or None)
 
     def any(self, *axes: int) -> Value:
-        """Whether any holds; none does of nothing."""
+        """Whether any element is true; false for no elements."""
         return self.cast("i4").sum(*axes) > 0
 
     def _like(self, other: Operand) -> Value:
@@ -143,7 +153,7 @@ Operand = Value | float
 
 
 class Graph:
-    """Collects nodes in the order in which they are written, and their constants."""
+    """Collects nodes in the order in which they are written, and constants."""
 
     def __init__(self) -> None:
         self.nodes: list[Any] = []
@@ -151,7 +161,7 @@ class Graph:
         self._names = 0
 
     def constant(self, value: Any, dtype: str) -> Value:
-        """A constant tensor; a number becomes (1,), which takes part in any shape."""
+        """A constant tensor; a number becomes (1,), which broadcasts to any shape."""
         array = np.atleast_1d(np.asarray(value, "?" if dtype == "bool" else dtype))
         key = dtype, array.shape, array.tobytes()
         if key not in self.constants:
@@ -159,13 +169,13 @@ class Graph:
         return Value(self, self.constants[key].name, dtype)
 
     def op(self, kind: str, *inputs: Operand | None, dtype: str | None = None, **attributes: Any) -> Value:
-        """One operator with one output, whose type is that of the first input unless said otherwise."""
+        """Add an operator with one output; its type is that of the first input unless `dtype` is given."""
         return self.ops(kind, *inputs, dtypes=(dtype,), **attributes)[0]
 
     def ops(
         self, kind: str, *inputs: Operand | None, dtypes: Sequence[str | None], **attributes: Any
     ) -> list[Value]:
-        """One operator with several outputs of the types `dtypes`."""
+        """Add an operator with several outputs of the types `dtypes`."""
         first = next((one for one in inputs if isinstance(one, Value)), None)
         usual = first.dtype if first else "f4"
         values = [
@@ -213,7 +223,7 @@ class Graph:
     def loop(
         self, condition: Value, state: Sequence[Value], body: Callable[..., tuple[Value, Sequence[Value]]]
     ) -> list[Value]:
-        """Run `body(*state)`, which gives (go on, new state), while the condition holds."""
+        """Run `body(*state)`, which returns (continue, new state), while the condition is true."""
         inputs = [Value(self, self._name("state"), one.dtype) for one in state]
         count, go_on = Value(self, self._name("count"), "i8"), Value(self, self._name("go_on"), "bool")
         with self._inner() as nodes:
@@ -233,7 +243,7 @@ class Graph:
 
     @contextmanager
     def _inner(self) -> Iterator[list[Any]]:
-        """Nodes that are written now belong to a branch or a loop's body."""
+        """Collect the nodes of a branch or of a loop's body."""
         outer, self.nodes = self.nodes, []
         try:
             yield self.nodes

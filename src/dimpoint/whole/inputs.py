@@ -1,4 +1,4 @@
-"""What the network sees of a frame, as a graph: hot pixels, magnification, padding, and the looks blended."""
+"""The network's input as a graph: hot pixels, magnification, padding, and averaging of responses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CUBIC = -0.75  # OpenCV's
 
 
 def small(graph: Graph, frame: Value, rule: InputRule) -> Value | None:
-    """Whether a frame, (H, W), is magnified, (1,) bool; None: every one is treated alike."""
+    """Whether a frame, (H, W), is magnified, (1,) bool; None if the rule treats all frames alike."""
     if rule.scale == 1 or rule.magnify_below is None:
         return None
     return frame.size(0) * frame.size(1) < rule.magnify_below
@@ -47,7 +47,21 @@ def _surrounded(graph: Graph, frame: Value, value: float) -> Value:
 
 
 def mirrored(graph: Graph, array: Value, axis: int, before: int, after: Value) -> Value:
-    """The array with `before` and `after` mirrored elements at an axis' ends; the edge is not doubled."""
+    """The array with mirrored elements at the ends of an axis; the edge is not repeated.
+
+    Parameters
+    ----------
+    graph : Graph
+        The graph.
+    array : Value
+        Any shape.
+    axis : int
+        The axis.
+    before : int
+        Elements at its start.
+    after : Value
+        Elements at its end, (1,) int64.
+    """
     size = array.size(axis)
     parts = [array, array.take(mirror(graph, graph.count_to(after) + size, size), axis)]
     if before:
@@ -57,21 +71,40 @@ def mirrored(graph: Graph, array: Value, axis: int, before: int, after: Value) -
 
 
 def mirror(graph: Graph, index: Value, size: Value) -> Value:
-    """Any index -> one of 0..size - 1, mirrored at the ends as often as it takes."""
+    """Any index -> 0..size - 1, mirrored at both ends as often as necessary."""
     period = ((size - 1) * 2).maximum(1)
     turned = graph.op("Mod", index, period)
     return turned.minimum(period - turned)
 
 
 def magnified(graph: Graph, frame: Value) -> Value:
-    """(H, W) -> (2H, 2W), linear, pixels as halves around the same centre."""
+    """(H, W) -> (2H, 2W), linear, with the same centre."""
     scales = graph.constant([1, 1, 2, 2], "f4")
     how = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
     return _map(graph, graph.op("Resize", _image(graph, frame), None, scales, **how))
 
 
 def padded(graph: Graph, seen: Value, unit: int, rule: InputRule, mean: float) -> Value:
-    """Up to multiples of `unit`, to the right and below; (h, w) -> (1, 1, h', w')."""
+    """Pad to multiples of `unit` at the right and below.
+
+    Parameters
+    ----------
+    graph : Graph
+        The graph.
+    seen : Value
+        (h, w) float32 in network range.
+    unit : int
+        As `unit_of` returns it.
+    rule : InputRule
+        Its `padding` is used.
+    mean : float
+        Value of the padding `mean`.
+
+    Returns
+    -------
+    Value
+        (1, 1, h', w').
+    """
     for axis in (0, 1):
         more = graph.op("Mod", -seen.size(axis), graph.constant(unit, "i8"))
         if rule.padding == "mirror":
@@ -84,18 +117,18 @@ def padded(graph: Graph, seen: Value, unit: int, rule: InputRule, mean: float) -
 
 
 def blended(graph: Graph, response: Value, native: Value, rule: InputRule, stride: int) -> Value:
-    """The responses, (1, 1, h, w), of a frame magnified and as it is, averaged."""
+    """The weighted mean of the responses, (1, 1, h, w), of a frame magnified and at its own scale."""
     share = rule.native_share
-    raised = _lifted(graph, native, stride)
+    raised = _upsampled(graph, native, stride)
     for axis in (2, 3):
         raised = raised.part(axis, 0, response.size(axis))
     return response * (1 - share) + raised * share
 
 
-def _lifted(graph: Graph, native: Value, stride: int) -> Value:
-    """`dimpoint.inference.maps.lifted`: twice the size, cubic, of (1, 1, h, w).
+def _upsampled(graph: Graph, native: Value, stride: int) -> Value:
+    """`dimpoint.inference.maps.upsampled`: twice the size, cubic, of (1, 1, h, w).
 
-    Even and odd pixels lie at two fixed places between those of the map, so each of the four kinds is one
+    Even and odd pixels lie at two fixed positions between those of the map, so each of the four kinds is one
     5x5 filter.
     """
     shift = (1 / 2 - 1) / (2 * stride)
@@ -108,7 +141,7 @@ def _lifted(graph: Graph, native: Value, stride: int) -> Value:
 
 
 def _cubic_taps(position: float) -> npt.NDArray[np.float64]:
-    """Weights of the pixels -2..2 for a place near 0."""
+    """Weights of the pixels -2..2 for a position near 0."""
     distance = np.abs(np.arange(-2, 3) - position)
     near = (_CUBIC + 2) * distance**3 - (_CUBIC + 3) * distance**2 + 1
     far = _CUBIC * (distance**3 - 5 * distance**2 + 8 * distance - 4)
