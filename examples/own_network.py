@@ -27,10 +27,10 @@ from dimpoint.training.recipe import load_recipe
 
 
 class ThreeScales(HostNetwork):
-    """Three scales, one skip connection each: the least that is an encoder-decoder."""
+    """A minimal encoder-decoder: three scales, each with a skip connection."""
 
     multiple = 4  # frames are padded to a multiple of this
-    deepest_channels = 48  # of the last feature: what FDEP's modules are built for
+    deepest_channels = 48  # of the last feature, for FDEP
     deepest_stride = 4
 
     def __init__(self, width: int = 12) -> None:
@@ -42,14 +42,14 @@ class ThreeScales(HostNetwork):
         self.head = nn.Conv2d(width, 1, 3, padding=1)
 
     def encode(self, x: Tensor) -> list[Tensor]:
-        """Features at 1, 1/2 and 1/4, shallow to deep."""
+        """Features at 1, 1/2 and 1/4, from shallow to deep."""
         features = [self.stem(x)]
         for down in self.down:
             features.append(down(features[-1]))
         return features
 
     def decode(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """One map of logits; a network with deep supervision returns more, the finest first."""
+        """One map of logits; with deep supervision several, finest first."""
         y = features[2]
         for level in (1, 0):
             enlarged = F.interpolate(self.up[level](y), scale_factor=2.0, mode="bilinear")
