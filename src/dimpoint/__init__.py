@@ -101,11 +101,12 @@ def load(
         Number of processor threads. Default: all cores.
     memory_mb
         Approximate memory for one run of the network, MiB; larger frames are processed in tiles.
+        Default: 1024.
     polarity
-        "black-hot" for frames in which hot is dark.
+        `black-hot` where hot objects are dark. Default: `white-hot`.
     device
-        Where the network runs: "cpu", "cuda", "tensorrt", "openvino", "coreml", "directml", or "auto". The
-        detector's `device` says what "auto" took.
+        Where the network runs: `cpu`, `cuda`, `tensorrt`, `directml`, `openvino`, `coreml`, or `auto`; the
+        detector's `device` states what `auto` selected. Default: `cpu`.
 
     Returns
     -------

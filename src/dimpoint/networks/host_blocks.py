@@ -125,20 +125,20 @@ def in_turn(modules: Iterable[nn.Module], x: Tensor) -> list[Tensor]:
     return outputs
 
 
-def fuse_upwards(features: Sequence[Tensor], beside: nn.ModuleList, fusions: nn.ModuleList) -> Tensor:
+def fuse_upwards(features: Sequence[Tensor], laterals: nn.ModuleList, fusions: nn.ModuleList) -> Tensor:
     """Pass each feature through a module, then fuse them from the deepest to the shallowest.
 
     Parameters
     ----------
     features : sequence of Tensor
         From shallow to deep.
-    beside : nn.ModuleList
+    laterals : nn.ModuleList
         One module for each feature, from deep to shallow.
     fusions : nn.ModuleList
         From deep to shallow; each takes the deep map and the next shallower one.
     """
     y: Tensor
-    y, *shallower = (module(feature) for module, feature in zip(beside, reversed(features), strict=True))
+    y, *shallower = (module(feature) for module, feature in zip(laterals, reversed(features), strict=True))
     for fusion, shallow in zip(fusions, shallower, strict=True):
         y = fusion(y, shallow)
     return y

@@ -138,7 +138,7 @@ class Crops:
             for side in counts.shape
         )
         pixels = self.intensity.apply(counts[rows, columns], frame.limits)
-        if min(pixels.shape) < self.size:  # a frame smaller than the crop: its mirror image goes on
+        if min(pixels.shape) < self.size:  # a frame smaller than the crop is mirrored
             pixels = np.pad(pixels, [(0, self.size - side) for side in pixels.shape], mode="reflect")
         pixels = np.rot90(pixels, int(rng.integers(4)))
         if rng.random() < 0.5:

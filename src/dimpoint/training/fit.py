@@ -258,7 +258,7 @@ def finish(out: Path, log: Callable[[str], None] = print, held: Sequence[Labelle
     log : callable
         Called with each line of the result. Default: `print`.
     held : sequence of LabelledFrame
-        Held-out frames. With them, the threshold is chosen anew where they have few targets, the score gets
+        Held-out frames. With them, the threshold is chosen again where they have few targets, the score gets
         its interval, and a fine-tuned model is compared with its parent. Default: none.
 
     Returns

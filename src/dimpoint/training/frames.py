@@ -133,8 +133,8 @@ def load_frames(sets: Sequence[DataSet], recipe: Recipe) -> tuple[list[LabelledF
 def _labelled(
     sample: Sample, counts: npt.NDArray[Any], group: str, recipe: Recipe, *, keep: bool
 ) -> LabelledFrame:
-    learnt = recipe.target.kind == "mask" and not recipe.grows
-    read = learnt or (sample.points is None and sample.mask_path is not None)
+    is_target = recipe.target.kind == "mask" and not recipe.grows
+    read = is_target or (sample.points is None and sample.mask_path is not None)
     mask = sample.read_mask_with_notes((counts.shape[0], counts.shape[1]))[0] if read else None
     points = sample.read_points() if mask is None else centroids(mask)
     hashes = hash_array(counts), hash_label(sample, mask)
@@ -144,7 +144,7 @@ def _labelled(
     limits = intensity.limits(counts, valid)
     deep = intensity.deep_limits(counts, valid) if recipe.augmentation.encoding else None
     kept = counts if keep else None
-    return LabelledFrame(sample, group, points, limits, kept, mask if learnt else None, deep, hashes)
+    return LabelledFrame(sample, group, points, limits, kept, mask if is_target else None, deep, hashes)
 
 
 def fingerprints(sets: Sequence[DataSet], frames: Sequence[LabelledFrame]) -> dict[str, str]:
@@ -167,7 +167,7 @@ class TrainingViews(Dataset[tuple[Any, ...]]):
         The frames to draw from.
     recipe : Recipe
         How views are drawn.
-    beside : callable, optional
+    extra : callable, optional
         Takes a frame in network range and its view; what it returns is added to each item of a batch.
     """
 
@@ -175,11 +175,11 @@ class TrainingViews(Dataset[tuple[Any, ...]]):
         self,
         frames: Sequence[LabelledFrame],
         recipe: Recipe,
-        beside: Callable[[Array, TrainingView], Any] | None = None,
+        extra: Callable[[Array, TrainingView], Any] | None = None,
     ) -> None:
         self.frames = list(frames)
         self.recipe = recipe
-        self.beside = beside
+        self.extra = extra
         self._weights = np.array([recipe.weights.get(frame.group, 1.0) for frame in frames], np.float64)
         if self._weights.min() < 0 or self._weights.sum() <= 0:
             raise DataError("the recipe's 'weights' exclude every frame")
@@ -225,7 +225,7 @@ class TrainingViews(Dataset[tuple[Any, ...]]):
         target = make_target(view.pixels, view.points, self.recipe.target, view.mask)
         target = without_ignored(target, view.ignored, self.recipe.target.stride)
         both = torch.from_numpy(view.pixels)[None], torch.from_numpy(target)[None]
-        return both if self.beside is None else (*both, self.beside(pixels, view))
+        return both if self.extra is None else (*both, self.extra(pixels, view))
 
     def _with_copies(
         self, pixels: Array, frame: LabelledFrame, rng: np.random.Generator
@@ -283,7 +283,7 @@ class CountingSampler(Sampler[int]):
 def training_loader(
     views: TrainingViews, workers: int, rank: int = 0, world: int = 1, start: tuple[int, int] = (0, 0)
 ) -> DataLoader[tuple[Any, ...]]:
-    """A loader of batches: views (N, 1, size, size), targets (N, 1, h, w), and what `beside` adds.
+    """A loader of batches: views (N, 1, size, size), targets (N, 1, h, w), and what `extra` adds.
 
     Parameters
     ----------

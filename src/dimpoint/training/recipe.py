@@ -311,7 +311,7 @@ def _content(name_or_file: str, above: tuple[str, ...]) -> tuple[dict[str, Any],
         return content, file
     if not isinstance(base, str):
         raise ConfigError(f"{file}: base: the name of a recipe, got {base!r}")
-    if _is_file(base):  # beside the recipe that names it
+    if _is_file(base):  # relative to the recipe
         base = str(Path(file).parent / base)
     return _merged(_content(base, (*above, name_or_file))[0], content), file
 
