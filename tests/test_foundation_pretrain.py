@@ -172,7 +172,7 @@ class TestCrops:
             assert any(torch.equal(side[:8], side[8:]) for side in sides)
 
     def test_two_sets_of_one_name_are_refused(self, data: Path, tmp_path: Path) -> None:
-        with pytest.raises(DataError, match="another data set of the name 'set'"):
+        with pytest.raises(DataError, match="another data set has the same name, 'set'"):
             Crops([data, _write(tmp_path / "elsewhere" / "set")], DTYPE, 16, 0)
 
     def test_no_data(self) -> None:
@@ -346,7 +346,7 @@ class TestResume:
     ("changes", "message"),
     [
         ({"size": 18}, "size must be a multiple of patch"),
-        ({"size": 4}, "twice it or more"),
+        ({"size": 4}, "at least twice it"),
         ({"hidden": 12}, "hidden must be a multiple of 8"),
         ({"heads": 3}, r"2 \* heads"),
         ({"epochs": None}, "either minutes or epochs"),

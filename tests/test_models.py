@@ -120,7 +120,7 @@ def test_what_a_folder_stands_for(
 def test_weights_of_names_and_files(shipped: Path, tmp_path: Path) -> None:
     own = write_model(tmp_path / "own.onnx")
     assert models.resolve_weights("dense") == shipped / "dense.safetensors"
-    with pytest.raises(ModelFileError, match=r"give the \.safetensors that belongs to it"):
+    with pytest.raises(ModelFileError, match=r"give its \.safetensors file"):
         models.resolve_weights(own)
     (tmp_path / "own.safetensors").write_bytes(b"")
     with pytest.raises(ModelFileError, match=r"give .*own\.safetensors"):

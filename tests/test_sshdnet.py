@@ -112,11 +112,11 @@ class TestSize:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"widths": (8, 8, 8)}, "widths of four branches"),
-            ({"modules": (1, 1, 1)}, "four numbers of modules"),
-            ({"stride": 8}, "stride 2 or 4"),
-            ({"blocks": 0}, "at least one block"),
-            ({"bottlenecks": 0}, "one bottleneck"),
+            ({"widths": (8, 8, 8)}, "widths and modules need four values"),
+            ({"modules": (1, 1, 1)}, "widths and modules need four values"),
+            ({"stride": 8}, "stride must be 2 or 4"),
+            ({"blocks": 0}, "blocks and bottlenecks at least 1"),
+            ({"bottlenecks": 0}, "blocks and bottlenecks at least 1"),
         ],
     )
     def test_wrong_options(self, options: dict[str, Any], message: str) -> None:

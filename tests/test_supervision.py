@@ -65,7 +65,7 @@ class TestPublished:
         np.testing.assert_allclose(prps, gaussian, atol=2e-3)  # published: its extremes are taken out twice
 
     def test_prps_needs_a_frame_as_large_as_its_patch(self) -> None:
-        with pytest.raises(DataError, match="13 pixels at least"):
+        with pytest.raises(DataError, match="at least 13 pixels"):
             make_target(NOISE[:12], points_of((5, 5)), TargetRule(kind="prps-published"))
 
 

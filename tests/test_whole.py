@@ -233,7 +233,7 @@ class TestRefusals:
 
     def test_a_whole_model_is_no_model_file(self, tmp_path: Path) -> None:
         export_whole(write_model(tmp_path / "m.onnx"), tmp_path / "whole.onnx")
-        with pytest.raises(ModelFileError, match="takes raw frames"):
+        with pytest.raises(ModelFileError, match="written by dimpoint export --whole"):
             Detector(tmp_path / "whole.onnx")
 
     def test_without_onnx(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -203,7 +203,9 @@ def _open_session(path: Path, threads: int | None, providers: Sequence[str]) -> 
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=list(providers))
     except Exception as error:  # the runtime's exceptions have no common base
-        raise ModelFileError(f"{path}: ONNX Runtime cannot load it: {_brief(error)}") from None
+        raise ModelFileError(
+            f"{path}: not an ONNX model that ONNX Runtime can load: {_brief(error)}"
+        ) from None
 
 
 def _check_graph(path: Path, session: Any, output: str) -> None:
