@@ -1,10 +1,12 @@
 """How fast the labelling page is: opening a project, and from a key press to the next frame on the screen.
 
-    python benchmarks/label_speed.py --frames 100000
+    python benchmarks/label_speed.py --frames 100000 [--before OTHER/src]
 
 A project of 100 and one of --frames frames of 640 x 512, and one of frames of 4096 x 3000, all 16 bit; a real
-server on the loopback address and Chromium. One line of JSON: milliseconds (median and highest of 15 moves),
-seconds to open (from the start of the process to its address, and of the store alone), and the load.
+server on the loopback address and Chromium. Somebody looks at each frame for 0.4 s, at a large one for 1.5 s.
+Measured in turn --repeats times, also with the code of another checkout. A line of JSON for each project and
+code: milliseconds of a move (the least and the median over all, the highest of each repeat), seconds from the
+start of the process to its address, seconds to open the store, and the load.
 """
 
 from __future__ import annotations
@@ -63,7 +65,7 @@ def make_project(folder: Path, frames: int, size: tuple[int, int]) -> Path:
     return folder / "project"
 
 
-def measure(browser: Any, project: Path, moves: int) -> dict[str, Any]:
+def measure(browser: Any, project: Path, moves: int, look: float) -> dict[str, Any]:
     begin = time.perf_counter()
     store = LabelStore(project / "labels.db")
     store.count()
@@ -74,43 +76,60 @@ def measure(browser: Any, project: Path, moves: int) -> dict[str, Any]:
     with label_server(project) as running:
         address = time.perf_counter() - begin
         page = browser.new_page(viewport={"width": 1366, "height": 768})
-        page.set_default_timeout(120_000)
+        page.set_default_timeout(300_000)
         page.goto(running.address)
         page.locator("#name", has_text="f000000").wait_for()
         page.locator("#model", has_text="from").wait_for()
         found = []
         for _ in range(moves):
-            page.wait_for_timeout(400)  # as long as somebody looks at a frame at least
+            page.wait_for_timeout(1000 * look)
             found.append(page.evaluate(_MOVE))
         page.close()
         running.process.kill()  # it would finish the proposals of a large frame first
-    return {
-        "store_s": round(opened, 3),
-        "address_s": round(address, 2),
-        "median_ms": round(statistics.median(found), 1),
-        "highest_ms": round(max(found), 1),
-    }
+    return {"store_s": opened, "address_s": address, "ms": found}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--frames", type=int, default=100_000)
-    parser.add_argument("--moves", type=int, default=15)
+    parser.add_argument("--moves", type=int, default=10)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--before", type=Path, help="the folder src of another checkout")
     options = parser.parse_args()
     from playwright.sync_api import sync_playwright
 
-    result: dict[str, Any] = {}
+    codes = {"now": os.environ.get("PYTHONPATH", "")}
+    if options.before:
+        codes = {"before": str(options.before.resolve()), **codes}
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=list(_FLAGS))
-        for name, frames, size in (
-            ("100 of 640x512", 100, (512, 640)),
-            (f"{options.frames} of 640x512", options.frames, (512, 640)),
-            ("20 of 4096x3000", 20, (3000, 4096)),
+        for name, frames, size, look in (
+            ("100 of 640x512", 100, (512, 640), 0.4),
+            (f"{options.frames} of 640x512", options.frames, (512, 640), 0.4),
+            ("20 of 4096x3000", 20, (3000, 4096), 1.5),
         ):
             project = make_project(Path(folder) / name.replace(" ", "-"), frames, size)
-            result[name] = measure(browser, project, min(options.moves, frames - 2))
+            measured: dict[str, list[dict[str, Any]]] = {code: [] for code in codes}
+            for _ in range(options.repeats):
+                for code, path in codes.items():
+                    os.environ["PYTHONPATH"] = path  # of the server; the store here is the present one
+                    measured[code].append(measure(browser, project, min(options.moves, frames - 2), look))
+            for code, parts in measured.items():
+                print(json.dumps({"project": name, "code": code, **_summary(parts)}), flush=True)
         browser.close()
-    print(json.dumps({**result, "load": round(os.getloadavg()[0], 1), "cores": os.cpu_count()}))
+
+
+def _summary(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    moves = [ms for part in parts for ms in part["ms"]]
+    return {
+        "least_ms": round(min(moves), 1),
+        "median_ms": round(statistics.median(moves), 1),
+        "highest_ms": [round(max(part["ms"]), 1) for part in parts],
+        "address_s": round(min(part["address_s"] for part in parts), 2),
+        "store_s": round(min(part["store_s"] for part in parts), 3),
+        "load": round(os.getloadavg()[0], 1),
+        "cores": os.cpu_count(),
+    }
 
 
 if __name__ == "__main__":

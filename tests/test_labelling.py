@@ -20,6 +20,7 @@ from dimpoint.labelling.frames import FrameReader, list_frames
 from dimpoint.labelling.project import Project, doubt
 from dimpoint.labelling.snap import snap
 from dimpoint.labelling.store import ConflictError, Labels, LabelStore, SourceFrame
+from dimpoint.labelling.training_job import TrainingJob
 from label_server import SPOTS, Running, label_server, write_frames
 
 SIZE = (160, 200)
@@ -85,7 +86,9 @@ class TestStore:
         assert store.most_doubtful(after=1) == 3  # frame 2 is of the scene of frame 1
         for frame in (3, 5):
             store.save(frame, Labels(status="empty"), SIZE)
-        assert store.most_doubtful(after=1) == 1  # only that scene is left
+        assert store.most_doubtful(after=1) == 2  # only that scene is left
+        store.save(2, Labels(status="empty"), SIZE)
+        assert store.most_doubtful(after=1) == 1  # nothing but the frame itself
 
     @pytest.mark.parametrize("content", [b"no database at all" * 99, b"SQLite format 3\0" + bytes(5000)])
     def test_a_damaged_store_is_refused_and_kept(self, tmp_path: Path, content: bytes) -> None:
@@ -318,3 +321,58 @@ class TestServer:
         assert store.count()["all"] == 20000
         assert [row.id for row in store.rows(19_990, 200)] == list(range(19_991, 20_001))
         store.close()
+
+    def test_a_stop_does_not_wait_for_a_large_frame(self, tmp_path: Path) -> None:
+        """Proposals of 25 megapixels take longer than the two seconds that a stop may; the label is kept."""
+        frames = tmp_path / "frames"
+        frames.mkdir()
+        rng = np.random.default_rng(0)
+        cv2.imwrite(str(frames / "big.png"), rng.normal(6000, 20, (5000, 5000)).astype(np.uint16))
+        cv2.imwrite(str(frames / "small.png"), blob(40, 30, 800))
+        with label_server(tmp_path / "project", frames) as running:
+            body = {"version": 0, "status": "targets", "points": [[40, 30]]}
+            assert running.client.put("/api/frames/2", json=body).status_code == 200
+            with pytest.raises(httpx.ReadTimeout):
+                running.client.get("/api/frames/1/proposals", timeout=0.5)
+            running.process.terminate()
+            assert running.process.wait(timeout=20) == 143  # 1.5 s where the machine does nothing else
+        assert "small.png" in (tmp_path / "project" / "points.json").read_text()
+        store = LabelStore(tmp_path / "project" / "labels.db")
+        assert store.labels(2).points == ((40.0, 30.0),)
+        store.close()
+
+
+class TestTraining:
+    def test_runs_are_numbered_on_beside_their_logs(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A second training starts although the first has left a folder and a log."""
+        monkeypatch.setattr("dimpoint.labelling.training_job.find_spec", lambda _: True)
+        monkeypatch.setattr("dimpoint.labelling.training_job.sys.executable", "/bin/true")
+        job = TrainingJob(tmp_path)
+        (tmp_path / "runs" / "001").mkdir(parents=True)
+        (tmp_path / "runs" / "001.log").touch()
+        assert job.start(1, "spire-lite") == tmp_path / "runs" / "002"
+        assert job.process is not None
+        job.process.wait()
+
+    def test_a_training_that_dies_is_said_with_its_last_words(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        program = tmp_path / "dies"
+        program.write_text("#!/bin/sh\necho error: out of memory\nkill -9 $$\n")
+        program.chmod(0o755)
+        monkeypatch.setattr("dimpoint.labelling.training_job.find_spec", lambda _: True)
+        monkeypatch.setattr("dimpoint.labelling.training_job.sys.executable", str(program))
+        job = TrainingJob(tmp_path)
+        job.start(1, "spire-lite")
+        assert job.process is not None
+        job.process.wait()
+        status = job.status()
+        assert (status["state"], status["log"], status["model"]) == (
+            "failed",
+            ["error: out of memory"],
+            False,
+        )
+        assert job.start(1, "spire-lite").name == "002"  # another one may be tried
+        job.process.wait()

@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from dimpoint.cli import build_app
 from label_server import SPOTS, Running, label_server, write_frames
 
 pytestmark = pytest.mark.slow
@@ -238,6 +240,65 @@ def test_a_link_opens_a_frame_at_a_place(browser: Any, running: Running) -> None
     page.goto(f"{running.address}#frame=0003.png&x=40&y=30")
     page.locator("#name", has_text="0003").wait_for()
     page.close()
+
+
+@pytest.fixture
+def reported(tmp_path: Path) -> Path:
+    """A report of the shipped model on frames whose labels have a miss, and lack two targets."""
+    write_frames(tmp_path / "evaluated" / "images", 2)
+    images = [{"id": n, "file_name": f"{n:04d}.png", "width": 200, "height": 160} for n in (0, 1)]
+    points = [(0, *SPOTS[0]), (0, 20.0, 140.0), *((1, x + 1, y) for x, y in SPOTS)]
+    annotations = [
+        {"id": n, "image_id": image, "category_id": 1, "num_keypoints": 1, "keypoints": [x, y, 2]}
+        for n, (image, x, y) in enumerate(points)
+    ]
+    labels = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "target"}]}
+    (tmp_path / "evaluated" / "points.json").write_text(json.dumps(labels))
+    return tmp_path / "evaluated"
+
+
+def evaluate(data: Path, report: Path, *options: str) -> None:
+    command = ["evaluate", "--data", str(data), "--report", str(report), *options]
+    done = CliRunner().invoke(build_app(), command, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+
+
+def test_the_mistakes_of_a_report_are_listed_and_opened(browser: Any, tmp_path: Path, reported: Path) -> None:
+    evaluate(reported, tmp_path / "report")
+    options = ("--report", str(tmp_path / "report"))
+    with label_server(tmp_path / "project", write_frames(tmp_path / "frames", 3), options=options) as running:
+        page = browser.new_page(viewport={"width": 1366, "height": 768})
+        page.goto(running.address)
+        page.locator("#mistakes-list button", has_text="missed").click()  # the list opens by itself
+        page.locator("#name", has_text="0000").wait_for()
+        assert centre(page) == pytest.approx((20, 140), abs=0.6)
+        page.keyboard.press("g")
+        page.locator("#mistakes-list button", has_text="false alarm").nth(1).wait_for()
+        page.close()
+
+
+def test_a_report_links_its_mistakes_to_the_running_page(
+    browser: Any, running: Running, tmp_path: Path, reported: Path
+) -> None:
+    evaluate(reported, tmp_path / "report", "--label-page", running.address)
+    report = browser.new_page()
+    report.goto((tmp_path / "report" / "index.html").as_uri())
+    with report.context.expect_page() as opened:
+        report.locator("figure", has_text="(20.0, 140.0)").get_by_text("Correct the label").click()
+    page = opened.value
+    page.locator("#name", has_text="0000").wait_for()
+    page.locator("#proposal-count", has_text="3").wait_for()
+    assert centre(page) == pytest.approx((20, 140), abs=0.6)
+    page.close()
+    report.close()
+
+
+def centre(page: Any) -> tuple[float, float]:
+    """The frame pixel in the middle of the view, by what the pointer is told there."""
+    box = page.locator("#view").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    words = page.locator("#cursor").inner_text().split()
+    return float(words[1]), float(words[3])
 
 
 def test_training_from_the_page(browser: Any, tmp_path: Path) -> None:

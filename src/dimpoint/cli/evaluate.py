@@ -99,6 +99,12 @@ def evaluate(
     latex: Path | None = typer.Option(None, metavar="FILE", help="The tables as LaTeX (booktabs)."),
     report: Path | None = typer.Option(None, metavar="DIR", help="Write a page with figures and pictures."),
     device: str = DEVICE,
+    label_page: str | None = typer.Option(
+        None,
+        "--label-page",
+        metavar="ADDRESS",
+        help="What dimpoint label printed: the report links its mistakes to that page.",
+    ),
     threads: int | None = THREADS,
     tracks: list[Path] = TRACKS,
     truth: list[Path] = TRUTH,
@@ -115,6 +121,8 @@ def evaluate(
 
     if report is not None:
         check_extra()
+    if label_page is not None and (report is None or not label_page.startswith(("http://", "https://"))):
+        raise ConfigError("--label-page: the address that dimpoint label printed, beside --report DIR")
     followed = evaluated_tracks(tracks, truth, distance, fps)
     if followed is not None and not data:
         if model or predictions:
@@ -163,7 +171,7 @@ def evaluate(
         write_text(latex, "\n".join(parts))
     if report is not None:
         section = "" if followed is None else section_of(followed)
-        typer.echo(f"report: {evaluation.report(report, section)}", err=as_json == "-")
+        typer.echo(f"report: {evaluation.report(report, section, label_page)}", err=as_json == "-")
 
 
 def protocols() -> None:

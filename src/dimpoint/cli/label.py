@@ -23,6 +23,9 @@ def label(
     model: str | None = typer.Option(
         None, metavar="MODEL", help="The model that proposes targets.", show_default="the shipped default"
     ),
+    report: Path | None = typer.Option(
+        None, metavar="DIR", help="A report of dimpoint evaluate: the page lists its mistakes."
+    ),
     recursive: bool = typer.Option(False, "--recursive", help="Enter sub-folders."),
     port: int = typer.Option(0, metavar="N", min=0, max=65535, help="Port.", show_default="any free port"),
     host: str = typer.Option("127.0.0.1", metavar="ADDRESS", help="Address to listen on."),
@@ -32,18 +35,19 @@ def label(
     for package in ("starlette", "uvicorn"):
         if find_spec(package) is None:
             raise MissingExtraError("labelling", package, "label")
-    import uvicorn
-
+    from dimpoint.labelling.judging import read_report
     from dimpoint.labelling.project import Project
-    from dimpoint.labelling.server import build_app, new_token
+    from dimpoint.labelling.server import new_token, run
     from dimpoint.serving.guard import local_hosts
     from dimpoint.serving.server import open_socket
 
+    reported = None if report is None else read_report(report)
     opened = Project(
         project, sources or (), model=model, recursive=recursive, note=lambda text: typer.echo(text, err=True)
     )
     try:
         listening = open_socket(host, port)
+        listening.listen(128)  # who opens the printed address at once waits instead of being refused
         number = listening.getsockname()[1]
         token = new_token()
         hosts = local_hosts(number, host)
@@ -52,15 +56,10 @@ def label(
         typer.echo(address)
         if host not in ("127.0.0.1", "localhost", "::1"):
             typer.echo("note: everybody who reaches this address and knows the token can label", err=True)
-        server = uvicorn.Server(
-            uvicorn.Config(
-                build_app(opened, token, hosts), log_level="error", access_log=False, lifespan="off"
-            )
-        )
         if not no_browser:
             _open_browser(address)
         try:
-            server.run(sockets=[listening])
+            run(opened, listening, token, hosts, reported)
         except OSError as error:
             raise DimpointError(f"{address}: the server stopped ({error.strerror})") from None
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from dimpoint.errors import DataError, DimpointError
 from dimpoint.inference.detector import Detector
+from dimpoint.labelling.frames import safe_stem
 from dimpoint.labelling.project import Project
 from dimpoint.labelling.store import Labels
 from dimpoint.metrics.points import RADIUS, match_points, spared
@@ -32,6 +34,77 @@ class Mistake:
     x: float
     y: float
     score: float
+
+
+@dataclass(frozen=True)
+class Reported:
+    """A mistake that a report of `dimpoint evaluate` shows.
+
+    frame: its name. kind: missed or false. x, y: pixels. caption: what the report says of it.
+    """
+
+    frame: str
+    kind: str
+    x: float
+    y: float
+    caption: str
+
+
+def read_report(path: Path) -> list[Reported]:
+    """The worst misses and false alarms of a report, in its order.
+
+    path: the report's folder, or its page. Raises DataError where there is no report of `dimpoint evaluate`.
+    """
+    file = path / "index.html" if path.is_dir() else path
+    try:
+        text = file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{file}: the report cannot be read ({error})") from None
+    reader = _ReportReader()
+    reader.feed(text)
+    if not reader.known:
+        raise DataError(f"{file}: no report of dimpoint evaluate --report; write it again with this version")
+    return reader.found
+
+
+class _ReportReader(HTMLParser):
+    """Finds the figures of mistakes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.known = False
+        self.found: list[Reported] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note what a tag says of a mistake."""
+        values = {key: value or "" for key, value in attrs}
+        if tag == "meta" and values.get("name") == "generator":
+            self.known |= values.get("content") == "dimpoint evaluate"
+        if tag == "figure" and "data-frame" in values:
+            try:
+                x, y = float(values["data-x"]), float(values["data-y"])
+            except (KeyError, ValueError):
+                return
+            kind, caption = values.get("data-kind", ""), values.get("data-caption", "")
+            self.found.append(Reported(values["data-frame"], kind, x, y, caption))
+
+
+def in_project(project: Project, reported: Sequence[Reported]) -> tuple[list[dict[str, Any]], int]:
+    """The reported mistakes in frames of the project, with the frames' ids; and how many are in others."""
+    found = [(frame_named(project, one.frame), one) for one in reported]
+    places = [
+        {"frame": frame, "name": project.store.source(frame).name, "kind": one.kind}
+        | {"x": one.x, "y": one.y, "caption": one.caption}
+        for frame, one in found
+        if frame is not None
+    ]
+    return places, len(found) - len(places)
+
+
+def frame_named(project: Project, name: str) -> int | None:
+    """The id of a frame by its name, with or without folders and suffix."""
+    exact = project.store.find(safe_stem(f"{name}.png"))
+    return project.store.find(safe_stem(name)) if exact is None else exact
 
 
 def mistakes(project: Project, most: int = 100) -> list[Mistake]:

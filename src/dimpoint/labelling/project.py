@@ -13,6 +13,8 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ from dimpoint.labelling.store import Labels, LabelStore
 PROPOSAL_FLOOR = 0.05  # proposals of a lower score are not offered
 _MOST_PROPOSALS = 200
 _KEPT_PROPOSALS = 2000
+_SCANNED_AHEAD = 32  # frames that the model looks at in the background while one is labelled
 _WRITE_AFTER = 0.5  # seconds from a change to the new points.json
 
 
@@ -64,17 +67,19 @@ class Project:
         self._detector: Detector | None = None
         self._model = model
         self._proposals: OrderedDict[int, list[tuple[float, float, float]]] = OrderedDict()
-        self._detecting = threading.Lock()
+        self._worker = ThreadPoolExecutor(1, "detection", _give_way)
+        self._scanning = threading.Lock()
+        self._closing = False
         self._exporting = threading.Lock()
         self._timer: threading.Timer | None = None
         self.export()
 
     def close(self) -> None:
         """Write what is due and give the project free."""
-        timer = getattr(self, "_timer", None)
-        if timer is not None:
-            timer.cancel()
-            self.export()
+        self._closing = True
+        self.write_due()
+        if hasattr(self, "_worker"):
+            self._worker.shutdown(cancel_futures=True)
         self.store.close()
         os.close(self._lock_file)
 
@@ -104,6 +109,13 @@ class Project:
                 self._timer.daemon = True
                 self._timer.start()
 
+    def write_due(self) -> None:
+        """Write `points.json` now if a change waits for it."""
+        timer = getattr(self, "_timer", None)
+        if timer is not None:
+            timer.cancel()
+            self.export()
+
     def export(self) -> Path:
         """Write `points.json` from the store; returns its path."""
         with self._exporting:
@@ -124,50 +136,85 @@ class Project:
     @property
     def model_name(self) -> str:
         """The model that proposes."""
-        return self._open_detector().meta.name
+        return self._detector_at_hand().meta.name
 
     @property
     def threshold(self) -> float:
         """The threshold that the model's record states."""
-        return self._open_detector().meta.decode.threshold
+        return self._detector_at_hand().meta.decode.threshold
 
     def use_model(self, model: str | Path | None) -> None:
-        """Let another model propose from now on."""
-        with self._detecting:
-            self._model, self._detector = model, None
-            self._proposals.clear()
+        """Let another model propose from now on; raises ModelFileError where it cannot be opened."""
+        self._worker.submit(self._open, model).result()
 
-    def _open_detector(self) -> Detector:
-        if self._detector is None:
-            self._detector = Detector(self._model, threshold=PROPOSAL_FLOOR)
+    def _detector_at_hand(self) -> Detector:
+        """The present model, without waiting for the detection at work."""
+        return self._detector or self._worker.submit(self._open, self._model).result()
+
+    def _open(self, model: str | Path | None) -> Detector:
+        threads = max(1, (os.cpu_count() or 2) - 1)  # frames are read and sent at the same time
+        self._detector = Detector(model, threshold=PROPOSAL_FLOOR, threads=threads)
+        self._model = model
+        self._proposals.clear()
         return self._detector
 
     def proposals(self, frame: int) -> list[tuple[float, float, float]]:
         """What the model finds in a frame: (x, y, score), best first, down to a low score."""
+        known = self._proposals.get(frame)
+        if known is not None:
+            return known
+        return self._worker.submit(self._detect, frame, self.pixels(frame)).result()
+
+    def _detect(self, frame: int, pixels: npt.NDArray[Any]) -> list[tuple[float, float, float]]:
         if frame in self._proposals:
             return self._proposals[frame]
-        pixels = self.pixels(frame)
-        with self._detecting:
-            found = self._open_detector()(pixels)
-            name = self.model_name
+        detector = self._detector or self._open(self._model)
+        found = detector(pixels)
         values = zip(found.xy.tolist(), found.scores.tolist(), strict=True)
         listed = [(x, y, score) for (x, y), score in values][:_MOST_PROPOSALS]
         self._proposals[frame] = listed
         if len(self._proposals) > _KEPT_PROPOSALS:
             self._proposals.popitem(last=False)
-        self.store.set_doubt(frame, doubt(listed, self.threshold), name)
+        self.store.set_doubt(frame, doubt(listed, detector.meta.decode.threshold), detector.meta.name)
         return listed
 
+    def most_doubtful(self, after: int | None = None) -> int | None:
+        """The unlabelled frame that a label helps most; see `LabelStore.most_doubtful`.
+
+        Only frames that the model has looked at can be told; more of them follow in the background.
+        """
+        found = self.store.most_doubtful(after)
+        if found in (None, after):
+            self.scan(1)
+            found = self.store.most_doubtful(after)
+        if self._scanning.acquire(blocking=False):
+            threading.Thread(target=self._scan_ahead, daemon=True).start()
+        return found
+
+    def _scan_ahead(self) -> None:
+        try:
+            with suppress(DimpointError, RuntimeError):  # the project is closed meanwhile
+                for _ in range(_SCANNED_AHEAD):
+                    if self._closing or not self.scan(1):
+                        return
+        finally:
+            self._scanning.release()
+
     def scan(self, count: int) -> int:
-        """Let the model look at up to `count` more unlabelled frames, for the queue of doubtful ones."""
-        done = 0
-        for frame in self.store.unscanned(self.model_name, count):
+        """Let the model look at up to `count` more unlabelled frames; returns how many there were."""
+        frames = self.store.unscanned(self.model_name, count)
+        for frame in frames:
             try:
                 self.proposals(frame)
-                done += 1
             except DimpointError:
                 self.store.set_doubt(frame, 0.0, self.model_name)
-        return done
+        return len(frames)
+
+
+def _give_way() -> None:
+    """Let this thread and those that it starts run after the others, where the system has priorities."""
+    with suppress(OSError, AttributeError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
 
 
 def doubt(found: Sequence[tuple[float, float, float]], threshold: float) -> float:

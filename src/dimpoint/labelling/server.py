@@ -6,14 +6,18 @@ this server's are refused, so that no other page in the browser can reach it.
 
 from __future__ import annotations
 
+import os
 import secrets
+import socket
 import tempfile
 import threading
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
@@ -23,6 +27,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from dimpoint.errors import ConfigError, DataError, DimpointError, FrameError, MissingExtraError
+from dimpoint.labelling.judging import Reported
 from dimpoint.labelling.project import Project
 from dimpoint.labelling.snap import snap
 from dimpoint.labelling.store import ConflictError, Labels, Status
@@ -31,6 +36,7 @@ from dimpoint.serving.guard import Guard
 
 STATIC = Path(__file__).parent / "static"
 _LARGER = {"/api/import": 64 << 20}  # bytes of a request
+_GRACE = 1.5  # seconds that requests may take once the server is told to stop
 
 
 def new_token() -> str:
@@ -38,9 +44,61 @@ def new_token() -> str:
     return secrets.token_urlsafe(24)
 
 
-def build_app(project: Project, token: str, hosts: tuple[str, ...]) -> Starlette:
+def run(
+    project: Project,
+    listening: socket.socket,
+    token: str,
+    hosts: tuple[str, ...],
+    report: Sequence[Reported] | None = None,
+) -> None:
+    """Serve until a signal comes, then end within two seconds whatever is still being read or detected.
+
+    Every acknowledged label is on disk by then, and `points.json` is written. A running training is stopped
+    as by its button. report: mistakes of an evaluation that the page shows, None without a report.
+    """
+    job = TrainingJob(project.folder)
+    config = uvicorn.Config(
+        build_app(project, job, token, hosts, report), log_level="error", access_log=False, lifespan="off"
+    )
+    try:
+        _Server(config, (project.write_due, job.end)).run(sockets=[listening])
+    finally:
+        job.end()
+
+
+class _Server(uvicorn.Server):
+    """Ends the process where requests outlast the grace: a thread that reads a frame cannot be stopped.
+
+    last: what is done before.
+    """
+
+    def __init__(self, config: uvicorn.Config, last: Sequence[Callable[[], object]]) -> None:
+        super().__init__(config)
+        self._last = last
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        timer = threading.Timer(_GRACE, self._give_up, [128 + sig])
+        timer.daemon = True
+        timer.start()
+        super().handle_exit(sig, frame)
+
+    def _give_up(self, code: int) -> None:
+        try:
+            for each in self._last:
+                each()
+        finally:
+            os._exit(code)
+
+
+def build_app(
+    project: Project,
+    job: TrainingJob,
+    token: str,
+    hosts: tuple[str, ...],
+    report: Sequence[Reported] | None = None,
+) -> Starlette:
     """The application. hosts: `name:port` values that requests may carry as their `Host`."""
-    pages = _Pages(project, TrainingJob(project.folder))
+    pages = _Pages(project, job, report)
     routes = [
         Route("/api/project", pages.project_info),
         Route("/api/frames", pages.rows),
@@ -62,6 +120,7 @@ def build_app(project: Project, token: str, hosts: tuple[str, ...]) -> Starlette
         Route("/api/agreement", pages.agreement),
         Route("/api/mistakes", pages.mistakes),
         Route("/api/changes", pages.changes),
+        Route("/api/report", pages.reported),
         Mount("/", StaticFiles(directory=STATIC, html=True)),
     ]
     handlers: dict[Any, Any] = {DimpointError: _refused}
@@ -84,9 +143,9 @@ async def _refused(_request: Request, error: Exception) -> Response:
 class _Pages:
     """The answers under `/api/`."""
 
-    def __init__(self, project: Project, job: TrainingJob) -> None:
-        self.store_of, self.job = project, job
-        self._scanning = threading.Lock()
+    def __init__(self, project: Project, job: TrainingJob, report: Sequence[Reported] | None) -> None:
+        self.store_of, self.job, self.report = project, job, report or ()
+        self.has_report = report is not None
 
     async def project_info(self, _request: Request) -> Response:
         def work() -> dict[str, Any]:
@@ -97,6 +156,7 @@ class _Pages:
                 "model": project.model_name,
                 "threshold": project.threshold,
                 "fewest": FEWEST_FRAMES,
+                "report": self.has_report,
             }
 
         return JSONResponse(await run_in_threadpool(work))
@@ -173,9 +233,7 @@ class _Pages:
         def work() -> int | None:
             project = self.store_of
             if order == "doubt":
-                with self._scanning:
-                    project.scan(8)
-                return project.store.most_doubtful(after or None)
+                return project.most_doubtful(after or None)
             status: Status | None = "unlabelled" if order == "unlabelled" else None
             found = project.store.neighbour(after, 1, status)
             return project.store.neighbour(0, 1, status) if found is None and status else found
@@ -183,10 +241,16 @@ class _Pages:
         return JSONResponse({"id": await run_in_threadpool(work)})
 
     async def find(self, request: Request) -> Response:
-        from dimpoint.labelling.frames import safe_stem
+        from dimpoint.labelling.judging import frame_named
 
-        name = safe_stem(request.query_params.get("name", ""))
-        return JSONResponse({"id": await run_in_threadpool(self.store_of.store.find, name)})
+        name = request.query_params.get("name", "")
+        return JSONResponse({"id": await run_in_threadpool(frame_named, self.store_of, name)})
+
+    async def reported(self, _request: Request) -> Response:
+        from dimpoint.labelling.judging import in_project
+
+        places, others = await run_in_threadpool(in_project, self.store_of, self.report)
+        return JSONResponse({"places": places, "others": others})
 
     async def training(self, _request: Request) -> Response:
         return JSONResponse(await run_in_threadpool(self.job.status))

@@ -282,13 +282,16 @@ class LabelStore:
         return None if row is None else int(row[0])
 
     def most_doubtful(self, after: int | None = None) -> int | None:
-        """The unlabelled frame of the highest doubt, not of the scene of frame `after` if others are left."""
+        """The unlabelled frame of the highest doubt.
+
+        after: a frame whose scene comes last; the frame itself only where no other is left.
+        """
         scene = None if after is None else self.source(after).scene
         with self._lock:
             row = self._db.execute(
                 "SELECT id FROM frames WHERE status = 'unlabelled' AND doubt IS NOT NULL "
-                "ORDER BY scene = ?, doubt DESC, id LIMIT 1",
-                (-1 if scene is None else scene,),
+                "ORDER BY id = ?, scene = ?, doubt DESC, id LIMIT 1",
+                (after or 0, -1 if scene is None else scene),
             ).fetchone()
         return None if row is None else int(row[0])
 

@@ -31,7 +31,8 @@ class TrainingJob:
 
     def __post_init__(self) -> None:
         """Know the newest finished run of an earlier server."""
-        done = sorted(self.project.glob("runs/[0-9]*/model.onnx"), key=lambda path: int(path.parent.name))
+        models = self.project.glob("runs/[0-9]*/model.onnx")
+        done = sorted((m for m in models if m.parent.name.isdigit()), key=lambda m: int(m.parent.name))
         self.run = done[-1].parent if done else None
 
     def start(self, minutes: float, init: str) -> Path:
@@ -44,7 +45,8 @@ class TrainingJob:
         for package in ("torch", "lightning"):
             if find_spec(package) is None:
                 raise MissingExtraError("training", package, "train")
-        number = 1 + max((int(p.name) for p in (self.project / "runs").glob("[0-9]*")), default=0)
+        taken = [p.stem for p in (self.project / "runs").glob("[0-9]*")]  # folders of runs, and their logs
+        number = 1 + max((int(name) for name in taken if name.isdigit()), default=0)
         self.run = self.project / "runs" / f"{number:03d}"
         self.run.parent.mkdir(exist_ok=True)
         self.began, self.minutes, self.init = time.time(), minutes, init
@@ -62,10 +64,15 @@ class TrainingJob:
         """Whether the process is at work."""
         return self.process is not None and self.process.poll() is None
 
+    def end(self) -> None:
+        """Ask the run to end as Ctrl-C does, without waiting for it; its last checkpoint is kept."""
+        if self.process is not None and self.running:
+            self.process.terminate()
+
     def stop(self) -> None:
         """End the run as Ctrl-C does; its last checkpoint is kept."""
         if self.process is not None and self.running:
-            self.process.terminate()
+            self.end()
             try:
                 self.process.wait(20)
             except subprocess.TimeoutExpired:

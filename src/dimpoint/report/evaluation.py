@@ -136,10 +136,11 @@ class Evaluation:
         figures.DRAWINGS[kind](axes, figures.drawn(self.results))
         return axes
 
-    def report(self, folder: str | Path, section: str = "") -> Path:
+    def report(self, folder: str | Path, section: str = "", label_page: str | None = None) -> Path:
         """Write a page with numbers, curves and pictures, `index.html` in `folder`, and return its path.
 
         section: HTML of a further section, such as `dimpoint.report.tracks.track_section` gives.
+        label_page: the address that `dimpoint label` printed; each mistake then links to its place there.
         """
         from dimpoint.report.html import write_report
 
@@ -150,6 +151,7 @@ class Evaluation:
             notes=self.notes,
             operating=self.operating,
             section=section,
+            label_page=label_page,
         )
 
     def __repr__(self) -> str:

@@ -33,9 +33,15 @@ class Mark:
 
 @dataclass(frozen=True)
 class Crop:
-    """A part of a frame. image: a PNG as data URI, width x height pixels; caption: what is wrong here."""
+    """A part of a frame. image: a PNG as data URI, width x height pixels; caption: what is wrong here.
 
+    frame: the frame's name in its data set; file: with the data set. x, y: of the error, pixels of the frame.
+    """
+
+    frame: str
     file: str
+    x: float
+    y: float
     caption: str
     image: str
     width: int
@@ -114,7 +120,10 @@ def _crop(frame: FrameResult, x: float, y: float, what: str) -> Crop | None:
     top = _start(y, height, pixels.shape[0])
     part = pixels[top : top + height, left : left + width]
     return Crop(
+        frame=frame.frame.name,
         file=frame.frame.key,
+        x=x,
+        y=y,
         caption=f"{what}, at ({x:.1f}, {y:.1f})",
         image=_png(part),
         width=width,

@@ -85,17 +85,20 @@ def write_report(
     notes: Sequence[str] = (),
     operating: Sequence[str] = (),
     section: str = "",
+    label_page: str | None = None,
 ) -> Path:
     """Write `index.html` in `folder` and return its path; several results stand side by side in it.
 
     data: the data sets and split in words. operating: lines about a chosen operating point. section: HTML of
-    a further section, such as `report.tracks.track_section` gives. Raises
-    MissingExtraError without matplotlib or jinja2, DimpointError where the file cannot be written.
+    a further section, such as `report.tracks.track_section` gives. label_page: the address that `dimpoint
+    label` printed; the pictures of mistakes then link to their places in it. Raises MissingExtraError without
+    matplotlib or jinja2, DimpointError where the file cannot be written.
     """
     check_extra()
     every = [results] if isinstance(results, Result) else list(results)
-    sections = [section, *_grown(every)]
-    page = _template().render(section="".join(sections), **_context(every, data, notes, operating))
+    sections = "".join([section, *_grown(every)])
+    context = _context(every, data, notes, operating)
+    page = _template().render(section=sections, label_page=label_page, **context)
     path = folder / "index.html"
     write_text(path, page)
     return path

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
-from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _LOCAL = ("127.0.0.1", "localhost", "[::1]")
 _POLICY = (
@@ -24,15 +24,13 @@ _HEADERS = {
 }
 _LARGEST_BODY = 4 << 20  # bytes
 
-Next = Callable[[Request], Awaitable[Response]]
-
 
 def local_hosts(port: int, *others: str) -> tuple[str, ...]:
     """The `name:port` values by which this machine, and the addresses `others`, are asked."""
     return tuple(f"{name}:{port}" for name in dict.fromkeys((*_LOCAL, *others)))
 
 
-class Guard(BaseHTTPMiddleware):
+class Guard:
     """Checks host, origin, token and size of each request; adds safety headers to each answer.
 
     hosts: `name:port` values that requests may carry as their `Host`, so that no other page in the browser
@@ -42,20 +40,28 @@ class Guard(BaseHTTPMiddleware):
 
     def __init__(
         self,
-        app: Any,
+        app: ASGIApp,
         hosts: tuple[str, ...],
         token: str | None = None,
         hint: str = "",
         larger: Mapping[str, int] | None = None,
     ) -> None:
-        super().__init__(app)
+        self.app = app
         self.hosts, self.token, self.hint, self.larger = hosts, token, hint, larger or {}
 
-    async def dispatch(self, request: Request, call_next: Next) -> Response:
-        """The answer to a request, or its refusal."""
-        response = self._refusal(request) or await call_next(request)
-        response.headers.update(_HEADERS)
-        return response
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or refuse it."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def send_safely(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(_HEADERS)
+            await send(message)
+
+        answer = self._refusal(Request(scope)) or self.app
+        await answer(scope, receive, send_safely)
 
     def _refusal(self, request: Request) -> Response | None:
         origin = request.headers.get("origin")

@@ -5,11 +5,13 @@ if (given) {
   sessionStorage.setItem("token", given);
   history.replaceState(null, "", location.pathname + location.hash);
 }
-const token = sessionStorage.getItem("token") ?? "";
+export const token = sessionStorage.getItem("token") ?? "";
+
+const SILENT = "The server does not answer. Nothing more is saved until it runs again.";
 
 export class ApiError extends Error {
   constructor(status, content) {
-    super(content.error ?? `the server answered ${status}`);
+    super(content.error ?? (status ? `the server answered ${status}` : SILENT));
     this.status = status;
     this.content = content;
   }
@@ -26,7 +28,7 @@ async function request(method, path, body) {
   try {
     response = await fetch(`/api/${path}`, options);
   } catch {
-    throw new ApiError(0, { error: "The server does not answer. Nothing more is saved until it runs again." });
+    throw new ApiError(0, {});
   }
   if (!response.ok) throw new ApiError(response.status, await response.json().catch(() => ({})));
   return response;
@@ -37,19 +39,6 @@ export const put = async (path, body) => (await request("PUT", path, body)).json
 export const post = async (path, body) => (await request("POST", path, body ?? {})).json();
 export const send = async (path, file) => (await request("POST", path, file)).json();
 export const remove = async (path) => (await request("DELETE", path)).json();
-
-const ARRAYS = { uint8: Uint8Array, uint16: Uint16Array, float32: Float32Array };
-
-export async function pixels(frame) {
-  const response = await request("GET", `frames/${frame}/pixels`);
-  const kind = response.headers.get("X-Type");
-  return {
-    kind,
-    width: Number(response.headers.get("X-Width")),
-    height: Number(response.headers.get("X-Height")),
-    counts: new ARRAYS[kind](await response.arrayBuffer()),
-  };
-}
 
 export async function download(path) {
   const response = await request("GET", path);

@@ -1,9 +1,12 @@
 // The page: one frame at a time, its labels, and what keys and mouse do to them.
 
 import * as api from "./api.js";
+import * as carrying from "./carry.js";
 import { importFiles, showLabels, showMistakes } from "./dialogs.js";
-import { localContrast, percentile, render, sample } from "./image.js";
+import { Display } from "./display.js";
+import * as frames from "./frames.js";
 import { Rows } from "./rows.js";
+import * as saving from "./saving.js";
 import { Training } from "./training.js";
 import { View } from "./view.js";
 
@@ -11,15 +14,16 @@ const element = (id) => document.getElementById(id);
 const NEAR = 9; // screen pixels within which a click takes hold of a point
 
 const state = {
-  info: null, frame: null, labels: null, image: null, shown: null, sorted: null, proposals: [],
-  undo: [], redo: [], selected: -1, low: 0, high: 1, region: false, loading: 0,
+  info: null, frame: null, labels: null, image: null, proposals: [], undo: [], redo: [], selected: -1, region: false,
+  loading: 0,
 };
-const ahead = new Map(); // pixels of neighbouring frames
 const view = new View(element("view"), element("loupe"));
+const display = new Display(view);
 const rows = new Rows(element("rows"), element("rows-inner"), (id) => open(id));
 const training = new Training((model) => {
   state.info = { ...state.info, ...model };
   showModel();
+  loadProposals.again = true;
   loadProposals();
 }, show);
 
@@ -34,24 +38,19 @@ async function show({ frame, x, y }) {
 
 // ---- Frames
 
-async function load(id) {
-  if (!ahead.has(id)) {
-    ahead.set(id, Promise.all([api.get(`frames/${id}`), api.pixels(id)]));
-    if (ahead.size > 6) ahead.delete(ahead.keys().next().value);
-  }
-  return ahead.get(id);
-}
-
 async function open(id) {
   if (!id) return;
-  await saved();
   const ticket = (state.loading += 1);
-  let frame, image;
+  if (saving.has(id)) await saving.settled(); // back before it was stored
+  const readBefore = frames.has(id);
+  let frame, image, shown;
   try {
-    [frame, image] = await load(id);
-    frame = await api.get(`frames/${id}`); // labels may have changed since the frame was read ahead
+    const entry = frames.load(id);
+    frames.only((other) => Math.abs(other - id) <= 2); // the rest can wait
+    [frame, image] = await Promise.all([entry.info, entry.image]);
+    shown = await display.of(image);
   } catch (error) {
-    ahead.delete(id);
+    if (ticket !== state.loading) return;
     if (error.status === 410) await skipUnreadable(id, error);
     else warn(error.message);
     return;
@@ -59,100 +58,99 @@ async function open(id) {
   if (ticket !== state.loading) return;
   const kept = state.image && state.image.kind === image.kind && state.image.width === image.width && view.moved;
   Object.assign(state, { frame, image, labels: frame.labels, undo: [], redo: [], selected: -1, proposals: [] });
+  saving.known(id, frame.labels.version);
   element("banner").hidden = true;
   element("strip").replaceChildren();
-  prepare(image);
+  display.show(shown);
   if (!kept) view.fit();
   view.cursor = null;
   element("name").textContent = `${frame.name}  ·  ${image.width} × ${image.height}  ${image.kind}`;
   rows.show(id);
   refresh();
   loadProposals();
-  for (const near of [frame.next, frame.previous]) if (near) load(near).catch(() => ahead.delete(near));
+  if (readBefore) renew(id);
+  readAhead(ticket);
+}
+
+// Labels may have changed elsewhere since the frame was read ahead. A change made here in the meantime goes
+// to the server as it is, and is refused there if it was made on an older version.
+async function renew(id) {
+  const frame = await frames.renew(id).catch(() => null);
+  if (!frame || state.frame.id !== id || frame.labels.version === state.labels.version) return;
+  if (state.undo.length || saving.has(id)) return;
+  state.labels = frame.labels;
+  saving.known(id, frame.labels.version);
+  refresh();
+}
+
+// The neighbours one after another, the next one in the chosen order first.
+async function readAhead(ticket) {
+  const { next: after, previous } = state.frame;
+  const following = await next.id().catch(() => null);
+  for (const id of new Set([following, after, previous])) {
+    if (ticket !== state.loading) return;
+    if (!id) continue;
+    const { info, image } = frames.load(id);
+    const [read, counts] = await Promise.all([info, image]).catch(() => []);
+    if (!counts || ticket !== state.loading) continue;
+    await display.of(counts);
+    if (id === after && order() === "sequence" && read.next) frames.load(read.next);
+  }
 }
 
 async function skipUnreadable(id, error) {
-  const frame = await api.get(`frames/${id}`).catch(() => null);
-  if (frame) Object.assign(state, { frame, labels: frame.labels, image: null });
-  warn(error.message, [["Next frame", () => open(frame?.next)]]);
+  const frame = await frames.renew(id).catch(() => null);
+  if (!frame) return warn(error.message);
+  Object.assign(state, { frame, labels: frame.labels, image: null, proposals: [], undo: [], redo: [], selected: -1 });
+  display.show(null);
+  element("name").textContent = frame.name;
   rows.show(id);
+  refresh();
+  warn(error.message, frame.next ? [["Next frame", () => open(frame.next)]] : []);
 }
+
+const order = () => element("order").value;
 
 async function next() {
-  const order = element("order").value;
-  const { id } = await api.get(`next?order=${order}&after=${state.frame?.id ?? 0}`);
-  if (id) await open(id);
-  else warn(order === "sequence" ? "This is the last frame." : "No frame without a label is left.");
+  let id = await next.id().catch((error) => warn(error.message) ?? null);
+  if (id && id === state.frame?.id && order() !== "sequence") {
+    await saving.settled(); // it was asked for before this frame had its answer
+    next.known = null;
+    id = await next.id().catch(() => null);
+  }
+  if (id && id !== state.frame?.id) await open(id);
+  else warn(order() === "sequence" ? "This is the last frame." : "No other frame without a label is left.");
 }
 
+// The frame that follows in the chosen order; asked for ahead and kept.
+next.id = async () => {
+  const from = state.frame?.id ?? 0;
+  if (order() === "sequence") return state.frame?.next ?? null;
+  if (next.known?.from !== from || next.known.order !== order()) {
+    const answer = api.get(`next?order=${order()}&after=${from}`).then(({ id }) => id);
+    next.known = { from, order: order(), answer };
+    answer.catch(() => { next.known = null; });
+  }
+  return next.known.answer;
+};
+
+// Proposals of the frame on the screen: one request at a time, frames that were left meanwhile are passed over.
 async function loadProposals() {
-  const id = state.frame.id;
-  try {
-    const found = await api.get(`frames/${id}/proposals`);
-    if (state.frame.id === id) state.proposals = found;
-    refresh();
-  } catch (error) {
-    if (error.status !== 410) warn(error.message);
+  if (loadProposals.busy || !state.image) return;
+  loadProposals.busy = true;
+  let id = null;
+  while (state.image && (id !== state.frame.id || loadProposals.again)) {
+    ({ id } = state.frame);
+    loadProposals.again = false;
+    try {
+      const found = await api.get(`frames/${id}/proposals`);
+      if (state.frame.id === id) state.proposals = found;
+      refresh();
+    } catch (error) {
+      if (error.status !== 410) warn(error.message);
+    }
   }
-}
-
-// ---- Display
-
-function prepare(image) {
-  state.shown = element("local").checked ? localContrast(image) : image;
-  state.sorted = sample(state.shown);
-  auto();
-}
-
-function auto() {
-  [state.low, state.high] = [percentile(state.sorted, 0.005), percentile(state.sorted, 0.998)];
-  if (state.high <= state.low) state.high = state.low + 1;
-  redraw();
-}
-
-function ends() {
-  return [state.sorted[0], Math.max(state.sorted.at(-1), state.sorted[0] + 1e-6)];
-}
-
-function redraw() {
-  if (!state.image) return;
-  const [least, most] = ends();
-  for (const [key, value] of [["low", state.low], ["high", state.high]]) {
-    element(key).value = (1000 * (value - least)) / (most - least);
-    element(`${key}-text`).textContent = Math.abs(value) >= 100 ? value.toFixed(0) : value.toPrecision(4);
-  }
-  const options = { low: state.low, high: state.high, invert: element("invert").checked, colour: element("colour").checked };
-  render(state.shown, view.picture, options);
-  histogram();
-  view.draw();
-}
-
-function histogram() {
-  const canvas = element("histogram"), context = canvas.getContext("2d");
-  const [least, most] = ends();
-  const bins = new Array(128).fill(0);
-  for (const value of state.sorted) bins[Math.min(127, Math.floor((127.99 * (value - least)) / (most - least)))] += 1;
-  const top = Math.log1p(Math.max(...bins));
-  context.clearRect(0, 0, 256, 60);
-  context.fillStyle = "rgb(77 163 255 / .2)";
-  const place = (value) => (256 * (value - least)) / (most - least);
-  context.fillRect(place(state.low), 0, place(state.high) - place(state.low), 60);
-  context.fillStyle = "#98a1ab";
-  bins.forEach((count, index) => context.fillRect(index * 2, 60, 2, -56 * (Math.log1p(count) / top)));
-}
-
-function slide() {
-  const [least, most] = ends();
-  const read = (key) => least + (element(key).value / 1000) * (most - least);
-  state.low = Math.min(read("low"), read("high"));
-  state.high = Math.max(read("high"), state.low + (most - least) / 1e4);
-  redraw();
-}
-
-function wider(factor) {
-  const middle = (state.low + state.high) / 2, half = ((state.high - state.low) / 2) * factor;
-  [state.low, state.high] = [middle - half, middle + half];
-  redraw();
+  loadProposals.busy = false;
 }
 
 // ---- Labels
@@ -179,50 +177,43 @@ function step(from, to) {
   change(from.pop(), { remember: false });
 }
 
-let saving = Promise.resolve();
-let pending = null;
-
-// Changes go to the server one after another, the newest state of the frame each time.
+// Changes go to the server one after another; the page does not wait for them.
 function save() {
-  element("saved").textContent = "saving …";
-  pending = { id: state.frame.id };
-  saving = saving.then(async () => {
-    if (!pending) return;
-    const { id } = pending;
-    pending = null;
-    const sent = { ...state.labels, author: element("author").value };
-    if (id !== state.frame.id) return;
-    try {
-      const stored = await api.put(`frames/${id}`, sent);
-      if (id === state.frame.id) state.labels.version = stored.version;
-      ahead.delete(id);
-      rows.update(id, stored);
-      element("saved").textContent = "saved";
-      count(sent, stored);
-    } catch (error) {
-      element("saved").textContent = "NOT saved";
-      if (error.status === 409) conflict(error);
-      else warn(`Not saved: ${error.message}`, [["Try again", save]]);
-    }
-  });
+  saving.save(state.frame.id, { ...state.labels, author: element("author").value });
 }
 
-async function saved() {
-  await saving;
-}
+saving.reportTo({
+  state(text) {
+    element("saved").textContent = text;
+    element("saved").classList.toggle("bad", text === "NOT saved");
+  },
+  stored(id, sent, stored) {
+    if (id === state.frame?.id) state.labels.version = stored.version;
+    frames.relabel(id, stored);
+    rows.update(id, stored);
+    count();
+  },
+  failed(id, error) {
+    if (error.status === 409) conflict(id, error);
+    else warn(`Not saved: ${error.message}`, [["Try again", () => saving.retry(id)]]);
+  },
+});
 
-function conflict({ message, content: { current } }) {
+function conflict(id, { message, content: { current } }) {
+  const here = id === state.frame?.id;
   const theirs = () => {
-    state.labels = current;
-    state.undo = [];
+    saving.giveUp(id);
+    frames.relabel(id, current);
+    rows.update(id, current);
+    if (id !== state.frame?.id) return;
+    Object.assign(state, { labels: current, undo: [], redo: [], selected: -1 });
+    saving.known(id, current.version);
     refresh();
-    element("saved").textContent = "saved";
   };
-  const mine = () => {
-    state.labels.version = current.version;
-    save();
-  };
-  warn(`Conflict: ${message}.`, [["Load theirs", theirs], ["Keep mine", mine]]);
+  const mine = () => saving.retry(id, current.version);
+  const what = ({ status, points }) => (status === "targets" ? `${points.length} target${points.length === 1 ? "" : "s"}` : status);
+  const where = here ? "" : ` in ${rows.name(id) ?? `frame ${id}`}`;
+  warn(`Conflict${where}: ${message} (theirs: ${what(current)}).`, [["Load theirs", theirs], ["Keep mine", mine]]);
 }
 
 let counting = null;
@@ -236,7 +227,8 @@ function count() {
 
 // After an import: every row and the present frame may have changed.
 async function refreshAll() {
-  ahead.clear();
+  frames.renewAll();
+  next.known = null;
   rows.forget();
   count();
   if (state.frame) await open(state.frame.id);
@@ -306,56 +298,32 @@ function reject() {
 async function carry() {
   const point = state.labels.points[state.selected] ?? state.labels.points[0];
   if (!point) return warn("Select a point to carry through the next frames.");
-  await saved();
-  const [x, y] = point;
+  await saving.settled();
+  const from = state.frame.id, [x, y] = point;
   const body = { x, y, frames: Number(element("carry-frames").value), dark: element("invert").checked };
-  const steps = await api.post(`frames/${state.frame.id}/carry`, body).catch((error) => warn(error.message) ?? []);
-  if (!steps?.length) return warn("The point could not be followed into the next frame.");
-  await strip(steps);
-}
-
-// Thumbnails of a carried point; a click takes it up to that frame.
-async function strip(steps) {
-  const from = state.frame.id;
-  const shown = steps.filter((_, index) => index % Math.ceil(steps.length / 10) === 0 || index === steps.length - 1);
-  const figures = [];
-  for (const each of shown) {
-    const image = await api.pixels(each.frame);
-    const full = document.createElement("canvas"), small = document.createElement("canvas");
-    render(image, full, { low: state.low, high: state.high, invert: element("invert").checked, colour: false });
-    small.width = small.height = 48;
-    const context = small.getContext("2d");
-    context.imageSmoothingEnabled = false;
-    context.drawImage(full, Math.round(each.x) - 12, Math.round(each.y) - 12, 25, 25, 0, 0, 48, 48);
-    context.strokeStyle = "#39d98a";
-    context.strokeRect(18, 18, 12, 12);
-    const figure = document.createElement("figure"), caption = document.createElement("figcaption");
-    caption.textContent = `+${steps.indexOf(each) + 1}`;
-    figure.title = `Accept up to this frame (match ${each.match.toFixed(2)})`;
-    figure.append(small, caption);
-    figure.addEventListener("click", () => acceptTrack(steps.slice(0, steps.indexOf(each) + 1)));
-    figures.push(figure);
-  }
-  if (state.frame.id === from) element("strip").replaceChildren(...figures);
-  warn(`Followed through ${steps.length} frames. Check the strip; click the last good picture, or:`, [
+  const steps = await carrying.follow(from, body).catch((error) => warn(error.message) ?? []);
+  if (state.frame.id !== from) return null;
+  if (!steps.length) return warn("The point could not be followed into the next frame.");
+  await carrying.strip(steps, display.tone(), acceptTrack);
+  return warn(`Followed through ${steps.length} frames. Check the strip; click the last good picture, or:`, [
     ["Accept all", () => acceptTrack(steps)],
   ]);
 }
 
 async function acceptTrack(steps) {
-  let done = 0;
-  for (const { frame, x, y } of steps) {
-    const { labels } = await api.get(`frames/${frame}`);
-    if (labels.points.some((point) => distance(point, { x, y }) < 3)) continue;
-    const points = [...labels.points, [round(x), round(y)]];
-    const stored = await api.put(`frames/${frame}`, { ...labels, points, author: element("author").value });
-    ahead.delete(frame);
-    rows.update(frame, stored);
-    done += 1;
+  element("strip").replaceChildren();
+  next.known = null;
+  const told = (id, stored) => {
+    frames.relabel(id, stored);
+    rows.update(id, stored);
+  };
+  try {
+    const done = await carrying.accept(steps, element("author").value, told);
+    warn(`${done} frames labelled.`, [["Go to the last", () => open(steps.at(-1).frame)]]);
+  } catch (error) {
+    warn(`Not every frame got the point: ${error.message}`);
   }
   count();
-  element("strip").replaceChildren();
-  warn(`${done} frames labelled.`, [["Go to the last", () => open(steps.at(-1).frame)]]);
 }
 
 // ---- What the page says
@@ -451,7 +419,7 @@ canvas.addEventListener("pointerdown", (event) => {
   canvas.focus();
   canvas.setPointerCapture(event.pointerId);
   const at = view.toFrame(event.offsetX, event.offsetY);
-  const base = { x: event.offsetX, y: event.offsetY, at, low: state.low, high: state.high };
+  const base = { x: event.offsetX, y: event.offsetY, at, low: display.low, high: display.high };
   if (event.button === 1 || event.shiftKey) hold = { ...base, kind: "pan" };
   else if (event.button === 2) hold = { ...base, kind: "window" };
   else if (state.region) hold = { ...base, kind: "region" };
@@ -470,8 +438,7 @@ function drag(event, at) {
   } else if (hold.kind === "window") {
     const span = hold.high - hold.low, level = (hold.high + hold.low) / 2 - (dy / 300) * span;
     const half = (span / 2) * Math.exp(dx / 250);
-    [state.low, state.high] = [level - half, level + half];
-    redraw();
+    display.window(level - half, level + half);
   } else if (hold.kind === "region") {
     const clampX = (x) => Math.min(Math.max(x, -0.5), state.image.width - 0.5);
     const clampY = (y) => Math.min(Math.max(y, -0.5), state.image.height - 0.5);
@@ -538,11 +505,10 @@ const toggle = (id) => () => {
 async function flicker(key) {
   const id = key === "," ? state.frame.previous : state.frame.next;
   if (!id || !state.image) return;
-  const [, image] = await load(id);
-  if (image.width !== state.image.width) return;
-  const shown = element("local").checked ? localContrast(image) : image;
-  render(shown, view.picture, { low: state.low, high: state.high, invert: element("invert").checked, colour: element("colour").checked });
-  view.draw();
+  flicker.held = key;
+  const image = await frames.load(id).image.catch(() => null);
+  const shown = image && image.width === state.image.width && (await display.of(image));
+  if (shown && flicker.held === key) display.peek(shown);
 }
 
 // key, what it does, the work; the table of the help is made from it
@@ -570,13 +536,13 @@ const KEYS = [
   ["i", "invert", toggle("invert")],
   ["l", "local contrast", toggle("local")],
   ["m", "false colours", toggle("colour")],
-  ["w", "window from the frame's percentiles", () => auto()],
-  ["[", "narrower window", () => wider(0.8)],
-  ["]", "wider window", () => wider(1.25)],
+  ["w", "window from the frame's percentiles", () => display.auto()],
+  ["[", "narrower window", () => display.wider(0.8)],
+  ["]", "wider window", () => display.wider(1.25)],
   ["+", "zoom in", () => view.zoom(1.25)],
   ["-", "zoom out", () => view.zoom(0.8)],
   ["0", "whole frame", () => { view.fit(); view.draw(); }],
-  ["g", "mistakes: where the model and the labels differ", async () => { await saved(); showMistakes(state.info.model, show); }],
+  ["g", "mistakes: where the model and the labels differ", () => mistakes(state.info.report ? "report" : "model")],
   ["t", "train", () => training.open(state.info)],
   ["?", "these keys", () => element("help").showModal()],
 ];
@@ -598,8 +564,15 @@ document.addEventListener("keydown", (event) => {
   if (state.image || ["n", "p", "?"].includes(event.key)) act(event);
 });
 document.addEventListener("keyup", (event) => {
-  if (event.key === "," || event.key === ".") redraw();
+  if (event.key !== flicker.held) return;
+  flicker.held = null;
+  display.redraw();
 });
+
+async function mistakes(from) {
+  await saving.settled();
+  showMistakes(state.info.model, show, from);
+}
 
 // ---- Buttons
 
@@ -611,30 +584,29 @@ click("undo", () => step(state.undo, state.redo));
 click("redo", () => step(state.redo, state.undo));
 click("accept", accept);
 click("reject", reject);
-click("auto", () => auto());
-click("full", () => {
-  [state.low, state.high] = ends();
-  redraw();
-});
 click("carry", carry);
 click("help-open", ACTIONS["?"]);
 click("train-open", ACTIONS.t);
 click("mistakes-open", ACTIONS.g);
+click("mistakes-report", () => mistakes("report"));
+click("mistakes-model", () => mistakes("model"));
 click("labels-open", async () => {
-  await saved();
+  await saving.settled();
   showLabels();
 });
 click("export", async () => {
-  await saved();
+  await saving.settled();
   api.download(`export?format=${element("export-format").value}`).catch((error) => warn(error.message));
 });
 element("import-files").addEventListener("change", async ({ target }) => {
   await importFiles([...target.files], element("author").value, refreshAll);
   target.value = "";
 });
-for (const id of ["low", "high"]) element(id).addEventListener("input", slide);
-for (const id of ["invert", "colour"]) element(id).addEventListener("change", redraw);
-element("local").addEventListener("change", () => state.image && prepare(state.image));
+element("local").addEventListener("change", async () => {
+  const { image } = state, shown = image && (await display.of(image));
+  if (shown && image === state.image) display.show(shown);
+});
+element("order").addEventListener("change", () => state.frame && readAhead(state.loading));
 element("score").addEventListener("input", refresh);
 element("author").value = localStorage.getItem("author") ?? "";
 element("author").addEventListener("change", () => localStorage.setItem("author", element("author").value));
@@ -653,7 +625,7 @@ row.insertCell().innerHTML = "<kbd>Ctrl+Z</kbd>";
 row.insertCell().textContent = "undo; with Shift redo";
 
 window.addEventListener("beforeunload", (event) => {
-  if (element("saved").textContent === "saving …") event.preventDefault();
+  if (!saving.isIdle()) event.preventDefault();
 });
 
 async function start() {
@@ -666,14 +638,25 @@ async function start() {
   showProgress();
   showModel();
   rows.setTotal(state.info.counts.all);
-  const asked = new URLSearchParams(location.hash.slice(1)); // #frame=NAME&x=12&y=34, as in a link of a report
-  const found = asked.has("frame") ? await api.get(`find?name=${encodeURIComponent(asked.get("frame"))}`) : {};
-  if (found.id) {
-    await show({ frame: found.id, x: Number(asked.get("x") ?? 0), y: Number(asked.get("y") ?? 0) });
-    return;
-  }
+  element("mistakes-of").hidden = !state.info.report;
+  if (await goToHash()) return;
   const { id } = await api.get("next?order=unlabelled");
   await open(id ?? 1);
+  if (state.info.report) mistakes("report");
 }
 
+// #frame=NAME&x=12&y=34, as in a link of a report: opens that place and says whether there is one.
+async function goToHash() {
+  const asked = new URLSearchParams(location.hash.slice(1));
+  if (!asked.has("frame")) return false;
+  const { id } = await api.get(`find?name=${encodeURIComponent(asked.get("frame"))}`);
+  if (!id) {
+    warn(`This project has no frame ${asked.get("frame")}.`);
+    return false;
+  }
+  await show({ frame: id, x: Number(asked.get("x") ?? 0), y: Number(asked.get("y") ?? 0) });
+  return true;
+}
+
+window.addEventListener("hashchange", goToHash);
 start();

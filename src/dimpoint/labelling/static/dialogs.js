@@ -11,7 +11,8 @@ export function places(items, go, dialog) {
   list.className = "places";
   for (const item of items) {
     const line = document.createElement("li"), button = document.createElement("button");
-    button.textContent = `${item.name}  ·  ${KINDS[item.kind]}  ·  score ${item.score.toFixed(2)}`;
+    const why = item.caption ?? `score ${item.score.toFixed(2)}`;
+    button.textContent = `${item.name}  ·  ${KINDS[item.kind] ?? item.kind}  ·  ${why}`;
     button.title = `x ${item.x.toFixed(1)}, y ${item.y.toFixed(1)}`;
     button.addEventListener("click", () => {
       dialog.close();
@@ -23,20 +24,36 @@ export function places(items, go, dialog) {
   return list;
 }
 
-export async function showMistakes(model, go) {
+// model: the one that proposes. from: "model" or "report", whose mistakes are listed.
+export async function showMistakes(model, go, from) {
   const dialog = element("mistakes"), note = element("mistakes-note");
-  note.textContent = "Looking at the labelled frames …";
+  note.textContent = from === "report" ? "" : "Looking at the labelled frames …";
+  for (const each of ["model", "report"]) element(`mistakes-${each}`).classList.toggle("on", each === from);
   element("mistakes-list").replaceChildren();
-  dialog.showModal();
+  if (!dialog.open) dialog.showModal();
   try {
-    const found = await api.get("mistakes");
-    note.textContent = found.length
-      ? `Where ${model} and the labels differ, the worst first. Click one to see it, then correct the label, or reject the proposal.`
-      : `${model} and the labels agree on every labelled frame.`;
+    const [found, text] = from === "report" ? await ofReport() : await ofModel(model);
+    if (!element(`mistakes-${from}`).classList.contains("on")) return; // the other list was chosen meanwhile
+    note.textContent = text;
     element("mistakes-list").replaceChildren(places(found, go, dialog));
   } catch (error) {
     note.textContent = error.message;
   }
+}
+
+async function ofModel(model) {
+  const found = await api.get("mistakes");
+  const text = found.length
+    ? `Where ${model} and the labels differ, the worst first. Click one to see it, then correct the label, or reject the proposal.`
+    : `${model} and the labels agree on every labelled frame.`;
+  return [found, text];
+}
+
+async function ofReport() {
+  const { places: found, others } = await api.get("report");
+  const rest = others ? ` ${others} more are in frames that this project does not have.` : "";
+  const text = found.length ? "The worst misses and false alarms of the report." : "The report shows no mistake in a frame of this project.";
+  return [found, text + rest];
 }
 
 export async function showLabels() {

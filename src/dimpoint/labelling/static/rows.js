@@ -44,6 +44,10 @@ export class Rows {
     this.draw();
   }
 
+  name(id) {
+    return this.pages.get(Math.floor((id - 1) / PAGE))?.[(id - 1) % PAGE]?.name;
+  }
+
   show(id) {
     this.current = id;
     const top = (id - 1) * HEIGHT;

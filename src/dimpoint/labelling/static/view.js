@@ -4,7 +4,9 @@ export class View {
   constructor(canvas, loupe) {
     this.canvas = canvas;
     this.loupe = loupe;
-    this.picture = document.createElement("canvas");
+    this.image = { width: 1, height: 1, levels: [] }; // as image.js prepares it
+    this.tone = null;
+    this.buffer = document.createElement("canvas"); // the visible part, one pixel for each of its level
     this.scale = 1;
     this.left = 0;
     this.top = 0;
@@ -23,9 +25,9 @@ export class View {
 
   fit() {
     const { clientWidth: width, clientHeight: height } = this.canvas;
-    this.scale = Math.min(width / this.picture.width, height / this.picture.height) * 0.98;
-    this.left = (width - this.picture.width * this.scale) / 2;
-    this.top = (height - this.picture.height * this.scale) / 2;
+    this.scale = Math.min(width / this.image.width, height / this.image.height) * 0.98;
+    this.left = (width - this.image.width * this.scale) / 2;
+    this.top = (height - this.image.height * this.scale) / 2;
     this.moved = false;
   }
 
@@ -77,11 +79,32 @@ export class View {
     const ratio = devicePixelRatio;
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.clearRect(0, 0, this.canvas.clientWidth, this.canvas.clientHeight);
-    context.imageSmoothingEnabled = this.scale < 1;
-    const { width, height } = this.picture;
-    context.drawImage(this.picture, this.left, this.top, width * this.scale, height * this.scale);
+    if (this.tone) this.paintImage(context, ratio);
     this.paintMarks(context);
     this.paintLoupe();
+  }
+
+  // Only what is visible is mapped, from the coarsest level that has a pixel for each one of the screen.
+  paintImage(context, ratio) {
+    const { levels } = this.image;
+    const wanted = Math.floor(Math.log2(1 / (this.scale * ratio)));
+    const chosen = Math.min(Math.max(wanted, 0), levels.length - 1);
+    const level = levels[chosen], size = this.scale * 2 ** chosen; // of a pixel of the level, on the screen
+    const left = Math.max(0, Math.floor(-this.left / size)), top = Math.max(0, Math.floor(-this.top / size));
+    const across = Math.min(level.width, Math.ceil((this.canvas.clientWidth - this.left) / size)) - left;
+    const down = Math.min(level.height, Math.ceil((this.canvas.clientHeight - this.top) / size)) - top;
+    if (across < 1 || down < 1) return;
+    this.map(level, { left, top, across, down });
+    context.imageSmoothingEnabled = size * ratio < 1;
+    context.drawImage(this.buffer, 0, 0, across, down, this.left + left * size, this.top + top * size, across * size, down * size);
+  }
+
+  // Map a part of a level into the buffer.
+  map(level, part) {
+    if (this.buffer.width < part.across) this.buffer.width = part.across;
+    if (this.buffer.height < part.down) this.buffer.height = part.down;
+    const pixels = this.tone.pixels(level, part);
+    this.buffer.getContext("2d").putImageData(new ImageData(pixels, part.across, part.down), 0, 0);
   }
 
   paintMarks(context) {
@@ -161,8 +184,14 @@ export class View {
     this.loupe.classList.toggle("left", at.x > this.canvas.clientWidth / 2 && at.y > this.canvas.clientHeight / 2);
     const pixels = 21, size = width / pixels;
     const left = Math.round(this.cursor.x) - 10, top = Math.round(this.cursor.y) - 10;
-    context.imageSmoothingEnabled = false;
-    context.drawImage(this.picture, left, top, pixels, pixels, 0, 0, width, width);
+    const from = { left: Math.max(0, left), top: Math.max(0, top) };
+    const across = Math.min(this.image.width, left + pixels) - from.left, down = Math.min(this.image.height, top + pixels) - from.top;
+    if (this.tone && across > 0 && down > 0) {
+      this.map(this.image.levels[0], { ...from, across, down });
+      context.imageSmoothingEnabled = false;
+      const place = [(from.left - left) * size, (from.top - top) * size, across * size, down * size];
+      context.drawImage(this.buffer, 0, 0, across, down, ...place);
+    }
     context.strokeStyle = "#39d98a";
     for (const { x, y } of this.marks.points) {
       context.beginPath();
