@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -97,6 +99,14 @@ class TestStore:
         with pytest.raises(DataError, match=r"labels\.db: damaged"):
             LabelStore(path)
         assert (tmp_path / "labels.db.damaged").read_bytes() == content
+
+    def test_a_store_without_a_version_is_refused_and_kept(self, tmp_path: Path, store: LabelStore) -> None:
+        database = sqlite3.connect(tmp_path / "labels.db")
+        database.execute("PRAGMA user_version = 0")
+        database.close()
+        with pytest.raises(DataError, match=r"it is no label store.*a copy is kept as labels\.db\.damaged"):
+            LabelStore(tmp_path / "labels.db")
+        assert (tmp_path / "labels.db.damaged").is_file()
 
     def test_a_newer_store_is_refused(self, tmp_path: Path, store: LabelStore) -> None:
         database = sqlite3.connect(tmp_path / "labels.db")
@@ -205,6 +215,26 @@ class TestProject:
         assert doubt([], 0.6) == 0
         assert doubt([(0, 0, 0.6), (5, 5, 0.99)], 0.6) == 1
         assert doubt([(0, 0, 0.3)], 0.6) == pytest.approx(0.5)
+
+    @pytest.mark.parametrize("exists", [True, False], ids=["its project", "a new project"])
+    def test_a_read_only_folder_is_one_line(self, exists: bool) -> None:
+        """As another user, where the tests run as root. Nothing of a project that exists changes."""
+        with tempfile.TemporaryDirectory(prefix="dimpoint-test-") as name:
+            folder = Path(name)
+            if exists:
+                Project(folder, [write_frames(folder / "frames", 1)]).close()
+            content = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+            folder.chmod(0o555)
+            was = os.geteuid()
+            try:
+                if was == 0:
+                    os.seteuid(65534)
+                with pytest.raises(DimpointError, match="cannot be opened for writing"):
+                    Project(folder if exists else folder / "project", [])
+            finally:
+                os.seteuid(was)
+                folder.chmod(0o755)
+            assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == content
 
     def test_a_folder_that_cannot_be_written(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -181,14 +182,75 @@ def test_clicks_survive_a_killed_server(browser: Any, tmp_path: Path) -> None:
         page.close()
 
 
-def test_a_frame_that_vanished_is_said_and_passed(browser: Any, tmp_path: Path) -> None:
-    frames = write_frames(tmp_path / "frames", 3)
+@pytest.mark.parametrize("what", ["vanished", "changed"])
+def test_a_frame_that_vanished_or_changed_is_said_and_passed(browser: Any, tmp_path: Path, what: str) -> None:
+    frames = write_frames(tmp_path / "frames", 6)
     with label_server(tmp_path / "project", frames) as running:
-        (frames / "0002.png").unlink()
         page = open_page(browser, running.address)
-        page.get_by_text("0002", exact=True).click()
-        page.locator("#banner", has_text="the frame's file is gone").wait_for()
+        file = frames / "0004.png"  # not read ahead from the first frame
+        if what == "vanished":
+            file.unlink()
+        else:
+            file.write_bytes((frames / "0005.png").read_bytes() + b" ")
+        page.get_by_text("0004", exact=True).click()
+        said = {"vanished": "the frame's file is gone", "changed": "has changed since it was added"}[what]
+        page.locator("#banner", has_text=said).wait_for()
+        page.locator("#banner button", has_text="Next frame").click()
+        page.locator("#name", has_text="0005").wait_for()
         page.close()
+
+
+def test_a_full_disk_is_said_and_nothing_acknowledged_is_lost(browser: Any, running: Running) -> None:
+    """The server may not write another byte to its files; when it may again, one click saves the label."""
+    page = open_page(browser, running.address)
+    page.mouse.click(*place(page, *SPOTS[0]))
+    saved(page)
+    page.wait_for_timeout(1500)  # points.json is written
+    unlimited = resource.prlimit(running.process.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(running.process.pid, resource.RLIMIT_FSIZE, (0, unlimited[1]))
+    page.keyboard.press("n")
+    page.locator("#name", has_text="0001").wait_for()
+    page.keyboard.press("e")
+    page.locator("#banner", has_text="Not saved").wait_for()
+    assert page.locator("#saved").inner_text() == "NOT saved"
+    assert len(labels(running, 1)["points"]) == 1
+    assert labels(running, 2)["version"] == 0
+    resource.prlimit(running.process.pid, resource.RLIMIT_FSIZE, unlimited)
+    page.locator("#banner button", has_text="Try again").click()
+    saved(page)
+    assert labels(running, 2)["status"] == "empty"
+    page.close()
+
+
+def test_moving_on_does_not_wait_for_a_save(browser: Any, running: Running) -> None:
+    """Label and next frame at once, and back: every label is there."""
+    page = open_page(browser, running.address)
+    for key in "enenp":
+        page.keyboard.press(key)
+    page.locator("#name", has_text="0001").wait_for()
+    page.locator("#status", has_text="No target in this frame").wait_for()
+    saved(page)
+    assert [labels(running, frame)["status"] for frame in (1, 2, 3)] == ["empty", "empty", "unlabelled"]
+    page.close()
+
+
+def test_the_most_doubtful_frames_come_one_after_another(browser: Any, running: Running) -> None:
+    page = open_page(browser, running.address)
+    page.select_option("#order", "doubt")
+    seen = []
+    for _ in range(3):
+        page.locator("#view").focus()
+        page.keyboard.press("e")
+        saved(page)
+        before = page.locator("#name").text_content()
+        page.keyboard.press("n")
+        page.wait_for_function("was => document.getElementById('name').textContent !== was", arg=before)
+        seen.append(page.locator("#name").text_content()[:4])
+    assert sorted(seen) == ["0001", "0002", "0003"]
+    page.keyboard.press("e")
+    page.keyboard.press("n")
+    page.locator("#banner", has_text="No other frame without a label is left").wait_for()
+    page.close()
 
 
 def test_the_export_is_what_was_clicked(browser: Any, running: Running, tmp_path: Path) -> None:
@@ -309,7 +371,7 @@ def test_training_from_the_page(browser: Any, tmp_path: Path) -> None:
             points = [[x + frame - 1, y] for x, y in SPOTS]
             body = {"version": 0, "status": "targets", "points": points}
             assert running.client.put(f"/api/frames/{frame}", json=body).status_code == 200
-        page.set_default_timeout(240_000)
+        page.set_default_timeout(900_000)  # a training, whatever else runs
         page.click("#train-open")
         page.fill("#minutes", "0.1")
         page.click("#train-start")

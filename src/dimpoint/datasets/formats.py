@@ -1,4 +1,4 @@
-"""Labels of other tools -> points and boxes: VOC, YOLO, labelme, CVAT, Label Studio, COCO and CSV boxes.
+"""Labels of other tools -> points and boxes: VOC, YOLO, labelme, CVAT, Label Studio, COCO and CSV.
 
 Coordinates come out with the centre of the top-left pixel at (0, 0). A box is given by its outermost pixels,
 so that its centre is their mean: COCO, CVAT and Label Studio give edges, of which the right one is a pixel
@@ -7,6 +7,7 @@ further; VOC gives the pixels themselves; YOLO gives parts of the frame's width 
 
 from __future__ import annotations
 
+import csv
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -50,7 +51,7 @@ TITLES = {
     "labelme": "labelme JSON",
     "label-studio": "Label Studio JSON",
     "coco": "COCO boxes",
-    "csv": "CSV boxes",
+    "csv": "CSV",
 }
 _FOLDERS = ("", "annotations", "labels", "label", "xml", "labelme", "anns", "images", "image")
 _CSV_KEYS = ("file", "frame", "filename", "file_name", "image", "name")
@@ -111,7 +112,9 @@ def format_of(path: Path) -> str | None:
         return "yolo" if _is_yolo(head) else None
     if path.suffix.lower() == ".csv":
         columns = {column.strip().strip('"') for column in head.splitlines()[0].split(",")} if head else set()
-        return "csv" if columns >= {"x", "y", "width", "height"} and columns & set(_CSV_KEYS) else None
+        sides = columns & {"width", "height"}
+        labels = columns >= {"x", "y"} and columns & set(_CSV_KEYS) and "score" not in columns
+        return "csv" if labels and len(sides) != 1 else None  # with scores it holds detections
     if '"shapes"' in head:
         return "labelme"
     if head.lstrip().startswith("["):
@@ -348,11 +351,34 @@ def _read_csv(path: Path, size: Size) -> list[Labels]:
     head = path.read_text("utf-8-sig").splitlines()[0]
     columns = [column.strip().strip('"') for column in head.split(",")]
     key = next(name for name in _CSV_KEYS if name in columns)
+    if "width" not in columns:
+        return _read_csv_points(path, key)
     found = []
     for name, boxes in read_boxes(path, key).items():
         pixels = [(left, top, right - 1, bottom - 1, "") for left, top, right, bottom in boxes.tolist()]
         found.append(Labels(name, boxes=pixels))
     return found
+
+
+def _read_csv_points(path: Path, key: str) -> list[Labels]:
+    """One target a line; a line without x and y is a frame without targets."""
+    found: dict[str, Labels] = {}
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        rows = csv.DictReader(file, skipinitialspace=True)
+        for row in rows:
+            name = row[key].removeprefix("'") if row[key][1:2] in ("=", "+", "-", "@") else row[key]
+            labels = found.setdefault(name, Labels(name))
+            place = [(row[axis] or "").strip() for axis in ("x", "y")]
+            if place == ["", ""]:
+                continue
+            try:
+                x, y = (float(value) for value in place)
+            except ValueError:
+                raise DataError(
+                    f"{path}, line {rows.line_num}: x and y are numbers, got {', '.join(place)!r}"
+                ) from None
+            labels.points.append((x, y, ""))
+    return list(found.values())
 
 
 def _read_coco(path: Path, size: Size) -> list[Labels]:

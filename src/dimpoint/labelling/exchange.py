@@ -61,7 +61,7 @@ class _Found:
 def import_labels(project: Project, file: Path, author: str, *, snap: bool = True) -> Imported:
     """Take the labels of a file for frames of the same names that have no answer yet.
 
-    file: COCO keypoints or boxes, CVAT, Label Studio, labelme, VOC, YOLO, CSV boxes, or a mask named as its
+    file: COCO keypoints or boxes, CVAT, Label Studio, labelme, VOC, YOLO, CSV, or a mask named as its
     frame. A box becomes the centroid of the spot in it, or its centre where there is none or without `snap`.
     Labels outside their frame are left out and counted. Raises DataError for a file of no such format.
     """

@@ -356,7 +356,7 @@ function refresh() {
     selected: state.selected,
   });
   const texts = {
-    unlabelled: "No answer yet.", targets: `${labels.points.length} target${labels.points.length === 1 ? "" : "s"}.`,
+    unlabelled: "No answer yet. Click a target, accept proposals, or press “No target here”.", targets: `${labels.points.length} target${labels.points.length === 1 ? "" : "s"}.`,
     empty: "No target in this frame.", unsure: "Marked as unsure; not used for training.",
   };
   element("status").textContent = texts[labels.status] + (labels.author ? `  (${labels.author})` : "");
@@ -552,8 +552,8 @@ document.addEventListener("keydown", (event) => {
   if (document.querySelector("dialog[open]") || event.target.matches("input:not([type=checkbox]):not([type=range]), select")) return;
   if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "z") {
     event.preventDefault();
-    if (event.shiftKey) step(state.redo, state.undo);
-    else step(state.undo, state.redo);
+    const back = event.shiftKey ? [state.redo, state.undo] : [state.undo, state.redo];
+    if (state.labels) inTurn(() => step(...back), false);
     return;
   }
   if (event.ctrlKey || event.metaKey) return;
@@ -561,8 +561,22 @@ document.addEventListener("keydown", (event) => {
   const act = ACTIONS[event.key] ?? ACTIONS[event.key.toLowerCase()];
   if (!act || !state.frame) return;
   event.preventDefault();
-  if (state.image || ["n", "p", "?"].includes(event.key)) act(event);
+  inTurn(() => (state.image || ["n", "p", "?"].includes(event.key) ? act(event) : null), "np".includes(event.key));
 });
+
+// Keys pressed while another frame is on its way are meant for that frame: they wait for it.
+let moving = null;
+function inTurn(work, moves) {
+  const act = () => {
+    const done = work();
+    return moves ? done : null;
+  };
+  if (!moving && !moves) return void act();
+  const mine = (moving ? moving.then(act) : Promise.resolve(act())).catch(() => {});
+  moving = mine;
+  mine.then(() => { if (moving === mine) moving = null; });
+  return undefined;
+}
 document.addEventListener("keyup", (event) => {
   if (event.key !== flicker.held) return;
   flicker.held = null;

@@ -11,7 +11,7 @@ export function places(items, go, dialog) {
   list.className = "places";
   for (const item of items) {
     const line = document.createElement("li"), button = document.createElement("button");
-    const why = item.caption ?? `score ${item.score.toFixed(2)}`;
+    const why = item.caption ?? `${item.kind === "missed" ? "best score" : "score"} ${item.score.toFixed(2)}`;
     button.textContent = `${item.name}  ·  ${KINDS[item.kind] ?? item.kind}  ·  ${why}`;
     button.title = `x ${item.x.toFixed(1)}, y ${item.y.toFixed(1)}`;
     button.addEventListener("click", () => {
@@ -63,8 +63,8 @@ export async function showLabels() {
   const lines = pairs.map((one) => {
     const line = document.createElement("p");
     const share = one.f1 === null ? "no targets" : `${(100 * one.f1).toFixed(0)} % of the targets agree`;
-    const apart = one.distance === null ? "" : `, ${one.distance.toFixed(2)} px apart in the median`;
-    line.textContent = `${one.first} and ${one.second}: ${one.frames} frames in common, ${one.same} alike; ${share}${apart}.`;
+    const apart = one.distance === null ? "" : `, median distance ${one.distance.toFixed(2)} px`;
+    line.textContent = `${one.first} and ${one.second}: ${one.frames === 1 ? "1 frame" : `${one.frames} frames`} labelled by both, ${one.same} with the same answer; ${share}${apart}.`;
     return line;
   });
   const none = document.createElement("p");

@@ -56,7 +56,8 @@ export class Display {
     const [least, most] = this.ends();
     for (const key of ["low", "high"]) {
       element(key).value = (1000 * (this[key] - least)) / (most - least);
-      element(`${key}-text`).textContent = Math.abs(this[key]) >= 100 ? this[key].toFixed(0) : this[key].toPrecision(4);
+      const whole = this.image.kind !== "float32" || Math.abs(this[key]) >= 1000;
+      element(`${key}-text`).textContent = whole ? this[key].toFixed(0) : this[key].toPrecision(4);
     }
     this.view.image = this.image;
     this.view.tone = this.tone();

@@ -19,8 +19,8 @@ export class Training {
     const info = await api.get("project").catch(() => known);
     const { targets, empty } = info.counts;
     element("train-note").textContent =
-      `${targets} frames with targets and ${empty} without are labelled. Training starts from the shipped model ` +
-      `and needs at least ${info.fewest} frames with targets; a part of them is held out to judge the result.`;
+      `Labelled so far: ${targets} with targets, ${empty} without. Training starts from the shipped model ` +
+      `and needs at least ${info.fewest} frames with targets. It holds a part of the frames out to measure the result.`;
     element("train").showModal();
     this.watch();
   }
@@ -44,7 +44,7 @@ export class Training {
     try {
       return await work();
     } catch (error) {
-      element("train-log").textContent = error.message;
+      this.log(error.message);
       return null;
     }
   }
@@ -60,7 +60,7 @@ export class Training {
     if (status.state !== "none") {
       const left = Math.max(0, status.minutes - status.seconds / 60);
       const head = running ? `Training, about ${left.toFixed(1)} min left` : `Training ${status.state}`;
-      element("train-log").textContent = [head, ...status.log].join("\n");
+      this.log([head, ...status.log].join("\n"));
       this.draw(status.loss);
     }
     if (running) element("changes").replaceChildren();
@@ -90,7 +90,7 @@ export class Training {
       const low = parent?.low === undefined ? "" : `, difference ${parent.low.toFixed(2)} to ${parent.high.toFixed(2)}`;
       say("p", `${after}${before}${low}.`);
     }
-    const titles = { found: "Targets found anew", lost: "Targets lost", false: "New false alarms", gone: "False alarms that are gone" };
+    const titles = { found: "Newly found targets", lost: "Lost targets", false: "New false alarms", gone: "False alarms that are gone" };
     for (const [key, title] of Object.entries(titles)) {
       say("h2", `${title}: ${found[key].length}`);
       if (found[key].length) parts.push(places(found[key], this.go, element("train")));
@@ -98,8 +98,14 @@ export class Training {
     box.replaceChildren(...parts);
   }
 
+  log(text) {
+    element("train-log").textContent = text;
+    element("train-log").hidden = !text;
+  }
+
   draw(losses) {
     const canvas = element("loss"), context = canvas.getContext("2d");
+    canvas.hidden = losses.length < 2;
     context.clearRect(0, 0, canvas.width, canvas.height);
     if (losses.length < 2) return;
     const high = Math.max(...losses), low = Math.min(...losses, 0);
