@@ -6,6 +6,12 @@ Takes up to `--each` pictures of every folder, evenly spread. 8-bit frames also 
 plus 1000. Prints one JSON line: frames, those that differ by more than 0.02 px or 0.001 in score, the largest
 differences, and the times. The two take turns on every frame; `ratio` is the median over frames of
 the ratio of their least times.
+
+    python benchmarks/whole.py --data FOLDER --list
+
+prints one line for each picture as it is instead: how many targets `Detector` finds, how many of them the
+file finds within 1 px, and how many others; then the same without a border of 16 pixels (`cropped`), where
+`Detector` sees the whole frame.
 """
 
 from __future__ import annotations
@@ -24,9 +30,11 @@ import numpy.typing as npt
 
 from dimpoint.inference.detector import Detector
 from dimpoint.model.onnx_file import import_runtime
+from dimpoint.sources import read_image
 from dimpoint.whole.export import export_whole
 
 Frame = npt.NDArray[Any]
+CROPPED = 16  # pixels
 SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".jpg")
 
 
@@ -57,6 +65,25 @@ def open_whole(path: Path, threads: int) -> Callable[[Frame], Frame]:
     return run
 
 
+def listed(
+    run: Callable[[Frame], Frame], detector: Detector, folders: list[Path]
+) -> Iterator[dict[str, Any]]:
+    """What each picture's targets are to `Detector`, and to the file with and without a border."""
+    for file in sorted(path for folder in folders for path in folder.rglob("*")):
+        if file.suffix.lower() not in SUFFIXES:
+            continue
+        frame = read_image(file)
+        if frame.dtype not in (np.uint8, np.uint16):
+            continue
+        expected = detector(frame).xy
+        line: dict[str, Any] = {"file": file.name, "type": str(frame.dtype), "detector": len(expected)}
+        inner = np.ascontiguousarray(frame[CROPPED:-CROPPED, CROPPED:-CROPPED])
+        for name, found in (("whole", run(frame)[:, :2]), ("cropped", run(inner)[:, :2] + CROPPED)):
+            near = np.hypot(*(found[:, None] - expected[None]).T) < 1
+            line[name] = {"same": int(near.any(axis=1).sum()), "others": int((~near.any(axis=0)).sum())}
+        yield line
+
+
 def least_time(call: Callable[[], Any], rest: float = 0.01) -> float:
     time.sleep(rest)
     start = time.perf_counter()
@@ -71,12 +98,17 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=70)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--list", action="store_true", help="one line for each picture")
     arguments = parser.parse_args()
     cv2.setNumThreads(arguments.threads)
     detector = Detector(arguments.model, threads=arguments.threads)
     with tempfile.TemporaryDirectory() as folder:
         export_whole(arguments.model, Path(folder) / "whole.onnx")
         run = open_whole(Path(folder) / "whole.onnx", arguments.threads)
+    if arguments.list:
+        for line in listed(run, detector, arguments.data):
+            print(json.dumps(line))
+        return
     frames = points = differing = 0
     farthest, score, ratios, sizes = 0.0, 0.0, [], set()
     for frame in read_frames(arguments.data, arguments.each):

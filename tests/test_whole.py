@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from dimpoint.model.input_rule import replace_hot_pixels
 from dimpoint.model.intensity import IntensityRule
 from dimpoint.model.record import DecodeRule, ModelMeta
 from dimpoint.whole import decoding, inputs
+from dimpoint.whole.compose import DIFFERS
 from dimpoint.whole.counts import unit_range
 from dimpoint.whole.export import export_whole
 from dimpoint.whole.graph import OPSET, Graph, Value
@@ -345,5 +347,15 @@ def test_a_constant_map(value: float) -> None:
 
 def test_the_record_goes_with_it(tmp_path: Path) -> None:
     run = whole(tmp_path, write_model(tmp_path / "m.onnx"))
-    record = run.get_modelmeta().custom_metadata_map["dimpoint-whole"]
-    assert ModelMeta.model_validate_json(record) == blob_meta()
+    properties = run.get_modelmeta().custom_metadata_map
+    assert ModelMeta.model_validate_json(properties["dimpoint-whole"]) == blob_meta()
+    assert json.loads(properties["dimpoint-whole-differs"]) == list(DIFFERS)
+
+
+def test_a_border_without_measurements_has_to_be_cropped_off(tmp_path: Path) -> None:
+    """What the metadata says of deep frames."""
+    frame = (spots((96, 128), PLACES) * 4 + 12000).astype(np.uint16)
+    padded = cv2.copyMakeBorder(frame, 8, 8, 8, 8, cv2.BORDER_CONSTANT, value=0)
+    run = whole(tmp_path, "spire-lite")
+    assert len(Detector(threads=1)(padded)) == len(targets(run, frame)) == len(PLACES)
+    assert len(targets(run, padded)) == 0

@@ -10,6 +10,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from dimpoint.errors import FrameError
@@ -146,7 +147,7 @@ def walk(
         for entry in entries:
             path = here / entry.name
             if not _is_folder(entry):
-                if _sorted(path, suffixes, passed):
+                if _sorted(path, suffixes, passed, is_folder=False):
                     files.append(path)
             elif is_junk(entry.name):
                 passed.append((path, HIDDEN))
@@ -177,24 +178,29 @@ def is_regular(path: Path) -> bool:
 
 def natural_key(path: Path) -> list[tuple[list[str | int], str]]:
     """Sorts paths as people do: numbers by value, case aside."""
-    return [(_split_numbers(part), part) for part in path.parts]
+    return [_key_of_part(part) for part in path.parts]
 
 
-def _split_numbers(text: str) -> list[str | int]:
+@lru_cache(maxsize=1024)  # the files of a folder share its keys: of a million files they would take gigabytes
+def _key_of_part(text: str) -> tuple[list[str | int], str]:
     # Text and numbers alternate in what split gives, so that like is compared with like. A number of very
     # many digits stays text: to convert it takes time that grows with the square of its length.
     parts = _NUMBER.split(text.casefold())
-    return [int(part[:100]) if place % 2 else part for place, part in enumerate(parts)]
+    return [int(part[:100]) if place % 2 else part for place, part in enumerate(parts)], text
 
 
-def _sorted(path: Path, suffixes: Sequence[str], passed: list[tuple[Path, str]]) -> bool:
+def _sorted(
+    path: Path, suffixes: Sequence[str], passed: list[tuple[Path, str]], is_folder: bool | None = None
+) -> bool:
     """Whether a path is a frame file; if not, the reason is added to `passed`.
+
+    is_folder: whether it is a folder, where that is known: to ask takes as long as all else.
 
     A broken link with a frame's suffix counts as a file: a frame is missing there, which reading reports.
     """
     if path.name.startswith("."):
         passed.append((path, HIDDEN))
-    elif path.suffix.lower() in suffixes and not path.is_dir():
+    elif path.suffix.lower() in suffixes and not (path.is_dir() if is_folder is None else is_folder):
         return True
     elif path.is_symlink() and not path.exists():
         passed.append((path, BROKEN_LINK))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,16 @@ from dimpoint.whole import inputs
 from dimpoint.whole.counts import unit_range
 from dimpoint.whole.decoding import peaks
 from dimpoint.whole.graph import OPSET, Graph, Value
+
+DIFFERS_KEY = "dimpoint-whole-differs"
+"""Metadata key of `DIFFERS`, as a JSON list."""
+DIFFERS = (
+    "16-bit frames with padded borders, telemetry rows or no-data regions: crop these off first, or targets "
+    "are lost (Detector finds and leaves out such pixels)",
+    "frames above 2 million pixels run in one piece and need the memory for it (Detector cuts tiles)",
+    "hot is bright; invert black-hot frames first",
+)
+"""In what a whole file differs from `Detector`."""
 
 INPUT, THRESHOLD, OUTPUT = "frame", "threshold", "targets"
 
@@ -65,7 +76,7 @@ def compose(network: Any, meta: ModelMeta, counts: str) -> Any:
         producer_name="dimpoint",
         producer_version=__version__,
     )
-    helper.set_model_props(model, {WHOLE_KEY: meta.to_json()})
+    helper.set_model_props(model, {WHOLE_KEY: meta.to_json(), DIFFERS_KEY: json.dumps(DIFFERS)})
     return model
 
 
