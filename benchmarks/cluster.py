@@ -40,6 +40,8 @@ def main() -> None:
 def planning(folder: Path, count: int) -> dict[str, object]:
     """Seconds and memory before the first piece is given out."""
     from dimpoint.cluster.ray_detect import _open_run, plan
+    from dimpoint.cluster.storage import open_results
+    from dimpoint.inference.journal import stamp
     from dimpoint.sources import source_files
 
     write_frames(folder / "one", 1, (64, 64), 8)
@@ -56,7 +58,7 @@ def planning(folder: Path, count: int) -> dict[str, object]:
     files = source_files([folder / "all"], recursive=True)
     listed = time.perf_counter()
     (folder / "out").mkdir()
-    _open_run(folder / "out", files, {}, False)
+    _open_run(open_results(str(folder / "out")), "out", map(stamp, files), {}, False)
     pieces = plan(files)
     planned = time.perf_counter()
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -12,10 +12,13 @@ import cv2
 import numpy as np
 import pytest
 
+from cli_runs import run_command
 from dimpoint.cli import main
-from dimpoint.cluster.ray_detect import Job, detect_on_ray, plan
-from dimpoint.errors import ConfigError
+from dimpoint.cluster.ray_detect import Job, PieceDetector, detect_on_ray, plan
+from dimpoint.cluster.storage import list_address, open_results
+from dimpoint.errors import ConfigError, FrameError
 from dimpoint.inference.detection_files import read_detections
+from dimpoint.inference.detector import Detector
 from tiny_models import spots, write_model
 
 FRAMES = 96
@@ -117,6 +120,40 @@ class TestCluster:
             finished
         )
 
+    def test_addresses_give_what_paths_give(
+        self, cluster: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """`local://` is fsspec's, and every process sees the same there."""
+        monkeypatch.chdir(tmp_path)
+        write_frames(tmp_path / "frames", 12)
+        write_model(tmp_path / "blob.onnx")
+        source, out = f"local://{tmp_path}/frames", f"local://{tmp_path}/found"
+        monkeypatch.setattr(
+            sys,
+            "argv",
+            [
+                "dimpoint",
+                "detect",
+                source,
+                "--out",
+                out,
+                "--model",
+                "blob.onnx",
+                "--ray",
+                "--format",
+                "jsonl",
+            ],
+        )
+        with pytest.raises(SystemExit) as stop:
+            main()
+        assert not stop.value.code
+        assert detect(monkeypatch, "--out", "whole") == 0
+        found, whole = read_detections("found"), read_detections("whole")
+        assert [item.file for item in found] == [f"local://{tmp_path}/{item.file}" for item in whole]
+        for one, other in zip(found, whole, strict=True):
+            np.testing.assert_array_equal(one.xy, other.xy)
+        assert all(".unfinished" not in file.name for file in (tmp_path / "found").iterdir())
+
     def test_a_stopped_run_goes_on_and_another_is_refused(self, cluster: object, tmp_path: Path) -> None:
         write_frames(tmp_path / "frames", 20)
         model = write_model(tmp_path / "blob.onnx")
@@ -159,3 +196,91 @@ def descends(process: int, parents: dict[int, int]) -> bool:
     while process in parents and process != os.getpid():
         process = parents[process]
     return process == os.getpid()
+
+
+class TestAddresses:
+    """Frames and results at addresses that fsspec opens; `memory://` lives in this process alone."""
+
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Iterator[str]:
+        fsspec = pytest.importorskip("fsspec")
+        pytest.importorskip("pyarrow")
+        write_frames(tmp_path / "frames", 6)
+        memory = fsspec.filesystem("memory")
+        memory.put(str(tmp_path / "frames"), "/bucket/frames", recursive=True)
+        memory.pipe_file("/bucket/frames/deep/9.png", (tmp_path / "frames" / "001.png").read_bytes())
+        memory.pipe_file("/bucket/frames/notes.txt", b"no frame")
+        yield "memory://bucket"
+        memory.rm("/bucket", recursive=True)
+
+    def test_listing(self, store: str) -> None:
+        flat = [stamp[0] for stamp in list_address(f"{store}/frames", recursive=False)]
+        assert flat == [f"{store}/frames/{number:03d}.png" for number in range(6)]
+        deep = list_address(f"{store}/frames/", recursive=True)
+        assert [stamp[0] for stamp in deep] == [*flat, f"{store}/frames/deep/9.png"]
+        assert all(stamp[1] > 0 for stamp in deep)
+        assert list_address(f"{store}/frames/003.png", recursive=False)[0][0] == f"{store}/frames/003.png"
+
+    @pytest.mark.parametrize(
+        ("address", "said"),
+        [
+            ("memory://nothing", "no such file or folder"),
+            ("memory://bucket/frames/deep/none", "no such file or folder"),
+            ("memory://bucket", r"no frames at .*--recursive enters"),
+            ("nostore://bucket", "cannot be opened"),
+        ],
+    )
+    def test_nothing_to_list(self, store: str, address: str, said: str) -> None:
+        with pytest.raises(FrameError, match=said):
+            list_address(address, recursive=False)
+
+    def test_a_piece_is_that_of_files(self, store: str, tmp_path: Path) -> None:
+        model = write_model(tmp_path / "blob.onnx")
+        addresses = [stamp[0] for stamp in list_address(f"{store}/frames", recursive=False)]
+        lost = f"{store}/frames/gone.png"
+        worker = PieceDetector(Job(f"{store}/found", str(model), {}))
+        record = worker.work(0, [*addresses[:3], lost, *addresses[3:]])
+        assert (record["part"]["frames"], record["part"]["unreadable"]) == (6, 1)
+        assert record["failures"][0][0] == lost
+        assert lost in record["failures"][0][1]
+        part = tmp_path / "part.parquet"
+        part.write_bytes(open_results(f"{store}/found").read("part-000000.parquet"))
+        found = read_detections(part)
+        assert [item.file for item in found] == addresses
+        expected = Detector(model).predict(tmp_path / "frames")
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(one.xy, other.xy)
+
+    @pytest.mark.parametrize("kind", ["memory", "path"])
+    def test_results_are_kept_and_removed_alike(self, store: str, tmp_path: Path, kind: str) -> None:
+        results = open_results(f"{store}/kept" if kind == "memory" else str(tmp_path / "kept"))
+        assert (results.names(), results.notes()) == (set(), [])
+        results.write_lines("manifest.json", [b"a\n", b"b\n"])
+        results.note({"piece": 1})
+        results.note({"piece": 0})
+        assert results.read("manifest.json") == b"a\nb\n"
+        assert sorted(note["piece"] for note in results.notes()) == [0, 1]
+        results.remove(results.names() | {"never.there"})
+        assert (results.names(), results.notes()) == (set(), [])
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (("s3://bucket/a", "--out", "found"), "s3://bucket/a: an address is read and written with --ray"),
+            (("frames", "--out", "s3://b/found"), "s3://b/found: an address is read and written with --ray"),
+            (("s3://b/a", "frames", "--out", "found", "--ray"), "give either addresses or paths"),
+        ],
+    )
+    def test_addresses_that_cannot_be_used_are_told(
+        self,
+        arguments: tuple[str, ...],
+        message: str,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        result = run_command(monkeypatch, capsys, "detect", *arguments, "--format", "parquet")
+        assert result.code == 2
+        assert message in result.err
+        assert list(tmp_path.iterdir()) == []

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import typer
 
-from dimpoint.cli.detect_ray import DetectCommand, detect_on_ray
+from dimpoint.cli.detect_ray import DetectCommand, addresses_of, detect_on_ray, list_addresses
 from dimpoint.cli.options import DEVICE
 from dimpoint.text import printable
 
@@ -34,7 +34,8 @@ def register(app: typer.Typer) -> None:
 
 def detect(
     sources: list[str] = typer.Argument(
-        metavar="SOURCE...", help="Images, folders, patterns such as 'night/*.png', videos."
+        metavar="SOURCE...",
+        help="Images, folders, patterns such as 'night/*.png', videos; with --ray, addresses.",
     ),
     out: Path = typer.Option(..., metavar="DIR", help="Folder for the results."),
     model: str | None = typer.Option(
@@ -120,25 +121,33 @@ def detect(
     from dimpoint.sources.frames import source_files
 
     options = _read_options(accept_damaged, orientation, preview, stream, colour, raw_shape, raw_type)
+    addresses = addresses_of(sources, out, ray)
     chosen = _parse_formats(formats, out, overlay)
     shard_of = _parse_shard(shard)
     which: Any = polarity  # the detector refuses what it does not know
     detector = Detector(model, threshold=threshold, threads=threads, polarity=which, device=device)
     print_device(detector, device)
     missing: list[tuple[str, str]] = []
-    files = source_files(
-        sources,
-        recursive=recursive,
-        exclude=[out],
-        on_error=lambda name, error: missing.append((name, str(error))),
-        on_passed=lambda source, found: print_passed(source, found, verbose),
+    stamps = list_addresses(addresses, recursive, missing) if addresses else None
+    files: list[Any] = (
+        source_files(
+            sources,
+            recursive=recursive,
+            exclude=[out],
+            on_error=lambda name, error: missing.append((name, str(error))),
+            on_passed=lambda source, found: print_passed(source, found, verbose),
+        )
+        if stamps is None
+        else [stamp[0] for stamp in stamps]
     )
     settings = _settings(detector, options, overlay)
     if shard_of:
         settings["--shard"] = shard
-        files = files[len(files) * (shard_of[0] - 1) // shard_of[1] : len(files) * shard_of[0] // shard_of[1]]
+        number, count = shard_of
+        stretch = slice(len(files) * (number - 1) // count, len(files) * number // count)
+        files, stamps = files[stretch], stamps and stamps[stretch]
     if ray is not None:
-        detect_on_ray(ray, detector, files, missing, out, settings, chosen, options, overwrite)
+        detect_on_ray(ray, detector, files, stamps, missing, out, settings, chosen, options, overwrite)
         return
     results: Results = ResultsFolder(out, settings)
     if chosen & _IN_PARTS:

@@ -27,10 +27,45 @@ class DetectCommand(TyperCommand):
         return super().parse_args(ctx, args)
 
 
+def addresses_of(sources: list[str], out: Path, ray: str | None) -> list[str]:
+    """The sources that are addresses, such as s3://bucket/frames; file:// ones become paths in `sources`.
+
+    Raises ConfigError for addresses without --ray, and beside paths.
+    """
+    from dimpoint.cluster.storage import address_of, local_path
+    from dimpoint.errors import ConfigError
+
+    sources[:] = [source if (path := local_path(source)) is None else str(path) for source in sources]
+    found = [source for source in sources if address_of(source)]
+    if ray is None and (found or local_path(out) is None):
+        named = found[0] if found else address_of(out)
+        raise ConfigError(f"{named}: an address is read and written with --ray; without it, give a path")
+    if found and len(found) < len(sources):
+        raise ConfigError(f"{found[0]}: give either addresses or paths")
+    return found
+
+
+def list_addresses(
+    addresses: list[str], recursive: bool, missing: list[tuple[str, str]]
+) -> list[list[object]]:
+    """What `list_address` gives of all addresses; those that cannot be listed go to `missing`."""
+    from dimpoint.cluster.storage import list_address
+    from dimpoint.errors import FrameError
+
+    stamps = []
+    for address in addresses:
+        try:
+            stamps += list_address(address, recursive=recursive)
+        except FrameError as error:
+            missing.append((address, str(error)))
+    return stamps
+
+
 def detect_on_ray(
     address: str,
     detector: Detector,
-    files: list[Path],
+    files: list[Path] | list[str],
+    stamps: list[list[object]] | None,
     missing: list[tuple[str, str]],
     out: Path,
     settings: dict[str, object],
@@ -40,6 +75,7 @@ def detect_on_ray(
 ) -> None:
     """Detect in files on a cluster, and print what was found; exit code 1 if some could not be read."""
     from dimpoint.cluster import ray_detect
+    from dimpoint.cluster.storage import address_of, local_path
     from dimpoint.errors import ConfigError, FrameError
 
     if not formats & {"jsonl", "parquet"} or detector.path is None:
@@ -52,12 +88,14 @@ def detect_on_ray(
         "polarity": detector.polarity,
         "device": detector.device,
     }
-    job = ray_detect.Job(str(out.absolute()), str(detector.path.absolute()), options, reading, kind)
+    place = address_of(out) if (path := local_path(out)) is None else str(path.absolute())
+    job = ray_detect.Job(str(place), str(detector.path.absolute()), options, reading, kind)
     try:
         found = ray_detect.detect_on_ray(
             files,
             job,
             settings | {"--format": kind},
+            stamps=stamps,
             address=address,
             model_name=detector.meta.name,
             overwrite=overwrite,
@@ -65,7 +103,7 @@ def detect_on_ray(
     except KeyboardInterrupt:
         typer.echo("stopped; the same command goes on", err=True)
         raise typer.Exit(130) from None
-    typer.echo(f"{found['frames']} frames, {found['targets']} targets; results: {printable(str(out))}")
+    typer.echo(f"{found['frames']} frames, {found['targets']} targets; results: {printable(str(place))}")
     for name, reason in missing + [tuple(each) for each in found["failures"]]:
         typer.echo(f"not read: {printable(reason if name in reason else f'{name}: {reason}')}", err=True)
     if missing or found["unreadable"]:

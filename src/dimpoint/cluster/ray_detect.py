@@ -7,19 +7,19 @@ machine, therefore neither doubles nor loses a frame. The manifest is written wh
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
-from dimpoint.atomic import replacing, write_text
+from dimpoint.cluster.storage import Results, address_of, open_results, read_addresses
 from dimpoint.errors import ConfigError, DimpointError, MissingExtraError
 from dimpoint.inference.detector import Detector
 from dimpoint.inference.journal import json_line, stamp
@@ -28,10 +28,9 @@ from dimpoint.inference.parts import (
     UNFINISHED,
     row_of,
     row_of_failure,
-    write_part,
 )
 from dimpoint.inference.stream import Failure, detect_stream, read_files
-from dimpoint.sources import PLAIN, ReadOptions
+from dimpoint.sources import PLAIN, Frame, ReadOptions
 
 FILES_IN_A_PIECE = 500
 _LEAST_PIECES = 64
@@ -43,7 +42,8 @@ _MOST_LISTED = 20
 class Job:
     """What every actor needs.
 
-    out: the results folder, on a disk that all machines share. model: file of the model, likewise.
+    out: the results folder, on a disk that all machines share, or an address; see `dimpoint.cluster.storage`.
+    model: file of the model, on such a disk.
     options: of `Detector`. reading: how files are read. kind: `parquet` or `jsonl`.
     """
 
@@ -54,7 +54,7 @@ class Job:
     kind: str = "parquet"
 
 
-def plan(files: Sequence[Path], length: int | None = None) -> list[dict[str, Any]]:
+def plan(files: Sequence[Path | str], length: int | None = None) -> list[dict[str, Any]]:
     """The pieces of a run: their numbers and the names of their files.
 
     length: files of a piece; by default 500, fewer where that would give less than 64 pieces.
@@ -83,17 +83,16 @@ class PieceDetector:
 
     def work(self, piece: int, files: Sequence[str]) -> dict[str, Any]:
         """Detect in the files of a piece, write its part, and say what is in it."""
-        paths = [Path(file) for file in files]
         rows: list[dict[str, Any]] = []
         failures = []
-        for event in detect_stream(self.detector, read_files(paths, (), self.job.reading)):
+        for event in detect_stream(self.detector, _frames(files, self.job.reading)):
             if isinstance(event, Failure):
                 rows.append(row_of_failure(event.file, event.reason))
                 failures.append((event.file, event.reason))
             else:
                 rows.append(row_of(event[1]))
         name = f"part-{piece:06d}.{self.job.kind}"
-        write_part(Path(self.job.out) / name, rows)
+        open_results(self.job.out).write_part(name, rows)
         part = {
             "file": name,
             "frames": len(rows) - len(failures),
@@ -103,11 +102,18 @@ class PieceDetector:
         return {"piece": piece, "part": part, "failures": failures[:_MOST_LISTED]}
 
 
+def _frames(files: Sequence[str], reading: ReadOptions) -> Iterator[Frame | Failure]:
+    if files and address_of(files[0]):
+        return read_addresses(files, reading)
+    return read_files([Path(file) for file in files], (), reading)
+
+
 def detect_on_ray(
-    files: Sequence[Path],
+    files: Sequence[Path | str],
     job: Job,
     settings: dict[str, Any],
     *,
+    stamps: Sequence[list[Any]] | None = None,
     address: str = "local",
     model_name: str = "",
     overwrite: bool = False,
@@ -117,11 +123,13 @@ def detect_on_ray(
 
     Parameters
     ----------
-    files : sequence of Path
+    files : sequence of Path, or of str for addresses
         In order; every machine must reach them under these names.
     job : Job
     settings : dict
         What the results depend on, JSON values; an interrupted run is gone on with only under the same.
+    stamps : sequence of list, optional
+        Address, size and modification time of each file, as `list_address` gives them; left out for paths.
     address : str
         `local` starts Ray on this machine; else that of a running cluster, as `ray.init` takes it.
     overwrite : bool
@@ -143,20 +151,18 @@ def detect_on_ray(
     """
     if find_spec("ray") is None or find_spec("pyarrow") is None:
         raise MissingExtraError("detect --ray", "ray", "ray")
-    folder = Path(job.out)
-    done = _open_run(folder, files, settings, overwrite)
+    folder = open_results(job.out)
+    done = _open_run(folder, job.out, stamps or map(stamp, map(Path, files)), settings, overwrite)
     pieces = [piece for piece in plan(files) if piece["piece"] not in done]
-    with _journal(folder) as journal:
-        for record in _run(pieces, job, address) if pieces else ():
-            done[record["piece"]] = record
-            journal(record)
-            step(record["part"]["frames"])
+    for record in _run(pieces, job, address) if pieces else ():
+        done[record["piece"]] = record
+        folder.note(record)
+        step(record["part"]["frames"])
     parts = [done[number]["part"] for number in sorted(done)]
     counts = {name: sum(part[name] for part in parts) for name in ("frames", "targets", "unreadable")}
     manifest = {"model": model_name, "format": job.kind, "settings": settings, **counts, "parts": parts}
-    write_text(folder / MANIFEST, json.dumps(manifest, indent=1) + "\n")
-    for name in (_PLAN, UNFINISHED):
-        (folder / name).unlink(missing_ok=True)
+    folder.write_lines(MANIFEST, [json.dumps(manifest, indent=1).encode() + b"\n"])
+    folder.remove(name for name in folder.names() if ".unfinished." in name)
     failures = [failure for number in sorted(done) for failure in done[number]["failures"]]
     return manifest | {"failures": failures[:_MOST_LISTED]}
 
@@ -199,68 +205,41 @@ def _run(pieces: list[dict[str, Any]], job: Job, address: str) -> Iterator[dict[
             ray.shutdown()
 
 
-class _journal:  # noqa: N801 a context manager that reads as a function
-    """Appends a line for each finished piece to the journal of an unfinished run."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / UNFINISHED
-
-    def __enter__(self) -> Callable[[dict[str, Any]], None]:
-        self.file = self.path.open("ab", buffering=0)
-        return lambda record: _append(self.file.fileno(), record)
-
-    def __exit__(self, *_error: object) -> None:
-        self.file.close()
-
-
-def _append(handle: int, record: dict[str, Any]) -> None:
-    os.write(handle, json.dumps(record).encode() + b"\n")
-
-
 def _open_run(
-    folder: Path, files: Sequence[Path], settings: dict[str, Any], overwrite: bool
+    folder: Results, name: str, stamps: Iterable[list[Any]], settings: dict[str, Any], overwrite: bool
 ) -> dict[int, dict[str, Any]]:
     """Begin a run or go on with one: the records of the pieces that are done."""
-    plan_file, journal = folder / _PLAN, folder / UNFINISHED
+    there = folder.names()
     if overwrite:
-        for file in (folder / MANIFEST, plan_file, journal, *folder.glob("part-[0-9]*")):
-            file.unlink(missing_ok=True)
-    if (folder / MANIFEST).is_file():
-        raise ConfigError(f"{folder} holds the parts of a finished run; give another --out, or --overwrite")
-    if not plan_file.is_file():
-        if journal.exists():
-            raise ConfigError(f"{folder} holds an unfinished run without --ray; finish it, or --overwrite")
-        with replacing(plan_file) as temporary, temporary.open("wb") as lines:
-            lines.write(json_line(settings) + b"\n")
-            for each in files:
-                lines.write(json_line(stamp(each)) + b"\n")
+        ours = {each for each in there if each == MANIFEST or each.startswith("part-")}
+        folder.remove(ours | {each for each in there if ".unfinished." in each})
+        there = set()
+    if MANIFEST in there:
+        raise ConfigError(f"{name} holds the parts of a finished run; give another --out, or --overwrite")
+    if _PLAN not in there:
+        if UNFINISHED in there:
+            raise ConfigError(f"{name} holds an unfinished run without --ray; finish it, or --overwrite")
+        folder.write_lines(_PLAN, (json_line(each) + b"\n" for each in chain([settings], stamps)))
         return {}
-    _check_same(folder, plan_file, settings, files)
-    records: dict[int, dict[str, Any]] = {}
-    with suppress(FileNotFoundError):
-        for line in journal.read_bytes().splitlines(keepends=True):
-            if line.endswith(b"\n"):
-                record = json.loads(line)
-                if (folder / record["part"]["file"]).is_file():
-                    records[record["piece"]] = record
-    return records
+    _check_same(name, folder.read(_PLAN), settings, stamps)
+    return {record["piece"]: record for record in folder.notes() if record["part"]["file"] in there}
 
 
-def _check_same(folder: Path, plan_file: Path, settings: dict[str, Any], files: Sequence[Path]) -> None:
+def _check_same(name: str, plan: bytes, settings: dict[str, Any], stamps: Iterable[list[Any]]) -> None:
     """Raise ConfigError, naming the first difference, unless the plan is of the same settings and files."""
-    with plan_file.open("rb") as lines:
-        before = json.loads(next(lines))
-        for key in sorted({*before, *settings}):
-            old, new = before.get(key), settings.get(key)
-            if old != new:
-                raise ConfigError(
-                    f"{folder} holds an unfinished run of other settings: {key} is {old!r} there and {new!r} "
-                    "here; give the same, or discard that run with --overwrite"
-                )
-        for number, (line, file) in enumerate(zip_longest(lines, files), 1):
-            if line is None or file is None or json.loads(line) != stamp(file):
-                name = file or json.loads(line)[0]
-                raise ConfigError(
-                    f"{folder} holds an unfinished run of other files: file {number}, {name}, is new, gone "
-                    "or has changed; give the same files, or discard that run with --overwrite"
-                )
+    lines = io.BytesIO(plan)
+    before = json.loads(next(lines))
+    for key in sorted({*before, *settings}):
+        old, new = before.get(key), settings.get(key)
+        if old != new:
+            raise ConfigError(
+                f"{name} holds an unfinished run of other settings: {key} is {old!r} there and {new!r} "
+                "here; give the same, or discard that run with --overwrite"
+            )
+    for number, (line, known) in enumerate(zip_longest(lines, stamps), 1):
+        if line is None or known is None or json.loads(line) != known:
+            file = known[0] if known is not None else json.loads(line)[0]
+            raise ConfigError(
+                f"{name} holds an unfinished run of other files: file {number}, {file}, is new, gone "
+                "or has changed; give the same files, or discard that run with --overwrite"
+            )
