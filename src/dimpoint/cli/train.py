@@ -60,6 +60,7 @@ def train(
     ),
     accelerator: str = typer.Option("auto", help="cpu, gpu or auto."),
     devices: str = typer.Option("auto", help="Number of devices; more than one trains with DDP."),
+    nodes: int = typer.Option(1, min=1, help="Number of machines; torchrun starts this command on each."),
     precision: str = typer.Option("auto", help="auto, 32-true, bf16-mixed or 16-mixed."),
     threads: int = THREADS,
     workers: int = typer.Option(0, min=0, help="Processes that prepare views; 0: the training process."),
@@ -94,7 +95,7 @@ def train(
             export_labels=export_labels,
             split=split,
             reading=None if reading == AS_WRITTEN else reading,
-            machine=Machine(accelerator, count, precision, threads, workers),
+            machine=Machine(accelerator, count, precision, threads, workers, nodes),
             log=say,
         )
     except (KeyboardInterrupt, SystemExit):

@@ -206,7 +206,7 @@ def train(
     if not resume:
         steps, validating = recipe.steps_per_epoch or max(1, len(views) // recipe.batch), 0.0
         if is_helper():
-            recipe = folder.read_recipe()  # with the epochs planned by the first process
+            recipe = folder.await_recipe()  # with the epochs planned by the first process
         else:
             trial = _module(network, recipe, meta, validation, 1, teacher)
             costs = measure(trial, views, validation, machine)

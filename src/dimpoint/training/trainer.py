@@ -56,6 +56,7 @@ class Machine:
     precision: str = "auto"
     threads: int | None = None
     workers: int = 0
+    nodes: int = 1
 
 
 def make_trainer(
@@ -98,6 +99,7 @@ def make_trainer(
     return lightning.Trainer(
         accelerator=machine.accelerator,
         devices=machine.devices,
+        num_nodes=machine.nodes,
         precision=precision_of(machine),  # type: ignore[arg-type]
         max_epochs=recipe.epochs,
         check_val_every_n_epoch=every,
