@@ -98,6 +98,6 @@ def test_two_machines_give_the_figure_of_one(tmp_path: Path) -> None:
 
 
 def test_a_machine_that_does_not_see_the_run_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_folder, "_AWAITED_SECONDS", 0.3)
-    with pytest.raises(DataError, match="all machines must see --out"):
+    monkeypatch.setattr(run_folder, "_AWAITED", 2)
+    with pytest.raises(DataError, match="all machines must see the same --out"):
         RunFolder(tmp_path / "elsewhere").await_recipe()

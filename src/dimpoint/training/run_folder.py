@@ -40,7 +40,7 @@ from dimpoint.training.recipe import Recipe, load_recipe
 _VERSIONS = ("dimpoint", "torch", "lightning", "numpy", "opencv-python-headless")
 POSITION = "position"  # key of the `Position` in a checkpoint
 SECONDS_BETWEEN = 120.0  # between checkpoints, however long an epoch takes
-_AWAITED_SECONDS = 1800.0  # for the first process of a run on several machines to read its data
+_AWAITED = 9000  # fifths of a second, for the first process of several machines to read its data
 
 
 @dataclass(frozen=True)
@@ -158,14 +158,11 @@ class RunFolder:
 
     def await_recipe(self) -> Recipe:
         """The recipe, once the first process of a new run has written it; raises DataError if it does not."""
-        end = time.monotonic() + _AWAITED_SECONDS
-        while not self.record_file.is_file():
-            if time.monotonic() > end:
-                raise DataError(
-                    f"{self.path}: the first process of this run has not begun; all machines must see --out"
-                )
+        for _ in range(_AWAITED):
+            if self.record_file.is_file():
+                return self.read_recipe()
             time.sleep(0.2)
-        return self.read_recipe()
+        raise DataError(f"{self.path}: no run has begun there; all machines must see the same --out")
 
     def write_record(self, recipe: Recipe, record: Mapping[str, Any]) -> None:
         """Write recipe.yaml and run.json of a new run."""
