@@ -21,8 +21,9 @@ import numpy as np
 import numpy.typing as npt
 
 from dimpoint.datasets.coco import PointImage, write_points
-from dimpoint.datasets.dataset import frame_size, open_dataset
+from dimpoint.datasets.dataset import open_dataset
 from dimpoint.datasets.layout import find_layout
+from dimpoint.datasets.reading import frame_size
 from dimpoint.evaluation.summary import without_nan
 from dimpoint.evaluation.truth import TruthFrame, open_truth
 from dimpoint.studies.benchmark import Benchmark, run_benchmark

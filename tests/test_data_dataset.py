@@ -11,7 +11,8 @@ import pytest
 from data_sets import SIZE, coco, frame, make, mask, save, split, write_json
 from dimpoint.datasets.coco import read_points
 from dimpoint.datasets.convert import points_from_masks
-from dimpoint.datasets.dataset import DataSet, frame_size, hash_frames, open_dataset
+from dimpoint.datasets.dataset import DataSet, hash_frames, open_dataset
+from dimpoint.datasets.reading import frame_size
 from dimpoint.errors import DataError, FrameError
 
 

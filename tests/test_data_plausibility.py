@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -18,6 +19,8 @@ from dimpoint.datasets.dataset import open_dataset
 from dimpoint.datasets.plausibility import demand_plausible, demand_targets, doubts
 from dimpoint.datasets.reading import Reading
 from dimpoint.errors import ConfigError, DataError
+from dimpoint.evaluation.run import evaluate
+from dimpoint.evaluation.subject import Data, open_predictions
 from dimpoint.evaluation.truth import open_truth
 
 SIZE = (40, 50)
@@ -167,6 +170,29 @@ def test_touching_objects_stay_apart_as_points(tmp_path: Path) -> None:
     assert "instances-touch" in [finding.kind for finding in report.findings]
 
 
+@pytest.mark.parametrize("scale", [1, 2])
+def test_touching_objects_stay_apart_in_evaluation(tmp_path: Path, scale: int) -> None:
+    """Of two objects that touch, a map that has the second alone finds one and misses one."""
+    values = np.zeros(SIZE, np.uint8)
+    values[5:8, 5:8], values[5:8, 8:11], values[2, 14] = 1, 2, 1
+    root = with_masks(tmp_path / "SET", values)
+    if scale > 1:  # a mask of another size than its frame
+        larger = cv2.resize(values, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
+        cv2.imwrite(str(root / "masks/0.png"), larger)
+    (tmp_path / "maps").mkdir()
+    cv2.imwrite(str(tmp_path / "maps/0.png"), np.where(values == 2, 255, 0).astype(np.uint8))
+    data = Data((root,), reading=Reading("instances"))
+    result = evaluate(*_subject(tmp_path / "maps", data), ["spire", "basicirstd"])
+    for protocol in result.protocols:
+        total = result.pooled.total(protocol)
+        assert (total.tp, total.fp, total.fn) == (1, 0, 2), protocol
+
+
+def _subject(path: Path, data: Data) -> Any:
+    subject = open_predictions(path, data)
+    return subject.predictor, subject.frames
+
+
 @pytest.mark.parametrize("text", ["", "everything", "1;2", "binary,nonzero"])
 def test_an_unknown_rule_for_masks(text: str) -> None:
     with pytest.raises(ConfigError, match="--mask-values"):
@@ -290,6 +316,36 @@ def test_one_wrong_image_is_one_problem(tmp_path: Path) -> None:
     root = points_file(tmp_path / "set", lambda content: content["images"][0].update(width=None))
     with pytest.raises(DataError, match=r"image id 0: key 'width' must be an integer, got None$"):
         open_dataset(root)
+
+
+@pytest.mark.parametrize("size", [{}, {"width": None, "height": None}, {"width": 0, "height": 0}], ids=str)
+def test_a_file_without_sizes_has_those_of_its_frames(tmp_path: Path, size: dict[str, Any]) -> None:
+    def spoil(content: dict[str, Any]) -> None:
+        for image in content["images"]:
+            del image["width"], image["height"]
+            image.update(size)
+
+    root = points_file(tmp_path / "set", spoil)
+    data = open_dataset(root)
+    assert [sample.size for sample in data] == [SIZE, SIZE]
+    np.testing.assert_allclose(data[0].read_points(), PLACES, atol=1e-4)
+    assert "2 of 2 images have no size" in demand_plausible([data])[0]
+    assert check_dataset(root).errors == 0
+    with pytest.raises(DataError, match=r"key 'width' is missing|must be an integer|0x0 is no frame size"):
+        read_points(root / "points.json")  # without frames nobody knows
+
+
+def test_points_of_another_size_than_the_frame_are_refused(tmp_path: Path) -> None:
+    def spoil(content: dict[str, Any]) -> None:
+        content["images"][1].update(width=2 * SIZE[1], height=2 * SIZE[0])
+
+    data = open_dataset(points_file(tmp_path / "set", spoil))
+    assert data[0].read_frame().shape == SIZE
+    with pytest.raises(
+        DataError, match=r"the frame is \d+x\d+, the point file says \d+x\d+.*--accept-labels"
+    ):
+        data[1].read_frame()
+    assert open_dataset(data.root, reading=Reading(accept=True))[1].read_frame().shape == SIZE
 
 
 def test_many_points_at_one_place_take_no_time(tmp_path: Path) -> None:

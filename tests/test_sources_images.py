@@ -19,8 +19,8 @@ from dimpoint.sources import as_frame, read_image
 RNG = np.random.default_rng(0)
 GREY8 = RNG.integers(0, 256, (37, 53), dtype=np.uint8)
 GREY16 = RNG.integers(0, 65536, (37, 53)).astype(np.uint16)
-COLOUR8 = RNG.integers(0, 256, (37, 53, 3), dtype=np.uint8)
-COLOUR16 = RNG.integers(0, 65536, (37, 53, 3)).astype(np.uint16)
+COLOUR8 = RNG.integers(96, 160, (37, 53, 3), dtype=np.uint8)  # pale: strong colours are refused
+COLOUR16 = RNG.integers(24000, 40000, (37, 53, 3)).astype(np.uint16)
 PNG_GREY, PNG_RGB, PNG_GREY_ALPHA, PNG_RGBA = 0, 2, 4, 6
 
 

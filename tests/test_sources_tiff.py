@@ -20,7 +20,7 @@ RNG = np.random.default_rng(0)
 GREY8 = RNG.integers(0, 256, (37, 53), dtype=np.uint8)
 GREY16 = RNG.integers(0, 65536, (37, 53)).astype(np.uint16)
 FLOAT = RNG.normal(size=(37, 53)).astype(np.float32)
-COLOUR8 = RNG.integers(0, 256, (37, 53, 3), dtype=np.uint8)
+COLOUR8 = RNG.integers(96, 160, (37, 53, 3), dtype=np.uint8)  # pale: strong colours are refused
 OPAQUE = np.full((37, 53, 1), 255, np.uint8)
 
 

@@ -84,7 +84,7 @@ class TestCountsAsStored:
         np.testing.assert_array_equal(list(read_video(write_video(tmp_path / "x.mkv", video))), frames)
 
     def test_rgb_is_the_bt601_grey(self, tmp_path):
-        picture = RNG.integers(0, 256, (37, 53, 3), dtype=np.uint8)
+        picture = RNG.integers(96, 160, (37, 53, 3), dtype=np.uint8)
         video = [av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="bgr0")]
         (frame,) = read_video(write_video(tmp_path / "x.mkv", video))
         np.testing.assert_allclose(frame, picture @ np.array([0.299, 0.587, 0.114]), atol=0.51)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from dimpoint.cli.console import say, table_console
-from dimpoint.cli.options import reads_labels
+from dimpoint.cli.options import LABELS_ALONE, reads_labels
 from dimpoint.errors import ConfigError
 from dimpoint.text import printable
 
@@ -81,6 +81,7 @@ def check(
 
 
 @data_app.command("split")
+@reads_labels(without=LABELS_ALONE)
 def split(
     folder: Path = typer.Argument(metavar="DIR", help="Data set without split lists."),
     by: str = typer.Option(
@@ -91,6 +92,8 @@ def split(
         0.0, min=0, max=1, help="Share for a validation split; 0: each training run holds out its own part."
     ),
     seed: int = typer.Option(0, min=0, help="The same seed gives the same splits."),
+    *,
+    reading: Reading,
 ) -> None:
     """Write split lists: img_idx/train_NAME.txt and test_NAME.txt (and validation_NAME.txt)."""
     from typing import get_args
@@ -105,7 +108,7 @@ def split(
     parts = {name: share for name, share in (("test", test), ("validation", validation)) if share}
     if not parts:
         raise ConfigError("--test 0 and no --validation: there is nothing to split off")
-    dataset = open_dataset(folder)
+    dataset = open_dataset(folder, reading=reading)
     with progress("reading", len(dataset)) as step:
         files = write_split(dataset, parts, seed, by, step)  # type: ignore[arg-type]
     for name, file in files.items():
@@ -171,6 +174,7 @@ def _print_repair(repaired: Repair, out: Path | None) -> None:
 
 
 @data_app.command("convert")
+@reads_labels(without=LABELS_ALONE)
 def convert(
     source: Path = typer.Argument(metavar="DIR", help="The data set; with --to also a COCO points file."),
     out: Path | None = typer.Option(
@@ -188,6 +192,8 @@ def convert(
     snap: bool = typer.Option(False, "--snap", help="Boxes: take the spot inside, not the centre."),
     categories: str | None = typer.Option(None, metavar="LIST", help="The labels that are targets."),
     box: float = typer.Option(5.0, min=1, help="Side of the boxes written for voc and yolo, pixels."),
+    *,
+    reading: Reading,
 ) -> None:
     """Make COCO points of the labels of other tools (boxes become their centres), or the other way round."""
     from dimpoint.datasets.convert import convert_labels, export_labels
@@ -200,7 +206,7 @@ def convert(
         say(f"{out}: {points} points of {images} frames")
         return
     wanted = [part.strip() for part in categories.split(",")] if categories else []
-    done = convert_labels(source, out, from_, snap=snap, categories=wanted)
+    done = convert_labels(source, out, from_, snap=snap, categories=wanted, reading=reading)
     boxes = f" ({done.snapped} at spots in boxes, {done.centres} at centres of boxes)" * (
         done.snapped + done.centres > 0
     )

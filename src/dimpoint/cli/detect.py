@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import typer
 
 from dimpoint.cli.detect_ray import DetectCommand, addresses_of, detect_on_ray, list_addresses
-from dimpoint.cli.options import DEVICE
+from dimpoint.cli.options import COLOUR, DEVICE
 from dimpoint.text import printable
 
 if TYPE_CHECKING:
@@ -91,12 +91,7 @@ def detect(
     stream: int | None = typer.Option(
         None, min=0, rich_help_panel=_READING, help="The video stream, from 0, where there are several."
     ),
-    colour: str | None = typer.Option(
-        None,
-        metavar="RULE",
-        rich_help_panel=_READING,
-        help="Of coloured frames: luma (the brightness), or a colour map such as jet (its levels).",
-    ),
+    colour: str | None = COLOUR,
     raw_shape: str | None = typer.Option(
         None, metavar="HxW", rich_help_panel=_READING, help="Of counts without a header, such as 512x640."
     ),

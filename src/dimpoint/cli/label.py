@@ -7,6 +7,7 @@ from pathlib import Path
 
 import typer
 
+from dimpoint.cli.options import COLOUR
 from dimpoint.errors import DimpointError, MissingExtraError
 
 
@@ -27,6 +28,7 @@ def label(
         None, metavar="DIR", help="A report of dimpoint evaluate: the page lists its mistakes."
     ),
     recursive: bool = typer.Option(False, "--recursive", help="Enter sub-folders."),
+    colour: str | None = COLOUR,
     port: int = typer.Option(0, metavar="N", min=0, max=65535, help="Port.", show_default="any free port"),
     host: str = typer.Option("127.0.0.1", metavar="ADDRESS", help="Address to listen on."),
     no_browser: bool = typer.Option(False, "--no-browser", help="Do not open the page in a browser."),
@@ -40,10 +42,18 @@ def label(
     from dimpoint.labelling.server import new_token, run
     from dimpoint.serving.guard import local_hosts
     from dimpoint.serving.server import open_socket
+    from dimpoint.sources import ReadOptions
+    from dimpoint.sources.colours import check_colour
 
+    check_colour(colour)
     reported = None if report is None else read_report(report)
     opened = Project(
-        project, sources or (), model=model, recursive=recursive, note=lambda text: typer.echo(text, err=True)
+        project,
+        sources or (),
+        model=model,
+        recursive=recursive,
+        note=lambda text: typer.echo(text, err=True),
+        options=ReadOptions(colour=colour),
     )
     try:
         listening = open_socket(host, port)

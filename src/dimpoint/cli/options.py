@@ -38,6 +38,10 @@ SET: Any = typer.Option(
     metavar="KEY=VALUE",
     help="Change a key of the recipe, for example optimizer.lr=1e-3; may be repeated.",
 )
+_COLOUR = "Coloured frames: luma (their brightness), or a colour map such as jet (its levels)."
+COLOUR: Any = typer.Option(
+    None, "--colour", metavar="RULE", rich_help_panel="How files are read", help=_COLOUR
+)
 
 _PANEL = "How labels are read"
 
@@ -88,7 +92,10 @@ _LABEL_OPTIONS: dict[str, tuple[type, Any]] = {
             "RULE",
         ),
     ),
+    "colour": (str, _label_option(None, "--colour", _COLOUR, "RULE")),
 }
+
+LABELS_ALONE = frozenset(_LABEL_OPTIONS) - {"orientation", "colour"}  # for commands that read only frames
 
 Command: TypeAlias = Callable[..., None]
 
@@ -139,11 +146,14 @@ def _reading(
     categories: str | None,
     accept: bool | None,
     orientation: str | None,
+    colour: str | None,
 ) -> Reading:
     from dimpoint.datasets.reading import Reading
 
     names = [part.strip() for part in categories.split(",")] if categories else []
-    return Reading.of_options(mask_values, bool(invert_masks), points, names, bool(accept), orientation)
+    return Reading.of_options(
+        mask_values, bool(invert_masks), points, names, bool(accept), orientation, colour
+    )
 
 
 def require_torch(what: str) -> None:

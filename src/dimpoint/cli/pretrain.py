@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
+from dimpoint.cli.options import LABELS_ALONE, reads_labels
 from dimpoint.errors import ConfigError, MissingExtraError
+
+if TYPE_CHECKING:
+    from dimpoint.datasets.reading import Reading
 
 _MINUTES = 20.0
 
@@ -16,6 +21,7 @@ def register(app: typer.Typer) -> None:
     app.command("pretrain")(pretrain)
 
 
+@reads_labels(without=LABELS_ALONE)
 def pretrain(
     data: list[Path] = typer.Option(
         [], "--data", metavar="DIR", help="Data set, of which the train split is used; may be repeated."
@@ -37,6 +43,8 @@ def pretrain(
     ),
     seed: int = typer.Option(0, help="The same seed, data and length give the same encoder."),
     threads: int = typer.Option(None, min=1, help="Number of processor threads; default: all cores."),
+    *,
+    reading: Reading,
 ) -> None:
     """Pretrain a small vision transformer on unlabelled frames, for `dimpoint train fdep-...`."""
     from dimpoint.cli.options import require_torch
@@ -76,7 +84,7 @@ def pretrain(
             seed=seed,
             intensity={"kind": intensity, "low": 1, "high": 99},
         )
-        run(data, out, settings)
+        run(data, out, settings, reading=reading)
     except (KeyboardInterrupt, SystemExit):
         typer.echo(f"stopped; continue with: dimpoint pretrain --resume {resume or out}", err=True)
         raise typer.Exit(130) from None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from dimpoint.cli.options import DEVICE
+from dimpoint.cli.options import COLOUR, DEVICE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -71,9 +71,7 @@ def track(
         None, "--candidate-score", help="Least score of a candidate.", show_default="0.3"
     ),
     stream: int | None = typer.Option(None, min=0, help="The video stream, from 0, where there are several."),
-    colour: str | None = typer.Option(
-        None, metavar="RULE", help="Of coloured frames: luma (the brightness), or a colour map such as jet."
-    ),
+    colour: str | None = COLOUR,
     video: bool = typer.Option(
         False, "--video", help="Write tracks.mp4: the frames with trails, ids, scores."
     ),

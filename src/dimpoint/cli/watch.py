@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from dimpoint.cli.console import print_device
-from dimpoint.cli.options import DEVICE
+from dimpoint.cli.options import COLOUR, DEVICE
 from dimpoint.text import printable
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def watch(
         None, "--password-env", metavar="NAME", help="Environment variable with the address's password."
     ),
     stream: int | None = typer.Option(None, min=0, help="The video stream, from 0, where there are several."),
+    colour: str | None = COLOUR,
     timeout: float = typer.Option(10.0, metavar="SECONDS", help="Without data for so long, it is reopened."),
     fps: float | None = typer.Option(None, help="Frames a second of a folder; left out: times of files."),
     attempts: int | None = typer.Option(
@@ -84,7 +85,7 @@ def watch(
     from dimpoint.tracking.stream import CANDIDATE_SCORE
 
     check_options(timeout, fps, seconds, keep_days, status_port)
-    camera = open_camera(source, password_env, timeout, stream, fps)
+    camera = open_camera(source, password_env, timeout, stream, fps, colour)
     chosen = None if rules is None else _read_rules(rules)
     score = CANDIDATE_SCORE if candidate_score is None else candidate_score
     if not 0 <= score < 1:
@@ -132,7 +133,12 @@ def check_options(
 
 
 def open_camera(
-    source: str, password_env: str | None, timeout: float, stream: int | None, fps: float | None
+    source: str,
+    password_env: str | None,
+    timeout: float,
+    stream: int | None,
+    fps: float | None,
+    colour: str | None = None,
 ) -> Camera:
     """The camera that a source names. Raises ConfigError or FrameError for what is none."""
     import os
@@ -141,7 +147,11 @@ def open_camera(
     from dimpoint.live.address import Address, is_address
     from dimpoint.live.cameras import DEVICE, StreamCamera
     from dimpoint.live.folder import FolderCamera
+    from dimpoint.sources import ReadOptions
+    from dimpoint.sources.colours import check_colour
 
+    check_colour(colour)
+    options = ReadOptions(stream=stream, colour=colour)
     password = None
     if password_env is not None:
         password = os.environ.get(password_env)
@@ -150,12 +160,12 @@ def open_camera(
         if not is_address(source):
             raise ConfigError("--password-env: the source is no address")
     if is_address(source):
-        return StreamCamera(Address(source, password), timeout=timeout, stream=stream)
+        return StreamCamera(Address(source, password), timeout=timeout, options=options)
     path = Path(source)
     if DEVICE.fullmatch(source):
-        return StreamCamera(path, timeout=timeout, stream=stream)
+        return StreamCamera(path, timeout=timeout, options=options)
     if path.is_dir():
-        return FolderCamera(path, fps=fps)
+        return FolderCamera(path, fps=fps, options=options)
     if path.exists():
         raise FrameError(f"{source}: a file; `dimpoint track` follows the targets of a video")
     raise FrameError(f"{source}: no folder, no camera device such as /dev/video0, and no address with ://")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dimpoint.datasets.coco import PointFile, PointImage, is_inside, parse_points
-from dimpoint.datasets.dataset import THREADS, frame_options, hash_array
+from dimpoint.datasets.dataset import THREADS, hash_array
 from dimpoint.datasets.layout import Layout, find_layout
 from dimpoint.datasets.lists import SplitFile
 from dimpoint.datasets.masks import (
@@ -35,7 +36,7 @@ from dimpoint.datasets.plausibility import (
     other_labels,
     point_doubts,
 )
-from dimpoint.datasets.reading import AS_WRITTEN, Reading
+from dimpoint.datasets.reading import AS_WRITTEN, Reading, frame_options
 from dimpoint.errors import DimpointError
 
 POINT_TOLERANCE = 3.0  # pixels; a point farther than this from every mask centroid disagrees with the mask
@@ -79,19 +80,20 @@ class _Mask:
 
 def examine(layout: Layout, name: str, label: PointImage | None, reading: Reading = AS_WRITTEN) -> Frame:
     """Read a frame and its mask and compare them with each other and with the frame's points."""
-    from dimpoint.sources import read_image
+    from dimpoint.sources.readers import read_picture
 
     try:
         path = layout.frame(name)
     except DimpointError as error:
         return _unusable(name, "same-name", layout.frames[name][0], error)
     try:
-        pixels = read_image(path, frame_options(reading))
+        picture = read_picture(path, frame_options(reading))
     except DimpointError as error:
         return _unusable(name, "unreadable-frame", path, error)
+    pixels = picture.pixels
     size = (pixels.shape[0], pixels.shape[1])
     mask = _examine_mask(layout, name, size, reading)
-    findings = list(mask.findings)
+    findings = [*(Finding("frame-read", "info", path, note) for note in picture.notes), *mask.findings]
     if label is not None:
         findings += _examine_points(path, size, label)
     if label is not None and mask.fitted is not None:
@@ -263,7 +265,8 @@ def check_dataset(
     frames in all). Raises DataError if `root` is no folder with frames.
     """
     layout = find_layout(Path(root))
-    files = [parse_points(path, reading) for path in layout.point_files]
+    size_of = partial(layout.size_of, reading=reading)
+    files = [parse_points(path, reading, size_of=size_of) for path in layout.point_files]
     labels, findings = _read_labels(layout, files)
     frames: list[Frame] = []
     with ThreadPoolExecutor(THREADS) as pool:

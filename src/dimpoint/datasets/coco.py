@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -24,6 +24,7 @@ from dimpoint.atomic import write_text
 from dimpoint.datasets.reading import AS_WRITTEN, Reading
 from dimpoint.errors import DataError
 
+SizeOf = Callable[[str], tuple[int, int] | None]
 NO_REGIONS: npt.NDArray[np.float32] = np.zeros((0, 4), np.float32)
 
 _LARGEST = 1e9  # far beyond any frame; not a number and infinity are refused by it too
@@ -64,11 +65,13 @@ class Facts:
     """What a file holds beside the points that count, for `dimpoint.datasets.plausibility`.
 
     unlabelled: points of visibility 0. merged: points at exactly the place of another one of their frame.
-    categories: annotations with points, by their category's name.
+    unsized: images whose size is not in the file. categories: annotations with points, by their category's
+    name.
     """
 
     unlabelled: int = 0
     merged: int = 0
+    unsized: int = 0
     categories: Counter[str] = field(default_factory=Counter)
 
 
@@ -90,13 +93,15 @@ def read_points(path: Path, reading: Reading = AS_WRITTEN) -> list[PointImage]:
     return _right(parse_points(path, reading, merge=False)).images
 
 
-def read_point_file(path: Path, reading: Reading = AS_WRITTEN) -> PointFile:
+def read_point_file(path: Path, reading: Reading = AS_WRITTEN, size_of: SizeOf | None = None) -> PointFile:
     """A COCO keypoints file that is right; labels at exactly the same place of a frame count once.
+
+    size_of: gives (height, width) of an image by its file name where the file has none, or None.
 
     Raises DataError naming the file, the image or annotation id and the key that is wrong: no JSON,
     a missing key, a wrong type, an unknown image_id, a point outside the frame.
     """
-    return _right(parse_points(path, reading))
+    return _right(parse_points(path, reading, size_of=size_of))
 
 
 def _right(file: PointFile) -> PointFile:
@@ -106,7 +111,9 @@ def _right(file: PointFile) -> PointFile:
     return file
 
 
-def parse_points(path: Path, reading: Reading = AS_WRITTEN, *, merge: bool = True) -> PointFile:
+def parse_points(
+    path: Path, reading: Reading = AS_WRITTEN, *, merge: bool = True, size_of: SizeOf | None = None
+) -> PointFile:
     """A COCO keypoints file with the points that are right, and everything that is wrong."""
     try:
         content = read_json(path)
@@ -120,7 +127,13 @@ def parse_points(path: Path, reading: Reading = AS_WRITTEN, *, merge: bool = Tru
         if not isinstance(content.get(key), list):
             hint = _other_format(content)
             return PointFile(path, [], [_broken(f"key '{key}' is missing or is not a list{hint}")])
-    return _Parser(path, content, reading).result(merge)
+    # some tools write no size, null or 0 for what they do not know
+    images = [one for one in content["images"] if isinstance(one, dict)]
+    unsized = [one for one in images if not (one.get("width") or one.get("height"))]
+    for one in unsized:
+        if size_of is not None and (size := size_of(str(one.get("file_name")))):
+            one["height"], one["width"] = size
+    return _Parser(path, content, reading).result(merge, len(unsized))
 
 
 class _Parser:
@@ -140,7 +153,7 @@ class _Parser:
             where = _where("annotation", annotation, index)
             self.problems += [Problem(kind, f"{where}: {text}") for kind, text in self._add(annotation)]
 
-    def result(self, merge: bool) -> PointFile:
+    def result(self, merge: bool, unsized: int) -> PointFile:
         images, merged = [], 0
         for key, image in self.images.items():
             points = self.points[key]
@@ -151,7 +164,7 @@ class _Parser:
             merged += len(points) - len(once)
             ignore = np.asarray(self.regions[key], np.float32).reshape(-1, 4)
             images.append(replace(image, points=_as_array(once), ignore=ignore))
-        facts = Facts(self.unlabelled, merged, self.categories)
+        facts = Facts(self.unlabelled, merged, unsized, self.categories)
         return PointFile(self.path, images, self.problems, facts)
 
     def _add(self, annotation: Any) -> list[Problem]:

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 from xml.sax.saxutils import quoteattr
@@ -15,11 +16,11 @@ import numpy as np
 from dimpoint.atomic import write_text
 from dimpoint.datasets.boxes import spot_in_box
 from dimpoint.datasets.coco import PointImage, is_inside, read_point_file, write_points
-from dimpoint.datasets.dataset import Sample, frame_size, open_dataset
+from dimpoint.datasets.dataset import Sample, open_dataset
 from dimpoint.datasets.formats import TITLES, Labels, find_other_labels, read_labels
 from dimpoint.datasets.layout import Layout, find_layout
 from dimpoint.datasets.plausibility import demand_plausible
-from dimpoint.datasets.reading import AS_WRITTEN, Reading
+from dimpoint.datasets.reading import AS_WRITTEN, Reading, frame_options, frame_size
 from dimpoint.errors import ConfigError, DataError
 
 FORMATS = ("labelme", "cvat", "label-studio", "voc", "yolo")
@@ -83,12 +84,14 @@ def convert_labels(
     *,
     snap: bool = False,
     categories: Sequence[str] = (),
+    reading: Reading = AS_WRITTEN,
 ) -> Converted:
     """Write the COCO keypoints file of a data set whose labels are in another tool's format.
 
     kind: one of `dimpoint.datasets.formats.TITLES`; None takes the one that is there. A box becomes its
     centre, or with `snap` the centroid of the spot in it. categories: the labels that are targets; empty:
-    all. Raises DataError if there are no such labels, several formats, or the file to write is there already.
+    all. reading: how frames are read where that is a choice. Raises DataError if there are no such labels,
+    several formats, or the file to write is there already.
     """
     path = root / "points.json" if out is None else out
     if path.exists():
@@ -104,32 +107,33 @@ def convert_labels(
     done = Converted(path)
     merged: dict[str, PointImage] = {}
     for file in found[0].files:
-        for labels in read_labels(found[0].format, file, lambda stem: _size_of(layout, stem)):
+        for labels in read_labels(found[0].format, file, partial(layout.size_of, reading=reading)):
             name = layout.name_of(labels.name)
             if name is None:
                 done.skipped.append(f"{file.name}: no frame '{labels.name}'")
                 continue
             if name in merged:
                 raise DataError(f"{file}: frame '{name}' is labelled twice")
-            merged[name] = _converted(labels, layout, name, snap, categories, done)
+            merged[name] = _converted(labels, layout, name, snap, categories, done, reading)
     write_points(path, [merged[name] for name in sorted(merged)])
     done.images, done.points = len(merged), sum(len(image.points) for image in merged.values())
     return done
 
 
-def _size_of(layout: Layout, stem: str) -> tuple[int, int] | None:
-    name = layout.name_of(stem)
-    return None if name is None else frame_size(layout.frame(name))
-
-
 def _converted(
-    labels: Labels, layout: Layout, name: str, snap: bool, categories: Sequence[str], done: Converted
+    labels: Labels,
+    layout: Layout,
+    name: str,
+    snap: bool,
+    categories: Sequence[str],
+    done: Converted,
+    reading: Reading,
 ) -> PointImage:
     from dimpoint.sources import read_image
 
     path = layout.frame(name)
-    height, width = frame_size(path)
-    frame = read_image(path) if snap and labels.boxes else None
+    height, width = frame_size(path, reading)
+    frame = read_image(path, frame_options(reading)) if snap and labels.boxes else None
     points: list[tuple[float, float]] = []
     for x, y, label in labels.points:
         done.labels[label] += 1
@@ -156,8 +160,10 @@ def export_labels(source: Path, out: Path, kind: str, side: float = 5.0) -> tupl
 
     Returns the numbers of images and points. Raises DataError without a point file.
     """
-    files = [source] if source.is_file() else list(find_layout(source).point_files)
-    images = [image for file in files for image in read_point_file(file).images]
+    layout = None if source.is_file() else find_layout(source)
+    files = [source] if layout is None else list(layout.point_files)
+    size_of = None if layout is None else layout.size_of
+    images = [image for file in files for image in read_point_file(file, size_of=size_of).images]
     if not images:
         raise DataError(f"{source}: no COCO points to write; from masks: dimpoint data points")
     write_labels(kind, images, out, side)

@@ -9,7 +9,8 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,12 +20,19 @@ import numpy.typing as npt
 from dimpoint.datasets.coco import NO_REGIONS, PointFile, PointImage, read_point_file
 from dimpoint.datasets.layout import Layout, find_layout
 from dimpoint.datasets.lists import ALL, describe
-from dimpoint.datasets.masks import centroids, fit_mask, instance_centroids, read_levels, read_mask_file
-from dimpoint.datasets.reading import AS_WRITTEN, Reading
+from dimpoint.datasets.masks import (
+    centroids,
+    fit_mask,
+    instance_labels,
+    label_centroids,
+    read_levels,
+    read_mask_file,
+)
+from dimpoint.datasets.reading import AS_WRITTEN, Reading, frame_options, frame_size
 from dimpoint.errors import DataError
 
 if TYPE_CHECKING:
-    from dimpoint.sources import ReadOptions
+    from dimpoint.sources import Picture
 
 Labels = Literal["auto", "masks", "points"]
 
@@ -34,6 +42,7 @@ class Sample:
     """One frame and its labels. points: (N, 2) float32 x, y from a COCO file, or None without one.
 
     ignore: (M, 4) float32 left, top, right, bottom: regions in which it is not known what is a target.
+    size: (height, width) of the frame by the COCO file.
     """
 
     name: str
@@ -42,12 +51,34 @@ class Sample:
     points: npt.NDArray[np.float32] | None = field(compare=False)
     ignore: npt.NDArray[np.float32] = field(compare=False, default_factory=NO_REGIONS.copy)
     reading: Reading = field(compare=False, default=AS_WRITTEN)
+    size: tuple[int, int] | None = field(compare=False, default=None)
 
     def read_frame(self) -> npt.NDArray[Any]:
-        """The frame, (H, W) uint8, uint16 or float32. Raises FrameError if it cannot be read."""
-        from dimpoint.sources import read_image
+        """The frame, (H, W) uint8, uint16 or float32. Raises FrameError if it cannot be read.
 
-        return read_image(self.frame_path, frame_options(self.reading))
+        Pixels that the file says are no measurement have smooth values.
+        """
+        return self.read_picture().pixels
+
+    def read_picture(self) -> Picture:
+        """The same with its reader's notes, such as that colours were made grey.
+
+        Raises DataError if the frame has another size than the COCO file says.
+        """
+        from dimpoint.model.validity import filled
+        from dimpoint.sources.readers import read_picture
+
+        picture = read_picture(self.frame_path, frame_options(self.reading))
+        if self.size not in (None, picture.pixels.shape) and not self.reading.accept:
+            assert self.size is not None
+            raise DataError(
+                f"{self.frame_path}: the frame is {_size_text(picture.pixels.shape)}, the point file says "
+                f"{_size_text(self.size)}: its points are of other pixels; --accept-labels takes them "
+                "as they are"
+            )
+        if picture.valid is None:
+            return picture
+        return replace(picture, pixels=filled(picture.pixels, picture.valid))
 
     def read_mask(self) -> npt.NDArray[np.bool_]:
         """The mask, (H, W) bool, at the frame's size; see `read_mask_with_notes`."""
@@ -86,11 +117,17 @@ class Sample:
             return self.points
         if self.mask_path is None:
             raise DataError(f"{self.frame_path}: this frame has no label (no mask, not in a COCO file)")
-        if self.reading.mask_values == "instances":
-            levels, size = read_levels(self.mask_path), frame_size(self.frame_path, self.reading)
-            if levels.values.shape == size:
-                return instance_centroids(levels)
-        return centroids(self.read_mask())
+        labels = self.read_instances(frame_size(self.frame_path, self.reading))
+        return centroids(self.read_mask()) if labels is None else label_centroids(labels)
+
+    def read_instances(self, size: tuple[int, int]) -> npt.NDArray[np.int32] | None:
+        """The objects of a mask with instance ids, (H, W) at the frame's size: 0 is none, 1 to N are objects.
+
+        None if masks are not read so. size: (height, width) of the frame.
+        """
+        if self.mask_path is None or self.reading.mask_values != "instances" or self.reading.invert:
+            return None
+        return fit_mask(instance_labels(read_levels(self.mask_path)), size, self.mask_path)
 
 
 @dataclass(frozen=True)
@@ -178,7 +215,13 @@ def open_dataset(
     opened_file = path.suffix.lower() == ".json" and path.is_file()
     layout = find_layout(_root_of(path) if opened_file else path)
     point_files = (path,) if opened_file else layout.point_files
-    files = () if labels == "masks" else tuple(read_point_file(file, reading) for file in point_files)
+    files = (
+        ()
+        if labels == "masks"
+        else tuple(
+            read_point_file(file, reading, partial(layout.size_of, reading=reading)) for file in point_files
+        )
+    )
     points = _points_by_name(layout, files)
     wanted = None if split == ALL and not any(one.stem == ALL for one in layout.splits) else split
     if wanted is not None:
@@ -193,6 +236,7 @@ def open_dataset(
             points=points[name].points if name in points else None,
             ignore=points[name].ignore if name in points else NO_REGIONS,
             reading=reading,
+            size=(points[name].height, points[name].width) if name in points else None,
         )
         for name in names
     )
@@ -253,26 +297,8 @@ def split_names(layout: Layout, split: str) -> list[str]:
     return list(names)
 
 
-def frame_options(reading: Reading) -> ReadOptions:
-    """How the frames of a data set are read."""
-    from dimpoint.sources import ReadOptions
-
-    return ReadOptions(orientation=reading.orientation, refuse_turned=True)
-
-
-def frame_size(path: Path, reading: Reading = AS_WRITTEN) -> tuple[int, int]:
-    """A frame's (height, width), from the header of a PNG, else by reading the frame."""
-    from dimpoint.sources import read_image
-
-    try:
-        with path.open("rb") as file:
-            header = file.read(24)
-    except OSError:  # reading the frame says what is wrong
-        header = b""
-    if len(header) == 24 and header[12:16] == b"IHDR":
-        return int.from_bytes(header[20:24]), int.from_bytes(header[16:20])
-    height, width = read_image(path, frame_options(reading)).shape
-    return height, width
+def _size_text(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]}x{shape[0]}"
 
 
 def _resized(mask: Path, found: tuple[int, int], wanted: tuple[int, int]) -> str | None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from dimpoint.datasets.lists import SplitFile, choose_lists, columns, find_lists
+from dimpoint.datasets.reading import AS_WRITTEN, Reading, frame_size
 from dimpoint.errors import DataError, FrameError
 from dimpoint.sources.files import IMAGE_SUFFIXES, SUB_FOLDER, FoundFiles, plain_name, summary_of, walk
 
@@ -60,6 +61,11 @@ class Layout:
             return found
         alike = self.alike(file_name)
         return alike[0] if len(alike) == 1 else None
+
+    def size_of(self, file_name: str, reading: Reading = AS_WRITTEN) -> tuple[int, int] | None:
+        """(height, width) of the frame that `file_name` of a label file names, or None without one."""
+        name = self.name_of(file_name)
+        return None if name is None else frame_size(self.frame(name), reading)
 
     def alike(self, file_name: str) -> list[str]:
         """The frames whose paths end as a COCO `file_name` does, whatever the folders above."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -13,6 +13,8 @@ from scipy.ndimage import find_objects
 
 from dimpoint.datasets.reading import AS_WRITTEN, Reading
 from dimpoint.errors import DataError, FrameError
+
+T = TypeVar("T", np.bool_, np.int32)
 
 MASK_THRESHOLD = 127  # a mask pixel belongs to a target if it is above this
 _MOST_INSTANCES = 10_000
@@ -129,7 +131,22 @@ def as_mask(levels: Levels, reading: Reading, file: Path | str) -> npt.NDArray[n
 
 
 def instance_centroids(levels: Levels) -> npt.NDArray[np.float32]:
-    """Centroids of all objects, (N, 2) float32 x, y, where every value is an object of its own.
+    """Centroids of all objects, (N, 2) float32 x, y, where every value is an object of its own."""
+    return label_centroids(instance_labels(levels))
+
+
+def label_centroids(labels: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+    """Centroids of the objects 1 to N of a label image, (N, 2) float32 x, y."""
+    rows, columns = np.nonzero(labels)
+    numbers = labels[rows, columns]
+    counts = np.bincount(numbers)
+    present = np.flatnonzero(counts)
+    sums = [np.bincount(numbers, weights=values)[present] for values in (columns, rows)]
+    return (np.stack(sums, axis=1) / counts[present, None]).astype(np.float32).reshape(-1, 2)
+
+
+def instance_labels(levels: Levels) -> npt.NDArray[np.int32]:
+    """The objects of a mask with instance ids, (H, W): 0 is none, 1 to N are objects.
 
     Pixels of one value that do not touch are several objects. Raises DataError for more than 10,000 values.
     """
@@ -138,11 +155,13 @@ def instance_centroids(levels: Levels) -> npt.NDArray[np.float32]:
     if len(numbers) > _MOST_INSTANCES:
         raise DataError(f"{len(numbers)} different values in one mask; instance ids are whole numbers")
     order = np.where(marked, np.searchsorted(numbers, levels.ids) + 1, 0).astype(np.int32)
-    found = []
+    labels, before = np.zeros(order.shape, np.int32), 0
     for number, (rows, columns) in enumerate(find_objects(order), 1):
-        part = order[rows, columns] == number
-        found.append(centroids(part) + np.array([columns.start, rows.start], np.float32))
-    return np.concatenate(found) if found else np.zeros((0, 2), np.float32)
+        part = (order[rows, columns] == number).astype(np.uint8)
+        count, parts = cv2.connectedComponents(part, connectivity=8)
+        labels[rows, columns] += np.where(part, np.asarray(parts) + before, 0).astype(np.int32)
+        before += count - 1
+    return labels
 
 
 def lost_spots(levels: Levels) -> tuple[int, int]:
@@ -173,8 +192,10 @@ def is_binary(values: npt.NDArray[Any]) -> bool:
     return values.dtype == np.bool_ or bool(((values == 0) | (values == 255) | (values == full)).all())
 
 
-def fit_mask(mask: npt.NDArray[np.bool_], size: tuple[int, int], file: str | Path) -> npt.NDArray[np.bool_]:
+def fit_mask(mask: npt.NDArray[T], size: tuple[int, int], file: str | Path) -> npt.NDArray[T]:
     """A mask at its frame's size (height, width), resized by nearest neighbour where it has another one.
+
+    mask: (H, W) bool, or the numbers of objects.
 
     Raises DataError naming both sizes and `file` if the aspect ratios differ by more than 2 %.
     """
@@ -187,7 +208,6 @@ def fit_mask(mask: npt.NDArray[np.bool_], size: tuple[int, int], file: str | Pat
             f"{file}: the mask is {width}x{height} but its frame is {frame_width}x{frame_height}, another "
             "shape; make them agree, or leave the frame out with: dimpoint data check --repair"
         )
-    resized = cv2.resize(
-        mask.astype(np.uint8), (frame_width, frame_height), interpolation=cv2.INTER_NEAREST_EXACT
-    )
-    return resized.astype(np.bool_)
+    values: npt.NDArray[np.float32] = mask.astype(np.float32)
+    resized = cv2.resize(values, (frame_width, frame_height), interpolation=cv2.INTER_NEAREST_EXACT)
+    return np.asarray(resized).astype(mask.dtype)

@@ -265,6 +265,14 @@ def point_doubts(file: PointFile, reading: Reading) -> list[Doubt]:
         found.append(
             Doubt("points-repeated", False, f"{name}: {facts.merged} points repeat others and count once")
         )
+    if facts.unsized:
+        found.append(
+            Doubt(
+                "points-size",
+                False,
+                f"{name}: {facts.unsized} of {len(file.images)} images have no size; the frames' is taken",
+            )
+        )
     if not points and not facts.unlabelled and file.images:
         found.append(
             Doubt(

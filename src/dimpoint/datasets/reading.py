@@ -1,12 +1,16 @@
-"""How labels are to be read where they may mean several things: chosen by the user, never guessed."""
+"""How labels and frames are read where they may mean several things: chosen by the user, never guessed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from dimpoint.errors import ConfigError
+
+if TYPE_CHECKING:
+    from dimpoint.sources import ReadOptions
 
 MASK_VALUES = ("binary", "nonzero", "instances", "alpha")
 POINT_RULES = ("pixels", "normalised", "unlabelled")
@@ -22,7 +26,8 @@ class Reading:
     points: `normalised` (coordinates are parts of the frame's width and height), `unlabelled` (points of
     visibility 0 are targets, too). categories: the COCO categories that are targets; empty: all of them.
     orientation: of frames with an EXIF orientation, `stored` or `upright`; such frames are refused where
-    none is chosen. accept: take the labels as they are, however unlikely they look.
+    none is chosen. colour: of coloured frames, `luma` or the name of a colour map, see
+    `dimpoint.sources.colours.one_channel`. accept: take the labels as they are, however unlikely they look.
     """
 
     mask_values: str | None = None
@@ -31,6 +36,7 @@ class Reading:
     categories: tuple[str, ...] = ()
     accept: bool = False
     orientation: Literal["stored", "upright"] | None = None
+    colour: str | None = None
 
     def __post_init__(self) -> None:
         if self.mask_values is not None and self.mask_values not in MASK_VALUES and self.listed() is None:
@@ -43,6 +49,10 @@ class Reading:
             raise ConfigError(f"--points: '{unknown[0]}' is none of {', '.join(POINT_RULES)}")
         if self.orientation not in (None, "stored", "upright"):
             raise ConfigError(f"--orientation: '{self.orientation}' is neither stored nor upright")
+        if self.colour is not None:
+            from dimpoint.sources.colours import check_colour
+
+            check_colour(self.colour)
 
     def listed(self) -> tuple[float, ...] | None:
         """The values that are targets, if they are named one by one."""
@@ -60,6 +70,7 @@ class Reading:
             "categories": list(self.categories),
             "accept": self.accept,
             "orientation": self.orientation,
+            "colour": self.colour,
         }
 
     @classmethod
@@ -74,6 +85,7 @@ class Reading:
             tuple(record["categories"]),
             record["accept"],
             record.get("orientation"),
+            record.get("colour"),
         )
 
     @classmethod
@@ -85,11 +97,46 @@ class Reading:
         categories: Sequence[str] | None,
         accept_labels: bool,
         orientation: Any = None,
+        colour: str | None = None,
     ) -> Reading:
         """The reading that the command line's options ask for."""
         rules = frozenset(part.strip() for part in (points or "pixels").split(","))
         chosen = tuple(categories or ())
-        return cls(mask_values, invert_masks, rules - {"pixels"}, chosen, accept_labels, orientation)
+        return cls(mask_values, invert_masks, rules - {"pixels"}, chosen, accept_labels, orientation, colour)
 
 
 AS_WRITTEN = Reading()  # nothing is chosen
+
+
+def frame_options(reading: Reading) -> ReadOptions:
+    """How the frames of a data set are read."""
+    from dimpoint.sources import ReadOptions
+
+    return ReadOptions(orientation=reading.orientation, refuse_turned=True, colour=reading.colour)
+
+
+def frame_size(path: Path, reading: Reading = AS_WRITTEN) -> tuple[int, int]:
+    """A frame's (height, width), from the header of a PNG, else by reading the frame."""
+    from dimpoint.sources import read_image
+
+    try:
+        with path.open("rb") as file:
+            header = file.read(24)
+    except OSError:  # reading the frame says what is wrong
+        header = b""
+    if len(header) == 24 and header[12:16] == b"IHDR":
+        return int.from_bytes(header[20:24]), int.from_bytes(header[16:20])
+    height, width = read_image(path, frame_options(reading)).shape
+    return height, width
+
+
+def reader_notes(read: Iterable[tuple[str, Sequence[str]]]) -> list[str]:
+    """What readers said of frames, one line for each note. read: frames by name, with their notes."""
+    frames: dict[str, list[str]] = {}
+    for name, notes in read:
+        for note in notes:
+            frames.setdefault(note, []).append(name)
+    return [
+        f"{names[0]}{f' and {len(names) - 1} more frames' * (len(names) > 1)}: {note}"
+        for note, names in frames.items()
+    ]

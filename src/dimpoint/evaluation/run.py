@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dimpoint.datasets.reading import reader_notes
 from dimpoint.errors import ConfigError, DataError
 from dimpoint.evaluation.predictions import PredictedPoints, Predictor
 from dimpoint.evaluation.subject import (
@@ -149,6 +150,7 @@ def evaluate(
     maps: dict[str, Evaluator] = {}
     digests: list[tuple[TruthFrame, bytes | None]] = []
     notes: list[str] = []
+    read: list[tuple[str, tuple[str, ...]]] = []
     see = observe if memory is None else memory.observe
     room = _PICTURE_BYTES
     for seen in in_order(lambda f: see(predictor, f, by_mask), frames, workers_for(predictor, len(frames))):
@@ -161,12 +163,13 @@ def evaluate(
         results.setdefault(seen.frame.data_set, []).append(result)
         digests.append((seen.frame, seen.digest))
         notes += seen.notes
+        read.append((seen.frame.key, seen.read))
         progress()
     sets = tuple(
         _set_result(name, part, maps.get(name), predictor, rules[0]) for name, part in results.items()
     )
     pooled = _pooled(sets, maps, chosen, predictor)
-    return Result(predictor, chosen, sets, pooled, (*notes, *duplicate_notes(digests)))
+    return Result(predictor, chosen, sets, pooled, (*reader_notes(read), *notes, *duplicate_notes(digests)))
 
 
 def _frame_result(

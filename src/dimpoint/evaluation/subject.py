@@ -177,6 +177,7 @@ class Observed:
 
     pixels, mask: (H, W), None where there are none. truth_xy: (T, 2). objects: the mask's components, where
     the mask is the label. known: what `describe_targets` says of the targets. digest: of the pixels.
+    notes: on the mask. read: on the frame, by its reader.
     """
 
     frame: TruthFrame
@@ -189,6 +190,7 @@ class Observed:
     known: TargetTable
     predicted: Prediction
     notes: list[str]
+    read: tuple[str, ...] = ()
 
     @property
     def nbytes(self) -> int:
@@ -223,12 +225,13 @@ def observe(predictor: Predictor, frame: TruthFrame, by_mask: bool) -> Observed:
     by_mask: the mask is the label, also where points are given. Raises the first error of frame, label or
     prediction.
     """
-    pixels = frame.read_pixels()
+    read: list[str] = []
+    pixels = frame.read_pixels(read)
     size = None if pixels is None else (pixels.shape[0], pixels.shape[1])
     predicted = predictor.predict(frame, pixels)
     label = frame.read_mask(size) if by_mask or frame.points is None else None
     mask, notes = (None, []) if label is None else label
-    objects = None if mask is None else Components.of(mask)
+    objects = None if mask is None else frame.objects(mask)
     masked = by_mask and objects is not None
     truth = objects.centroids if masked and objects is not None else frame.true_points(objects)
     shape = objects.shape if objects is not None else size or frame.shape()
@@ -238,7 +241,8 @@ def observe(predictor: Predictor, frame: TruthFrame, by_mask: bool) -> Observed:
         known = describe_points(truth, shape, pixels, frame.data_set)
     if isinstance(predicted, PredictedPoints) and len(frame.ignore):
         predicted = without_spared(predicted, truth, frame)
-    return Observed(frame, shape, pixels, _digest(pixels), mask, objects, truth, known, predicted, notes)
+    digest = _digest(pixels)
+    return Observed(frame, shape, pixels, digest, mask, objects, truth, known, predicted, notes, tuple(read))
 
 
 def without_spared(predicted: PredictedPoints, truth: Points, frame: TruthFrame) -> PredictedPoints:

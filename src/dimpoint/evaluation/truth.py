@@ -19,13 +19,12 @@ from dimpoint.datasets.coco import NO_REGIONS, read_point_file
 from dimpoint.datasets.dataset import (
     DataSet,
     Sample,
-    frame_size,
     hash_frames,
     open_dataset,
     training_split,
 )
 from dimpoint.datasets.plausibility import demand_plausible
-from dimpoint.datasets.reading import AS_WRITTEN, Reading
+from dimpoint.datasets.reading import AS_WRITTEN, Reading, frame_size
 from dimpoint.datasets.splits import hold_out_scenes, thumbnail
 from dimpoint.errors import DataError
 from dimpoint.metrics.components import Components
@@ -61,9 +60,14 @@ class TruthFrame:
     def has_mask(self) -> bool:
         return self.sample is not None and self.sample.mask_path is not None
 
-    def read_pixels(self) -> npt.NDArray[Any] | None:
-        """The frame, (H, W), or None where there is only its label."""
-        return None if self.sample is None else self.sample.read_frame()
+    def read_pixels(self, notes: list[str] | None = None) -> npt.NDArray[Any] | None:
+        """The frame, (H, W), or None where there is only its label. notes: gets those of its reader."""
+        if self.sample is None:
+            return None
+        picture = self.sample.read_picture()
+        if notes is not None:
+            notes += picture.notes
+        return picture.pixels
 
     def shape(self) -> tuple[int, int]:
         """(height, width)."""
@@ -74,6 +78,11 @@ class TruthFrame:
         if self.sample is None or self.sample.mask_path is None:
             return None
         return self.sample.read_mask_with_notes(size)
+
+    def objects(self, mask: npt.NDArray[np.bool_]) -> Components:
+        """The objects of its mask: components, or where it has instance ids the objects of these."""
+        labels = None if self.sample is None else self.sample.read_instances((mask.shape[0], mask.shape[1]))
+        return Components.of(mask) if labels is None else Components.labelled(labels)
 
     def true_points(self, components: Components | None) -> Points:
         """(T, 2) float64 x, y: the labelled points, or else the centroids of the mask's objects.

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from dimpoint.errors import DataError, FrameError
 from dimpoint.labelling.store import SourceFrame
-from dimpoint.sources import VIDEO_SUFFIXES, find_files, read_image
+from dimpoint.sources import PLAIN, VIDEO_SUFFIXES, ReadOptions, find_files, read_image
 from dimpoint.sources.readers import open_pages
 from dimpoint.sources.video import VideoReader
 
@@ -85,12 +85,13 @@ def _unique(stem: str, used: set[str]) -> str:
 class FrameReader:
     """Reads frames by source and number, from several threads; the last ones stay in memory.
 
-    Videos are read by seeking to the key frame before the wanted one.
+    Videos are read by seeking to the key frame before the wanted one. options: how the sources are read;
+    copies stand as they are.
     """
 
-    def __init__(self, kept_bytes: int = _KEPT_BYTES) -> None:
+    def __init__(self, kept_bytes: int = _KEPT_BYTES, options: ReadOptions = PLAIN) -> None:
         self._kept: OrderedDict[tuple[str, int | None], npt.NDArray[Any]] = OrderedDict()
-        self._left = kept_bytes
+        self._left, self._options = kept_bytes, options
         self._lock = threading.RLock()
         self._videos: dict[str, VideoReader] = {}
 
@@ -121,15 +122,15 @@ class FrameReader:
         if (status.st_size, status.st_mtime_ns) != (frame.size, frame.modified):
             raise FrameError(f"{path}: the file has changed since it was added to the project")
         if frame.number is None:
-            return read_image(path)
+            return read_image(path, self._options)
         if path.suffix.lower() not in VIDEO_SUFFIXES:
-            with open_pages(path) as pages:
+            with open_pages(path, self._options) as pages:
                 if frame.number >= pages.count:
                     raise FrameError(f"{path}: has no page {frame.number}")
                 return pages.read(frame.number).pixels
         with self._lock:
             if frame.source not in self._videos:
-                self._videos[frame.source] = VideoReader(path)
+                self._videos[frame.source] = VideoReader(path, self._options)
             return self._videos[frame.source].read(frame.number).pixels
 
 

@@ -26,6 +26,7 @@ from dimpoint.errors import DataError, DimpointError
 from dimpoint.inference.detector import Detector
 from dimpoint.labelling.frames import FrameReader, copy_name, list_frames, write_copy
 from dimpoint.labelling.store import Labels, LabelStore
+from dimpoint.sources import PLAIN, ReadOptions
 
 PROPOSAL_FLOOR = 0.05  # proposals of a lower score are not offered
 _MOST_PROPOSALS = 200
@@ -38,7 +39,8 @@ class Project:
     """The labels, frames and models of one project folder, for one server.
 
     folder: made if it is not there. sources: files, folders, patterns or videos to add; may be empty for a
-    project that exists. model: proposes targets; None for the shipped default.
+    project that exists. model: proposes targets; None for the shipped default. options: how sources are
+    read.
     Raises DimpointError where the folder cannot be written or another server has it open, DataError for a
     damaged store, FrameError for sources without a frame.
     """
@@ -51,6 +53,7 @@ class Project:
         model: str | Path | None = None,
         recursive: bool = False,
         note: Callable[[str], None] = lambda _: None,
+        options: ReadOptions = PLAIN,
     ) -> None:
         self.folder = folder
         self._lock_file = _locked(folder)
@@ -63,7 +66,7 @@ class Project:
         except BaseException:
             self.close()
             raise
-        self.reader = FrameReader()
+        self.reader = FrameReader(options=options)
         self._detector: Detector | None = None
         self._model = model
         self._proposals: OrderedDict[int, list[tuple[float, float, float]]] = OrderedDict()

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from dimpoint import limits
 from dimpoint.errors import DimpointError, FrameError
 from dimpoint.live.address import Address
-from dimpoint.sources import as_frame
-from dimpoint.sources.colours import Pixels, grey_of_video
+from dimpoint.sources import PLAIN, ReadOptions, as_frame
+from dimpoint.sources.colours import Pixels, VideoColours
 from dimpoint.sources.video import import_av
 
 if TYPE_CHECKING:
@@ -66,12 +66,16 @@ class Camera(Protocol):
 class StreamCamera:
     """An address or a camera device.
 
-    source: which. timeout: seconds without data after which it counts as lost. stream: number of the video
-    stream where there are several.
+    source: which. timeout: seconds without data after which it counts as lost. options: the number of the
+    video stream where there are several, and how colours are read; false colours are refused where it is not
+    chosen.
     """
 
-    def __init__(self, source: Address | Path, *, timeout: float = 10.0, stream: int | None = None) -> None:
-        self._source, self._timeout, self._stream = source, timeout, stream
+    def __init__(
+        self, source: Address | Path, *, timeout: float = 10.0, options: ReadOptions = PLAIN
+    ) -> None:
+        self._source, self._timeout, self._stream = source, timeout, options.stream
+        self._colour = options.colour
         self.shown = source.shown if isinstance(source, Address) else str(source)
         self.passed_over = 0
         import_av()
@@ -127,6 +131,7 @@ class StreamCamera:
         stream = streams[number]
         stream.thread_type = "SLICE"  # threads over frames would hold several back
         pace = _Pace()
+        colours, told = VideoColours(self.shown, self._colour), ""
         whole = done = time.monotonic()
         for packet in container.demux(stream):
             if stop():
@@ -146,7 +151,14 @@ class StreamCamera:
                     continue
                 whole = now
                 limits.check("frame_pixels", frame.width * frame.height, f"{self.shown}: pixels", FrameError)
-                yield Shot(as_frame(grey_of_video(frame), self.shown), frame.time, time.monotonic())
+                try:
+                    pixels = as_frame(colours.grey(frame), self.shown)
+                except FrameError as error:
+                    raise RefusedError(str(error).removeprefix(f"{self.shown}: ")) from None
+                if colours.note != told:
+                    told = colours.note
+                    note(f"{self.shown}: {told}")
+                yield Shot(pixels, frame.time, time.monotonic())
             done = time.monotonic()
             if now - whole > max(_ROUGH, self._timeout):
                 raise LostError("data arrives, but no frame can be decoded from it")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from dimpoint.errors import DimpointError
 from dimpoint.live.cameras import LostError, Shot
+from dimpoint.model.validity import filled
 from dimpoint.sources import PLAIN, ReadOptions
 from dimpoint.sources.files import natural_key
 from dimpoint.sources.readers import frame_suffixes, read_picture
@@ -51,6 +52,7 @@ class FolderCamera:
         self._done: OrderedDict[tuple[str, _Stamp], None] = OrderedDict()
         self._waiting: dict[str, _Waiting] = {}
         self._count = 0
+        self._told: set[str] = set()
 
     def shots(self, stop: Callable[[], bool], note: Callable[[str], None]) -> Iterator[Shot]:
         """Frames as their files become complete; see `Camera`."""
@@ -136,8 +138,12 @@ class FolderCamera:
             return None
         self._finish(name)
         self._count += 1
+        for said in picture.notes:
+            if said not in self._told:
+                self._told.add(said)
+                note(f"{path}: {said}")
         moment = written if self._fps is None else self._count / self._fps
-        return Shot(picture.pixels, moment, now, name)
+        return Shot(filled(picture.pixels, picture.valid), moment, now, name)
 
     def _finish(self, name: str) -> None:
         stamp = self._waiting.pop(name).stamp

@@ -41,12 +41,17 @@ class Components:
     def of(cls, mask: Mask) -> Components:
         """The components of a bool mask (H, W)."""
         _, image = cv2.connectedComponents(np.ascontiguousarray(mask).view(np.uint8), connectivity=8)
-        pixels = np.flatnonzero(mask)
+        return cls.labelled(np.asarray(image))
+
+    @classmethod
+    def labelled(cls, image: npt.NDArray[np.int32]) -> Components:
+        """The objects of a label image (H, W): 0 is none, every other number is one object."""
+        pixels = np.flatnonzero(image)
         labels = _in_raster_order(image.ravel()[pixels].astype(np.int64))
-        y, x = np.divmod(pixels, mask.shape[1])
+        y, x = np.divmod(pixels, image.shape[1])
         areas = np.bincount(labels)
         sums = (np.bincount(labels, weights=values).astype(np.int64) for values in (x, y))
-        return cls((mask.shape[0], mask.shape[1]), pixels, labels, areas, *sums)
+        return cls((image.shape[0], image.shape[1]), pixels, labels, areas, *sums)
 
     def __len__(self) -> int:
         return len(self.areas)

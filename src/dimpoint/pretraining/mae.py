@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from transformers import Dinov2Config, Dinov2Model
 
 from dimpoint.datasets.dataset import Sample, hash_array, open_dataset, training_split
+from dimpoint.datasets.reading import AS_WRITTEN, Reading, reader_notes
 from dimpoint.errors import DataError
 from dimpoint.model.intensity import IntensityRule
 
@@ -70,13 +71,20 @@ class Crops:
         If the data cannot be read.
     """
 
-    def __init__(self, roots: Sequence[Path], intensity: IntensityRule, size: int, seed: int) -> None:
+    def __init__(
+        self,
+        roots: Sequence[Path],
+        intensity: IntensityRule,
+        size: int,
+        seed: int,
+        reading: Reading = AS_WRITTEN,
+    ) -> None:
         self.intensity, self.size, self.seed = intensity, size, seed
         self.hashes: dict[str, str] = {}
         self.taken: list[str] = []  # which frames of each set are used, and how its layout is read
         self.counts: dict[str, int] = {}
         self._frames: list[_Frame] = []
-        self._left = _MEMORY_BYTES
+        self._left, self._reading = _MEMORY_BYTES, reading
         moments = [moment for root in roots for moment in self._load(root)]
         if not moments:
             raise DataError("no frames to train on; give --data")
@@ -112,20 +120,23 @@ class Crops:
 
     def _load(self, root: Path) -> list[tuple[float, float]]:
         """Read a set's frames; return the mean and the mean square of each."""
-        part = open_dataset(root, training_split(root))
+        part = open_dataset(root, training_split(root), reading=self._reading)
         self.taken += [part.taken, *part.layout_notes]
         if part.name in self.hashes:
             raise DataError(f"{root}: another data set has the same name, '{part.name}'")
         digest = hashlib.sha256()
-        moments = []
+        moments, read = [], []
         for sample in part:
-            counts = sample.read_frame()
+            picture = sample.read_picture()
+            counts = picture.pixels
+            read.append((sample.name, picture.notes))
             digest.update(hash_array(counts).encode())
             limits = self.intensity.limits(counts)
             pixels = self.intensity.apply(counts, limits).astype(np.float64)
             moments.append((float(pixels.mean()), float(np.square(pixels).mean())))
             self._left -= counts.nbytes
             self._frames.append(_Frame(sample, limits, counts if self._left >= 0 else None))
+        self.taken += reader_notes(read)
         self.hashes[part.name], self.counts[part.name] = digest.hexdigest(), len(part)
         return moments
 

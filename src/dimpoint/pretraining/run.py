@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dimpoint.atomic import replacing_folder, write_text
+from dimpoint.datasets.reading import AS_WRITTEN, Reading
 from dimpoint.errors import ConfigError, DataError, DimpointError
 from dimpoint.fdep.encoder import quiet
 from dimpoint.pretraining.mae import Crops
@@ -120,7 +121,11 @@ _LOG_EVERY = 15.0
 
 
 def pretrain(
-    roots: Sequence[Path], out: Path, settings: PretrainSettings, log: Callable[[str], None] = print
+    roots: Sequence[Path],
+    out: Path,
+    settings: PretrainSettings,
+    log: Callable[[str], None] = print,
+    reading: Reading = AS_WRITTEN,
 ) -> Path:
     """Pretrain an encoder on the training frames of data sets.
 
@@ -134,6 +139,8 @@ def pretrain(
         Length, architecture and optimiser.
     log : callable
         Called with each line of progress. Default: `print`.
+    reading : Reading
+        How frames are read where that is a choice.
 
     Returns
     -------
@@ -152,13 +159,14 @@ def pretrain(
         raise ConfigError(f"{out}: already exists; choose another --out")
     if (work / "run.json").exists():
         raise ConfigError(f"{work}: holds an unfinished run; continue with: dimpoint pretrain --resume {out}")
-    run = PretrainRun(settings, _read(roots, settings, log))
+    run = PretrainRun(settings, _read(roots, settings, reading, log))
     started = {
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "roots": [str(root.resolve()) for root in roots],
         "data": run.crops.hashes,
         "settings": settings.model_dump(mode="json"),
         "steps": run.planned_steps(),
+        "reading": reading.to_record(),
     }
     write_text(work / "run.json", json.dumps(started, indent=1))
     return _train(run, out, started, log)
@@ -186,12 +194,13 @@ def resume(out: Path, log: Callable[[str], None] = print) -> Path:
         started = json.loads((work / "run.json").read_text(encoding="utf-8"))
         settings = pretrain_settings(**started["settings"])
         roots, recorded = [Path(root) for root in started["roots"]], started["data"]
+        reading = Reading.from_record(started.get("reading"))
         int(started["steps"])
     except FileNotFoundError:
         raise ConfigError(f"{out}: no unfinished pretraining (no {work / 'run.json'})") from None
     except (ValueError, KeyError, TypeError):
         raise ConfigError(f"{work / 'run.json'}: damaged; delete {work} and start again") from None
-    run = PretrainRun(settings, _read(roots, settings, log))
+    run = PretrainRun(settings, _read(roots, settings, reading, log))
     if run.crops.hashes != recorded:
         raise DataError(f"{out}: the data changed since the run was started; use another --out")
     if (work / "checkpoint.pt").is_file():
@@ -204,9 +213,11 @@ def _work_folder(out: Path) -> Path:
     return out.with_name(f"{out.name}.pretraining")
 
 
-def _read(roots: Sequence[Path], settings: PretrainSettings, log: Callable[[str], None]) -> Crops:
+def _read(
+    roots: Sequence[Path], settings: PretrainSettings, reading: Reading, log: Callable[[str], None]
+) -> Crops:
     log("reading the frames")
-    crops = Crops(roots, settings.intensity, settings.size, settings.seed)
+    crops = Crops(roots, settings.intensity, settings.size, settings.seed, reading)
     for line in crops.taken:
         log(line)
     named = ", ".join(f"{name} ({count})" for name, count in crops.counts.items())

@@ -19,12 +19,20 @@ if TYPE_CHECKING:
 Pixels = npt.NDArray[Any]
 LUMA = "luma"
 _COLOURED = 10  # see _is_coloured
-_AMBIGUOUS = ("hsv",)  # a ring: both ends are red, and which of them is hot is not known
-_COLOURFUL = ("jet", "hot", "turbo", "hsv", "rainbow", "gnuplot")  # no natural scene looks like these
+_AMBIGUOUS = ("hsv", "twilight", "twilight_shifted")  # rings: both ends are equal, and which is hot is open
+# Brightness and colour differ little along these: compression soon takes their levels.
+_FLAT = ("autumn", "cool", "deepgreen", "ocean", "spring", "summer", "winter")
+# No natural scene looks like these.
+_COLOURFUL = ("jet", "hot", "turbo", "rainbow", "gnuplot", "opencv_rainbow", *_AMBIGUOUS)
 # Counts of a channel by which half of the pixels, and 98 % of them, lie beside their colour map at most.
+_CLOSE_FLAT = 10  # the second of them, for flat maps
 _CLOSE, _ROUGH = (8, 24), (14, 52)
-_MOST_PROBED = 4000  # colours of a picture
+_AS_CLOSE = 8  # counts; a map that lies so much farther is as likely in compressed colours
+_TOGETHER = 0.9  # correlation of the levels of two maps that mean the same
+_MOST_PROBED = 2000  # colours of a picture
 _STRONG = 64  # counts by which the channels of a strong colour differ
+_MOSTLY = 0.4  # a larger part of strong colours is hardly a picture of visible light
+_LOOKED_AT = 64  # one in so many frames of a video is looked at
 _THIN = 200  # cells of 16 x 16 x 16 counts that a line through the cube of colours passes at most
 
 
@@ -53,7 +61,8 @@ def one_channel(picture: Pixels, name: str, colour: str | None = None) -> tuple[
     colour
         None (default): equal or nearly equal channels give their brightness (ITU-R BT.601). A picture whose
         pixels lie on a known colour map gives the levels of that map, with a note. Other false-colour
-        pictures are refused. Natural colours give their brightness, with a note.
+        pictures are refused, and those that lie on several maps alike. Natural colours give their brightness,
+        with a note.
         `luma`: the brightness, whatever the colours are. The name of a colour map: its levels.
 
     Returns
@@ -82,10 +91,17 @@ def one_channel(picture: Pixels, name: str, colour: str | None = None) -> tuple[
         return grey_of_bgr(picture), ()
     found, close = colour_map_of(picture)
     if found is not None and close and found not in _AMBIGUOUS:
+        levels = _levels(picture, found)
         said = f"the colour map '{found}' is undone: the levels of 256 are read"
-        return _levels(picture, found), (said,)
+        if np.abs(colour_maps()[found][levels].astype(np.int16) - picture[..., :3]).max() > 1:
+            said += "; compression has mixed its colours, so that levels are off by ten and more"
+        return levels, (said,)
     if found is not None or _looks_false(picture):
-        what = f"false colours as of the map '{found}'" if found else "false colours of an unknown map"
+        what = (
+            f"false colours as of the map '{found}'"
+            if found
+            else "strong colours, probably false ones of an unknown map"
+        )
         raise FrameError(
             f"{name}: {what}, and which level a colour stands for is unknown; save the frame as grey counts, "
             f"or choose with --colour: {LUMA} (the brightness) or the map: {', '.join(colour_maps())}"
@@ -137,22 +153,27 @@ def colour_maps() -> dict[str, npt.NDArray[np.uint8]]:
     """The known colour maps by name: (256, 3) B, G, R of their levels; those of OpenCV and matplotlib."""
     ramp = np.arange(256, dtype=np.uint8)[:, None]
     names = ["jet", "hot", "inferno", "magma", "plasma", "viridis", "cividis", "turbo", "parula", "hsv"]
+    names += _FLAT
+    names += ["twilight", "twilight_shifted"]
     maps = {
         name: np.asarray(cv2.applyColorMap(ramp, getattr(cv2, f"COLORMAP_{name.upper()}")), np.uint8)[:, 0]
         for name in names
     }
     level = np.linspace(0, 1, 256)
+    opencv = np.asarray(cv2.applyColorMap(ramp, cv2.COLORMAP_RAINBOW), np.uint8)[:, 0]
     rainbow = [np.cos(level * np.pi / 2), np.sin(level * np.pi), np.abs(2 * level - 0.5).clip(0, 1)]
     gnuplot = [np.sin(2 * np.pi * level).clip(0, 1), level**3, np.sqrt(level)]
     for name, channels in (("rainbow", rainbow), ("gnuplot", gnuplot)):
         maps[name] = (255 * np.stack(channels, axis=1)).round().astype(np.uint8)
-    return maps
+    return maps | {"opencv_rainbow": opencv}
 
 
 def colour_map_of(picture: Pixels) -> tuple[str | None, bool]:
     """The known colour map that the pixels of a picture, (H, W, 3 or 4) B, G, R, lie on.
 
-    Its name, None if there is none, and whether they lie on it closely. With compressed colours they do not.
+    Its name, None if there is none, and whether they lie on it closely. With compressed colours they do not,
+    and neither where they lie on two maps as closely whose levels run differently: yellow is above red in
+    autumn and below it in jet. Both are named then.
     """
     if picture.dtype != np.uint8 or picture.ndim != 3:
         return None, False
@@ -160,17 +181,35 @@ def colour_map_of(picture: Pixels) -> tuple[str | None, bool]:
     step = max(1, len(colours) // _MOST_PROBED)
     colours, counts = colours[::step], counts[::step]
     strong = (np.ptp(colours, axis=1) > _STRONG).astype(int) @ counts > 0.3 * counts.sum()
-    best, name = float("inf"), None
+    fits: list[tuple[float, str, npt.NDArray[np.int64]]] = []
     for each, table in colour_maps().items():
-        distance = np.asarray(cKDTree(table).query(colours, p=np.inf)[0])
+        distance, levels = (np.asarray(found) for found in cKDTree(table).query(colours, p=np.inf))
         order = np.argsort(distance)
         reached = np.cumsum(counts[order]) / counts.sum()
         middle, far = (float(distance[order[np.searchsorted(reached, part)]]) for part in (0.5, 0.98))
         close = middle <= _CLOSE[0] and far <= _CLOSE[1]
         rough = strong and each in _COLOURFUL and middle <= _ROUGH[0] and far <= _ROUGH[1]
-        if (close or rough) and far < best:
-            best, name = far, each
-    return name, best <= _CLOSE[1]
+        if close or rough:
+            fits.append((far, each, levels))
+    if not fits:
+        return None, False
+    fits.sort(key=lambda fit: fit[0])
+    best, name, levels = fits[0]
+    others = [
+        fit
+        for fit in fits[1:]
+        if best > 1 and fit[0] <= best + _AS_CLOSE and not _agree(levels, fit[2], counts)
+    ]
+    if others:
+        return f"{name}' or '{others[0][1]}", False
+    return name, best <= (_CLOSE_FLAT if name in _FLAT else _CLOSE[1])
+
+
+def _agree(one: npt.NDArray[Any], other: npt.NDArray[Any], counts: npt.NDArray[Any]) -> bool:
+    """Whether the levels of colours by two maps rise together. counts: pixels of each colour."""
+    covariance = np.cov(one, other, fweights=counts)
+    deviations = np.sqrt(covariance[0, 0] * covariance[1, 1])
+    return bool(covariance[0, 1] >= _TOGETHER * deviations)
 
 
 def _levels(picture: Pixels, name: str) -> npt.NDArray[np.uint8]:
@@ -182,7 +221,11 @@ def _levels(picture: Pixels, name: str) -> npt.NDArray[np.uint8]:
 
 
 def _looks_false(picture: Pixels) -> bool:
-    """Whether colours are strong, of many hues, and few for that: on a line through the cube of colours."""
+    """Whether most colours are strong, or many are, of several hues, on a line through the cube of colours.
+
+    Of pictures of visible light some are refused with that; of false colours, noisy and compressed, none
+    whose brightness is not about their level is taken for one (`benchmarks/false_colours.py`).
+    """
     eight = picture[..., :3] if picture.dtype == np.uint8 else (picture[..., :3] >> 8).astype(np.uint8)
     _, counts = np.unique(eight.reshape(-1, 3) // 16, axis=0, return_counts=True)
     kept = np.sort(counts)[::-1].cumsum() < 0.99 * counts.sum()
@@ -190,7 +233,8 @@ def _looks_false(picture: Pixels) -> bool:
     chroma = eight.max(axis=2).astype(np.int16) - eight.min(axis=2)
     strong = chroma > _STRONG
     hues = np.bincount(hsv[..., 0][strong] // 15, minlength=12) > 0.02 * strong.size
-    return bool(strong.mean() > 0.3 and hues.sum() >= 4 and kept.sum() <= _THIN)
+    share = strong.mean()
+    return bool(share > _MOSTLY or (share > 0.3 and hues.sum() >= 4 and kept.sum() <= _THIN))
 
 
 def equal_channels(picture: Pixels) -> bool:
@@ -198,19 +242,54 @@ def equal_channels(picture: Pixels) -> bool:
     return np.array_equal(first, picture[..., 1]) and np.array_equal(first, picture[..., 2])
 
 
-def refuse_false_colours(frame: VideoFrame, name: str) -> None:
-    """Raise FrameError for a video frame in false colours: its luma is no measure of heat."""
-    if frame.format.name.startswith(("gray", "mono", "ya")):
-        return
-    bgr = frame.to_ndarray(format="bgr24")
-    found, _ = colour_map_of(bgr) if _is_coloured(bgr) else (None, False)
-    if found is None:
-        one_channel(bgr, name)  # refuses those of an unknown map
-    else:
-        raise FrameError(
-            f"{name}: a video in the false colours of '{found}'; --colour {found} reads the levels of that "
-            "map, --colour luma the brightness"
-        )
+class VideoColours:
+    """One channel of the frames of one video or camera, by the rule for colours.
+
+    Without a chosen rule the first frame is looked at, and ever fewer of those behind it: of a video that
+    begins black, or of a camera whose palette is changed. False colours are refused, of a known map, too:
+    compression has mixed them.
+
+    Parameters
+    ----------
+    name
+        Of the video, for errors.
+    colour
+        As of `one_channel`.
+
+    Attributes
+    ----------
+    note
+        What a user should know of the colours so far; empty if nothing.
+    """
+
+    def __init__(self, name: str, colour: str | None = None) -> None:
+        check_colour(colour)
+        self.note = ""
+        self._name, self._colour, self._count = name, colour, 0
+
+    def grey(self, frame: VideoFrame) -> Pixels:
+        """The next frame, (H, W). Raises FrameError for false colours."""
+        number = self._count
+        self._count += 1
+        due = number % _LOOKED_AT == 0 or (number < _LOOKED_AT and number & (number - 1) == 0)
+        if self._colour is None and due:
+            self._look(frame)
+        return grey_of_video(frame, self._colour)
+
+    def _look(self, frame: VideoFrame) -> None:
+        if frame.format.name.startswith(("gray", "mono", "ya")):
+            return
+        bgr = frame.to_ndarray(format="bgr24")
+        if not _is_coloured(bgr):
+            return
+        found, _ = colour_map_of(bgr)
+        if found is not None:
+            raise FrameError(
+                f"{self._name}: a video in the false colours of '{found}'; --colour {found} reads the levels "
+                "of that map, --colour luma the brightness"
+            )
+        _, notes = one_channel(bgr, self._name)  # refuses those of an unknown map
+        self.note = "; ".join(notes)
 
 
 def grey_of_video(frame: VideoFrame, colour: str | None = None) -> Pixels:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dimpoint.errors import DimpointError, FrameError, MissingExtraError
-from dimpoint.sources.colours import grey_of_video, refuse_false_colours
+from dimpoint.sources.colours import VideoColours
 from dimpoint.sources.containers import y16_size
 from dimpoint.sources.files import SUPPORTED_FORMATS
 from dimpoint.sources.picture import PLAIN, OpenFile, Picture, Pixels, ReadOptions, as_frame
@@ -62,6 +62,7 @@ def video_frames(path: Path, options: ReadOptions = PLAIN) -> Iterator[tuple[int
                 yield from _y16_frames(container, stream, path)
                 return
             numbering = _Numbering(stream)
+            colours = VideoColours(str(path), options.colour)
             end, damaged = None, False
             for found in _decoded(container, stream, options.accept_damaged):
                 damaged = isinstance(found, _Lost)
@@ -71,11 +72,9 @@ def video_frames(path: Path, options: ReadOptions = PLAIN) -> Iterator[tuple[int
                 else:
                     number, gap = numbering.next(found.time)
                     missing = (_missing(*gap),) if gap is not None else ()
-                    if given == 0 and options.colour is None:
-                        refuse_false_colours(found, str(path))
-                    grey = grey_of_video(found, options.colour)
-                    pixels = as_frame(grey, f"{path}, frame {number}")
-                    yield number, Picture(pixels, None, (*notes, *missing), found.time)
+                    pixels = as_frame(colours.grey(found), f"{path}, frame {number}")
+                    said = (colours.note,) if colours.note else ()
+                    yield number, Picture(pixels, None, (*notes, *missing, *said), found.time)
                     given += 1
                     end = found.time
             if damaged and stream.frames > numbering.count:
@@ -113,7 +112,7 @@ class VideoReader:
     path
         The video.
     options
-        How it is read; only `stream` counts.
+        How it is read; `stream` and `colour` count.
 
     Attributes
     ----------
@@ -148,6 +147,7 @@ class VideoReader:
             raise FrameError(_complaint(path, 0, error)) from error
         self._stream = _video_stream(self._container, path, options.stream)
         self._decoder = self._container.decode(self._stream)
+        self._colours = VideoColours(str(path), options.colour)
         self.numbers = tuple(self._times)
         self._after = -1  # the time that the decoder stands behind; -1: at the beginning
 
@@ -167,9 +167,8 @@ class VideoReader:
             for frame in self._decoder:
                 if frame.pts is not None and frame.pts >= wanted:
                     self._after = frame.pts
-                    return Picture(
-                        as_frame(grey_of_video(frame), f"{self.path}, frame {number}"), time=frame.time
-                    )
+                    grey = self._colours.grey(frame)
+                    return Picture(as_frame(grey, f"{self.path}, frame {number}"), time=frame.time)
         except av.error.FFmpegError as error:
             raise FrameError(f"{self.path}: frame {number} cannot be read ({error.strerror})") from None
         raise FrameError(f"{self.path}: frame {number} cannot be read; the video ends before it")

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 
 from dimpoint.datasets.dataset import DataSet, Labels, open_dataset, training_split
 from dimpoint.datasets.plausibility import demand_plausible
-from dimpoint.datasets.reading import AS_WRITTEN, Reading
+from dimpoint.datasets.reading import AS_WRITTEN, Reading, reader_notes
 from dimpoint.errors import ConfigError, MissingExtraError
 from dimpoint.model.checkpoint import load_model, save_model
 from dimpoint.model.export import export_onnx
@@ -174,10 +174,11 @@ def train(
     meta = describe_model(network, recipe, sets, folder.name, parent["name"] if parent else None)
     teacher = _teacher(recipe, network, out)
     frames, validation = load_frames(sets, recipe)
-    names = ", ".join(part.name for part in sets)
-    log(f"{len(frames)} training and {len(validation)} validation frames from {names}")
+    every, names = [*frames, *validation], ", ".join(part.name for part in sets)
+    notes = reader_notes((frame.sample.name, frame.notes) for frame in every)
+    log("\n".join([*notes, f"{len(frames)} training and {len(validation)} validation frames from {names}"]))
     if not is_helper():
-        hashes = fingerprints(sets, [*frames, *validation])
+        hashes = fingerprints(sets, every)
         if resume:
             folder.check_data(hashes)
             if teacher is not None:

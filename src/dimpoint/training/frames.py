@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -36,6 +36,9 @@ from dimpoint.training.losses import ignored_pixels, without_ignored
 from dimpoint.training.recipe import Recipe
 from dimpoint.training.views import TrainingView, training_view
 
+if TYPE_CHECKING:
+    from dimpoint.sources import Picture
+
 _CACHE_BYTES = 4 << 30  # frames beyond this are read again whenever they are drawn
 
 
@@ -61,6 +64,8 @@ class LabelledFrame:
         Limits of the same frame in a deep encoding (`IntensityRule.deep_limits`).
     hashes : tuple of str
         Of the frame and of its label.
+    notes : tuple of str
+        Of the frame's reader.
     """
 
     sample: Sample
@@ -71,6 +76,7 @@ class LabelledFrame:
     mask: npt.NDArray[np.bool_] | None = field(repr=False, default=None)
     deep: tuple[float, float] | None = None
     hashes: tuple[str, str] = ("", "")
+    notes: tuple[str, ...] = ()
 
     def counts(self) -> npt.NDArray[Any]:
         """The counts, (H, W) uint8, uint16 or float32, with invalid pixels interpolated."""
@@ -114,10 +120,10 @@ def load_frames(sets: Sequence[DataSet], recipe: Recipe) -> tuple[list[LabelledF
         for sample in [*part, *(own or ())]:
             if sample in frames:
                 continue
-            counts = sample.read_frame()
-            left -= counts.nbytes
-            frames[sample] = _labelled(sample, counts, part.name, recipe, keep=left >= 0)
-            thumbnails.append(thumbnail(counts))
+            picture = sample.read_picture()
+            left -= picture.pixels.nbytes
+            frames[sample] = _labelled(sample, picture, part.name, recipe, keep=left >= 0)
+            thumbnails.append(thumbnail(picture.pixels))
         if own is None:
             _, held = divide(part.samples, thumbnails, recipe.validation, recipe.seed, recipe.validation_by)
         else:
@@ -130,13 +136,13 @@ def load_frames(sets: Sequence[DataSet], recipe: Recipe) -> tuple[list[LabelledF
     return train, validation
 
 
-def _labelled(
-    sample: Sample, counts: npt.NDArray[Any], group: str, recipe: Recipe, *, keep: bool
-) -> LabelledFrame:
+def _labelled(sample: Sample, picture: Picture, group: str, recipe: Recipe, *, keep: bool) -> LabelledFrame:
+    counts = picture.pixels
     is_target = recipe.target.kind == "mask" and not recipe.grows
     read = is_target or (sample.points is None and sample.mask_path is not None)
     mask = sample.read_mask_with_notes((counts.shape[0], counts.shape[1]))[0] if read else None
-    points = sample.read_points() if mask is None else centroids(mask)
+    by_ids = sample.reading.mask_values == "instances"
+    points = sample.read_points() if mask is None or by_ids else centroids(mask)
     hashes = hash_array(counts), hash_label(sample, mask)
     valid = valid_pixels(counts)
     counts = filled(counts, valid)
@@ -144,7 +150,8 @@ def _labelled(
     limits = intensity.limits(counts, valid)
     deep = intensity.deep_limits(counts, valid) if recipe.augmentation.encoding else None
     kept = counts if keep else None
-    return LabelledFrame(sample, group, points, limits, kept, mask if is_target else None, deep, hashes)
+    target_mask = mask if is_target else None
+    return LabelledFrame(sample, group, points, limits, kept, target_mask, deep, hashes, picture.notes)
 
 
 def fingerprints(sets: Sequence[DataSet], frames: Sequence[LabelledFrame]) -> dict[str, str]:
