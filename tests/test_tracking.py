@@ -11,7 +11,7 @@ import pytest
 import dimpoint
 from dimpoint.errors import ConfigError, DataError
 from dimpoint.tracking import kalman
-from dimpoint.tracking.memory import CameraMemory, read_memory
+from dimpoint.tracking.memory import CameraMemory, brightness, read_memory
 from dimpoint.tracking.motion import Motion, MotionEstimator
 from dimpoint.tracking.stream import Clock, track
 from dimpoint.tracking.tracker import Tracker, TrackerSettings
@@ -210,6 +210,37 @@ class TestCameraMemory:
         rng = np.random.default_rng(3)
         follow(tracker, [detections(tuple(place(n) + rng.normal(0, 0.1, 2))) for n in range(240)])
         assert [one.state for one in tracker.tracks] == ["confirmed"], why
+
+    @pytest.mark.parametrize(
+        ("flicker", "noise", "state"),
+        [(0.06, 0, "confirmed"), (0.01, 0, "static"), (0.06, 6, "static")],
+        ids=["it flutters", "it is a lamp", "its surroundings are as restless"],
+    )
+    def test_what_rests_and_flutters_is_no_lamp(self, flicker, noise, state):
+        rng = np.random.default_rng(5)
+        y, x = np.mgrid[:80, :160]
+        spot = 100 * np.exp(-((x - 80) ** 2 + (y - 40) ** 2) / 4)
+        frames = []
+        for _ in range(120):
+            frame = (
+                50 + spot * (1 + flicker * rng.standard_normal()) + noise * rng.standard_normal(spot.shape)
+            )
+            frames.append(frame.clip(0, 255).astype(np.uint8))
+        tracker = Tracker()
+        for n, frame in enumerate(frames):
+            found = detections((80 + rng.normal(0, 0.05), 40))
+            tracker.update(found, n / 30, light=brightness(frame, found.xy))
+        assert [one.state for one in tracker.tracks] == [state]
+
+    def test_brightness_is_the_sum_above_the_surroundings(self):
+        frame = np.full((40, 50), 1000, np.uint16)
+        frame[19:22, 29:32] += 50
+        frame[0, 0] += 7
+        found = brightness(frame, np.array([[30.3, 19.8], [0.0, 0.0]], np.float32))
+        np.testing.assert_allclose(
+            found, [(450, 0), (7 * 16, 0)]
+        )  # the corner's pixel stands for those outside
+        assert brightness(frame, np.zeros((0, 2))).shape == (0, 2)
 
     def test_what_appears_later_and_rests_survives(self):
         tracker = Tracker()

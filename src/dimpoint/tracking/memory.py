@@ -7,10 +7,13 @@ A track is static when all of this holds:
 2. it rests: over at least two seconds, in pixels of the sensor or of the stabilised scene, its places scatter
    by less than 0.25 pixels (1.4826 times the median absolute deviation, the larger of x and y), and the
    medians of its two halves differ by less than 0.3;
-3. it has stayed there all its life: it never was farther than 1.5 pixels from its place.
+3. it shines steadily: over the same time its brightness, the sum of 7x7 pixels above its surroundings,
+   scatters by less than 2 %, noise and texture of the surroundings allowed for;
+4. it has stayed there all its life: it never was farther than 1.5 pixels from its place.
 
-What arrives, or jitters as a hovering drone does, fails one of them and stays a track. A static track that
-leaves its place is a track again. Nothing is deleted: static tracks stand in the results with the reason.
+What arrives, jitters as a hovering drone does, or flutters as a bird does, fails one of them and stays a
+track. A static track that leaves its place is a track again. Nothing is deleted: static tracks stand in the
+results with the reason.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from dimpoint.atomic import write_text
 from dimpoint.errors import DataError
@@ -35,6 +39,9 @@ _LEAST_REST = 2.0  # seconds
 _KNOWN_REST = 0.2  # seconds, at a place that the memory knows
 _SCATTER = 0.25  # pixels
 _DRIFT = 0.3  # pixels between the means of two halves
+_FLICKER = 0.02  # of the brightness
+_DOUBT = 2.0  # standard deviations of the surroundings' share in it
+_INNER, _OUTER = 3, 7  # pixels from a spot: of its brightness, and of the ring around it
 _SAME_PLACE = 2.0  # pixels
 LEFT = 1.5  # pixels from its place: it moves
 _CAMERA_MOVED = 2.0  # pixels: less, and sensor and scene cannot be told apart
@@ -57,9 +64,9 @@ class Spot:
 
 @dataclass
 class Places:
-    """Where a track was measured: times, sensor and scene pixels of the latest measurements."""
+    """Where a track was measured: times, sensor and scene pixels, brightness of the latest measurements."""
 
-    rows: deque[tuple[float, float, float, float, float]] = field(
+    rows: deque[tuple[float, float, float, float, float, float, float]] = field(
         default_factory=lambda: deque(maxlen=_WINDOW)
     )
     first: tuple[float, float, float, float] | None = None
@@ -67,12 +74,13 @@ class Places:
         default_factory=lambda: [0.0, 0.0]
     )  # from the first, in sensor and in scene
 
-    def add(self, time: float, sensor: Matrix, scene: Matrix) -> None:
-        """Add one measurement."""
-        row = (time, float(sensor[0]), float(sensor[1]), float(scene[0]), float(scene[1]))
+    def add(self, time: float, sensor: Matrix, scene: Matrix, light: Matrix) -> None:
+        """Add one measurement; light: a row of `brightness`, NaN where it is not known."""
+        x, y, left, top = *sensor.tolist(), *scene.tolist()
+        row = (time, x, y, left, top, float(light[0]), float(light[1]))
         self.rows.append(row)
         if self.first is None:
-            self.first = row[1:]
+            self.first = (x, y, left, top)
         first = self.first
         for which, at in ((0, 1), (1, 3)):
             off = float(np.hypot(row[at] - first[at - 1], row[at + 1] - first[at]))
@@ -128,9 +136,9 @@ class CameraMemory:
             return None
         rests = [_rests(rows[:, 1:3]), _rests(rows[:, 3:5])]
         rests = [rest and far <= LEFT for rest, far in zip(rests, places.farthest, strict=True)]
-        if not any(rests):
+        if not any(rests) or _flickers(rows[:, 5:]):
             return None
-        middle = np.median(rows[:, 1:], axis=0)
+        middle = np.median(rows[:, 1:5], axis=0)
         if not known and not self._was_there(middle, rests):
             return None
         kind: Kind = "resting"
@@ -162,6 +170,29 @@ class CameraMemory:
         size = None if self.size is None else {"width": self.size[1], "height": self.size[0]}
         content = {"format": _FORMAT, "size": size, "spots": [_entry(spot) for spot in self.spots]}
         write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def brightness(frame: npt.NDArray[np.generic], xy: npt.NDArray[np.generic]) -> Matrix:
+    """How bright the spots (N, 2) of a frame (H, W) are, and how far their surroundings make that doubtful.
+
+    Gives (N, 2), in counts: the sum of 7x7 pixels above the median of a ring around them, and the standard
+    deviation of that sum if its pixels were as noisy as the ring's.
+    """
+    if not len(xy):
+        return np.zeros((0, 2))
+    offset = np.arange(-_OUTER, _OUTER + 1)
+    middle = np.rint(np.asarray(xy, np.float64)).astype(int)
+    row = (middle[:, 1, None] + offset).clip(0, frame.shape[0] - 1)
+    column = (middle[:, 0, None] + offset).clip(0, frame.shape[1] - 1)
+    patch = frame[row[:, :, None], column[:, None, :]].astype(np.float64)
+    inner = slice(_OUTER - _INNER, _OUTER + _INNER + 1)
+    ring = np.concatenate(
+        [patch[:, [0, -1]].reshape(len(xy), -1), patch[:, :, [0, -1]].reshape(len(xy), -1)], 1
+    )
+    level = np.median(ring, axis=1, keepdims=True)
+    side = 2 * _INNER + 1
+    light = patch[:, inner, inner].sum(axis=(1, 2)) - side * side * level[:, 0]
+    return np.stack([light, side * 1.4826 * np.median(np.abs(ring - level), axis=1)], axis=1)
 
 
 def read_memory(path: Path) -> CameraMemory:
@@ -207,3 +238,10 @@ def _rests(xy: Matrix) -> bool:
     drift = np.abs(np.median(xy[:half], axis=0) - np.median(xy[half:], axis=0)).max()
     scatter = 1.4826 * np.median(np.abs(xy - np.median(xy, axis=0)), axis=0).max()
     return bool(scatter < _SCATTER and drift < _DRIFT)
+
+
+def _flickers(light: Matrix) -> bool:
+    """Whether brightness scatters by more than its surroundings explain; not where it is not known."""
+    middle = np.median(light[:, 0])
+    scatter = 1.4826 * np.median(np.abs(light[:, 0] - middle))
+    return bool(scatter >= _FLICKER * abs(middle) + _DOUBT * np.median(light[:, 1]))

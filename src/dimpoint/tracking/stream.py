@@ -17,7 +17,7 @@ from dimpoint.inference.detector import Detector
 from dimpoint.sources import Frame, Sources, frames_from
 from dimpoint.sources.frames import OnError, OnPassed
 from dimpoint.sources.picture import PLAIN, ReadOptions
-from dimpoint.tracking.memory import CameraMemory, read_memory
+from dimpoint.tracking.memory import CameraMemory, brightness, read_memory
 from dimpoint.tracking.motion import Motion, MotionEstimator
 from dimpoint.tracking.result import ASSUMED_RATE, MotionRow, Span, Tracks
 from dimpoint.tracking.track import Track
@@ -114,7 +114,8 @@ class Follower:
         if motion.how == "cut":
             self._zoom = 0.0
         found = self._candidates(frame, motion)
-        return self.tracker.update(found, time, motion=motion, frame=number), motion
+        light = brightness(frame.pixels, found.xy)
+        return self.tracker.update(found, time, motion=motion, frame=number, light=light), motion
 
     def _candidates(self, frame: Frame, motion: Motion) -> Detections:
         if motion.how in ("frozen", "blank"):

@@ -93,12 +93,20 @@ class Tracker:
         self._count = 0
 
     def update(
-        self, detections: Detections, time: float, *, motion: Motion | None = None, frame: int | None = None
+        self,
+        detections: Detections,
+        time: float,
+        *,
+        motion: Motion | None = None,
+        frame: int | None = None,
+        light: Matrix | None = None,
     ) -> list[Track]:
         """Take the candidates of the next frame in; gives the confirmed and static tracks that go on.
 
         time: seconds, later than the frame before. motion: of the camera since then; None: it stood still.
-        frame: the frame's number, counted on if left out. Raises DataError for a time that does not increase.
+        frame: the frame's number, counted on if left out. light: brightness of the detections (N, 2) as of
+        `dimpoint.tracking.memory.brightness`; left out, what rests is static even if it flickers. Raises
+        DataError for a time that does not increase.
         """
         if not math.isfinite(time) or (self._time is not None and time <= self._time):
             raise DataError(
@@ -116,13 +124,13 @@ class Tracker:
         if how in ("frozen", "blank"):
             self._wait(dt, time)
             return self.tracks
-        xy, scores = self._candidates(detections)
+        xy, scores, light = self._candidates(detections, light)
         scene = apply(inverse(self._pose), xy)
         looked = 0.0 if how == "cut" else dt  # nobody looked during the gap that a cut may stand for
         self.memory.observe(time, looked, xy, scene, float(np.abs(self._pose - np.eye(2, 3))[:, 2].max()))
-        taken = self._assign(xy, scores, scene, time)
+        taken = self._assign(xy, scores, scene, light, time)
         self._judge(time)
-        self._begin(xy[~taken], scores[~taken], scene[~taken], time)
+        self._begin(xy[~taken], scores[~taken], scene[~taken], light[~taken], time)
         return self.tracks
 
     @property
@@ -147,12 +155,13 @@ class Tracker:
         self.finished = [one for one in self.finished if id(one) in waiting]
         return gone
 
-    def _candidates(self, detections: Detections) -> tuple[Matrix, Matrix]:
+    def _candidates(self, detections: Detections, light: Matrix | None) -> tuple[Matrix, Matrix, Matrix]:
         most = self.settings.most_candidates
         best = np.argsort(-detections.scores, kind="stable")
         self.passed_over += max(0, len(best) - most)
         best = best[:most]
-        return detections.xy[best].astype(np.float64), detections.scores[best].astype(np.float64)
+        known = np.full((len(best), 2), np.nan) if light is None else light[best]
+        return detections.xy[best].astype(np.float64), detections.scores[best].astype(np.float64), known
 
     def _carry(self, motion: Motion) -> None:
         if not np.array_equal(motion.matrix, np.eye(2, 3)):
@@ -173,7 +182,7 @@ class Tracker:
         if unknown:
             self._covariance[:, [0, 1], [0, 1]] += 1.0  # the camera may have moved by a pixel
 
-    def _assign(self, xy: Matrix, scores: Matrix, scene: Matrix, time: float) -> Flags:
+    def _assign(self, xy: Matrix, scores: Matrix, scene: Matrix, light: Matrix, time: float) -> Flags:
         taken = np.zeros(len(xy), np.bool_)
         if not self._active or not len(xy):
             self._miss(range(len(self._active)), time)
@@ -195,7 +204,8 @@ class Tracker:
             )
         for track, one in pairs:
             gain = self._gain(float(squared[track, one]), float(spread[track]), float(scores[one]))
-            self._hit(track, xy[one], scene[one], float(scores[one]), gain, time)
+            self._active[track].places.add(time, xy[one], scene[one], light[one])
+            self._hit(track, float(scores[one]), gain, time)
         self._miss(sorted(set(range(len(self._active))).difference(track for track, _ in pairs)), time)
         near = self._echoes(xy, taken)
         return taken | near
@@ -215,12 +225,11 @@ class Tracker:
         fit = 1.0 - 0.5 * squared - 0.25 * max(spread - 2.0, 0.0)
         return min(settings.best_gain, settings.score_slope * (score - settings.score_zero) + fit)
 
-    def _hit(self, at: int, xy: Matrix, scene: Matrix, score: float, gain: float, time: float) -> None:
+    def _hit(self, at: int, score: float, gain: float, time: float) -> None:
         track = self._active[at]
         track.evidence = min(track.evidence + gain, 2 * self.settings.confirm)
         track.hits += 1
         track.last_measured, track.waited = time, 0.0
-        track.places.add(time, xy, scene)
         self._add_point(at, time, score, measured=True)
 
     def _miss(self, indices: Iterable[int], time: float) -> None:
@@ -293,7 +302,7 @@ class Tracker:
         elif track.state == "static" and min(track.places.farthest) > LEFT:
             track.state, track.reason = "confirmed", None
 
-    def _begin(self, xy: Matrix, scores: Matrix, scene: Matrix, time: float) -> None:
+    def _begin(self, xy: Matrix, scores: Matrix, scene: Matrix, light: Matrix, time: float) -> None:
         if not len(xy):
             return
         mean, covariance = kalman.start(xy, self.settings.noise, self.settings.speed)
@@ -302,7 +311,7 @@ class Tracker:
         for at in range(len(xy)):
             evidence = self.settings.score_slope * (scores[at] - self.settings.score_zero)
             track = Track(evidence=min(float(evidence), self.settings.best_gain), hits=1, last_measured=time)
-            track.places.add(time, xy[at], scene[at])
+            track.places.add(time, xy[at], scene[at], light[at])
             self._active.append(track)
             self._add_point(len(self._active) - 1, time, float(scores[at]), measured=True)
         self._thin()
