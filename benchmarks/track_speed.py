@@ -1,11 +1,15 @@
-"""What tracking costs beside the network: one JSON line for each frame size.
+"""What tracking costs, whole and beside the network: JSON lines for each frame size.
 
-    python benchmarks/track_speed.py [--before OLD/src]
+    python benchmarks/track_speed.py [--before OLD/src] [--frames 150] [--threads 2]
 
-Made scenes under a moving camera with 20 targets, at 320x256 and 640x512. ms: medians for a frame, of the
-camera's motion and of the tracker, in processor time of all threads, which other work on the machine does not
-lengthen much. With --before the older code runs in turns with this one, in processes of
-its own, so that both see the same load.
+`frames_per_s`: videos of --frames frames through `dimpoint.track`: decoding, network, tracking, and the files
+of `dimpoint track` but the annotated video; by the clock, without the start of the process and of the model.
+It counts on an idle machine only; `processor_ms` a frame, of all threads, says more on a busy one.
+
+Beside the network: made scenes under a moving camera with 20 targets. ms: medians for a frame, of the
+camera's motion and of the tracker with the spots' brightness, in processor time of all threads, which other
+work on the machine does not lengthen much. With --before the older code runs in turns with this one, in
+processes of its own, so that both see the same load.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -35,9 +40,11 @@ def frames_of(width: int, height: int, rng: np.random.Generator) -> list[np.ndar
 
 def measured(width: int, height: int) -> dict[str, object]:
     from dimpoint.inference.detections import Detections
+    from dimpoint.tracking import memory
     from dimpoint.tracking.motion import MotionEstimator
     from dimpoint.tracking.tracker import Tracker
 
+    brightness = getattr(memory, "brightness", None)  # older code has none
     rng = np.random.default_rng(0)
     place, velocity = rng.uniform(50, height - 50, (20, 2)), rng.normal(0, 1, (20, 2))
     estimate, tracker = MotionEstimator(), Tracker()
@@ -48,10 +55,54 @@ def measured(width: int, height: int) -> dict[str, object]:
         begin = time.process_time()
         motion = estimate(frame)
         middle = time.process_time()
-        tracker.update(found, number / 25, motion=motion)
+        light = {} if brightness is None else {"light": brightness(frame, found.xy)}
+        tracker.update(found, number / 25, motion=motion, **light)
         spent.append((middle - begin, time.process_time() - middle))
     motion_ms, tracker_ms = 1000 * np.median(spent, axis=0)
     return {"motion_ms": round(motion_ms, 2), "tracker_ms": round(tracker_ms, 2)}
+
+
+def whole(width: int, height: int, frames: int, threads: int) -> dict[str, object]:
+    import dimpoint
+    from dimpoint.inference.overlay import write_picture
+    from dimpoint.tracking.page import write_page
+    from dimpoint.tracking.picture import draw_all, write_pictures
+
+    rng = np.random.default_rng(0)
+    place, velocity = rng.uniform(50, height - 50, (5, 2)), rng.normal(0, 1, (5, 2))
+    scene = frames_of(width, height, rng)
+    scene += scene[-2:0:-1]  # there and back again
+    y, x = np.mgrid[:height, :width]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+
+        def pictures():
+            for number in range(frames):
+                frame = scene[number % len(scene)].astype(float)
+                for left, top in place + velocity * (number % 100):
+                    frame += 120 * np.exp(-((x - left) ** 2 + (y - top) ** 2) / 3)
+                yield number / 30, cv2.merge([frame.clip(0, 255).astype(np.uint8)] * 3)
+
+        encoder = write_pictures(folder / "clip.mp4", pictures())
+        run = dimpoint.track(folder / "clip.mp4", threads=threads)
+        begin, used = time.perf_counter(), time.process_time()
+        for frame, _ in run:
+            last = frame.pixels
+        tracks = run.result()
+        tracks.write(folder)
+        picture = draw_all(last, tracks)
+        write_picture(folder / "tracks.png", picture)
+        write_page(folder / "tracks.html", tracks, picture, seconds=frames / 30)
+        seconds, used = time.perf_counter() - begin, time.process_time() - used
+    return {
+        "size": f"{width}x{height}",
+        "frames_per_s": round(frames / seconds, 1),
+        "processor_ms": round(1000 * used / frames, 1),
+        "frames": frames,
+        "confirmed": len(tracks.of("confirmed")),
+        "encoder": encoder,
+        "load": round(os.getloadavg()[0], 1),
+    }
 
 
 def main() -> None:
@@ -59,11 +110,15 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--before", type=Path, help="src folder of older code to compare with")
+    parser.add_argument("--frames", type=int, default=150, help="of the videos that are tracked whole")
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
         print(json.dumps([measured(*size) for size in SIZES]))
         return
+    for size in SIZES:
+        print(json.dumps(whole(*size, options.frames, options.threads)), flush=True)
     codes = {"now": None} if options.before is None else {"before": options.before, "now": None}
     found: dict[str, list[list[dict[str, float]]]] = {name: [] for name in codes}
     for _ in range(ROUNDS):

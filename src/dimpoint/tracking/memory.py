@@ -76,11 +76,11 @@ class Places:
 
     def add(self, time: float, sensor: Matrix, scene: Matrix, light: Matrix) -> None:
         """Add one measurement; light: a row of `brightness`, NaN where it is not known."""
-        x, y, left, top = *sensor.tolist(), *scene.tolist()
-        row = (time, x, y, left, top, float(light[0]), float(light[1]))
+        places = (float(sensor[0]), float(sensor[1]), float(scene[0]), float(scene[1]))
+        row = (time, *places, float(light[0]), float(light[1]))
         self.rows.append(row)
         if self.first is None:
-            self.first = (x, y, left, top)
+            self.first = places
         first = self.first
         for which, at in ((0, 1), (1, 3)):
             off = float(np.hypot(row[at] - first[at - 1], row[at + 1] - first[at]))
