@@ -137,7 +137,7 @@ class TestNetworks:
 
     @pytest.mark.usefixtures("network")
     @pytest.mark.parametrize(
-        ("name", "message"), [("own_net:torch", "no subclass"), ("ACM", "did you mean 'acm'")]
+        ("name", "message"), [("own_net:torch", "not a subclass"), ("ACM", "did you mean 'acm'")]
     )
     def test_what_is_no_network(self, name: str, message: str) -> None:
         with pytest.raises(ConfigError, match=message):
