@@ -164,10 +164,11 @@ class TestGoingOn:
             (Budget(), {"epochs": 17}, False),
             (Budget(epochs=17), {"epochs": 17}, True),
             (Budget(epochs=16), {"epochs": 17}, False),
+            (Budget(), {"description": "of an earlier version"}, True),
         ],
     )
     def test_a_run_is_kept_if_its_recipe_is_the_same(
-        self, tmp_path: Path, scenes: Path, budget: Budget, changed: dict[str, int], kept: bool
+        self, tmp_path: Path, scenes: Path, budget: Budget, changed: dict[str, Any], kept: bool
     ) -> None:
         recipe = load_recipe("spire-sirst")
         known = recipe.model_copy(update=changed).model_dump(mode="json")

@@ -83,7 +83,8 @@ def train_once(
 
 
 def _same(known: Recipe, recipe: Recipe, budget: Budget) -> bool:
-    """Whether a run's recipe is the given one, but for what the run has set for itself."""
+    """Whether a run's recipe is the given one, apart from its description and what the run has planned."""
+    recipe = recipe.model_copy(update={"description": known.description})
     if budget.minutes is not None or recipe.most_minutes is not None:
         recipe = recipe.model_copy(update={name: getattr(known, name) for name in _PLANNED})
     return known == recipe
