@@ -32,7 +32,8 @@ nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 600  # seconds for a cell
 
-autodoc_typehints = "description"
+autodoc_typehints = "signature"  # docstrings describe parameters
+python_maximum_signature_line_length = 80
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "exclude-members": "model_config, model_post_init, cKDTree"}
 numpydoc_show_class_members = False
