@@ -83,7 +83,18 @@ def mirrored(pixels: Pixels, before: tuple[int, int], covered: tuple[int, int]) 
 
 
 def orientation(affine: Affine) -> Affine:
-    """The one of `ORIENTATIONS` after which a view only crops, scales, and rotates by at most 45 degrees."""
+    """The orientation of a view.
+
+    Parameters
+    ----------
+    affine : (2, 3) or (2, 2) array
+        Map from frame pixels to view pixels.
+
+    Returns
+    -------
+    (2, 2) array
+        The one of `ORIENTATIONS` after which the view only crops, scales, and rotates by at most 45 degrees.
+    """
     (xx, xy), (yx, yy) = affine[:, :2]
     if abs(xy) + abs(yx) > abs(xx) + abs(yy):
         return np.array([[0.0, _sign(xy)], [_sign(yx), 0.0]])
@@ -97,7 +108,22 @@ def oriented(pixels: Pixels, turn: Affine) -> Pixels:
 
 
 def upright(pixels: Pixels, affine: Affine) -> tuple[Pixels, Affine]:
-    """The frame in the orientation of a view, and the map (2, 3) from it to the view."""
+    """Flip and rotate a frame into the orientation of a view.
+
+    Parameters
+    ----------
+    pixels : (H, W) float32 array
+        The frame.
+    affine : (2, 3) array
+        Map from frame pixels to view pixels.
+
+    Returns
+    -------
+    pixels : float32 array
+        The oriented frame.
+    affine : (2, 3) array
+        Map from it to the view.
+    """
     turn = orientation(affine)
     frame = oriented(pixels, turn)
     # Frame pixel p is now at turn @ p + shift: a flipped axis counts from its other end.

@@ -290,6 +290,16 @@ def coco_content(items: Sequence[Detections]) -> dict[str, Any]:
 
     Each target is an annotation with `num_keypoints: 1`, `keypoints: [x, y, 2]`, its `score`, and its `area`
     where it is known. A point has no extent, so `bbox` is a square of 5 pixels around it and `area` is 25.
+
+    Parameters
+    ----------
+    items : sequence of Detections
+        One for each frame.
+
+    Returns
+    -------
+    dict
+        `images`, `annotations` and `categories`.
     """
     from dimpoint.datasets.coco import POINT_SIDE, point_box
 
@@ -322,6 +332,16 @@ def csv_text(items: Iterable[Detections]) -> str:
 
     A column `area` follows where it is known. File names that a spreadsheet would take for a formula are
     prefixed with an apostrophe.
+
+    Parameters
+    ----------
+    items : iterable of Detections
+        One for each frame.
+
+    Returns
+    -------
+    str
+        One line for each target.
     """
     items = list(items)
     text = io.StringIO()

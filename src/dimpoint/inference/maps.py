@@ -102,7 +102,15 @@ def measured(
 
 @dataclass(frozen=True)
 class Span:
-    """One axis of a tile: pixels start..stop are read, and core_start..core_stop of them are kept."""
+    """One axis of a tile.
+
+    Parameters
+    ----------
+    start, stop : int
+        Pixels of the input that are read.
+    core_start, core_stop : int
+        Those of them whose responses are kept.
+    """
 
     start: int
     stop: int
@@ -112,7 +120,13 @@ class Span:
 
 @dataclass(frozen=True)
 class Tile:
-    """A tile of the network's input."""
+    """A tile of the network's input.
+
+    Parameters
+    ----------
+    rows, columns : Span
+        Its extent.
+    """
 
     rows: Span
     columns: Span
@@ -238,7 +252,24 @@ def _length(span: Span) -> int:
 def upsampled(
     native: npt.NDArray[np.float32], scale: int, stride: int, shape: tuple[int, ...]
 ) -> npt.NDArray[np.float32]:
-    """The map of a frame at its own scale, resampled at the pixels of the map of the magnified frame."""
+    """Resample the map of a frame at its own scale onto the map of the magnified frame.
+
+    Parameters
+    ----------
+    native : (h, w) float32 array
+        Map of the frame at its own scale.
+    scale : int
+        Magnification of the other frame.
+    stride : int
+        Input pixels per map pixel.
+    shape : tuple of int
+        Height and width of the result.
+
+    Returns
+    -------
+    (H, W) float32 array
+        Cubic interpolation.
+    """
     shift = (1 / scale - 1) / (2 * stride)
     onto = np.array([[1 / scale, 0, shift], [0, 1 / scale, shift]])
     how = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP

@@ -71,7 +71,20 @@ def parquet_table(rows: Sequence[dict[str, Any]]) -> Any:
 
 
 def write_part(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write entries as a part atomically; the suffix decides the format. Raises DimpointError."""
+    """Write entries as a part, atomically.
+
+    Parameters
+    ----------
+    path : Path
+        A .jsonl or .parquet file.
+    rows : sequence of dict
+        Entries of `row_of` and `row_of_failure`.
+
+    Raises
+    ------
+    DimpointError
+        If it cannot be written.
+    """
     with replacing(path) as temporary:
         if path.suffix == ".parquet":
             import pyarrow.parquet as pq

@@ -112,7 +112,24 @@ def predict(
     batch: int,
     on_error: Callable[[str, DimpointError], None] | None,
 ) -> Iterator[Detections]:
-    """The named detections of frames, in order; see `Detector.predict`."""
+    """Detect the targets in frames, in order; see `Detector.predict`.
+
+    Parameters
+    ----------
+    detector : Detector
+        The detector.
+    frames : iterable of Frame
+        The frames.
+    batch : int
+        Frames that run together.
+    on_error : callable or None
+        Called with file and error for a frame that is refused; None: the error is raised.
+
+    Yields
+    ------
+    Detections
+        Named after their frames.
+    """
     if batch != 1:
         names: deque[str] = deque()
 

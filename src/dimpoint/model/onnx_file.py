@@ -99,7 +99,22 @@ def _is_safetensors(head: bytes) -> bool:
 
 
 def with_metadata(content: bytes, key: str, value: str, file: Path) -> bytes:
-    """The bytes of a model with one metadata entry replaced or added."""
+    """Replace or add one metadata entry of a model.
+
+    Parameters
+    ----------
+    content : bytes
+        The model file.
+    key, value : str
+        The entry.
+    file : Path
+        Name of the file in errors.
+
+    Returns
+    -------
+    bytes
+        All other bytes are unchanged.
+    """
     kept = bytearray()
     for number, whole, payload in _fields(content, file):
         if number != _METADATA or _entry(payload, _KEY, file) != key:

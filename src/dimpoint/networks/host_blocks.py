@@ -46,7 +46,16 @@ def conv_bn(
     bias: bool = True,
     relu: bool = True,
 ) -> nn.Sequential:
-    """`conv`, batch normalisation and ReLU; unlike `blocks.conv_norm` it has a bias, as most hosts' code."""
+    """`conv`, batch normalisation and ReLU; unlike `blocks.conv_norm` with a bias, as in most hosts' public
+    code.
+
+    Parameters
+    ----------
+    inputs, outputs, kernel, stride, dilation, bias
+        As `conv`.
+    relu : bool
+        Append a ReLU. Default: True.
+    """
     layers: list[nn.Module] = [
         conv(inputs, outputs, kernel, stride=stride, dilation=dilation, bias=bias),
         nn.BatchNorm2d(outputs),

@@ -189,7 +189,20 @@ def grow(frame: npt.NDArray[Any], prediction: Array, regions: Sequence[Region], 
 
 
 def finds(prediction: Array, regions: Sequence[Region]) -> bool:
-    """Whether the network finds every target of a frame: above 0.5 somewhere in each region."""
+    """Whether the network finds every target of a frame.
+
+    Parameters
+    ----------
+    prediction : (H, W) float32 array
+        Probabilities.
+    regions : sequence of Region
+        Labels of the frame.
+
+    Returns
+    -------
+    bool
+        True if the prediction exceeds 0.5 somewhere in each region.
+    """
     return all((prediction[r.window][r.pixels] > _IN).any() for r in regions)
 
 

@@ -103,7 +103,19 @@ class Choice:
 
 
 def detect_held_out(detector: Detector, frames: Sequence[LabelledFrame]) -> HeldOut:
-    """Detect targets in frames; detections in ignore regions are left out."""
+    """Detect targets in held-out frames; detections in ignore regions are left out.
+
+    Parameters
+    ----------
+    detector : Detector
+        With a low threshold.
+    frames : sequence of LabelledFrame
+        The frames.
+
+    Returns
+    -------
+    HeldOut
+    """
     scored, shapes = [], []
     for frame in frames:
         counts = frame.counts()

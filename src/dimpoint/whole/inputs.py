@@ -117,7 +117,19 @@ def padded(graph: Graph, seen: Value, unit: int, rule: InputRule, mean: float) -
 
 
 def blended(graph: Graph, response: Value, native: Value, rule: InputRule, stride: int) -> Value:
-    """The weighted mean of the responses, (1, 1, h, w), of a frame magnified and at its own scale."""
+    """The weighted mean of the responses of a frame, magnified and at its own scale.
+
+    Parameters
+    ----------
+    graph : Graph
+        The graph.
+    response, native : Value
+        (1, 1, h, w) float32, of the magnified frame and of the frame at its own scale.
+    rule : InputRule
+        Its `native_share` is the weight of `native`.
+    stride : int
+        Input pixels per map pixel.
+    """
     share = rule.native_share
     raised = _upsampled(graph, native, stride)
     for axis in (2, 3):
