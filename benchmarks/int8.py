@@ -1,10 +1,14 @@
 """Array to points of one frame in float32 and int8, in ONNX Runtime and OpenVINO, side by side in one run.
 
-    python benchmarks/int8.py --int8 INT8.onnx [--model NAME_OR_FILE] [--weights SPIRE.pth] [--size 512]
+    python benchmarks/int8.py [--int8 NAME_OR_FILE] [--model NAME_OR_FILE] [--weights SPIRE.pth] [--size 512]
+    python benchmarks/int8.py --data NUAA-SIRST --data NUDT-SIRST ...
 
 `published` (with --weights) is SPIRE's network in eager torch with its authors' decoding, as in
 benchmarks/latency.py. The variants take turns; a busy machine disturbs the least times (`ms_least`) less
 than the medians. Prints one JSON line for each variant.
+
+With --data, instead: F1 on the frames that `dimpoint export --int8` holds out of each data set (those that
+trainings hold out by default), one line for a data set and one for all.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +24,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from dimpoint.evaluation.int8 import held_out, measure
+from dimpoint.inference.backends import open_backend
 from dimpoint.inference.detector import Detector
 
 Variant = Callable[[npt.NDArray[Any]], Any]
@@ -41,9 +47,26 @@ def variants(arguments: argparse.Namespace) -> dict[str, Variant]:
     return found
 
 
+def accuracy(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """F1 in float32 and int8, by data set."""
+    runtimes = {"onnxruntime": "cpu", "openvino": "openvino"}
+    whole = open_backend(arguments.model, 1)
+    backends = {name: open_backend(arguments.int8, 1, device) for name, device in runtimes.items()}
+    parts = {root.name: held_out([root])[1] for root in arguments.data}
+    if len(parts) > 1:
+        parts["all"] = [sample for part in parts.values() for sample in part]
+    for name, held in parts.items():
+        found = {runtime: measure(whole, backend, held) for runtime, backend in backends.items()}
+        first = next(iter(found.values()))
+        line = {"benchmark": "int8 accuracy", "data": name, "frames": first.frames, "targets": first.targets}
+        line["float32"] = round(first.float32, 4)
+        yield line | {f"int8 {runtime}": round(each.int8, 4) for runtime, each in found.items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--int8", required=True, help="a file of dimpoint export --int8")
+    parser.add_argument("--int8", default="spire-lite-int8", help="a model of dimpoint export --int8")
+    parser.add_argument("--data", type=Path, action="append", default=[], help="measure F1 instead")
     parser.add_argument("--model", default="spire-lite")
     parser.add_argument("--weights", type=Path, help="the authors' SPIRE checkpoint")
     parser.add_argument("--size", type=int, default=512)
@@ -51,6 +74,10 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     cv2.setNumThreads(arguments.threads)
+    if arguments.data:
+        for line in accuracy(arguments):
+            print(json.dumps(line))
+        return
     frame = np.random.default_rng(0).normal(90, 12, (arguments.size, arguments.size)).clip(0, 255)
     frame = cv2.GaussianBlur(frame, None, 2).astype(np.uint8)
     every = variants(arguments)

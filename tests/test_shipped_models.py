@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -12,21 +13,72 @@ import pytest
 
 import dimpoint
 from dimpoint.datasets.dataset import open_dataset
+from dimpoint.errors import ModelFileError
+from dimpoint.inference import openvino_backend
+from dimpoint.inference.openvino_backend import INT8_KEY
 from dimpoint.metrics.points import match_points
-from dimpoint.model.files import DEFAULT, model_card, model_names, resolve_weights
+from dimpoint.model.files import DEFAULT, model_card, model_names, resolve_model, resolve_weights
+from dimpoint.model.onnx_file import read_property
 
 SCENES = Path(__file__).parents[1] / "examples" / "scenes"
 GOLDEN = Path(__file__).parent / "golden" / "shipped_detections.json"
+NAMES = ["spire-lite", "sshdnet-small"]  # in float32
 PIXELS, SCORE = 0.02, 0.002  # between processors: other kernels round otherwise
 AT_THE_EDGE = 0.01  # scores this near the threshold may fall on either side
 
 
-def test_two_models_ship() -> None:
-    assert model_names() == ["spire-lite", "sshdnet-small"]
+def test_three_models_ship() -> None:
+    assert model_names() == ["spire-lite", "spire-lite-int8", "sshdnet-small"]
     assert DEFAULT in model_names()
 
 
-@pytest.mark.parametrize("name", ["spire-lite", "sshdnet-small"])
+class TestInt8:
+    def test_it_is_made_of_the_default_and_says_what_that_cost(self) -> None:
+        record = json.loads(read_property(resolve_model("spire-lite-int8"), INT8_KEY) or "")
+        assert record["source"] == hashlib.sha256(resolve_model(DEFAULT).read_bytes()).hexdigest()
+        assert record["f1_float32"] - record["f1"] <= 0.002
+        assert f"F1 {record['f1']:.4f} on the {record['frames']} held-out frames" in model_card(
+            "spire-lite-int8"
+        )
+        meta, whole = (dimpoint.load(name, threads=1).meta for name in ("spire-lite-int8", DEFAULT))
+        assert (meta.name, meta.parent) == ("spire-lite-int8", DEFAULT)
+        assert (meta.decode, meta.input, meta.training_frames) == (
+            whole.decode,
+            whole.input,
+            whole.training_frames,
+        )
+
+    @pytest.mark.parametrize("device", ["cpu", "openvino"])
+    def test_it_finds_what_the_default_finds(self, device: str) -> None:
+        """Of the example scenes, all targets; scores differ by what eight bits cost."""
+        if device == "openvino":
+            pytest.importorskip("openvino")
+        whole, int8 = dimpoint.load(threads=1), dimpoint.load("spire-lite-int8", threads=1, device=device)
+        for sample in open_dataset(SCENES):
+            frame, truth = sample.read_frame(), sample.read_points().astype(np.float64)
+            found, expected = int8(frame), whole(frame)
+            assert len(match_points(found.xy, found.scores, truth, 2.0).missed) == 0
+            for xy, score in zip(expected.xy, expected.scores, strict=True):
+                if score > whole.rule.threshold + 0.1:
+                    nearest = np.hypot(*(found.xy - xy).T).argmin()
+                    assert np.hypot(*(found.xy[nearest] - xy)) < 0.3
+                    assert abs(found.scores[nearest] - score) < 0.1
+
+    def test_auto_takes_it_where_it_is_fast(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        pytest.importorskip("openvino")
+        monkeypatch.setattr(openvino_backend, "computes_int8", lambda: True)
+        taken = dimpoint.load(device="auto", threads=1)
+        assert (taken.device, taken.meta.name) == ("openvino", "spire-lite-int8")
+        monkeypatch.setattr(openvino_backend, "computes_int8", lambda: False)
+        taken = dimpoint.load(device="auto", threads=1)
+        assert (taken.device, taken.meta.name) == ("cpu", DEFAULT)
+
+    def test_it_has_no_weights_to_train(self) -> None:
+        with pytest.raises(ModelFileError, match=r"'spire-lite-int8' is int8 .* give spire-lite"):
+            resolve_weights("spire-lite-int8")
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_each_comes_with_weights_to_train_and_a_card(name: str) -> None:
     assert resolve_weights(name).stat().st_size > 1_000_000
     assert "Apache-2.0" in model_card(name)
@@ -66,7 +118,7 @@ def detected(name: str) -> dict[str, list[list[float]]]:
     return found
 
 
-@pytest.mark.parametrize("name", ["spire-lite", "sshdnet-small"])
+@pytest.mark.parametrize("name", NAMES)
 def test_detections_do_not_change(name: str) -> None:
     """Written by `python tests/test_shipped_models.py`, when a model or a rule is meant to change them."""
     golden, found = json.loads(GOLDEN.read_text())[name], detected(name)
@@ -85,4 +137,4 @@ def same(first: list[float], second: list[float]) -> bool:
 
 
 if __name__ == "__main__":
-    GOLDEN.write_text(json.dumps({name: detected(name) for name in model_names()}, indent=1) + "\n")
+    GOLDEN.write_text(json.dumps({name: detected(name) for name in NAMES}, indent=1) + "\n")

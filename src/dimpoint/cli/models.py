@@ -105,20 +105,20 @@ def export(
     int8: bool = typer.Option(
         False, "--int8", help="Weights and responses in int8, several times faster with --device openvino."
     ),
-    calibrate: Path | None = typer.Option(
-        None,
+    calibrate: list[Path] = typer.Option(
+        [],
         "--calibrate",
         metavar="DATA",
-        help="With --int8: labelled frames; a fifth measures the loss.",
+        help="With --int8: labelled frames, some of which measure the loss; may be repeated.",
     ),
     max_loss: float = typer.Option(
         0.005, "--max-loss", help="With --int8, the loss of F1 from which on nothing is written."
     ),
 ) -> None:
     """Write a model as one file: weights, normalisation, threshold and licence."""
-    if int8 != (calibrate is not None):
+    if int8 != bool(calibrate):
         raise ConfigError("--int8 and --calibrate DATA belong together")
-    if calibrate is not None:
+    if calibrate:
         if half or whole or threshold is not None:
             raise ConfigError("--int8: not with --half, --whole or --threshold")
         from dimpoint.evaluation.int8 import export_int8
@@ -138,6 +138,10 @@ def export(
             ),
             out,
         )
+        from dimpoint.whole.compose import DIFFERS
+
+        for line in DIFFERS:
+            typer.echo(f"unlike dimpoint detect: {line}", err=True)
         return
     from dimpoint.api import export as write
 

@@ -102,9 +102,9 @@ def open_backend(
     if device == "openvino":
         return OpenvinoBackend(path, threads, frames)
     providers = _providers(device)
-    if device == "auto" and len(providers) == 1 and (int8 := int8_model(path)):
-        return OpenvinoBackend(int8, threads, frames)
     backend = OnnxBackend(path, threads=threads, providers=providers)
+    if device == "auto" and backend.device == "cpu" and (int8 := int8_model(path)):
+        return OpenvinoBackend(int8, threads, frames)
     if device not in ("auto", backend.device):
         raise ConfigError(
             f"device '{device}': ONNX Runtime cannot start {providers[0]} (a driver or a library is missing, "

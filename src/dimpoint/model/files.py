@@ -11,12 +11,15 @@ from dimpoint.model.record import ModelMeta
 
 DEFAULT = "spire-lite"
 SUFFIXES = (".onnx", ".safetensors")
+_INT8 = "-int8"  # ending of the name of an int8 model
 WEIGHTS = Path(__file__).parents[1] / "weights"
 
 
 @dataclass(frozen=True)
 class ShippedModel:
     """A shipped model: NAME.onnx for detection, NAME.safetensors for training, NAME.md its card.
+
+    An int8 model, NAME-int8, is made of the model NAME and has no weights to train.
 
     Parameters
     ----------
@@ -117,7 +120,11 @@ def resolve_weights(model: str | Path) -> Path:
     """
     path = _named(model)
     if path.parent == WEIGHTS:
-        return path.with_suffix(".safetensors")
+        weights = path.with_suffix(".safetensors")
+        if not weights.is_file() and path.stem.endswith(_INT8):
+            whole = path.stem.removesuffix(_INT8)
+            raise ModelFileError(f"'{path.stem}' is int8 and cannot be trained or exported; give {whole}")
+        return weights
     if path.is_dir():
         weights = path / "model.safetensors"
         if weights.is_file():
