@@ -2,11 +2,13 @@
 
     python benchmarks/cluster.py --plan 1000000
     python benchmarks/cluster.py --throughput [--frames 500] [--size 512x640]
+    python benchmarks/cluster.py --nodes [--frames 500] [--size 512x640]
 
 `--plan`: links to one picture in folders of 1000; prints the seconds of listing, of planning (pieces, and the
 name, size and time of each file written to the plan) and the peak memory of the process. `--throughput`: one
 process with one thread a core beside Ray on this machine, from the first frame to the last, start-up apart.
-Prints one JSON line.
+`--nodes`: a Ray cluster of one node with one core beside one of two such nodes, both on this machine. The two
+sides take turns, and the best of `--rounds` counts. Prints one JSON line.
 """
 
 from __future__ import annotations
@@ -18,15 +20,24 @@ import resource
 import shutil
 import tempfile
 import time
+from importlib import import_module
 from pathlib import Path
 
 from detect_speed import write_frames
+from dimpoint.cluster.ray_detect import Job, _open_run, detect_on_ray, plan
+from dimpoint.cluster.storage import open_results
+from dimpoint.inference.detector import Detector
+from dimpoint.inference.journal import stamp
+from dimpoint.model.files import default_model
+from dimpoint.sources import source_files
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--plan", type=int, metavar="FILES")
     parser.add_argument("--throughput", action="store_true")
+    parser.add_argument("--nodes", action="store_true")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--frames", type=int, default=500)
     parser.add_argument("--size", default="512x640", help="height x width")
     options = parser.parse_args()
@@ -34,16 +45,13 @@ def main() -> None:
         if options.plan:
             print(json.dumps(planning(Path(folder), options.plan)))
         if options.throughput:
-            print(json.dumps(throughput(Path(folder), options.frames, options.size)))
+            print(json.dumps(throughput(Path(folder), options.frames, options.size, options.rounds)))
+        if options.nodes:
+            print(json.dumps(scaling(Path(folder), options.frames, options.size, options.rounds)))
 
 
 def planning(folder: Path, count: int) -> dict[str, object]:
     """Seconds and memory before the first piece is given out."""
-    from dimpoint.cluster.ray_detect import _open_run, plan
-    from dimpoint.cluster.storage import open_results
-    from dimpoint.inference.journal import stamp
-    from dimpoint.sources import source_files
-
     write_frames(folder / "one", 1, (64, 64), 8)
     source = folder / "one" / "0000.png"
     for start in range(0, count, 1000):
@@ -72,33 +80,59 @@ def planning(folder: Path, count: int) -> dict[str, object]:
     }
 
 
-def throughput(folder: Path, count: int, size: str) -> dict[str, object]:
-    """Frames a second of one process and of Ray on this machine, with the same cores."""
-    from dimpoint.cluster.ray_detect import Job, detect_on_ray, plan
-    from dimpoint.inference.detector import Detector
-    from dimpoint.model.files import default_model
-    from dimpoint.sources import source_files
-
-    height, width = (int(side) for side in size.split("x"))
-    write_frames(folder / "frames", count, (height, width), 8)
-    files = source_files([folder / "frames"])
-    detector = Detector()
-    list(detector.predict(files[:4]))
-    began = time.perf_counter()
-    found = sum(1 for _ in detector.predict(files))
-    single = found / (time.perf_counter() - began)
-    marks: list[tuple[float, int]] = []
-    job = Job(str(folder / "out"), str(default_model()), {})
-    (folder / "out").mkdir()
-    detect_on_ray(files, job, {}, step=lambda frames: marks.append((time.perf_counter(), frames)))
-    frames = sum(number for _, number in marks[1:])
-    on_ray = frames / (marks[-1][0] - marks[0][0])
+def throughput(folder: Path, count: int, size: str, rounds: int) -> dict[str, object]:
+    """Frames a second of one process and of Ray on this machine, with the same cores, in turns."""
+    files, detector = prepared(folder, count, size)
+    single, on_ray = [], []
+    for number in range(rounds):
+        began = time.perf_counter()
+        found = sum(1 for _ in detector.predict(files))
+        single.append(found / (time.perf_counter() - began))
+        on_ray.append(rate_on_ray(folder / f"out{number}", files))
     return {
         "cores": os.cpu_count(),
-        "pieces": len(plan(files)),
-        "frames_per_second": {"one_process": round(single, 2), "ray": round(on_ray, 2)},
-        "ratio": round(on_ray / single, 3),
+        "frames_per_second": {"one_process": round(max(single), 2), "ray": round(max(on_ray), 2)},
+        "ratio": round(max(on_ray) / max(single), 3),
     }
+
+
+def scaling(folder: Path, count: int, size: str, rounds: int) -> dict[str, object]:
+    """Frames a second of one node of one core, and of two such nodes, on this machine."""
+    ray = import_module("ray")
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    made = import_module("ray.cluster_utils").Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
+    )
+    ray.init(address=made.address, log_to_driver=False, logging_level="error")
+    files, _ = prepared(folder, count, size)
+    rates: dict[str, list[float]] = {"one_node": [], "two_nodes": []}
+    for number in range(rounds):
+        rates["one_node"].append(rate_on_ray(folder / f"one{number}", files))
+        second = made.add_node(num_cpus=1)
+        rates["two_nodes"].append(rate_on_ray(folder / f"two{number}", files))
+        made.remove_node(second)
+    ray.shutdown()
+    made.shutdown()
+    best = {name: round(max(each), 2) for name, each in rates.items()}
+    return {"frames_per_second": best, "times": round(best["two_nodes"] / best["one_node"], 2)}
+
+
+def prepared(folder: Path, count: int, size: str) -> tuple[list[Path], Detector]:
+    """Frames on disk, and a detector that has run."""
+    height, width = (int(side) for side in size.split("x"))
+    write_frames(folder / "frames", count, (height, width), 8)
+    files, detector = source_files([folder / "frames"]), Detector()
+    list(detector.predict(files[:4]))
+    return files, detector
+
+
+def rate_on_ray(out: Path, files: list[Path]) -> float:
+    """Frames a second from the first finished piece to the last: start-up apart."""
+    marks: list[tuple[float, int]] = []
+    out.mkdir()
+    job = Job(str(out), str(default_model()), {})
+    detect_on_ray(files, job, {}, step=lambda frames: marks.append((time.perf_counter(), frames)))
+    return sum(number for _, number in marks[1:]) / (marks[-1][0] - marks[0][0])
 
 
 if __name__ == "__main__":

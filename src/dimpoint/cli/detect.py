@@ -37,7 +37,7 @@ def detect(
         metavar="SOURCE...",
         help="Images, folders, patterns such as 'night/*.png', videos; with --ray, addresses.",
     ),
-    out: Path = typer.Option(..., metavar="DIR", help="Folder for the results."),
+    destination: str = typer.Option(..., "--out", metavar="DIR", help="Folder for the results."),
     model: str | None = typer.Option(
         None, metavar="NAME_OR_FILE", help="A model that `dimpoint models` lists, or an ONNX file."
     ),
@@ -116,7 +116,8 @@ def detect(
     from dimpoint.sources.frames import source_files
 
     options = _read_options(accept_damaged, orientation, preview, stream, colour, raw_shape, raw_type)
-    addresses = addresses_of(sources, out, ray)
+    addresses = addresses_of(sources, destination, ray)
+    out = Path(destination.removeprefix("file://"))
     chosen = _parse_formats(formats, out, overlay)
     shard_of = _parse_shard(shard)
     which: Any = polarity  # the detector refuses what it does not know
@@ -142,7 +143,9 @@ def detect(
         stretch = slice(len(files) * (number - 1) // count, len(files) * number // count)
         files, stamps = files[stretch], stamps and stamps[stretch]
     if ray is not None:
-        detect_on_ray(ray, detector, files, stamps, missing, out, settings, chosen, options, overwrite)
+        detect_on_ray(
+            ray, detector, files, stamps, missing, destination, settings, chosen, options, overwrite
+        )
         return
     results: Results = ResultsFolder(out, settings)
     if chosen & _IN_PARTS:

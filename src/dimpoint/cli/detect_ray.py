@@ -27,7 +27,7 @@ class DetectCommand(TyperCommand):
         return super().parse_args(ctx, args)
 
 
-def addresses_of(sources: list[str], out: Path, ray: str | None) -> list[str]:
+def addresses_of(sources: list[str], out: str, ray: str | None) -> list[str]:
     """The sources that are addresses, such as s3://bucket/frames; file:// ones become paths in `sources`.
 
     Raises ConfigError for addresses without --ray, and beside paths.
@@ -38,7 +38,7 @@ def addresses_of(sources: list[str], out: Path, ray: str | None) -> list[str]:
     sources[:] = [source if (path := local_path(source)) is None else str(path) for source in sources]
     found = [source for source in sources if address_of(source)]
     if ray is None and (found or local_path(out) is None):
-        named = found[0] if found else address_of(out)
+        named = found[0] if found else out
         raise ConfigError(f"{named}: an address is read and written with --ray; without it, give a path")
     if found and len(found) < len(sources):
         raise ConfigError(f"{found[0]}: give either addresses or paths")
@@ -67,7 +67,7 @@ def detect_on_ray(
     files: list[Path] | list[str],
     stamps: list[list[object]] | None,
     missing: list[tuple[str, str]],
-    out: Path,
+    out: str,
     settings: dict[str, object],
     formats: set[str],
     reading: ReadOptions,
@@ -75,7 +75,7 @@ def detect_on_ray(
 ) -> None:
     """Detect in files on a cluster, and print what was found; exit code 1 if some could not be read."""
     from dimpoint.cluster import ray_detect
-    from dimpoint.cluster.storage import address_of, local_path
+    from dimpoint.cluster.storage import local_path
     from dimpoint.errors import ConfigError, FrameError
 
     if not formats & {"jsonl", "parquet"} or detector.path is None:
@@ -88,8 +88,8 @@ def detect_on_ray(
         "polarity": detector.polarity,
         "device": detector.device,
     }
-    place = address_of(out) if (path := local_path(out)) is None else str(path.absolute())
-    job = ray_detect.Job(str(place), str(detector.path.absolute()), options, reading, kind)
+    place = out if (path := local_path(out)) is None else str(path.absolute())
+    job = ray_detect.Job(place, str(detector.path.absolute()), options, reading, kind)
     try:
         found = ray_detect.detect_on_ray(
             files,
@@ -103,7 +103,7 @@ def detect_on_ray(
     except KeyboardInterrupt:
         typer.echo("stopped; the same command goes on", err=True)
         raise typer.Exit(130) from None
-    typer.echo(f"{found['frames']} frames, {found['targets']} targets; results: {printable(str(place))}")
+    typer.echo(f"{found['frames']} frames, {found['targets']} targets; results: {printable(out)}")
     for name, reason in missing + [tuple(each) for each in found["failures"]]:
         typer.echo(f"not read: {printable(reason if name in reason else f'{name}: {reason}')}", err=True)
     if missing or found["unreadable"]:

@@ -42,9 +42,17 @@ _MOST_LISTED = 20
 class Job:
     """What every actor needs.
 
-    out: the results folder, on a disk that all machines share, or an address; see `dimpoint.cluster.storage`.
-    model: file of the model, on such a disk.
-    options: of `Detector`. reading: how files are read. kind: `parquet` or `jsonl`.
+    Parameters
+    ----------
+    out : str
+        The results folder, on a disk that all machines share, or an address; see `dimpoint.cluster.storage`.
+    model : str
+        File of the model, on such a disk.
+    options : dict
+        Of `Detector`.
+    reading : ReadOptions
+        How files are read.
+    kind : {"parquet", "jsonl"}
     """
 
     out: str
@@ -57,7 +65,14 @@ class Job:
 def plan(files: Sequence[Path | str], length: int | None = None) -> list[dict[str, Any]]:
     """The pieces of a run: their numbers and the names of their files.
 
-    length: files of a piece; by default 500, fewer where that would give less than 64 pieces.
+    Parameters
+    ----------
+    files : sequence of Path or str
+    length : int, optional
+        Files of a piece; by default 500, fewer where that would give less than 64 pieces.
+
+    Examples
+    --------
 
     >>> [piece["files"] for piece in plan([Path("a"), Path("b"), Path("c")], length=2)]
     [['a', 'b'], ['c']]

@@ -28,23 +28,19 @@ from dimpoint.sources import PLAIN, Frame, ReadOptions
 from dimpoint.sources.files import is_junk, natural_key
 from dimpoint.sources.readers import frame_suffixes
 
-_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/+")
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://")
 _AHEAD = 4  # files that are fetched while one is searched
 _RECORD = "record-{:06d}.unfinished.json"
 
 
 def address_of(source: str | os.PathLike[str]) -> str | None:
-    """The address that a source is, or None for a path; `Path` writes s3://a as s3:/a, which is undone.
+    """The address that a source is, or None for a path.
 
-    >>> address_of("s3://bucket/frames"), address_of(Path("s3://bucket/frames")), address_of("frames")
-    ('s3://bucket/frames', 's3://bucket/frames', None)
+    >>> address_of("s3://bucket/frames"), address_of("frames")
+    ('s3://bucket/frames', None)
     """
     text = os.fspath(source)
-    match = _ADDRESS.match(text)
-    if match is None:
-        return None
-    slashes = "///" if text[match.end(1) + 1 :].startswith("///") or match[1] == "file" else "//"
-    return f"{match[1]}:{slashes}{text[match.end() :]}"
+    return text if _ADDRESS.match(text) else None
 
 
 def local_path(source: str | os.PathLike[str]) -> Path | None:

@@ -33,14 +33,30 @@ MOST_IN_BATCH = 64
 
 @dataclass(frozen=True)
 class Limits:
-    """largest: bytes of a request's body. seconds: in which the whole body must arrive."""
+    """Limits of a request.
+
+    Parameters
+    ----------
+    largest : int
+        Bytes of the body.
+    seconds : float
+        Time in which the whole body must arrive.
+    """
 
     largest: int = 64 << 20
     seconds: float = 30.0
 
 
 class Service:
-    """The endpoints over one pool of detectors. token: asked for below `/v1/`, None: nobody is asked."""
+    """The endpoints over one pool of detectors.
+
+    Parameters
+    ----------
+    pool : DetectorPool
+    limits : Limits
+    token : str, optional
+        Bearer token that requests below `/v1/` must carry; None asks for none.
+    """
 
     def __init__(self, pool: DetectorPool, limits: Limits, token: str | None = None) -> None:
         self.pool, self.limits, self.token = pool, limits, token
@@ -214,8 +230,21 @@ async def _refused(_request: Request, error: Exception) -> Response:
 def frame_of(body: bytes, content_type: str, shape: str | None, dtype: str | None) -> npt.NDArray[Any]:
     """The frame of a request's body, (H, W) uint8, uint16 or float32.
 
-    content_type: a key of `SUFFIXES`; anything else needs shape ("HEIGHTxWIDTH") and dtype (`RAW_TYPES`,
-    little-endian) and is taken as raw counts. Raises FrameError that says what is wrong.
+    Parameters
+    ----------
+    body : bytes
+        An image file, or raw counts, little-endian.
+    content_type : str
+        A key of `SUFFIXES` for an image file; anything else is raw counts.
+    shape : str or None
+        Of raw counts, "HEIGHTxWIDTH".
+    dtype : str or None
+        Of raw counts, one of `RAW_TYPES`.
+
+    Raises
+    ------
+    FrameError
+        Says what is wrong with the body, its type or its shape.
     """
     if not body:
         raise FrameError("the request has no body; send an image file, or raw counts with shape and dtype")
