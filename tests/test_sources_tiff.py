@@ -14,8 +14,51 @@ import tifffile
 from PIL import Image
 
 from dimpoint.errors import FrameError
-from dimpoint.sources import count_frames, frames_from, read_image
+from dimpoint.inference.detection_files import read_detections
+from dimpoint.inference.detections import Detections, csv_text, geojson_content, write_detections
+from dimpoint.sources import Frame, count_frames, frames_from, read_image
 
+KEYS = (1, 1, 0, 3, 1024, 0, 1, 1, 1025, 0, 1, 1, 3072, 0, 1, 32633)
+POINT = (1, 1, 0, 3, 1024, 0, 1, 1, 1025, 0, 1, 2, 3072, 0, 1, 32633)  # tags speak of pixel centres
+SOUTH = (1, 1, 0, 3, 1024, 0, 1, 1, 1025, 0, 1, 1, 3072, 0, 1, 32756)
+DEGREES = (1, 1, 0, 3, 1024, 0, 1, 2, 1025, 0, 1, 1, 2048, 0, 1, 4326)
+MERCATOR = (1, 1, 0, 3, 1024, 0, 1, 1, 1025, 0, 1, 1, 3072, 0, 1, 3857)
+LAMBERT = (1, 1, 0, 3, 1024, 0, 1, 1, 1025, 0, 1, 1, 3072, 0, 1, 2154)
+PIXELS = [(0, 0), (10.25, 3.5), (39, 29)]
+# Map coordinates and degrees of these pixels' centres, by rasterio 1.4.4 and pyproj 3.7.2 of files that
+# rasterio wrote; the tags are those of its files.
+GEO: dict[str, tuple[dict[int, tuple[float, ...]], tuple[int, ...], list[list[float]], list[list[float]]]] = {
+    "utm": (
+        {33550: (0.5, 0.5, 0), 33922: (0, 0, 0, 432100.25, 5412345.75, 0)},
+        KEYS,
+        [[432100.5, 5412345.5], [432105.625, 5412343.75], [432120.0, 5412331.0]],
+        [[14.074262170, 48.860355728], [14.074332325, 48.860340549], [14.074530400, 48.860227440]],
+    ),
+    "pixel is point": (
+        {33550: (0.5, 0.5, 0), 33922: (0, 0, 0, 432100.5, 5412345.5, 0)},
+        POINT,
+        [[432100.5, 5412345.5], [432105.625, 5412343.75], [432120.0, 5412331.0]],
+        [[14.074262170, 48.860355728], [14.074332325, 48.860340549], [14.074530400, 48.860227440]],
+    ),
+    "turned, southern": (
+        {34264: (2, 0.3, 0, 334000, 0.2, -2, 0, 6250000, 0, 0, 0, 0, 0, 0, 0, 1)},
+        SOUTH,
+        [[334001.15, 6249999.1], [334022.7, 6249994.15], [334087.85, 6249948.9]],
+        [[151.205149543, -33.877299349], [151.205381517, -33.877347365], [151.206077106, -33.877765534]],
+    ),
+    "degrees": (
+        {33550: (1e-4, 1e-4, 0), 33922: (0, 0, 0, 13.4, 52.5, 0)},
+        DEGREES,
+        [[13.40005, 52.49995], [13.401075, 52.4996], [13.40395, 52.49705]],
+        [[13.40005, 52.49995], [13.401075, 52.4996], [13.40395, 52.49705]],
+    ),
+    "web mercator": (
+        {33550: (1.2, 1.2, 0), 33922: (0, 0, 0, 1489200, 6892400, 0)},
+        MERCATOR,
+        [[1489200.6, 6892399.4], [1489212.9, 6892395.2], [1489247.4, 6892364.6]],
+        [[13.377716601, 52.507423957], [13.377827094, 52.507400992], [13.378137013, 52.507233681]],
+    ),
+}
 RNG = np.random.default_rng(0)
 GREY8 = RNG.integers(0, 256, (37, 53), dtype=np.uint8)
 GREY16 = RNG.integers(0, 65536, (37, 53)).astype(np.uint16)
@@ -325,3 +368,79 @@ class TestRefused:
         tifffile.imwrite(tmp_path / "x.tif", np.full_like(FLOAT, np.nan))
         with pytest.raises(FrameError, match="no pixel of"):
             read_image(tmp_path / "x.tif")
+
+
+def write_geotiff(path: Path, tags: dict[int, tuple[float, ...]], keys: tuple[int, ...]) -> Path:
+    extra = [(code, "d", len(values), values, True) for code, values in tags.items()]
+    extra += [(34735, "H", len(keys), keys, True)] if keys else []
+    tifffile.imwrite(path, RNG.integers(3000, 3100, (30, 40)).astype(np.uint16), extratags=extra)
+    return path
+
+
+def only(path: Path) -> Frame:
+    (frame,) = frames_from(path)
+    return frame
+
+
+class TestGeoTiff:
+    @pytest.mark.parametrize("case", GEO)
+    def test_golden(self, tmp_path: Path, case: str) -> None:
+        tags, keys, places, degrees = GEO[case]
+        frame = only(write_geotiff(tmp_path / "x.tif", tags, keys))
+        assert frame.geo is not None
+        assert frame.notes == ()
+        np.testing.assert_allclose(frame.geo.map_xy(PIXELS), places, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(frame.geo.lonlat(PIXELS), degrees, rtol=0, atol=1e-8)  # a millimetre
+
+    def test_a_system_that_needs_pyproj_says_so(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("dimpoint.sources.georeference.find_spec", lambda name: None)
+        tags = {33550: (1.0, 1.0, 0.0), 33922: (0.0, 0.0, 0.0, 652000.0, 6862000.0, 0.0)}
+        frame = only(write_geotiff(tmp_path / "x.tif", tags, LAMBERT))
+        assert frame.geo is not None
+        assert frame.geo.lonlat(PIXELS) is None
+        assert "EPSG:2154: map_x and map_y without lon and lat: pip install 'dimpoint[geo]'" in frame.notes[0]
+
+    def test_pyproj_where_it_is_installed(self, tmp_path: Path) -> None:
+        pytest.importorskip("pyproj")
+        tags = {33550: (1.0, 1.0, 0.0), 33922: (0.0, 0.0, 0.0, 652000.0, 6862000.0, 0.0)}
+        frame = only(write_geotiff(tmp_path / "x.tif", tags, LAMBERT))
+        assert frame.geo is not None
+        np.testing.assert_allclose(frame.geo.lonlat([[0, 0]]), [[2.3458188293, 48.8562436818]], atol=1e-8)
+
+    @pytest.mark.parametrize(
+        ("tags", "keys", "note"),
+        [
+            ({}, (), ""),
+            ({33922: tuple(range(24))}, KEYS, "ground control points, which are not read"),
+            ({33550: (1, 1, 0), 33922: (0, 0, 0, 1e9, 1e9, 0)}, DEGREES, "outside the Earth"),
+            ({33550: (0, 0, 0), 33922: (0, 0, 0, 1, 1, 0)}, DEGREES, ""),
+            ({33550: (1, 1, 0), 33922: (0, 0, 0, float("nan"), 1, 0)}, DEGREES, ""),
+        ],
+        ids=["none", "control points", "outside", "no scale", "not a number"],
+    )
+    def test_without_a_usable_position(self, tmp_path: Path, tags: dict, keys: tuple, note: str) -> None:
+        frame = only(write_geotiff(tmp_path / "x.tif", tags, keys))
+        assert frame.geo is None
+        assert [note in said for said in frame.notes] == [True] * bool(note)
+
+    def test_results_have_them_and_are_read_back(self, tmp_path: Path) -> None:
+        tags, keys, places, degrees = GEO["utm"]
+        geo = only(write_geotiff(tmp_path / "x.tif", tags, keys)).geo
+        found = Detections(np.float32(PIXELS), np.float32([0.9, 0.5, 0.4]), None, "x.tif", 40, 30, "m", geo)
+        plain = Detections(np.float32([[1, 2]]), np.float32([0.3]), None, "y.png", 40, 30, "m")
+        write_detections(tmp_path / "detections.json", "m", [found, plain])
+        assert read_detections(tmp_path / "detections.json") == [found, plain]
+        first = found.to_dict()["detections"][0]
+        assert (first["map_x"], first["map_y"]) == tuple(places[0])
+        assert (first["lon"], first["lat"]) == pytest.approx(degrees[0], abs=1e-8)
+        head, line, *_, last = csv_text([found, plain]).splitlines()
+        assert head == "file,x,y,score,map_x,map_y,lon,lat"
+        assert line.startswith("x.tif,0.0,0.0,0.9,432100.5,5412345.5,14.0742621")
+        assert last == "y.png,1.0,2.0,0.3,,,,"
+        features = geojson_content([found, plain])["features"]
+        assert len(features) == 3
+        assert features[1]["geometry"]["coordinates"] == pytest.approx(degrees[1], abs=1e-8)
+        assert features[1]["properties"]["file"] == "x.tif"
+        assert found[:1].geo == geo

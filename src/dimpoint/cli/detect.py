@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Results: TypeAlias = ResultsFolder | PartsFolder
 
 _READING = "How files are read"
-_FORMATS = ("json", "csv", "coco", "jsonl", "parquet")
+_FORMATS = ("json", "csv", "coco", "geojson", "jsonl", "parquet")
 _IN_PARTS = frozenset({"jsonl", "parquet"})
 _LOOKED_AT = 50  # frames, for a hint about their polarity
 _MANY_INVERTED = 0.1  # of them; of white-hot frames 1 % look so
@@ -49,8 +49,8 @@ def detect(
         "--format",
         metavar="LIST",
         show_default="json, or the suffix of --out",
-        help="json (always written), csv, coco, several with commas; or, in parts and with constant memory, "
-        "jsonl or parquet.",
+        help="json (always written), csv, coco, geojson, several with commas; or, in parts and with constant "
+        "memory, jsonl or parquet.",
     ),
     shard: str | None = typer.Option(
         None, metavar="I/N", help="The I-th of N equal parts of the files, I from 1 to N."
@@ -357,6 +357,9 @@ def _report(
     table.add_row(*(str(count) for count in counts))
     Console().print(table)
     typer.echo(f"results: {printable(str(results.file))}")
+    placed = getattr(results, "placed", None)
+    if placed is not None:
+        typer.echo(f"positions: {placed} of {done.targets} targets have a longitude and latitude")
     if overlay:
         typer.echo(f"pictures: {printable(str(results.overlays))}")
     for note, files in list(done.notes.items())[:_MOST_LISTED]:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from dimpoint import limits
 from dimpoint.errors import DataError, MissingExtraError
 from dimpoint.inference.detections import Detections
+from dimpoint.sources.georeference import Georeference
 
 _BATCH = 500  # rows of a Parquet file in memory
 _UNFINISHED = ("parts.unfinished.jsonl", "plan.unfinished.jsonl", "detections.unfinished.jsonl")
@@ -199,6 +200,7 @@ def _from_dict(entry: Any, model: str, where: str) -> Detections:
         rows = [(one["x"], one["y"], one["score"], _area(one.get("area"))) for one in found]
         with np.errstate(over="ignore"):  # overflow becomes infinite and is refused below
             table = np.array(rows, np.float32).reshape(-1, 4)
+        geo = Georeference.from_record(entry.get("geo"))
     except KeyError as error:
         raise DataError(f"{where}: key {error} is missing") from None
     except (TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -215,6 +217,7 @@ def _from_dict(entry: Any, model: str, where: str) -> Detections:
         width=width,
         height=height,
         model=model,
+        geo=geo,
     )
 
 

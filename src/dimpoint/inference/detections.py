@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,10 @@ from dimpoint.atomic import write_text
 from dimpoint.errors import DataError, DimpointError, MissingExtraError
 from dimpoint.text import csv_cell
 
+if TYPE_CHECKING:
+    from dimpoint.sources.georeference import Georeference
+
+_DEGREE_DIGITS, _MAP_DIGITS = 9, 4  # decimals: a tenth of a millimetre
 CSV_COLUMNS = ("file", "x", "y", "score")
 _SHOWN = 10  # rows in a notebook
 
@@ -63,6 +67,8 @@ class Detections:
         Size of the frame, pixels. Default: 0, unknown.
     model : str
         Name of the model. Default: empty.
+    geo : Georeference, optional
+        Where the frame's pixels lie on the map, of a GeoTIFF.
 
     Examples
     --------
@@ -83,6 +89,7 @@ class Detections:
     width: int = 0
     height: int = 0
     model: str = field(default="")
+    geo: Georeference | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -178,7 +185,9 @@ class Detections:
     def to_dict(self) -> dict[str, Any]:
         """The frame's entry in `detections.json`: file, width, height, and detections (x, y, score, area).
 
-        Numbers are the shortest decimals that represent the float32 values.
+        Numbers are the shortest decimals that represent the float32 values. With a georeference the entry has
+        `geo`, and every detection `map_x` and `map_y` in the units of the coordinate system and, where known,
+        `lon` and `lat` in degrees.
         """
         columns = [("x", self.xy[:, 0]), ("y", self.xy[:, 1]), ("score", self.scores)]
         if self.areas is not None:
@@ -186,7 +195,21 @@ class Detections:
         values = [[_shortest(value) for value in column] for _, column in columns]
         names = [name for name, _ in columns]
         found = [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
-        return {"file": self.file, "width": self.width, "height": self.height, "detections": found}
+        entry: dict[str, Any] = {"file": self.file, "width": self.width, "height": self.height}
+        if self.geo is not None:
+            entry["geo"] = self.geo.to_record()
+            for one, place in zip(found, self._places(self.geo), strict=True):
+                one.update(place)
+        return entry | {"detections": found}
+
+    def _places(self, geo: Georeference) -> list[dict[str, float]]:
+        digits = _DEGREE_DIGITS if geo.is_in_degrees else _MAP_DIGITS
+        places = [{"map_x": x, "map_y": y} for x, y in geo.map_xy(self.xy).round(digits).tolist()]
+        lonlat = geo.lonlat(self.xy)
+        if lonlat is not None:
+            for place, (lon, lat) in zip(places, lonlat.round(_DEGREE_DIGITS).tolist(), strict=True):
+                place.update(lon=lon, lat=lat)
+        return places
 
     def to_coco(self) -> dict[str, Any]:
         """The content of a COCO keypoints file for this frame; see `coco_content`."""
@@ -327,11 +350,29 @@ def coco_content(items: Sequence[Detections]) -> dict[str, Any]:
     return {"images": images, "annotations": annotations, "categories": [category]}
 
 
+def geojson_content(items: Iterable[Detections]) -> dict[str, Any]:
+    """The content of a GeoJSON file (RFC 7946): a point for each target with longitude and latitude.
+
+    Frames without a position have none. Properties: file, x, y, score and, where it is known, area.
+    """
+    features = [
+        {
+            "type": "Feature",
+            "geometry": {"type": "Point", "coordinates": [found.pop("lon"), found.pop("lat")]},
+            "properties": {"file": entry["file"], **found},
+        }
+        for entry in (item.to_dict() for item in items)
+        for found in entry["detections"]
+        if "lon" in found
+    ]
+    return {"type": "FeatureCollection", "features": features}
+
+
 def csv_text(items: Iterable[Detections]) -> str:
     """CSV of the targets of several frames, with the header `file,x,y,score`.
 
-    A column `area` follows where it is known. File names that a spreadsheet would take for a formula are
-    prefixed with an apostrophe.
+    A column `area` follows where it is known, `map_x`, `map_y`, `lon` and `lat` where frames have positions.
+    File names that a spreadsheet would take for a formula are prefixed with an apostrophe.
 
     Parameters
     ----------
@@ -346,7 +387,8 @@ def csv_text(items: Iterable[Detections]) -> str:
     items = list(items)
     text = io.StringIO()
     area = ("area",) if any(item.areas is not None for item in items) else ()
-    writer = csv.DictWriter(text, (*CSV_COLUMNS, *area), lineterminator="\n")
+    places = ("map_x", "map_y", "lon", "lat") if any(item.geo is not None for item in items) else ()
+    writer = csv.DictWriter(text, (*CSV_COLUMNS, *area, *places), lineterminator="\n")
     writer.writeheader()
     for item in items:
         writer.writerows({"file": csv_cell(item.file), **found} for found in item.to_dict()["detections"])

@@ -1,7 +1,7 @@
 """The results folder of `dimpoint detect`: a journal during the run, `detections.json` and others at its end.
 
     detections.unfinished.jsonl    while a run is unfinished: its settings, then one line for each frame
-    detections.json                the result; also detections.csv and detections.coco.json if requested
+    detections.json                the result; also detections.csv, .coco.json and .geojson if requested
     overlays/, overlays.csv        pictures, and which frame each of them shows
 
 Each line is written when its frame is done: a run that is killed loses only the frames in progress.
@@ -19,11 +19,16 @@ from typing import Any
 from dimpoint.atomic import remove_temporary, replacing, write_text
 from dimpoint.errors import ConfigError, DimpointError
 from dimpoint.inference.detection_files import read_detections
-from dimpoint.inference.detections import Detections, coco_content, csv_text
+from dimpoint.inference.detections import Detections, coco_content, csv_text, geojson_content
 from dimpoint.inference.journal import Journal, JournaledFolder, json_line, other_files, stamp
 from dimpoint.text import csv_cell
 
-FORMATS = {"json": "detections.json", "csv": "detections.csv", "coco": "detections.coco.json"}
+FORMATS = {
+    "json": "detections.json",
+    "csv": "detections.csv",
+    "coco": "detections.coco.json",
+    "geojson": "detections.geojson",
+}
 
 
 class ResultsFolder(JournaledFolder):
@@ -40,6 +45,7 @@ class ResultsFolder(JournaledFolder):
     def __init__(self, path: Path, settings: dict[str, Any]) -> None:
         journal = Journal(path / "detections.unfinished.jsonl", settings)
         super().__init__(path, path / FORMATS["json"], journal)
+        self.placed: int | None = None  # targets with longitude and latitude, where GeoJSON was written
 
     def _restore(self) -> None:
         try:
@@ -103,7 +109,7 @@ class ResultsFolder(JournaledFolder):
                 file.write(between + json_line(record["entry"]))
                 between = b",\n"
             file.write(b"\n]}\n")
-        for kind in ("csv", "coco"):
+        for kind in FORMATS.keys() - {"json"}:
             if kind not in formats:
                 (self.path / FORMATS[kind]).unlink(missing_ok=True)
         if formats - {"json"}:
@@ -125,6 +131,10 @@ class ResultsFolder(JournaledFolder):
             write_text(self.path / FORMATS["csv"], csv_text(items))
         if "coco" in formats:
             write_text(self.path / FORMATS["coco"], json.dumps(coco_content(items)))
+        if "geojson" in formats:
+            content = geojson_content(items)
+            self.placed = len(content["features"])
+            write_text(self.path / FORMATS["geojson"], json.dumps(content))
 
     def _listed(self) -> Iterator[str]:
         """The pictures of an earlier run."""

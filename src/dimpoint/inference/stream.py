@@ -23,6 +23,7 @@ from dimpoint.inference.backends import PROCESSORS
 from dimpoint.inference.detections import Detections
 from dimpoint.limits import limit
 from dimpoint.sources.frames import Frame, frames_from
+from dimpoint.sources.georeference import Georeference
 from dimpoint.sources.picture import PLAIN, ReadOptions
 
 if TYPE_CHECKING:
@@ -131,15 +132,16 @@ def predict(
         Named after their frames.
     """
     if batch != 1:
-        names: deque[str] = deque()
+        names: deque[tuple[str, Georeference | None]] = deque()
 
         def named() -> Iterator[Frame]:
             for frame in frames:
-                names.append(frame.file)
+                names.append((frame.file, frame.geo))
                 yield frame
 
         for found in detector.detect_many(named(), batch):
-            yield replace(found, file=names.popleft())
+            file, geo = names.popleft()
+            yield replace(found, file=file, geo=geo)
         return
     for event in detect_stream(detector, frames):
         if not isinstance(event, Failure):
@@ -275,7 +277,7 @@ def _found(detector: Detector, frame: Frame) -> Event:
         return Failure(frame.file, str(error), frame.path or Path(frame.file))
     except MemoryError:
         return Failure(frame.file, f"{frame.file}: {_MEMORY}", frame.path or Path(frame.file))
-    return frame, replace(found, file=frame.file)
+    return frame, replace(found, file=frame.file, geo=frame.geo)
 
 
 def _is_done(item: Future[Event] | Failure) -> bool:

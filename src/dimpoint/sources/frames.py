@@ -14,6 +14,7 @@ import numpy.typing as npt
 from dimpoint.errors import DimpointError, FrameError
 from dimpoint.sources.colours import one_channel
 from dimpoint.sources.files import UNREADABLE, VIDEO_SUFFIXES, FoundFiles, find_files
+from dimpoint.sources.georeference import Georeference
 from dimpoint.sources.picture import PLAIN, Picture, Pixels, ReadOptions, picture_of
 from dimpoint.sources.readers import frame_suffixes, open_pages, read_image
 from dimpoint.sources.video import count_video_frames, video_frames
@@ -36,6 +37,7 @@ class Frame:
     valid: (H, W) bool, False for pixels that the file says are no measurement; None where it says nothing.
     notes: what a user should know about this file.
     time: presentation time of a video frame in seconds; None where the source has no times.
+    geo: where the pixels lie on the map; None where the file says nothing.
     """
 
     file: str
@@ -45,6 +47,7 @@ class Frame:
     valid: npt.NDArray[np.bool_] | None = None
     notes: tuple[str, ...] = ()
     time: float | None = None
+    geo: Georeference | None = None
 
 
 @dataclass(frozen=True)
@@ -222,7 +225,14 @@ def _frames_of(item: _Item, options: ReadOptions) -> Iterator[Frame | _Unreadabl
 
 def _frame(name: str, picture: Picture, path: Path | None, index: int | None) -> Frame:
     return Frame(
-        _numbered(name, index), picture.pixels, path, index, picture.valid, picture.notes, picture.time
+        _numbered(name, index),
+        picture.pixels,
+        path,
+        index,
+        picture.valid,
+        picture.notes,
+        picture.time,
+        picture.geo,
     )
 
 

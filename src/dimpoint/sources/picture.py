@@ -22,6 +22,7 @@ from dimpoint.model.validity import filled
 from dimpoint.sources.colours import Pixels as Pixels
 from dimpoint.sources.colours import one_channel_of_array
 from dimpoint.sources.files import is_regular
+from dimpoint.sources.georeference import Georeference
 
 HEAD_BYTES = 64  # of a file, by which readers know it
 _EXACT = 2**24  # integers up to it are float32 numbers
@@ -88,12 +89,14 @@ class Picture:
     pixels: (H, W) uint8, uint16 or float32, sensor counts where the file has them. valid: (H, W) bool, False
     where the file says that a pixel is no measurement; None where it says nothing. notes: what a user should
     know about this file, one sentence each, without its name. time: of a video frame's presentation, seconds.
+    geo: where its pixels lie on the map, None where the file says nothing.
     """
 
     pixels: Pixels
     valid: npt.NDArray[np.bool_] | None = None
     notes: tuple[str, ...] = ()
     time: float | None = None
+    geo: Georeference | None = None
 
 
 @dataclass(frozen=True)

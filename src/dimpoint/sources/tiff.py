@@ -15,6 +15,7 @@ import math
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import cv2
@@ -26,6 +27,7 @@ from tifffile import EXTRASAMPLE, PHOTOMETRIC
 from dimpoint import limits
 from dimpoint.errors import DimpointError, FrameError
 from dimpoint.sources.colours import one_channel
+from dimpoint.sources.georeference import georeference_of
 from dimpoint.sources.picture import (
     PLAIN,
     OpenFile,
@@ -75,7 +77,9 @@ def read_page(page: TiffPage, name: str, path: str, options: ReadOptions = PLAIN
         picture = _decode_with_opencv(page, name, path)
     grey, said = one_channel(picture, name, options.colour)
     notes = () if _orientation(page) == 1 else (f"it has an orientation tag ({_orientation(page)})",)
-    return picture_of(grey, name, _valid_pixels(page, grey), (*notes, *said))
+    geo, told = georeference_of(page)
+    made = picture_of(grey, name, _valid_pixels(page, grey), (*notes, *said, *told))
+    return replace(made, geo=geo)
 
 
 def _orientation(page: TiffPage) -> int:
