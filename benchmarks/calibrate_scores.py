@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dimpoint.evaluation.operating import isotonic_knots
+from dimpoint.evaluation.thresholds import isotonic_knots
 from dimpoint.model.checkpoint import load_model, save_model
 from dimpoint.model.export import export_onnx
 from dimpoint.model.files import resolve_weights

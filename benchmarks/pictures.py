@@ -11,7 +11,7 @@ import argparse
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,10 @@ import numpy.typing as npt
 
 import dimpoint
 from dimpoint.datasets.dataset import open_dataset
+from dimpoint.evaluation.run import FrameResult
 from dimpoint.inference.detector import Detector
-from dimpoint.synthetic.scenes import SceneConfig, make_scene
+from dimpoint.report.overlays import draw_result, legend_strip
+from dimpoint.synthetic.scenes import SceneConfig, write_dataset
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES = ROOT / "docs" / "images"
@@ -44,40 +46,39 @@ def main() -> None:
 
 
 def detections() -> Path:
-    """Six of the example scenes with what is found."""
-    detector = Detector()
-    pictures = []
-    for sample in open_dataset(SCENES).samples[:6]:
-        frame = sample.read_frame()
-        pictures.append(detector(frame).draw(frame))
-    return _save("detections.jpg", _sheet(pictures, 3, (400, 320)))
+    """Six of the example scenes: found targets, missed ones and false objects, with a legend."""
+    evaluation = dimpoint.evaluate(None, SCENES)
+    return _save("detections.jpg", _evaluated_sheet(evaluation.results[0].pooled.frames[:6]))
 
 
 def kinds() -> Path:
-    """A synthetic scene of each background, 8 and 16 bit: found targets as circles, true ones as squares."""
-    detector = Detector()
+    """A synthetic scene of each background, 8 and 16 bit, with what is found, missed and false in it."""
     pictures = []
-    for bits in (8, 16):
-        for number, background in enumerate(("cloud", "sea", "ground")):
-            config = SceneConfig(
-                width=320, height=256, bits=bits, background=background, count=(2, 4), empty_share=0.0
-            )
-            scene = make_scene(config, np.random.default_rng(100 + number + bits))
-            picture = detector(scene.frame).draw(scene.frame)
-            scale = picture.shape[1] / scene.frame.shape[1]
-            for x, y in (scene.points + 0.5) * scale:
-                corner = np.array([x, y]) - 9 * scale
-                cv2.rectangle(
-                    picture,
-                    tuple(np.rint(corner).astype(int).tolist()),
-                    tuple(np.rint(corner + 18 * scale).astype(int).tolist()),
-                    (255, 200, 80),
-                    max(1, round(scale / 2)),
-                    cv2.LINE_AA,
+    with tempfile.TemporaryDirectory() as folder:
+        for bits in (8, 16):
+            for number, background in enumerate(("cloud", "sea", "ground")):
+                config = SceneConfig(
+                    width=320, height=256, bits=bits, background=background, count=(2, 4), empty_share=0.0
                 )
-            _write(picture, f"{background}, {bits} bit")
-            pictures.append(picture)
-    return _save("kinds.jpg", _sheet(pictures, 3, (400, 320)))
+                data = Path(folder) / f"{background}-{bits}"
+                write_dataset(data, config, 1, seed=100 + number + bits, test_fraction=0)
+                (frame,) = dimpoint.evaluate(None, data).results[0].pooled.frames
+                pictures.append((frame, f"{background}, {bits} bit"))
+        return _save("kinds.jpg", _evaluated_sheet(*zip(*pictures, strict=True)))
+
+
+def _evaluated_sheet(frames: Sequence[FrameResult], titles: Sequence[str] = ()) -> Picture:
+    """Evaluated frames side by side, with one legend below."""
+    pictures = []
+    for number, frame in enumerate(frames):
+        pixels = frame.read_pixels()
+        assert pixels is not None
+        picture = draw_result(frame, pixels, legend=False)
+        if titles:
+            _write(picture, titles[number])
+        pictures.append(picture)
+    sheet = _sheet(pictures, 3, (400, 320))
+    return np.vstack([sheet, legend_strip(sheet.shape[1])])
 
 
 def crops() -> Path:
@@ -139,8 +140,6 @@ def report() -> Path:
 
 
 def _evaluated(folder: Path) -> Any:
-    from dimpoint.synthetic.scenes import write_dataset
-
     with contextlib.chdir(folder):  # so that reports show the set's name alone
         data = Path("synthetic-scenes")
         write_dataset(data, SceneConfig(width=320, height=256), 60, seed=3)

@@ -246,16 +246,16 @@ class TestParts:
 def test_a_wrong_shard_is_told(shard: str, run: Callable[..., Result]) -> None:
     result = run("--out", "found", "--shard", shard)
     assert result.code == 2
-    assert "--shard: I/N with I from 1 to N" in result.err
+    assert "--shard must be I/N with I from 1 to N" in result.err
     assert not Path("found").exists()
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--format", "jsonl,csv"), "are written alone"),
-        (("--format", "jsonl", "--overlay"), "--overlay: needs --format json"),
-        (("--format", "json", "--out", "a.jsonl"), "--out ends in .jsonl"),
+        (("--format", "jsonl,csv"), "cannot be combined"),
+        (("--format", "jsonl", "--overlay"), "--overlay needs --format json"),
+        (("--format", "json", "--out", "a.jsonl"), "which ends in .jsonl"),
     ],
 )
 def test_options_that_contradict_are_told(

@@ -94,7 +94,7 @@ def test_boxes_are_read_by_frame(tmp_path: Path) -> None:
         ("frame,x,y,width,height\n1,2,3,4,wide\n", "line 2: height must be a number"),
         ("frame,x,y,width,height\n1,2,3,nan,4\n", "line 2: width must be a number"),
         ("frame,x,y,width,height\n1,2,3,4\n", "line 2: height must be a number"),  # a short row
-        ("frame,x,y,width,height\n1,2,3,-4,5\n", "line 2: a box of -4x5"),
+        ("frame,x,y,width,height\n1,2,3,-4,5\n", "line 2: the box has the negative size -4x5"),
     ],
 )
 def test_wrong_box_files_are_named(tmp_path: Path, text: str, says: str) -> None:

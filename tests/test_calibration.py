@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from dimpoint.cli import main
 from dimpoint.errors import ConfigError, DataError
-from dimpoint.evaluation.operating import isotonic_knots, threshold_for_rate
+from dimpoint.evaluation.thresholds import isotonic_knots, threshold_for_rate
 from dimpoint.inference.decode import decode
 from dimpoint.inference.detector import Detector
 from dimpoint.model.onnx_file import read_meta
@@ -112,7 +112,7 @@ def test_the_lowest_threshold_that_keeps_the_rate(
         (frames([0.1]), 0, ConfigError, "above 0"),
         (frames([0.1]), -1, ConfigError, "above 0"),
         (frames([0.1]), float("nan"), ConfigError, "above 0"),
-        (frames(*[[0.1]] * 20), 0.01, DataError, "support 0.05 or more; give at least 100 frames"),
+        (frames(*[[0.1]] * 20), 0.01, DataError, r"possible: 0.05 or more\); give at least 100 frames"),
         (frames(*[[0.95, 0.1]] * 20), 0.5, DataError, "20 of 20 frames .* targets"),
     ],
 )

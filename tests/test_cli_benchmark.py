@@ -250,7 +250,7 @@ class TestRefused:
             (["spire-sirst", "spire-sirst"], [], "two recipes are called 'spire-sirst'"),
             (["spire-sirts"], [], "did you mean 'spire-sirst'"),
             (["spire-sirst"], ["--set", "epoch=1"], "did you mean 'epochs'"),
-            (["spire-sirst"], ["--epochs", "1", "--minutes", "1"], "give one of them"),
+            (["spire-sirst"], ["--epochs", "1", "--minutes", "1"], "give either --epochs or --minutes"),
             (["spire-sirst"], ["--train-split", "test"], "4 of 4 frames would be trained on and evaluated"),
         ],
     )

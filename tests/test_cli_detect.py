@@ -175,7 +175,7 @@ def test_nothing_to_read_is_an_error_and_leaves_nothing(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--format", "json,xml"], "'xml' is not a format; choose from json, csv, coco"),
+        (["--format", "json,xml"], "unknown format 'xml'; known: json, csv, coco"),
         (["--threshold", "2"], "threshold must lie in 0..1"),
         (["--device", "abacus"], "unknown device 'abacus'; choose from auto, cpu, cuda, tensorrt"),
         (["--device", "coreml"], "pip install onnxruntime"),
@@ -274,10 +274,10 @@ def test_a_signal_keeps_what_is_done_and_the_same_command_goes_on(
     assert result.code == code
     assert counts(Path("results")) == {"a.png": 2, "b.png": 0}
     assert len(Path("results/detections.csv").read_text().splitlines()) == 3
-    assert "2 frames are done" in result.err
+    assert "stopped after 2 frames" in result.err
     again = run(*command, "--out", "results")
     assert again.code == 0
-    assert "going on with the unfinished run: 2 frames are done" in again.err
+    assert "continuing the unfinished run: 2 frames are done" in again.err
     files = {file.relative_to("whole") for file in Path("whole").rglob("*.*")}
     assert {file.relative_to("results") for file in Path("results").rglob("*.*")} == files
     for file in files:

@@ -327,7 +327,7 @@ def test_directions_on_a_map(run, tmp_path):
     [
         (("none.mp4",), "none.mp4"),
         (("clip.mkv", "--fps", "0"), "fps must be above 0"),
-        (("clip.mkv", "--start", "noon"), "--start: 'noon' is no time"),
+        (("clip.mkv", "--start", "noon"), "--start: 'noon' is not a time"),
         (("clip.mkv", "--candidate-score", "2"), "must be in 0..1"),
         (("clip.mkv", "--model", "nothing"), "nothing"),
         (("clip.mkv", "--camera-memory", "clip.mkv"), "is no camera memory"),

@@ -50,8 +50,8 @@ def detect(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--ray",), "--ray: results are parts; add --format parquet or --format jsonl"),
-        (("--ray", "--format", "csv"), "--ray: results are parts"),
+        (("--ray",), "--ray needs --format parquet or --format jsonl"),
+        (("--ray", "--format", "csv"), "--ray needs --format parquet"),
     ],
 )
 def test_wrong_options_are_told(

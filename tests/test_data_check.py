@@ -195,7 +195,7 @@ def test_the_point_file_has_another_frame_size(tmp_path: Path) -> None:
     write_json(make(tmp_path, masks=False) / "points.json", content)
     assert found(check_dataset(tmp_path))[:2] == [
         ("point-outside", "images/a.png", "outside the frame: (30, 2)"),
-        ("point-size", "images/a.png", "the point file says 32x12, the frame is 16x12"),
+        ("point-size", "images/a.png", "the point file gives 32x12, the frame is 16x12"),
     ]
 
 

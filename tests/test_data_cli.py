@@ -38,19 +38,19 @@ def bad(tmp_path: Path) -> Path:
 
 def test_check_of_a_clean_set(tmp_path: Path, dimpoint, capsys: pytest.CaptureFixture[str]) -> None:
     assert dimpoint("data", "check", make(tmp_path / "set")) == 0
-    assert capsys.readouterr().out == f"{tmp_path / 'set'}: 4 frames, 4 masks, 0 wrong, 0 to know\n"
+    assert capsys.readouterr().out == f"{tmp_path / 'set'}: 4 frames, 4 masks, 0 errors, 0 notes\n"
 
 
 def test_info_alone_is_exit_code_0(tmp_path: Path, dimpoint, capsys: pytest.CaptureFixture[str]) -> None:
     save(make(tmp_path) / "masks/a.png", mask())
     assert dimpoint("data", "check", tmp_path) == 0
-    assert "0 wrong, 1 to know" in capsys.readouterr().out
+    assert "0 errors, 1 notes" in capsys.readouterr().out
 
 
 def test_check_of_a_wrong_set(bad: Path, dimpoint, capsys: pytest.CaptureFixture[str]) -> None:
     assert dimpoint("data", "check", bad) == 1
     out = capsys.readouterr().out
-    assert "1 wrong, 1 to know" in out
+    assert "1 errors, 1 notes" in out
     assert "non-binary-mask" in out
 
 
@@ -133,7 +133,7 @@ def test_points_never_overwrite(tmp_path: Path, dimpoint, capsys: pytest.Capture
     root = make(tmp_path / "set")
     (root / "points.json").write_text("my own labels")
     assert dimpoint("data", "points", root) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     assert (root / "points.json").read_text() == "my own labels"
     assert dimpoint("data", "points", root, "--out", tmp_path / "other.json") == 0
     assert len(read_points(tmp_path / "other.json")) == 4

@@ -69,7 +69,7 @@ BAD: dict[str, tuple[Callable[[Any], object], str]] = {
     "image without size": (lambda c: image(c).pop("width"), "image id 7: key 'width' is missing"),
     "size as text": (lambda c: image(c).update(height="12"), "key 'height' must be an integer, got '12'"),
     "size true": (lambda c: image(c).update(height=True), "key 'height' must be an integer, got True"),
-    "size zero": (lambda c: image(c).update(width=0), "image id 7: 0x12 is no frame size"),
+    "size zero": (lambda c: image(c).update(width=0), "image id 7: 0x12 is not a frame size"),
     "image is a text": (lambda c: c["images"].append("a.png"), "image number 2: expected an object"),
     "image id twice": (
         lambda c: c["images"].append(image(c) | {"file_name": "b.png"}),
@@ -96,11 +96,20 @@ BAD: dict[str, tuple[Callable[[Any], object], str]] = {
     "pairs": (lambda c: annotation(c).update(keypoints=[1, 2]), "keypoints must be triples x, y, v"),
     "text among numbers": (
         lambda c: annotation(c).update(keypoints=[1, "2", 2]),
-        "annotation id 100: keypoints must be numbers",
+        "annotation id 100: keypoints must be a flat list of numbers",
     ),
-    "not a number": (lambda c: annotation(c).update(keypoints=[float("nan"), 2, 2]), "must be numbers"),
-    "infinite": (lambda c: annotation(c).update(keypoints=[float("inf"), 2, 2]), "must be numbers"),
-    "beyond float": (lambda c: annotation(c).update(keypoints=[10**400, 2, 2]), "must be numbers"),
+    "not a number": (
+        lambda c: annotation(c).update(keypoints=[float("nan"), 2, 2]),
+        "must be a flat list of numbers",
+    ),
+    "infinite": (
+        lambda c: annotation(c).update(keypoints=[float("inf"), 2, 2]),
+        "must be a flat list of numbers",
+    ),
+    "beyond float": (
+        lambda c: annotation(c).update(keypoints=[10**400, 2, 2]),
+        "must be a flat list of numbers",
+    ),
     "visibility 3": (lambda c: annotation(c).update(keypoints=[1, 2, 3]), "with v = 0, 1 or 2"),
     "wrong count": (lambda c: annotation(c).update(num_keypoints=4), "num_keypoints is 4, keypoints holds 1"),
     "left of the frame": (
@@ -244,7 +253,7 @@ def test_ignore_regions_are_crowd_annotations(tmp_path: Path) -> None:
         ({"bbox": None}, "key 'bbox' must be a list"),
         ({"bbox": [1, 2, 3]}, "bbox must be x, y, width, height"),
         ({"bbox": [1, 2, 3, "4"]}, "bbox must be x, y, width, height"),
-        ({"bbox": [1, 2, -3, 4]}, "none of the sizes below 0"),
+        ({"bbox": [1, 2, -3, 4]}, "sizes of at least 0"),
         ({"image_id": 8}, "image_id 8 is unknown"),
     ],
 )

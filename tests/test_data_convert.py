@@ -205,7 +205,7 @@ def test_chosen_labels(root: Path) -> None:
 
 class TestRefused:
     def test_nothing_there(self, root: Path) -> None:
-        with pytest.raises(DataError, match="here: none that are known; name one with --from"):
+        with pytest.raises(DataError, match="here: no known format; name one with --from"):
             convert_labels(root)
 
     def test_two_formats(self, root: Path) -> None:
@@ -218,9 +218,9 @@ class TestRefused:
     def test_never_overwritten(self, root: Path) -> None:
         voc(root)
         write_points(root / "points.json", [PointImage("a.png", WIDTH, HEIGHT, np.zeros((0, 2)))])
-        with pytest.raises(DataError, match="is there already"):
+        with pytest.raises(DataError, match="already exists"):
             convert_labels(root)
-        with pytest.raises(DataError, match="is there already"):
+        with pytest.raises(DataError, match="already exists"):
             export_labels(root / "points.json", root, "voc")
 
     def test_a_label_outside_its_frame(self, root: Path) -> None:
@@ -334,8 +334,13 @@ def test_other_shapes(root: Path, file: str, text: str, points: list[tuple[float
 @pytest.mark.parametrize(
     ("file", "kind", "text", "message"),
     [
-        ("labels/a.txt", "yolo", "0 10 8 5 5", r"a\.txt, line 1: .* are no parts of the frame"),
-        ("labels/a.txt", "yolo", "0 0.5 0.5 0.1 0.1\n0 1.4 0.5 0.1 0.1", r"a\.txt, line 2: .* are no parts"),
+        ("labels/a.txt", "yolo", "0 10 8 5 5", r"a\.txt, line 1: .* are not fractions of the frame"),
+        (
+            "labels/a.txt",
+            "yolo",
+            "0 0.5 0.5 0.1 0.1\n0 1.4 0.5 0.1 0.1",
+            r"a\.txt, line 2: .* are not fractions",
+        ),
         ("labels/a.txt", "yolo", "0 0.5 0.5 0.1 0.1 0.5 0.5 2", r"a\.txt, line 1: 7 numbers after the class"),
         ("labels/a.txt", "yolo", "0 0.5 0.5", r"a\.txt, line 1: 2 numbers"),
         (

@@ -130,7 +130,7 @@ class TestSplits:
 def test_no_folder_an_empty_one_or_a_file_is_refused(tmp_path: Path, make_it: object) -> None:
     path = tmp_path / "set"
     make_it(path)  # type: ignore[operator]
-    with pytest.raises(DataError, match=r"set: (no such folder|no frames here)"):
+    with pytest.raises(DataError, match=r"set: (no such folder|no frames)"):
         open_dataset(path)
 
 

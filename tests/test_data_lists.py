@@ -210,7 +210,7 @@ class TestFoldersUnderOtherNames:
     def test_sets_within_the_folder_are_named(self, tmp_path: Path) -> None:
         for part in ("trainset", "testset"):
             save(tmp_path / part / "images" / "a.png", frame(0))
-        with pytest.raises(DataError, match="data sets lie in its folders testset, trainset: name one"):
+        with pytest.raises(DataError, match="its subfolders testset, trainset are data sets: name one"):
             open_dataset(tmp_path)
 
 

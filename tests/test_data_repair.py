@@ -50,7 +50,9 @@ PLAIN = [case for case in CASES if CASES[case][1][0] != "points-disagree" and ca
 def test_what_is_a_target_must_be_said_first(tmp_path: Path, case: str) -> None:
     root, out = make(tmp_path / "set"), tmp_path / "copy"
     CASES[case][0](root)
-    with pytest.raises(DataError, match=r"must be said before repair: .*--mask-values"):
+    with pytest.raises(
+        DataError, match=r"decide which pixels are targets before the repair: .*--mask-values"
+    ):
         repaired(root, out)
     assert not out.exists()
     marked = (read(root / "masks/a.png") > 0).sum()

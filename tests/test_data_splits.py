@@ -67,7 +67,7 @@ def test_groups_stay_together() -> None:
 
 @pytest.mark.parametrize("fraction", [0, 1, -0.1, 1.5, float("nan")])
 def test_a_fraction_out_of_range_is_refused(fraction: float) -> None:
-    with pytest.raises(ConfigError, match="must lie between 0 and 1"):
+    with pytest.raises(ConfigError, match="must be between 0 and 1"):
         hold_out(HUNDRED, fraction, 0)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -147,10 +146,22 @@ def test_to_dataframe_has_a_row_for_each_target() -> None:
     assert len(pd.concat([TWO.to_dataframe(), NONE.to_dataframe()])) == 2
 
 
-def test_to_supervision_without_the_package_names_it() -> None:
-    if find_spec("supervision") is not None:
-        assert len(TWO.to_supervision()) == 2
-        return
+def test_to_supervision_gives_boxes_that_its_tools_take() -> None:
+    """Written against supervision 0.31.2; runs where the package is installed."""
+    supervision = pytest.importorskip("supervision")
+    boxes = TWO.to_supervision(size=6)
+    centres = boxes.get_anchors_coordinates(supervision.Position.CENTER)
+    assert centres == pytest.approx(TWO.xy)
+    assert boxes.area == pytest.approx([36, 36])
+    assert AREAS.to_supervision().area == pytest.approx([12])
+    assert boxes[boxes.confidence > 0.5].confidence == pytest.approx([0.9])
+    assert len(supervision.Detections.merge([boxes, NONE.to_supervision()])) == 2
+    picture = supervision.BoxAnnotator().annotate(np.zeros((50, 100, 3), np.uint8), boxes)
+    assert picture.any()
+
+
+def test_to_supervision_without_the_package_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dimpoint.inference.detections.find_spec", lambda _: None)
     with pytest.raises(DimpointError, match="pip install supervision"):
         TWO.to_supervision()
 

@@ -74,7 +74,7 @@ def test_the_best_threshold_is_marked_as_hindsight(data: Path, model: Path) -> N
     assert best["chosen_on"] == "the evaluated data"
     assert best["f1"] == pytest.approx(8 / 9)  # all four targets with one false object
     assert 0.02 < best["threshold"] < 0.3
-    assert "hindsight, not a score to report" in " ".join(run("--model", model, "--data", data).split())
+    assert "(in hindsight); not a score to report" in " ".join(run("--model", model, "--data", data).split())
 
 
 def test_a_run_folder_means_its_model(data: Path, tmp_path: Path) -> None:

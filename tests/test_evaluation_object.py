@@ -97,7 +97,7 @@ class TestEvaluation:
             assert f"<span>{name}</span>" in tiles
         assert "Fa, in units of 1e-6" in text
         assert 'class="mark missed"' in text
-        assert "target that was missed" in text
+        assert "missed target" in text
 
     @pytest.mark.parametrize("bad", [3, [], [3]])
     def test_what_cannot_be_evaluated(self, world: Path, bad: object) -> None:
@@ -109,7 +109,7 @@ class TestEvaluation:
         assert [each.protocol for each in found.comparisons] == ["spire"]
         assert "difference in F1 on SET (4 frames)" in repr(found)
         same = dimpoint.compare(world / "all.json", world / "all.json", world / "SET")
-        assert all(row.apart.value == 0 for row in same.comparisons[0].rows if row.first == row.first)
+        assert all(row.difference.value == 0 for row in same.comparisons[0].rows if row.first == row.first)
 
 
 class TestSideBySide:

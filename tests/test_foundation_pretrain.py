@@ -392,9 +392,9 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            ([], "write: dimpoint pretrain --data DIR --out DIR"),
-            (["--data", "x"], "write: dimpoint pretrain"),
-            (["--resume", "x", "--out", "y"], "--resume takes data and settings from the run"),
+            ([], "usage: dimpoint pretrain --data DIR --out DIR"),
+            (["--data", "x"], "usage: dimpoint pretrain"),
+            (["--resume", "x", "--out", "y"], "--resume uses the data and settings of the run"),
             (["--resume", "none-such"], "no unfinished pretraining"),
             (["--data", "x", "--out", "y", "--minutes", "1", "--epochs", "1"], "either minutes or epochs"),
         ],

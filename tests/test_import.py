@@ -90,7 +90,7 @@ class TestSpire:
         assert result.exit_code == 0, result.output
         _, meta = load_model(tmp_path / "m.safetensors")
         assert (meta.input.fit, meta.input.scale) == (fit, scale)
-        assert ("fitted into" in result.output) == (fit is not None)
+        assert ("resized to fit into" in result.output) == (fit is not None)
 
     def test_known_weights_bring_their_size_whatever_their_file_is_called(
         self, shared_reference: Path, tmp_path: Path

@@ -134,9 +134,12 @@ class TestInt8:
     @pytest.mark.parametrize(
         ("options", "said"),
         [
-            (["--int8", "--out", "i.onnx"], "--int8 and --calibrate DATA belong together"),
-            (["--calibrate", "data", "--out", "i.onnx"], "--int8 and --calibrate DATA belong together"),
-            (["--int8", "--calibrate", "d", "--half", "--out", "i.onnx"], "not with --half"),
+            (["--int8", "--out", "i.onnx"], "--int8 and --calibrate DATA must be given together"),
+            (
+                ["--calibrate", "data", "--out", "i.onnx"],
+                "--int8 and --calibrate DATA must be given together",
+            ),
+            (["--int8", "--calibrate", "d", "--half", "--out", "i.onnx"], "cannot be combined with --half"),
             (["--int8", "--calibrate", "d", "--out", "i.xml"], "i.xml: an int8 model is an .onnx file"),
             (["--int8", "--calibrate", "d", "--max-loss", "-1", "--out", "i.onnx"], "--max-loss must lie"),
         ],

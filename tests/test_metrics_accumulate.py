@@ -126,7 +126,7 @@ def test_settings_must_fit() -> None:
     result = Evaluator().result()
     with pytest.raises(DataError, match=r"threshold 0\.4 was not evaluated"):
         result.pixels(0.4)
-    with pytest.raises(DataError, match="protocol 'spire' was not evaluated; these were: basicirstd"):
+    with pytest.raises(DataError, match="protocol 'spire' was not evaluated; evaluated: basicirstd"):
         _evaluated_once().targets("spire", 0.5)
 
 

@@ -112,5 +112,5 @@ def test_bad_input_is_refused() -> None:
         interval([], lambda counts: counts.f1)
     with pytest.raises(DataError, match="3 frames against 4; a comparison needs the same frames"):
         difference(_frames(3, 0), _frames(3, 1), lambda counts: counts.f1)
-    with pytest.raises(DataError, match="confidence 95 must lie between 0 and 1"):
+    with pytest.raises(DataError, match="confidence must be between 0 and 1, got 95"):
         interval(_frames(3, 1), lambda counts: counts.f1, confidence=95)

@@ -177,9 +177,9 @@ def test_radii_beyond_the_usual_reach_are_honoured() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"radii": (0, 1)}, "match radii are pixels above 0"),
+        ({"radii": (0, 1)}, "match radii must be above 0 pixels"),
         ({"radii": ()}, "at least 1 item"),
-        ({"levels": (0.5, 1.5)}, "levels are thresholds in 0..1"),
+        ({"levels": (0.5, 1.5)}, "levels must be thresholds in 0..1"),
         ({"levels": ()}, "at least one"),
         ({"pixel_weight": 2}, "less than or equal to 1"),
         ({"name": "the paper's"}, "dimpoint reading 1"),

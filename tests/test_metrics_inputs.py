@@ -35,13 +35,18 @@ BAD = [
     ("8-bit values as floats", _with(255), MASK, "these look like 8-bit values: divide by 255"),
     ("8-bit image", _with(0).astype(np.uint8), MASK, "uint8; divide by 255"),
     ("16-bit image", _with(0).astype(np.uint16), MASK, "uint16; divide by 65535"),
-    ("other type", _with(0).astype(np.int64), MASK, "int64; probabilities in 0..1 as float32"),
+    ("other type", _with(0).astype(np.int64), MASK, "int64; expected probabilities in 0..1 as float32"),
     ("NaN", _with(np.nan), MASK, r"NaN at x=3, y=2 \(1 in all\)"),
     ("infinity", _with(np.inf), MASK, "values from 0 to inf"),
     ("other size", GOOD, np.zeros((5, 4), np.bool_), "the map is 5x4 but its mask is 4x5"),
-    ("a batch for a frame", GOOD[None], MASK, r"shape \(1, 4, 5\); a probability map is \(height, width\)"),
+    (
+        "a batch for a frame",
+        GOOD[None],
+        MASK,
+        r"a probability map must be \(height, width\) .*, got shape \(1, 4, 5\)",
+    ),
     ("empty", np.zeros((0, 5), np.float32), MASK, "not empty"),
-    ("mask of floats", GOOD, GOOD, "the mask is float32; bool, or uint8 with targets above 127"),
+    ("mask of floats", GOOD, GOOD, "the mask must be bool, or uint8 with targets above 127, got float32"),
 ]
 
 COUNTERS = {

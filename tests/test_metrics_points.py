@@ -78,7 +78,7 @@ def test_counts_add_up_in_any_grouping() -> None:
 
 BAD = [
     ([(0, 0)], [1, 2], [], "each point needs one score"),
-    ([(0, 0, 0)], [1], [], r"\(N, 2\) x, y would be right"),
+    ([(0, 0, 0)], [1], [], r"must have shape \(N, 2\), x and y"),
     ([(0, math.nan)], [1], [], "predicted points: a coordinate is NaN"),
     ([], [], [(0, math.inf)], "true points: a coordinate is NaN or infinite"),
     ([(0, 0)], [math.nan], [], "a score is NaN"),

@@ -94,7 +94,7 @@ BAD = [
     ("SPIRE", "did you mean 'spire'"),
     ("nowhere_at_all:THING", "cannot be imported"),
     ("strict_protocol:MISSING", "cannot be imported"),
-    ("strict_protocol:OTHER", "is 3, no dimpoint.metrics.protocols.Protocol"),
+    ("strict_protocol:OTHER", "is 3, not a dimpoint.metrics.protocols.Protocol"),
 ]
 
 

@@ -126,7 +126,7 @@ def test_rules_that_do_not_fit(data: Path, tmp_path: Path) -> None:
     maps = write(tmp_path / "maps", GREY)
     with pytest.raises(DataError, match="values above 1, up to 255"):
         dimpoint.evaluate(maps, data, protocol="basicirstd", predictions_values="0-1")
-    with pytest.raises(DataError, match="no picture with an alpha channel"):
+    with pytest.raises(DataError, match="not a picture with an alpha channel"):
         dimpoint.evaluate(maps, data, protocol="basicirstd", predictions_values="alpha")
     with pytest.raises(ConfigError, match="'percent' is none of 0-1"):
         dimpoint.evaluate(maps, data, protocol="basicirstd", predictions_values="percent")

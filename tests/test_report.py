@@ -101,7 +101,7 @@ def test_headline_numbers_with_protocol_and_threshold(text: str) -> None:
     assert rows["found / missed / false"] == ["3 / 1 / 1", "3 / 0 / 0", "6 / 1 / 1"]
     assert rows["F1"][0].startswith("0.750 [")
     assert rows["best F1 *"]
-    assert "hindsight, not a score to report" in text
+    assert "(in hindsight); not a score to report" in text
 
 
 def test_figures_and_rows_of_every_breakdown_are_there(text: str) -> None:
@@ -185,8 +185,8 @@ def test_nothing_found_and_nothing_to_find(tmp_path: Path) -> None:
     data = make_set(tmp_path / "SET", ("empty",))
     nothing = detections(tmp_path / "nothing.json", {"empty.png": []})
     text = report(tmp_path / "r", "--predictions", nothing, "--data", data, "--split", "test")
-    assert "No target was missed." in text
-    assert "There was no false alarm." in text
+    assert "No missed targets." in text
+    assert "No false alarms." in text
 
 
 def test_labels_without_frames_have_no_pictures(world: Path, tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_labels_without_frames_have_no_pictures(world: Path, tmp_path: Path) -> 
     assert made.exit_code == 0
     points = {name: found[1:] for name, found in all_points().items()}
     text = report(tmp_path / "r", "--predictions", detections(tmp_path / "d.json", points), "--data", truth)
-    assert "targets were missed; there are no frames to show them in" in text
+    assert "missed targets; the data hold no frames to show them" in text
 
 
 @pytest.mark.parametrize("package", ["matplotlib", "jinja2"])

@@ -328,9 +328,9 @@ def test_json_to_standard_output_is_alone_there(command):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "give --data DIR, labelled frames, or --tracks"),
+        ((), "give labelled frames (--data DIR), or tracks"),
         (("--tracks", "t"), "--tracks needs --truth"),
-        (("--data", "x", "--truth", "l.csv"), "go with --tracks"),
+        (("--data", "x", "--truth", "l.csv"), "need --tracks"),
         (("--tracks", "t", "--truth", "l.csv", "--distance", "0"), "distance must be above 0"),
         (("--tracks", "t", "--truth", "l.csv", "--distance", "nan"), "distance must be above 0"),
         (("--tracks", "t", "--truth", "l.csv", "--fps", "0"), "fps must be above 0"),

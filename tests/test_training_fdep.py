@@ -201,11 +201,11 @@ def test_every_arm_is_trained_once_and_compared(study: Study, scenes: Path) -> N
     said: list[str] = []
     rows = run_study(study, ["plain", "random"], frames, said.append)
     assert [row.arm for row in rows] == ["plain", "random"]
-    assert rows[0].apart is None
+    assert rows[0].difference is None
     for row in rows:
         assert len(row.values["iou"]) == 2
         assert row.mean["iou"] == pytest.approx(sum(row.values["iou"]) / 2)
-    apart = rows[1].apart
+    apart = rows[1].difference
     assert apart is not None
     assert apart["iou"].value == pytest.approx(rows[1].mean["iou"] - rows[0].mean["iou"])
     assert apart["iou"].low <= apart["iou"].value <= apart["iou"].high

@@ -356,9 +356,9 @@ def test_rtsp_with_a_password(rtsp, watch, tmp_path, password):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("nowhere",), "nowhere: no folder, no camera device"),
+        (("nowhere",), "nowhere: not found; expected a folder, a camera"),
         (("file:///etc/passwd",), "no address of a stream"),
-        (("clip.mp4",), "`dimpoint track` follows the targets of a video"),
+        (("clip.mp4",), "use `dimpoint track` for recorded videos"),
         ((".", "--rules", "none.yaml"), "none.yaml"),
         ((".", "--rules", "rules.yaml"), "rules.yaml: unknown key 'alarm'"),
         ((".", "--polarity", "red"), "polarity must be"),

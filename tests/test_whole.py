@@ -247,8 +247,8 @@ class TestRefusals:
         ("options", "said"),
         [
             (["--whole", "--out", "w.txt"], "w.txt: --whole writes an .onnx file"),
-            (["--whole", "--half", "--out", "w.onnx"], "--half: not with --whole"),
-            (["--frames", "uint8", "--out", "w.onnx"], "--frames: only with --whole"),
+            (["--whole", "--half", "--out", "w.onnx"], "--half cannot be combined with --whole"),
+            (["--frames", "uint8", "--out", "w.onnx"], "--frames needs --whole"),
             (["--whole", "--threshold", "2", "--out", "w.onnx"], "threshold must lie in 0..1"),
         ],
         ids=["suffix", "half", "frames", "threshold"],

@@ -1,4 +1,4 @@
-"""The command line: one module per group of commands; imports of the work are made when a command runs."""
+"""The command line: one module per group of commands, which import their work when a command runs."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ def build_app() -> typer.Typer:
 
 
 def build_command() -> Any:
-    """The `dimpoint` command with its sub-commands; help names types as people write them."""
+    """The `dimpoint` command with its subcommands and readable type names in the help."""
     command = typer.main.get_command(build_app())
     _name_types(command)
     return command
 
 
 def _name_types(command: Any) -> None:
-    """Give every option without a word for its value one: INTEGER, NUMBER, PATH, TEXT; nothing on flags."""
+    """Set missing metavars: INTEGER, NUMBER, PATH or TEXT; none for flags."""
     shown = command.get_help_option(command.context_class(command))
     for parameter in [*command.params, *([shown] if shown is not None else [])]:
         if getattr(parameter, "is_flag", False):
@@ -112,10 +112,10 @@ def main() -> None:
 
 
 def _flush() -> None:
-    """Write what is left of the output now, while an error can be told in one line."""
+    """Flush standard output now, while an error can still be reported in one line."""
     try:
         sys.stdout.flush()
-    except BrokenPipeError:  # nobody reads on, as after `| head`
+    except BrokenPipeError:  # the reader has closed the pipe, as `| head` does
         _silence()
     except OSError as error:
         _refused(error)
@@ -129,6 +129,6 @@ def _refused(error: OSError) -> None:
 
 
 def _silence() -> None:
-    """Keep Python from writing to the same place again at its end."""
+    """Keep Python from flushing to the same place again at exit."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""`dimpoint calibrate`: a model with the threshold that keeps a false-alarm rate on a user's own footage."""
+"""`dimpoint calibrate`: set a model's threshold by a false-alarm rate on target-free footage."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 
+from dimpoint.cli.options import RECURSIVE, THREADS
 from dimpoint.errors import ConfigError
 
 _LOWEST = 0.01  # scores above this are considered
@@ -17,27 +18,29 @@ def register(app: typer.Typer) -> None:
 
 
 def calibrate(
-    model: str = typer.Argument(metavar="MODEL", help="A shipped model's name or an ONNX file."),
-    footage: list[str] = typer.Argument(
-        metavar="FOOTAGE...", help="Frames or videos of your sensor without any target."
+    model: str = typer.Argument(
+        metavar="MODEL", help="Name (see `dimpoint models`), .onnx file, or folder of a training run."
     ),
-    out: Path = typer.Option(..., "--out", metavar="FILE", help="The model to write, .onnx."),
+    footage: list[str] = typer.Argument(
+        metavar="FOOTAGE...", help="Frames or videos from your sensor without targets."
+    ),
+    out: Path = typer.Option(..., "--out", metavar="FILE", help="The .onnx file to write."),
     per_hour: float | None = typer.Option(
         None,
         "--false-alarms-per-hour",
         metavar="X",
-        help="Largest number of false alarms per hour; needs --fps.",
+        help="Allow at most this many false alarms per hour; needs --fps.",
     ),
     per_frame: float | None = typer.Option(
-        None, "--per-frame", metavar="X", help="Largest number of false alarms per frame."
+        None, "--per-frame", metavar="X", help="Allow at most this many false alarms per frame."
     ),
     fps: float | None = typer.Option(None, "--fps", help="Frame rate of your sensor, frames per second."),
     insist: bool = typer.Option(False, help="Continue even if the footage seems to contain targets."),
-    threads: int | None = typer.Option(None, help="Number of processor threads; default: all cores."),
-    recursive: bool = typer.Option(False, help="Enter sub-folders."),
+    threads: int | None = THREADS,
+    recursive: bool = RECURSIVE,
 ) -> None:
-    """Set a model's threshold by a false-alarm rate on footage without targets, and write the model."""
-    from dimpoint.evaluation.operating import threshold_for_rate
+    """Choose a model's threshold for a false-alarm rate on footage without targets, and write the model."""
+    from dimpoint.evaluation.thresholds import threshold_for_rate
     from dimpoint.inference.detector import Detector
     from dimpoint.model.files import resolve_model
     from dimpoint.model.onnx_file import read_meta, write_with_record
@@ -53,22 +56,22 @@ def calibrate(
     found = threshold_for_rate(scores, rate, insist=insist)
     changed = meta.model_copy(update={"decode": meta.decode.at(max(found.threshold, _LOWEST)), "scores": {}})
     write_with_record(changed, file, out)
-    hourly = f", {found.per_frame * fps * 3600:.3g} an hour" if fps else ""
+    hourly = f", {found.per_frame * fps * 3600:.3g} per hour" if fps else ""
     typer.echo(
         f"{out}: threshold {changed.decode.threshold:g} (before: {meta.decode.threshold:g}); "
-        f"{found.false} false alarms in {found.frames} frames, {found.per_frame:.3g} a frame{hourly}"
+        f"{found.false} false alarms in {found.frames} frames, {found.per_frame:.3g} per frame{hourly}"
     )
 
 
 def _rate(per_hour: float | None, per_frame: float | None, fps: float | None) -> float:
-    """False alarms a frame."""
+    """False alarms per frame."""
     if (per_hour is None) == (per_frame is None):
         raise ConfigError("give either --false-alarms-per-hour or --per-frame")
     if fps is not None and not 0 < fps < float("inf"):
-        raise ConfigError(f"--fps: frames a second, above 0; got {fps:g}")
+        raise ConfigError(f"--fps must be above 0 frames per second, got {fps:g}")
     if per_frame is not None:
         return per_frame
     assert per_hour is not None
     if fps is None:
-        raise ConfigError("--false-alarms-per-hour: say with --fps how many frames a second there are")
+        raise ConfigError("--false-alarms-per-hour needs --fps, the frames per second of your sensor")
     return per_hour / 3600 / fps

@@ -1,4 +1,4 @@
-"""`dimpoint compare`: two methods on the same frames."""
+"""`dimpoint compare`: compare two methods on the same frames."""
 
 from __future__ import annotations
 
@@ -19,17 +19,22 @@ if TYPE_CHECKING:
 
 @reads_labels()
 def compare(
-    first: str = typer.Argument(metavar="A", help="A model (name, file or run) or predictions on disk."),
-    second: str = typer.Argument(metavar="B", help="Another one."),
+    first: str = typer.Argument(
+        metavar="A", help="A model (name, file or run folder), or a file or folder of predictions."
+    ),
+    second: str = typer.Argument(metavar="B", help="Another model or predictions."),
     data: list[Path] = typer.Option(..., "--data", metavar="DIR", help="Data set; may be repeated."),
     split: str | None = typer.Option(
-        None, metavar="NAME", help="Split, such as test.", show_default="all frames"
+        None, metavar="NAME", help="Split of the data, such as test.", show_default="all frames"
     ),
     protocol: list[str] = typer.Option(
-        ["spire"], "--protocol", metavar="NAME", help="As in dimpoint evaluate."
+        ["spire"],
+        "--protocol",
+        metavar="NAME",
+        help="Protocol (see `dimpoint protocols`), module:object, or all; may be repeated.",
     ),
     allow_missing: bool = typer.Option(
-        False, "--allow-missing", help="Compare on the frames for which both have a prediction."
+        False, "--allow-missing", help="Compare only the frames for which both have a prediction."
     ),
     prediction_values: str | None = PREDICTION_VALUES,
     as_json: str | None = JSON_FILE,
@@ -38,7 +43,7 @@ def compare(
     *,
     reading: Reading,
 ) -> None:
-    """Compare A and B on the same frames, each at its own threshold, with paired intervals."""
+    """Compare A and B on the same frames, each at its own threshold, with paired confidence intervals."""
     from contextlib import ExitStack
 
     from dimpoint.cli.console import progress, write_json
@@ -46,14 +51,14 @@ def compare(
     from dimpoint.evaluation.subject import Data, open_either
     from dimpoint.report.evaluation import compared, evaluate_subjects
 
-    held_against = Data(tuple(data), split, allow_missing, reading, prediction_values)
-    sides = [open_either(name, held_against, threads=threads, device=device) for name in (first, second)]
+    labelled = Data(tuple(data), split, allow_missing, reading, prediction_values)
+    sides = [open_either(name, labelled, threads=threads, device=device) for name in (first, second)]
     for side in sides:
         print_subject(side, device)
     with ExitStack() as bars:
         evaluation = evaluate_subjects(
             sides,
-            held_against,
+            labelled,
             protocol,
             progress=lambda what, total: bars.enter_context(progress(what, total)),
         )
@@ -95,7 +100,7 @@ def _print(comparisons: Sequence[Comparison], results: Sequence[Result], notes: 
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    text, apart = row.number.text, row.apart
-    difference = f"{text(apart.value)} [{text(apart.low)}, {text(apart.high)}]"
-    says = {"first": "A is better", "second": "B is better", None: "not significant"}[row.better]
-    return row.number.label, text(row.first), text(row.second), difference, says
+    text, apart = row.number.text, row.difference
+    shown = f"{text(apart.value)} [{text(apart.low)}, {text(apart.high)}]"
+    outcome = {"first": "A is better", "second": "B is better", None: "not significant"}[row.better]
+    return row.number.label, text(row.first), text(row.second), shown, outcome

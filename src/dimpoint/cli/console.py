@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 _WIDEST = 240  # columns
 
 
-def say(text: str, *, error: bool = False) -> None:
-    """Print one line, to standard error with `error`: names and texts of others cannot steer the terminal."""
+def print_line(text: str, *, error: bool = False) -> None:
+    """Print one line without control characters, to standard error if `error`."""
     typer.echo(printable(text), err=error)
 
 
@@ -33,7 +33,7 @@ def print_device(detector: Detector, asked: str) -> None:
     """Say what `--device auto` took, on standard error."""
     if asked == "auto":
         file = "" if detector.path is None else f", {detector.path.name}"
-        say(f"device: {detector.device}{file}", error=True)
+        print_line(f"device: {detector.device}{file}", error=True)
 
 
 def print_subject(subject: Subject, asked: str) -> None:
@@ -44,7 +44,7 @@ def print_subject(subject: Subject, asked: str) -> None:
 
 
 def table_console() -> Console:
-    """Standard output; tables written to a file or a pipe are not cut to a terminal's width."""
+    """A console on standard output that does not narrow tables in files and pipes."""
     from rich.console import Console
 
     known = sys.stdout.isatty() or "COLUMNS" in os.environ
@@ -52,21 +52,21 @@ def table_console() -> Console:
 
 
 def plain(text: str) -> Text:
-    """A text of others for a table: one line, without markup and control characters."""
+    """Text for a table cell: one line, without markup and control characters."""
     from rich.text import Text
 
     return Text(printable(text))
 
 
 def print_lines(console: Console, lines: Iterable[str]) -> None:
-    """Print lines that may hold texts of others: each stays one line, without markup."""
+    """Print lines without markup and control characters, unwrapped."""
     for line in lines:
         console.print(plain(line), highlight=False, soft_wrap=True)
 
 
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
-    """A progress bar on the terminal; the function that is given counts one frame."""
+    """Show a progress bar on a terminal; call the yielded function after each frame."""
     import time
 
     from rich.console import Console
@@ -87,13 +87,13 @@ def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
 
 
 def write_json(record: dict[str, object], target: str) -> None:
-    """Write a record to a file, whole or not at all, or to standard output (`-`)."""
+    """Write a record to a file (atomically), or to standard output (`-`)."""
     import json
 
     from dimpoint.atomic import write_text
 
     text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
-    if not text.replace("\n", "").isprintable():  # terminals obey more characters than JSON escapes
+    if not text.replace("\n", "").isprintable():  # JSON leaves some control characters unescaped
         text = "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
     if target == "-":
         typer.echo(text)
@@ -102,7 +102,7 @@ def write_json(record: dict[str, object], target: str) -> None:
 
 
 def print_passed(source: str, found: FoundFiles, verbose: bool) -> None:
-    """Print to standard error what a source holds beside frames: counts, and with `verbose` names."""
+    """Print to standard error how many files were passed over, with `verbose` also their names."""
     typer.echo(printable(f"{source}: passed over: {found.summary()}"), err=True)
     for path, reason in found.passed if verbose else []:
         typer.echo(f"  {printable(str(path))}: {reason}", err=True)

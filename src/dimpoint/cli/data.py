@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from dimpoint.cli.console import say, table_console
+from dimpoint.cli.console import print_line, table_console
 from dimpoint.cli.options import LABELS_ALONE, reads_labels
 from dimpoint.errors import ConfigError
 from dimpoint.text import printable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dimpoint.synthetic.scenes import SceneConfig
 
 
-# The option that sets each part of SceneConfig.
+# the option that sets each field of SceneConfig
 _OPTIONS = {
     "height": "size",
     "width": "size",
@@ -31,7 +31,7 @@ _OPTIONS = {
     "targets": "scr",
 }
 
-data_app = typer.Typer(help="Check, repair, convert and make data sets.", no_args_is_help=True)
+data_app = typer.Typer(help="Check, repair, split, convert and make data sets.", no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:
@@ -42,14 +42,14 @@ def register(app: typer.Typer) -> None:
 @data_app.command("check")
 @reads_labels()
 def check(
-    folder: Path = typer.Argument(metavar="DIR", help="Data set with images, masks, img_idx or points.json."),
+    folder: Path = typer.Argument(metavar="DIR", help="Folder of the data set."),
     repair: Path | None = typer.Option(None, metavar="OUT", help="Write a clean copy to this new folder."),
     as_json: bool = typer.Option(False, "--json", help="Print the report as JSON."),
-    verbose: bool = typer.Option(False, help="List every skipped file and folder."),
+    verbose: bool = typer.Option(False, help="List every file and folder that is passed over."),
     *,
     reading: Reading,
 ) -> None:
-    """Check a data set; exit code 1 if it has errors (with --repair: errors that remain)."""
+    """Check a data set; exit code 1 if it has errors (with --repair: if errors remain)."""
     import json
     from dataclasses import asdict
 
@@ -73,7 +73,7 @@ def check(
     else:
         _print_report(report)
         for path, reason in report.layout.passed if verbose else ():
-            say(f"passed over: {path}: {reason}")
+            print_line(f"passed over: {path}: {reason}")
         if repaired is not None:
             _print_repair(repaired, repair)
     if repaired.unrepaired if repaired is not None else report.errors:
@@ -85,11 +85,14 @@ def check(
 def split(
     folder: Path = typer.Argument(metavar="DIR", help="Data set without split lists."),
     by: str = typer.Option(
-        "scene", help="scene: look-alike frames stay together; time: the last of each sequence; random."
+        "scene", help="scene: keep similar frames together; time: split off the end of each sequence; random."
     ),
-    test: float = typer.Option(0.2, min=0, max=1, help="Share of the frames for the test split."),
+    test: float = typer.Option(0.2, min=0, max=1, help="Fraction of the frames for the test split."),
     validation: float = typer.Option(
-        0.0, min=0, max=1, help="Share for a validation split; 0: each training run holds out its own part."
+        0.0,
+        min=0,
+        max=1,
+        help="Fraction for a validation split; 0: each training run holds out its own frames.",
     ),
     seed: int = typer.Option(0, min=0, help="The same seed gives the same splits."),
     *,
@@ -104,15 +107,15 @@ def split(
     from dimpoint.errors import ConfigError
 
     if by not in get_args(By):
-        raise ConfigError(f"--by {by}: give one of {', '.join(get_args(By))}")
+        raise ConfigError(f"--by must be one of {', '.join(get_args(By))}, got '{by}'")
     parts = {name: share for name, share in (("test", test), ("validation", validation)) if share}
     if not parts:
-        raise ConfigError("--test 0 and no --validation: there is nothing to split off")
+        raise ConfigError("--test and --validation are both 0: there is nothing to split off")
     dataset = open_dataset(folder, reading=reading)
     with progress("reading", len(dataset)) as step:
         files = write_split(dataset, parts, seed, by, step)  # type: ignore[arg-type]
     for name, file in files.items():
-        say(f"{name}: {len(file.read_text('utf-8').splitlines())} frames, {file}")
+        print_line(f"{name}: {len(file.read_text('utf-8').splitlines())} frames, {file}")
 
 
 @data_app.command("points")
@@ -120,12 +123,12 @@ def split(
 def points(
     folder: Path = typer.Argument(metavar="DIR", help="Data set with images and masks."),
     out: Path | None = typer.Option(
-        None, metavar="FILE", help="COCO file to write.  [default: DIR/points.json]"
+        None, metavar="FILE", help="COCO file to write.", show_default="DIR/points.json"
     ),
     *,
     reading: Reading,
 ) -> None:
-    """Write the point labels of a data set's masks, the centroid of each target, as a COCO keypoints file."""
+    """Write a COCO keypoints file with the centroid of each target in the masks."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -138,9 +141,9 @@ def points(
             out,
             lambda done, total: bar.update(task, completed=done, total=total),
             reading,
-            lambda line: say(line, error=True),
+            lambda line: print_line(line, error=True),
         )
-    say(f"{path}: {targets} points in {frames} frames")
+    print_line(f"{path}: {targets} points in {frames} frames")
 
 
 def _print_report(report: Report) -> None:
@@ -158,16 +161,14 @@ def _print_report(report: Report) -> None:
         table_console().print(table)
     frames, masks = len(report.frames), len(report.layout.masks)
     infos = len(report.findings) - report.errors
-    typer.echo(
-        f"{report.layout.root}: {frames} frames, {masks} masks, {report.errors} wrong, {infos} to know"
-    )
+    typer.echo(f"{report.layout.root}: {frames} frames, {masks} masks, {report.errors} errors, {infos} notes")
 
 
 def _print_repair(repaired: Repair, out: Path | None) -> None:
     for change in repaired.changes:
-        say(f"{change.file}: {change.action} ({change.reason})")
+        print_line(f"{change.file}: {change.action} ({change.reason})")
     for line in repaired.unrepaired:
-        say(f"not repaired: {line}")
+        print_line(f"not repaired: {line}")
     typer.echo(
         f"clean copy in {out}; changed: {len(repaired.changes)}, not repaired: {len(repaired.unrepaired)}"
     )
@@ -176,26 +177,33 @@ def _print_repair(repaired: Repair, out: Path | None) -> None:
 @data_app.command("convert")
 @reads_labels(without=LABELS_ALONE)
 def convert(
-    source: Path = typer.Argument(metavar="DIR", help="The data set; with --to also a COCO points file."),
+    source: Path = typer.Argument(metavar="DIR", help="Data set; with --to also a COCO points file."),
     out: Path | None = typer.Option(
-        None, metavar="FILE", help="What to write; COCO points: DIR/points.json.", show_default=False
+        None, metavar="FILE", help="File or folder to write.", show_default="DIR/points.json"
     ),
     from_: str | None = typer.Option(
-        None, "--from", metavar="FORMAT", help="voc, yolo, labelme, cvat, label-studio, csv or coco (boxes)."
+        None,
+        "--from",
+        metavar="FORMAT",
+        help="Format to read, if several are there: voc, yolo, labelme, cvat, label-studio, csv or coco.",
     ),
     to: str | None = typer.Option(
         None,
         "--to",
         metavar="FORMAT",
-        help="Instead: COCO points as labelme, cvat, label-studio, voc or yolo.",
+        help="Instead, write the COCO points as labelme, cvat, label-studio, voc or yolo.",
     ),
-    snap: bool = typer.Option(False, "--snap", help="Boxes: take the spot inside, not the centre."),
-    categories: str | None = typer.Option(None, metavar="LIST", help="The labels that are targets."),
-    box: float = typer.Option(5.0, min=1, help="Side of the boxes written for voc and yolo, pixels."),
+    snap: bool = typer.Option(
+        False, "--snap", help="Place points at the bright spot in each box, not at its centre."
+    ),
+    categories: str | None = typer.Option(
+        None, metavar="LIST", help="Labels that are targets, separated by commas (default: all)."
+    ),
+    box: float = typer.Option(5.0, min=1, help="Side length of the boxes written for voc and yolo, pixels."),
     *,
     reading: Reading,
 ) -> None:
-    """Make COCO points of the labels of other tools (boxes become their centres), or the other way round."""
+    """Convert labels of other tools to COCO points, or COCO points to other formats (--to)."""
     from dimpoint.datasets.convert import convert_labels, export_labels
     from dimpoint.errors import ConfigError
 
@@ -203,36 +211,38 @@ def convert(
         if out is None:
             raise ConfigError("--to needs --out")
         images, points = export_labels(source, out, to, box)
-        say(f"{out}: {points} points of {images} frames")
+        print_line(f"{out}: {points} points of {images} frames")
         return
     wanted = [part.strip() for part in categories.split(",")] if categories else []
     done = convert_labels(source, out, from_, snap=snap, categories=wanted, reading=reading)
-    boxes = f" ({done.snapped} at spots in boxes, {done.centres} at centres of boxes)" * (
+    boxes = f" ({done.snapped} at spots in boxes, {done.centres} at box centres)" * (
         done.snapped + done.centres > 0
     )
-    say(f"{done.path}: {done.points} points in {done.images} frames{boxes}")
+    print_line(f"{done.path}: {done.points} points in {done.images} frames{boxes}")
     shown = ", ".join(f"{label or 'without name'} ({count})" for label, count in done.labels.most_common(10))
-    say(f"labels: {shown or 'none'}", error=True)
+    print_line(f"labels: {shown or 'none'}", error=True)
     for line in done.skipped[:20]:
-        say(f"left out: {line}", error=True)
+        print_line(f"skipped: {line}", error=True)
     if len(done.skipped) > 20:
-        typer.echo(f"left out: {len(done.skipped) - 20} more", err=True)
+        typer.echo(f"skipped: {len(done.skipped) - 20} more", err=True)
 
 
 @data_app.command("synth")
 def synth(
-    out: Path = typer.Argument(help="Folder to write; must be new or empty."),
+    out: Path = typer.Argument(help="New or empty folder to write."),
     frames: int = typer.Option(100, help="Number of frames."),
     size: str = typer.Option("256x256", metavar="HxW", help="Height and width in pixels."),
     seed: int = typer.Option(0, help="The same seed gives the same files."),
-    bits: int = typer.Option(8, help="8, or 16 for the counts of a 14-bit camera in uint16."),
-    background: str = typer.Option("mixed", help="cloud, sea, ground or mixed."),
-    scr: str = typer.Option("3-40", metavar="LOW-HIGH", help="Local signal-to-clutter ratio of targets."),
-    targets: str = typer.Option("1-3", metavar="LOW-HIGH", help="Number of targets in a frame with targets."),
-    empty: float = typer.Option(0.1, help="Part of the frames that have no target, 0 to 1."),
-    test_fraction: float = typer.Option(0.2, help="Part of the frames in the test split, 0 to 1."),
+    bits: int = typer.Option(8, help="Bits per pixel: 8, or 16 for the counts of a 14-bit camera."),
+    background: str = typer.Option("mixed", help="Kind of background: cloud, sea, ground or mixed."),
+    scr: str = typer.Option(
+        "3-40", metavar="LOW-HIGH", help="Range of the local signal-to-clutter ratio of targets."
+    ),
+    targets: str = typer.Option("1-3", metavar="LOW-HIGH", help="Number of targets per frame that has any."),
+    empty: float = typer.Option(0.1, help="Fraction of frames without targets, 0 to 1."),
+    test_fraction: float = typer.Option(0.2, help="Fraction of frames in the test split, 0 to 1."),
 ) -> None:
-    """Write synthetic infrared scenes with known targets as a data set: frames, masks, points, splits."""
+    """Write a data set of synthetic infrared scenes: frames, masks, points and splits."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -252,7 +262,7 @@ def synth(
     with Progress(console=Console(stderr=True)) as bar:
         task = bar.add_task("scenes", total=frames)
         write_dataset(out, config, frames, seed, test_fraction, lambda done: bar.update(task, completed=done))
-    say(f"{out}: {frames} frames of {height}x{width}, {bits} bit, with masks, points and splits")
+    print_line(f"{out}: {frames} frames of {height}x{width}, {bits} bit, with masks, points and splits")
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -263,7 +273,7 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _range(option: str, text: str) -> tuple[float, float]:
-    """`3-40`, or one number for both ends."""
+    """Parse `3-40`, or one number for both ends."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)(?:-(\d+(?:\.\d+)?))?", text.strip())
     if match is None:
         raise ConfigError(f"--{option} '{text}': expected LOW-HIGH, such as 3-40")

@@ -1,4 +1,4 @@
-"""`dimpoint demo`: all steps from scenes to detections, on synthetic frames."""
+"""`dimpoint demo`: all steps from scenes to evaluated detections, on synthetic frames."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ import typer
 from dimpoint.errors import ConfigError
 
 if TYPE_CHECKING:
+    from dimpoint.evaluation.run import Result
     from dimpoint.metrics.points import PointCounts
     from dimpoint.training.recipe import Recipe
 
-MINUTES = 3.0  # of the whole demo
-_AFTER_TRAINING = 0.25  # of the whole, kept back for exporting, detecting and evaluating
-_LEAST_TRAINING = 0.2  # of the whole
+MINUTES = 3.0  # duration of the demo
+_AFTER_TRAINING = 0.25  # fraction of it for export, detection and evaluation
+_LEAST_TRAINING = 0.2  # fraction of it for training at least
 _LEAST_SCENES = 60
 _FRAMES = 400
 _TEST_FRACTION = 0.2
@@ -31,13 +32,15 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
-    out: Path = typer.Option(Path("dimpoint-demo"), "--out", metavar="DIR", help="A new or empty folder."),
+    out: Path = typer.Option(
+        Path("dimpoint-demo"), "--out", metavar="DIR", help="New or empty folder for the results."
+    ),
     minutes: float = typer.Option(
-        MINUTES, min=0.1, help="Approximate duration on any machine; sets scenes and epochs."
+        MINUTES, min=0.1, help="Approximate duration, minutes; determines the number of scenes and epochs."
     ),
     seed: int = typer.Option(0, min=0, help="The same seed gives the same scenes."),
 ) -> None:
-    """Make synthetic scenes, train a small detector, detect and evaluate; leaves the model and pictures."""
+    """Make synthetic scenes, train a small detector, detect and evaluate; writes the model and pictures."""
     try:
         run_demo(out, minutes=minutes, seed=seed)
     except (KeyboardInterrupt, SystemExit):
@@ -53,12 +56,33 @@ def run_demo(
     frames: int = _FRAMES,
     changes: Sequence[str] = (),
 ) -> PointCounts:
-    """Run the demo; returns the counts of protocol `spire` on the test frames.
+    """Make synthetic scenes, train a small detector on them, detect and evaluate.
 
-    Leaves in `out` the data set `scenes`, the training run `run`, `detections.json` of the test frames and
-    `overlays`. minutes: of all of it, which sets scenes and training; None: the recipe's epochs. changes: to
-    the recipe, as `dimpoint train --set` takes them. Raises ConfigError before any work if `out` is in use,
-    MissingExtraError without the training packages.
+    Parameters
+    ----------
+    out : Path
+        New or empty folder. Gets the data set `scenes`, the training run `run`, `detections.json` of the test
+        frames, and `overlays`.
+    minutes : float, optional
+        Approximate duration; default 3. None: the number of `frames` and the epochs of the recipe.
+    seed : int, default 0
+        Seed of scenes and training.
+    frames : int, default 400
+        Largest number of scenes.
+    changes : sequence of str
+        Changes of the recipe, KEY=VALUE, as for `dimpoint train --set`.
+
+    Returns
+    -------
+    PointCounts
+        Counts of protocol `spire` on the test frames.
+
+    Raises
+    ------
+    ConfigError
+        If `out` is not empty.
+    MissingExtraError
+        Without the training packages.
     """
     import time
 
@@ -104,13 +128,13 @@ def _make_scenes(scenes: Path, frames: int, seed: int) -> None:
 
 @dataclass(frozen=True)
 class _Clock:
-    """The time of the demo: its beginning on the clock of `time.monotonic`, and its length in minutes."""
+    """Start (`time.monotonic`) and duration in minutes of the demo."""
 
     begin: float
     minutes: float
 
     def for_training(self) -> float:
-        """Minutes from now until training must be over."""
+        """Minutes that remain for training."""
         import time
 
         passed = (time.monotonic() - self.begin) / 60
@@ -118,12 +142,12 @@ class _Clock:
 
 
 def _train(recipe: Recipe, out: Path, clock: _Clock | None) -> Path:
-    from dimpoint.training.fit import Machine, TrainingData, finish, train  # takes seconds, which count
+    from dimpoint.training.fit import Machine, TrainingData, finish, train  # takes seconds
 
     left = None if clock is None else clock.for_training()
     now = "" if left is None else f", about {left:.1f} minutes"
     typer.echo(f"2 of 4: training {recipe.network.name} on one point per target{now}")
-    # One device: more would start this program once for each.
+    # One device: with more, each would run this program.
     held = train(
         recipe,
         TrainingData([out / "scenes"]),
@@ -147,7 +171,6 @@ def _detect(model: Path, out: Path) -> None:
     samples = open_dataset(out / "scenes", "test").samples
     typer.echo(f"3 of 4: detecting in the {len(samples)} test frames with ONNX Runtime")
     detector = Detector(model)
-    pictures = [sample for sample in samples if len(sample.read_points())][:_PICTURES]
     results = []
     try:
         with progress("detecting", len(samples)) as step:
@@ -155,8 +178,6 @@ def _detect(model: Path, out: Path) -> None:
                 frame = sample.read_frame()
                 found = replace(detector(frame), file=str(sample.frame_path))
                 results.append(found)
-                if sample in pictures:
-                    found.draw(frame, out / "overlays" / f"{sample.name}.png")
                 step()
     finally:  # Ctrl-C keeps what is done
         if results:
@@ -174,7 +195,20 @@ def _evaluate(out: Path) -> PointCounts:
     with progress("evaluating", len(subject.frames)) as step:
         result = evaluate(subject.predictor, subject.frames, ("spire",), step)
     print_results([result], subject.notes)
+    _draw(result, out / "overlays")
     return result.pooled.total("spire")
+
+
+def _draw(result: Result, folder: Path) -> None:
+    """Write pictures of the first test frames with targets, with found, missed and false objects marked."""
+    from dimpoint.inference.overlay import write_picture
+    from dimpoint.report.overlays import draw_result
+
+    frames = [frame for frame in result.pooled.frames if len(frame.truth_xy)]
+    for frame in frames[:_PICTURES]:
+        pixels = frame.read_pixels()
+        if pixels is not None:
+            write_picture(folder / f"{frame.frame.name}.png", draw_result(frame, pixels))
 
 
 def _report(out: Path, seconds: float) -> None:
@@ -186,12 +220,12 @@ def _report(out: Path, seconds: float) -> None:
         return quote(str(out / name))
 
     lines = [
-        f"Done in {minutes} min {rest} s. What is in {out}:",
-        "  scenes           frames, masks, points and splits: a data set as you would lay out your own",
-        "  run              model.onnx to detect with, model.safetensors, the recipe and the logs",
-        "  detections.json  what was found in the test frames",
-        "  overlays         some of them as pictures",
-        "Next, with your own frames and labels in place of the scenes:",
+        f"Done in {minutes} min {rest} s. Contents of {out}:",
+        "  scenes           frames, masks, points and splits, in the layout for your own data",
+        "  run              model.onnx (to run), model.safetensors (to train further), recipe and logs",
+        "  detections.json  the detections in the test frames",
+        "  overlays         some of these frames, with found, missed and false objects marked",
+        "Next steps, with your own frames and labels in place of the scenes:",
         f"  dimpoint detect {inside('scenes/images')} --model {inside('run/model.onnx')} "
         f"--out {inside('results')} --overlay",
         f"  dimpoint evaluate --model {inside('run')} --data {inside('scenes')} --split test",

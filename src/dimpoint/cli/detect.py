@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import typer
 
 from dimpoint.cli.detect_ray import DetectCommand, addresses_of, detect_on_ray, list_addresses
-from dimpoint.cli.options import COLOUR, DEVICE
+from dimpoint.cli.options import (
+    COLOUR,
+    DEVICE,
+    FRAME_PANEL,
+    MODEL,
+    POLARITY,
+    RECURSIVE,
+    STREAM,
+    THREADS,
+    VERBOSE,
+)
 from dimpoint.text import printable
 
 if TYPE_CHECKING:
@@ -19,12 +29,11 @@ if TYPE_CHECKING:
 
     Results: TypeAlias = ResultsFolder | PartsFolder
 
-_READING = "How files are read"
 _FORMATS = ("json", "csv", "coco", "geojson", "jsonl", "parquet")
 _IN_PARTS = frozenset({"jsonl", "parquet"})
-_LOOKED_AT = 50  # frames, for a hint about their polarity
-_MANY_INVERTED = 0.1  # of them; of white-hot frames 1 % look so
-_MOST_LISTED = 20  # unreadable files named at the end
+_POLARITY_FRAMES = 50  # first frames that are checked for inverted polarity
+_MANY_INVERTED = 0.1  # of these frames; 1 % of white-hot frames look inverted
+_MOST_LISTED = 20  # unreadable files listed at the end
 
 
 def register(app: typer.Typer) -> None:
@@ -38,75 +47,72 @@ def detect(
         help="Images, folders, patterns such as 'night/*.png', videos; with --ray, addresses.",
     ),
     destination: str = typer.Option(..., "--out", metavar="DIR", help="Folder for the results."),
-    model: str | None = typer.Option(
-        None, metavar="NAME_OR_FILE", help="A model that `dimpoint models` lists, or an ONNX file."
-    ),
+    model: str | None = MODEL,
     threshold: float | None = typer.Option(
-        None, help="Detection threshold: scores above it count.", show_default="the model's own"
+        None, help="Keep detections with a score above this.", show_default="the model's threshold"
     ),
     formats: str | None = typer.Option(
         None,
         "--format",
         metavar="LIST",
         show_default="json, or the suffix of --out",
-        help="json (always written), csv, coco, geojson, several with commas; or, in parts and with constant "
-        "memory, jsonl or parquet.",
+        help="json (always written), csv, coco or geojson, several separated by commas; or jsonl or parquet, "
+        "which are written in parts with constant memory.",
     ),
     shard: str | None = typer.Option(
-        None, metavar="I/N", help="The I-th of N equal parts of the files, I from 1 to N."
+        None, metavar="I/N", help="Process only part I of N of the files, I from 1 to N."
     ),
-    overlay: bool = typer.Option(False, help="Write each frame as a picture with its targets circled."),
-    polarity: str = typer.Option(
-        "white-hot", metavar="WHICH", help="white-hot, or black-hot for frames in which hot is dark."
-    ),
+    overlay: bool = typer.Option(False, help="Write a picture of each frame with circled detections."),
+    polarity: str = POLARITY,
     ray: str | None = typer.Option(
         None,
         "--ray",
         metavar="[ADDRESS]",
-        help="Work on a Ray cluster; left out: on this machine. Needs --format parquet or jsonl.",
+        help="Run on the Ray cluster at ADDRESS, or on a local one; needs --format parquet or jsonl.",
     ),
     device: str = DEVICE,
-    threads: int | None = typer.Option(None, help="Threads of the processor; left out: all cores."),
-    recursive: bool = typer.Option(False, help="Enter sub-folders."),
+    threads: int | None = THREADS,
+    recursive: bool = RECURSIVE,
     resume: bool = typer.Option(
-        False, help="Go on with the unfinished run in --out; the same command does so without this, too."
+        False, help="Require an unfinished run in --out and continue it (the default if there is one)."
     ),
-    overwrite: bool = typer.Option(False, help="Discard an unfinished run in --out."),
-    verbose: bool = typer.Option(False, help="Name every file and folder that is passed over."),
+    overwrite: bool = typer.Option(False, help="Discard the unfinished run in --out."),
+    verbose: bool = VERBOSE,
     accept_damaged: bool = typer.Option(
         False,
         "--accept-damaged",
-        rich_help_panel=_READING,
-        help="Take what decoders make of damaged files.",
+        rich_help_panel=FRAME_PANEL,
+        help="Use whatever can be decoded from damaged files.",
     ),
     orientation: str | None = typer.Option(
         None,
         metavar="RULE",
-        rich_help_panel=_READING,
-        help="Of pictures with an EXIF orientation: stored (as they stand) or upright.",
+        rich_help_panel=FRAME_PANEL,
+        help="For images with an EXIF orientation: stored (keep the pixels as stored) or upright.",
     ),
     preview: bool = typer.Option(
-        False, "--preview", rich_help_panel=_READING, help="Take the 8-bit picture of radiometric JPEGs."
+        False, "--preview", rich_help_panel=FRAME_PANEL, help="Use the 8-bit picture of radiometric JPEGs."
     ),
-    stream: int | None = typer.Option(
-        None, min=0, rich_help_panel=_READING, help="The video stream, from 0, where there are several."
-    ),
+    stream: int | None = STREAM,
     colour: str | None = COLOUR,
     raw_shape: str | None = typer.Option(
-        None, metavar="HxW", rich_help_panel=_READING, help="Of counts without a header, such as 512x640."
+        None,
+        metavar="HxW",
+        rich_help_panel=FRAME_PANEL,
+        help="Size of raw files without a header, such as 512x640.",
     ),
     raw_type: str | None = typer.Option(
         None,
         metavar="TYPE",
-        rich_help_panel=_READING,
-        help="u8, u16, u16be, i16, i16be, f32, u12p (packed).",
+        rich_help_panel=FRAME_PANEL,
+        help="Pixel type of raw files: u8, u16, u16be, i16, i16be, f32 or u12p (packed).",
     ),
 ) -> None:
-    """Find the targets of every frame; exit code 1 if some files could not be read.
+    """Find the targets in every frame; exit code 1 if a file cannot be read.
 
-    Files of other kinds, hidden folders and sub-folders are passed over: a line of counts says so, and the
-    exit code stays 0. A run that is stopped keeps what is done, and the same command goes on with it. The
-    results of an earlier, finished run in --out are replaced.
+    Files of other kinds, hidden folders and subfolders are passed over and counted in one line; the exit code
+    stays 0. A stopped run keeps its results, and the same command continues it. The results of an earlier,
+    finished run in --out are replaced.
     """
     from dimpoint.cli.console import print_device, print_passed
     from dimpoint.errors import DimpointError, FrameError
@@ -120,7 +126,7 @@ def detect(
     out = Path(destination.removeprefix("file://"))
     chosen = _parse_formats(formats, out, overlay)
     shard_of = _parse_shard(shard)
-    which: Any = polarity  # the detector refuses what it does not know
+    which: Any = polarity  # Detector validates it
     detector = Detector(model, threshold=threshold, threads=threads, polarity=which, device=device)
     print_device(detector, device)
     missing: list[tuple[str, str]] = []
@@ -170,8 +176,10 @@ def detect(
     if results.finish(detector.meta.name, chosen, whole=not stopped):
         typer.echo(f"{printable(str(out))}: the results of an earlier run were replaced")
     _report(results, seconds, begin, unread, failed, overlay)
+    if overlay:
+        _hint_at_labels(files, model)
     if stopped:
-        typer.echo(f"stopped: {results.done.frames} frames are done; the same command goes on", err=True)
+        typer.echo(f"stopped after {results.done.frames} frames; run the same command to continue", err=True)
         raise typer.Exit(130)
     if failed:
         raise typer.Exit(1)
@@ -191,7 +199,7 @@ def _read_options(
     from dimpoint.sources.colours import check_colour
 
     if orientation not in (None, "stored", "upright"):
-        raise ConfigError(f"--orientation: '{orientation}' is neither stored nor upright")
+        raise ConfigError(f"--orientation must be stored or upright, got '{orientation}'")
     turn: Any = orientation
     raw = RawFormat.of_options(raw_shape, raw_type)
     check_colour(colour)
@@ -199,7 +207,7 @@ def _read_options(
 
 
 def _settings(detector: Detector, options: ReadOptions, overlay: bool) -> dict[str, object]:
-    """What the results depend on; a run is resumed only with the same."""
+    """Everything the results depend on; a run resumes only with equal settings."""
     import hashlib
 
     from dimpoint import __version__
@@ -218,27 +226,27 @@ def _settings(detector: Detector, options: ReadOptions, overlay: bool) -> dict[s
 
 
 def _open_results(results: Results, files: list[Path], *, resume: bool, overwrite: bool) -> None:
-    """Begin a run, or go on with an unfinished one."""
+    """Start a run, or continue an unfinished one."""
     from dimpoint.errors import ConfigError
 
     if resume and overwrite:
-        raise ConfigError("--resume and --overwrite: give one of them")
+        raise ConfigError("give either --resume or --overwrite, not both")
     if resume and not results.unfinished:
         raise ConfigError(f"--resume: there is no unfinished run in {results.path}")
     if not overwrite and not results.unfinished and getattr(results, "finished", False):
         raise ConfigError(
-            f"{results.path} holds the parts of a finished run; give another --out, or --overwrite"
+            f"{results.path} holds the results of a finished run; choose another --out or add --overwrite"
         )
     if overwrite or not results.unfinished:
         results.begin()
         return
     results.resume()
     results.same_inputs(files)
-    typer.echo(f"going on with the unfinished run: {results.done.frames} frames are done", err=True)
+    typer.echo(f"continuing the unfinished run: {results.done.frames} frames are done", err=True)
 
 
 def _keep(results: Results, model: str, formats: set[str], *, whole: bool) -> bool:
-    """Write what is done, if anything is."""
+    """Write the results so far, if there are any."""
     if not results.done.frames:
         results.discard()
         return False
@@ -253,16 +261,16 @@ def _parse_formats(text: str | None, out: Path, overlay: bool) -> set[str]:
     if text is None:
         text = suffix if suffix in _IN_PARTS else "json"
     elif suffix in _IN_PARTS and text.strip().lower() != suffix:
-        raise ConfigError(f"--format {text}: --out ends in .{suffix}; give one of them")
+        raise ConfigError(f"--format {text} contradicts --out, which ends in .{suffix}")
     chosen = {part.strip().lower() for part in text.split(",")}
     unknown = sorted(chosen.difference(_FORMATS))
     if unknown:
-        raise ConfigError(f"--format: '{unknown[0]}' is not a format; choose from {', '.join(_FORMATS)}")
+        raise ConfigError(f"--format: unknown format '{unknown[0]}'; known: {', '.join(_FORMATS)}")
     if chosen & _IN_PARTS:
         if len(chosen) > 1:
-            raise ConfigError("--format: jsonl and parquet are written alone")
+            raise ConfigError("--format: jsonl and parquet cannot be combined with other formats")
         if overlay:
-            raise ConfigError("--overlay: needs --format json")
+            raise ConfigError("--overlay needs --format json")
         check_kind(*chosen)
     return chosen
 
@@ -274,7 +282,7 @@ def _parse_shard(text: str | None) -> tuple[int, int] | None:
         return None
     number, _, count = text.partition("/")
     if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
-        raise ConfigError(f"--shard: I/N with I from 1 to N, such as 3/8, got '{text}'")
+        raise ConfigError(f"--shard must be I/N with I from 1 to N, such as 3/8, got '{text}'")
     return int(number), int(count)
 
 
@@ -285,7 +293,7 @@ def _run(
     options: ReadOptions,
     overlay: bool,
 ) -> float:
-    """Detect in all frames, with a progress bar; the seconds that it took."""
+    """Detect in all frames with a progress bar; returns the duration in seconds."""
     import time
 
     from rich.console import Console
@@ -316,7 +324,7 @@ def _run(
                 results.add_failure(event.path, event.file, event.reason)
                 continue
             frame, found = event
-            if len(inverted) < _LOOKED_AT:
+            if len(inverted) < _POLARITY_FRAMES:
                 inverted.append(looks_black_hot(frame.pixels))
             picture = pictures.write(frame, found) if pictures else None
             results.add(frame.path or Path(frame.file), found, picture, frame.notes)
@@ -325,10 +333,28 @@ def _run(
     if detector.polarity == "white-hot" and sum(inverted) > _MANY_INVERTED * len(inverted):
         typer.echo(
             f"{sum(inverted)} of {len(inverted)} frames look black-hot (their strongest spot is dark); if "
-            "hot is dark in them, use --polarity black-hot",
+            "hot "
+            "objects are dark, use --polarity black-hot",
             err=True,
         )
     return time.perf_counter() - begin
+
+
+def _hint_at_labels(files: list[Path], model: str | None) -> None:
+    """For frames of a labelled data set, print the command that marks missed and false objects."""
+    from shlex import quote
+
+    folders = (folder for file in files[:1] for folder in list(file.parents)[:3])
+    found = next((f for f in folders if (f / "points.json").is_file() or (f / "masks").is_dir()), None)
+    if found is not None:
+        chosen = "" if model is None else f"--model {quote(model)} "
+        typer.echo(
+            printable(
+                f"note: {found} has labels; for pictures with missed targets and false objects marked: "
+                f"dimpoint evaluate {chosen}--data {quote(str(found))} --overlays NEW_FOLDER"
+            ),
+            err=True,
+        )
 
 
 def _nothing_read(unread: list[tuple[str, str]], sources: list[str]) -> str:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class DetectCommand(TyperCommand):
-    """`--ray` may stand without an address: then Ray starts on this machine."""
+    """Allow `--ray` without an address, which starts Ray on this machine."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         for place in range(len(args) - 1, -1, -1):
@@ -73,13 +73,13 @@ def detect_on_ray(
     reading: ReadOptions,
     overwrite: bool,
 ) -> None:
-    """Detect in files on a cluster, and print what was found; exit code 1 if some could not be read."""
+    """Detect on a cluster and print a summary; exit code 1 if a file cannot be read."""
     from dimpoint.cluster import ray_detect
     from dimpoint.cluster.storage import local_path
     from dimpoint.errors import ConfigError, FrameError
 
     if not formats & {"jsonl", "parquet"} or detector.path is None:
-        raise ConfigError("--ray: results are parts; add --format parquet or --format jsonl")
+        raise ConfigError("--ray needs --format parquet or --format jsonl")
     if not files:
         raise FrameError(missing[0][1] if missing else "no frames in the sources")
     (kind,) = formats
@@ -101,7 +101,7 @@ def detect_on_ray(
             overwrite=overwrite,
         )
     except KeyboardInterrupt:
-        typer.echo("stopped; the same command goes on", err=True)
+        typer.echo("stopped; run the same command to continue", err=True)
         raise typer.Exit(130) from None
     typer.echo(f"{found['frames']} frames, {found['targets']} targets; results: {printable(out)}")
     for name, reason in missing + [tuple(each) for each in found["failures"]]:

@@ -1,4 +1,4 @@
-"""`dimpoint evaluate`: evaluate a model, or predictions of any method, on labelled frames."""
+"""`dimpoint evaluate`: evaluate models or predictions on labelled frames."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ from dimpoint.errors import ConfigError
 
 if TYPE_CHECKING:
     from dimpoint.datasets.reading import Reading
-    from dimpoint.evaluation.operating import OperatingPoint
     from dimpoint.evaluation.run import Result
     from dimpoint.evaluation.subject import Data, Memory, Subject
+    from dimpoint.evaluation.thresholds import ChosenThreshold
     from dimpoint.metrics.curves import Goal
 
-PROTOCOLS = "One that `dimpoint protocols` lists, module:object, or all; may be repeated."
+PROTOCOLS = "Protocol (see `dimpoint protocols`), module:object, or all; may be repeated."
 
 
 def register(app: typer.Typer) -> None:
@@ -52,28 +52,33 @@ def register(app: typer.Typer) -> None:
 @reads_labels()
 def evaluate(
     data: list[Path] = typer.Option(
-        [], "--data", metavar="DIR", help="Data set, or COCO points file; may be repeated."
+        [], "--data", metavar="DIR", help="Labelled data set or COCO points file; may be repeated."
     ),
     model: list[str] = typer.Option(
         [],
         metavar="MODEL",
-        help="Name, .onnx or .safetensors file, or a training run's folder; may be repeated.",
-        show_default="the shipped one",
+        help="Name (see `dimpoint models`), .onnx or .safetensors file, or folder of a training run; may be "
+        "repeated.",
+        show_default="the shipped model",
     ),
     predictions: list[Path] = typer.Option(
         [],
         metavar="PATH",
-        help="Instead, or beside: a run of dimpoint detect (its folder, that of its shards, or one file), "
-        "COCO points, a folder of maps or masks; may be repeated.",
+        help="Predictions: results of dimpoint detect (folder, folder of shards, or file), COCO points, or a "
+        "folder of maps or masks; may be repeated.",
     ),
     prediction_values: str | None = PREDICTION_VALUES,
-    split: str | None = typer.Option(None, metavar="NAME", help="Such as test.", show_default="all frames"),
+    split: str | None = typer.Option(
+        None, metavar="NAME", help="Split of the data, such as test.", show_default="all frames"
+    ),
     protocol: list[str] = typer.Option(["spire"], "--protocol", metavar="NAME", help=PROTOCOLS),
     threshold: float | None = typer.Option(
-        None, help="Detection threshold: scores above it count.", show_default="the model's own; 0.5 for maps"
+        None,
+        help="Count predictions with a score above this.",
+        show_default="the model's threshold, 0.5 for maps",
     ),
     allow_missing: bool = typer.Option(
-        False, "--allow-missing", help="Evaluate the frames that have a prediction, even if others have none."
+        False, "--allow-missing", help="Evaluate only the frames that have a prediction."
     ),
     false_alarms: float | None = typer.Option(
         None,
@@ -82,22 +87,31 @@ def evaluate(
         help="Choose the threshold for at most this many false alarms per frame.",
     ),
     fa: float | None = typer.Option(
-        None, metavar="X", help="Choose the threshold for at most this Fa (per pixel)."
+        None, metavar="X", help="Choose the threshold for at most this false-alarm rate Fa (per pixel)."
     ),
     pd: float | None = typer.Option(None, metavar="X", help="Choose the threshold for at least this recall."),
     calibrate: list[Path] = typer.Option(
-        [], metavar="DIR", help="Data set on which the threshold is chosen.", show_default="--data"
+        [], metavar="DIR", help="Data set to choose the threshold on.", show_default="that of --data"
     ),
     calibrate_split: str | None = typer.Option(
-        None, metavar="NAME", help="Its split; held-out: the held-out frames of the --model run."
+        None,
+        metavar="NAME",
+        help="Split to choose the threshold on; held-out: the frames that the --model run held out.",
     ),
     store: Path | None = typer.Option(
-        None, metavar="FILE", help="Write the model with the chosen threshold; may be the model itself."
+        None, metavar="FILE", help="Write the model with the chosen threshold to this .onnx file."
     ),
     as_json: str | None = JSON_FILE,
-    as_csv: Path | None = typer.Option(None, "--csv", metavar="FILE", help="The tables as CSV."),
-    latex: Path | None = typer.Option(None, metavar="FILE", help="The tables as LaTeX (booktabs)."),
-    report: Path | None = typer.Option(None, metavar="DIR", help="Write a page with figures and pictures."),
+    as_csv: Path | None = typer.Option(None, "--csv", metavar="FILE", help="Write the tables as CSV."),
+    latex: Path | None = typer.Option(None, metavar="FILE", help="Write the tables as LaTeX (booktabs)."),
+    report: Path | None = typer.Option(
+        None, metavar="DIR", help="Write an HTML page with tables, curves and pictures to this folder."
+    ),
+    overlays: Path | None = typer.Option(
+        None,
+        metavar="DIR",
+        help="Write a picture of each frame with found, missed and false objects marked to this new folder.",
+    ),
     device: str = DEVICE,
     label_page: str | None = typer.Option(
         None,
@@ -113,47 +127,52 @@ def evaluate(
     *,
     reading: Reading,
 ) -> None:
-    """Evaluate models or predictions on labelled frames, several side by side, or tracks of clips."""
+    """Evaluate one or several models or predictions on labelled frames, or tracks on labelled clips."""
     from dimpoint.atomic import write_text
     from dimpoint.evaluation.subject import Data, Memory
     from dimpoint.report.evaluation import evaluate_subjects
     from dimpoint.report.html import check_extra
+    from dimpoint.report.overlays import check_folder
 
     if report is not None:
         check_extra()
+    if overlays is not None:
+        check_folder(overlays)
     if label_page is not None and (report is None or not label_page.startswith(("http://", "https://"))):
         raise ConfigError("--label-page: the address that dimpoint label printed, beside --report DIR")
     followed = evaluated_tracks(tracks, truth, distance, fps)
     if followed is not None and not data:
-        if model or predictions:
-            raise ConfigError("--model and --predictions need --data; --tracks alone has no frames")
+        if model or predictions or overlays is not None:
+            raise ConfigError("--model, --predictions and --overlays need --data")
         write_tracks(followed, as_json, as_csv, latex, report)
         return
     if not data:
-        raise ConfigError("give --data DIR, labelled frames, or --tracks PATH --truth PATH, labelled clips")
+        raise ConfigError(
+            "give labelled frames (--data DIR), or tracks and their labels (--tracks PATH --truth PATH)"
+        )
     goal = _goal(false_alarms, fa, pd, threshold, bool(calibrate or calibrate_split), store)
-    held_against = Data(tuple(data), split, allow_missing, reading, prediction_values)
-    subjects = _subjects(model, predictions, held_against, threshold, threads, device)
-    memory, point = Memory(), None
+    labelled = Data(tuple(data), split, allow_missing, reading, prediction_values)
+    subjects = _subjects(model, predictions, labelled, threshold, threads, device)
+    memory, chosen = Memory(), None
     if goal is not None:
         if len(subjects) > 1:
-            raise ConfigError("a threshold is chosen for one model or prediction at a time; name one")
+            raise ConfigError("a threshold can only be chosen for one model or prediction at a time")
         run = model[0] if model else None
-        chosen_on = _calibration(subjects[0], held_against, tuple(calibrate), calibrate_split, run)
-        point = _choose(goal, chosen_on, subjects[0], memory)
-    lines = [] if point is None else point.sentences()
+        chosen_on = _calibration(subjects[0], labelled, tuple(calibrate), calibrate_split, run)
+        chosen = _choose(goal, chosen_on, subjects[0], memory)
+    lines = [] if chosen is None else chosen.sentences()
     with ExitStack() as bars:
         evaluation = evaluate_subjects(
             subjects,
-            held_against,
+            labelled,
             protocol,
-            operating=lines,
+            threshold_notes=lines,
             memory=memory if goal is not None else None,
             progress=lambda what, total: bars.enter_context(progress(what, total)),
         )
     record = evaluation.to_record()
-    if point is not None:
-        record["operating_point"] = point.to_record()
+    if chosen is not None:
+        record["operating_point"] = chosen.to_record()
     if followed is not None:
         record["tracks"] = followed.to_record()
     if as_json is not None:
@@ -162,20 +181,22 @@ def evaluate(
         print_results(evaluation.results, evaluation.notes, lines)
         if followed is not None:
             print_tracks(followed)
-    if store is not None and point is not None:
-        _store(subjects[0], store, point, quiet=as_json == "-")
+    if store is not None and chosen is not None:
+        _store(subjects[0], store, chosen, quiet=as_json == "-")
     if as_csv is not None:
         write_text(as_csv, evaluation.to_csv())
     if latex is not None:
         parts = [evaluation.to_latex()] + ([] if followed is None else [followed.to_latex()])
         write_text(latex, "\n".join(parts))
+    if overlays is not None:
+        typer.echo(f"pictures: {overlays} ({evaluation.overlays(overlays)} frames)", err=as_json == "-")
     if report is not None:
         section = "" if followed is None else section_of(followed)
         typer.echo(f"report: {evaluation.report(report, section, label_page)}", err=as_json == "-")
 
 
 def protocols() -> None:
-    """List the protocols: how each matches predictions with targets, and what it counts."""
+    """List the evaluation protocols: how each matches predictions with targets and what it counts."""
     from dimpoint.metrics.protocols import get_protocol, protocol_names
 
     for name in protocol_names():
@@ -209,46 +230,46 @@ def _goal(
     calibrating: bool,
     store: Path | None,
 ) -> tuple[Goal, float] | None:
-    """The one goal that is given, or None; raises ConfigError for options that do not go together."""
+    """The given goal, or None; ConfigError if the options contradict each other."""
     wanted: dict[Goal, float | None] = {"false-alarms-per-frame": false_alarms, "fa": fa, "pd": pd}
     given = [(goal, value) for goal, value in wanted.items() if value is not None]
     goals = ", ".join(f"--{goal}" for goal in wanted)
     if len(given) > 1 or (given and threshold is not None):
-        raise ConfigError(f"give one of {goals} and --threshold; each of them says what the threshold is")
+        raise ConfigError(f"give only one of {goals} and --threshold: each sets the threshold")
     if not given and (calibrating or store is not None):
-        raise ConfigError(f"--calibrate, --calibrate-split and --store go with one of {goals}")
+        raise ConfigError(f"--calibrate, --calibrate-split and --store need one of {goals}")
     return given[0] if given else None
 
 
 def _calibration(
     subject: Subject, data: Data, roots: tuple[Path, ...], split: str | None, model: str | None
 ) -> tuple[Subject, str]:
-    """The data on which the threshold is chosen, and its description; by default the evaluated frames."""
+    """The frames to choose the threshold on, and their description; by default the evaluated frames."""
     from dimpoint.evaluation.predictions import FilePredictor
     from dimpoint.evaluation.subject import Subject, open_predictions
     from dimpoint.evaluation.truth import HELD_OUT, held_out_frames
 
     if split == HELD_OUT:
         if model is None or roots:
-            raise ConfigError(f"--calibrate-split {HELD_OUT} goes with --model RUN, and without --calibrate")
+            raise ConfigError(f"--calibrate-split {HELD_OUT} needs --model RUN and no --calibrate")
         return Subject(subject.predictor, held_out_frames(Path(model))), f"the frames held out by {model}"
     if not roots and split is None:
-        return subject, f"the evaluated data itself ({data})"
-    chosen = replace(data, roots=roots or data.roots, split=split)
+        return subject, f"the evaluated data ({data})"
+    other = replace(data, roots=roots or data.roots, split=split)
     if isinstance(subject.predictor, FilePredictor):
-        return open_predictions(subject.predictor.path, chosen), str(chosen)
-    return Subject(subject.predictor, chosen.frames()), str(chosen)
+        return open_predictions(subject.predictor.path, other), str(other)
+    return Subject(subject.predictor, other.frames()), str(other)
 
 
 def _choose(
     goal: tuple[Goal, float], chosen_on: tuple[Subject, str], subject: Subject, memory: Memory
-) -> OperatingPoint:
+) -> ChosenThreshold:
     """Choose the threshold and apply it to the subject."""
-    from dimpoint.evaluation.operating import apply_point, choose_threshold
+    from dimpoint.evaluation.thresholds import apply_threshold, choose_threshold
 
     calibration, words = chosen_on
     with progress("choosing the threshold", len(calibration.frames)) as step:
-        point = choose_threshold(
+        chosen = choose_threshold(
             calibration,
             *goal,
             chosen_on=words,
@@ -256,28 +277,25 @@ def _choose(
             progress=step,
             memory=memory if calibration is subject else None,
         )
-    apply_point(subject, point)
-    return point
+    apply_threshold(subject, chosen)
+    return chosen
 
 
-def _store(subject: Subject, out: Path, point: OperatingPoint, *, quiet: bool) -> None:
-    from dimpoint.evaluation.operating import store_threshold
+def _store(subject: Subject, out: Path, chosen: ChosenThreshold, *, quiet: bool) -> None:
     from dimpoint.evaluation.predictions import ModelPredictor
     from dimpoint.evaluation.summary import threshold_digits
+    from dimpoint.evaluation.thresholds import store_threshold
 
     if not isinstance(subject.predictor, ModelPredictor) or subject.predictor.path is None:
-        raise ConfigError("--store writes a model, and these are predictions: give --model")
-    store_threshold(subject.predictor.path, out, point)
-    typer.echo(f"stored: {out}, threshold {threshold_digits(point.threshold)}", err=quiet)
+        raise ConfigError("--store needs --model; predictions hold no model to write")
+    store_threshold(subject.predictor.path, out, chosen)
+    typer.echo(f"stored: {out}, threshold {threshold_digits(chosen.threshold)}", err=quiet)
 
 
 def print_results(
-    results: Sequence[Result], notes: Sequence[str] = (), operating: Sequence[str] = ()
+    results: Sequence[Result], notes: Sequence[str] = (), threshold_notes: Sequence[str] = ()
 ) -> None:
-    """One table for each protocol, one of pixels where there are maps, and the notes; a column a method.
-
-    operating: lines about a chosen operating point.
-    """
+    """Print the tables of one or several evaluations, a column for each method, and the notes."""
     from rich.table import Table
 
     from dimpoint.evaluation.summary import HINDSIGHT, threshold_text
@@ -288,7 +306,7 @@ def print_results(
         f"{name}: {threshold_text(result.predictor)}"
         for name, result in zip(names_of(results), results, strict=True)
     ]
-    print_lines(console, [*lines, *operating])
+    print_lines(console, [*lines, *threshold_notes])
     tables = tables_of(results)
     for content in tables:
         table = Table(title=plain(content.title), title_justify="left")

@@ -1,4 +1,4 @@
-"""`dimpoint events`: what `dimpoint watch` has seen."""
+"""`dimpoint events`: list what `dimpoint watch` stored."""
 
 from __future__ import annotations
 
@@ -18,24 +18,26 @@ def register(app: typer.Typer) -> None:
 
 
 def show_events(
-    database: Path = typer.Argument(metavar="DB", help="File of `dimpoint watch --events`."),
-    what: str = typer.Option("tracks", "--show", metavar="WHAT", help=f"{', '.join(_KINDS)}."),
+    database: Path = typer.Argument(metavar="DB", help="Database of `dimpoint watch --events`."),
+    what: str = typer.Option("tracks", "--show", metavar="WHAT", help=f"What to list: {', '.join(_KINDS)}."),
     since: str | None = typer.Option(
-        None, metavar="TIME", help="Not before, ISO 8601 such as 2026-05-01T22:00."
+        None, metavar="TIME", help="List events from this time on, ISO 8601, such as 2026-05-01T22:00."
     ),
-    until: str | None = typer.Option(None, metavar="TIME", help="Not after."),
-    form: str = typer.Option("table", "--format", metavar="NAME", help="table, csv or json."),
-    out: Path | None = typer.Option(None, metavar="FILE", help="Write there instead of standard output."),
+    until: str | None = typer.Option(None, metavar="TIME", help="List events up to this time."),
+    form: str = typer.Option("table", "--format", metavar="NAME", help="Output format: table, csv or json."),
+    out: Path | None = typer.Option(
+        None, metavar="FILE", help="Write to this file instead of standard output."
+    ),
 ) -> None:
-    """List or export what `dimpoint watch --events` stored; the database may be in use."""
+    """List or export the events that `dimpoint watch --events` stored, also while it runs."""
     from dimpoint.atomic import write_text
     from dimpoint.errors import ConfigError
     from dimpoint.live.export import as_csv, as_json, events
 
     if what not in _KINDS:
-        raise ConfigError(f"--show: '{what}' is none of {', '.join(_KINDS)}")
+        raise ConfigError(f"--show must be one of {', '.join(_KINDS)}, got '{what}'")
     if form not in ("table", "csv", "json"):
-        raise ConfigError(f"--format: '{form}' is none of table, csv, json")
+        raise ConfigError(f"--format must be table, csv or json, got '{form}'")
     found = events(database, what, since=_moment("--since", since), until=_moment("--until", until))
     if form == "table" and out is None:
         _print_table(list(found))
@@ -71,4 +73,4 @@ def _moment(option: str, text: str | None) -> float | None:
     try:
         return datetime.fromisoformat(text).timestamp()
     except (ValueError, OverflowError):
-        raise ConfigError(f"{option}: '{text}' is no time in ISO 8601, such as 2026-05-01T22:00") from None
+        raise ConfigError(f"{option}: '{text}' is not a time in ISO 8601, such as 2026-05-01T22:00") from None

@@ -1,4 +1,4 @@
-"""`dimpoint label`: click targets on a local page."""
+"""`dimpoint label`: label targets on a local web page."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from dimpoint.cli.options import COLOUR
+from dimpoint.cli.options import COLOUR, MODEL, RECURSIVE
 from dimpoint.errors import DimpointError, MissingExtraError
 
 
@@ -18,22 +18,22 @@ def register(app: typer.Typer) -> None:
 
 def label(
     sources: list[Path] = typer.Argument(
-        None, metavar="SOURCE...", help="Images, folders, videos; may be left out for a project that exists."
+        None, metavar="SOURCE...", help="Images, folders or videos; not needed for an existing project."
     ),
-    project: Path = typer.Option(..., "--project", metavar="DIR", help="The project's folder; made if new."),
-    model: str | None = typer.Option(
-        None, metavar="MODEL", help="The model that proposes targets.", show_default="the shipped default"
+    project: Path = typer.Option(
+        ..., "--project", metavar="DIR", help="Folder of the project; created if missing."
     ),
+    model: str | None = MODEL,
     report: Path | None = typer.Option(
-        None, metavar="DIR", help="A report of dimpoint evaluate: the page lists its mistakes."
+        None, metavar="DIR", help="Report of dimpoint evaluate, whose errors the page lists."
     ),
-    recursive: bool = typer.Option(False, "--recursive", help="Enter sub-folders."),
+    recursive: bool = RECURSIVE,
     colour: str | None = COLOUR,
     port: int = typer.Option(0, metavar="N", min=0, max=65535, help="Port.", show_default="any free port"),
     host: str = typer.Option("127.0.0.1", metavar="ADDRESS", help="Address to listen on."),
     no_browser: bool = typer.Option(False, "--no-browser", help="Do not open the page in a browser."),
 ) -> None:
-    """Label targets with one click each, on a page in the browser."""
+    """Label targets with one click each on a page in the browser; --model proposes them."""
     for package in ("starlette", "uvicorn"):
         if find_spec(package) is None:
             raise MissingExtraError("labelling", package, "label")
@@ -65,7 +65,9 @@ def label(
         address = f"http://{shown}:{number}/?token={token}"
         typer.echo(address)
         if host not in ("127.0.0.1", "localhost", "::1"):
-            typer.echo("note: everybody who reaches this address and knows the token can label", err=True)
+            typer.echo(
+                "note: everybody who can reach this address and has the token can change labels", err=True
+            )
         if not no_browser:
             _open_browser(address)
         try:

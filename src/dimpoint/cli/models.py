@@ -1,7 +1,4 @@
-"""`dimpoint models`: the shipped models.
-
-`dimpoint export` and `dimpoint import`.
-"""
+"""`dimpoint models`, `dimpoint export` and `dimpoint import`."""
 
 from __future__ import annotations
 
@@ -20,13 +17,13 @@ if TYPE_CHECKING:
 
 
 class Frames(StrEnum):
-    """The types of frames that a whole model is written for."""
+    """Pixel types of the frames that a `--whole` model takes."""
 
     uint8 = "uint8"
     uint16 = "uint16"
 
 
-models_app = typer.Typer(help="List the shipped models, show their cards.", invoke_without_command=True)
+models_app = typer.Typer(help="List the shipped models or show their cards.", invoke_without_command=True)
 
 
 def register(app: typer.Typer) -> None:
@@ -38,7 +35,7 @@ def register(app: typer.Typer) -> None:
 
 @models_app.callback()
 def list_models(context: typer.Context) -> None:
-    """List the shipped models; the default, used when --model is left out, is marked with *."""
+    """List the shipped models; * marks the default."""
     if context.invoked_subcommand is not None:
         return
     from dimpoint.model.files import WEIGHTS, shipped_models
@@ -51,7 +48,7 @@ def list_models(context: typer.Context) -> None:
 
 
 @models_app.command("show")
-def show(name: str = typer.Argument(help="A name that `dimpoint models` lists.")) -> None:
+def show(name: str = typer.Argument(help="Name of a shipped model.")) -> None:
     """Print a model's card: its data, recipe, scores, licence and date."""
     from dimpoint.model.files import model_card
 
@@ -83,56 +80,65 @@ def _scores(scores: dict[str, Any], prefix: str = "") -> list[str]:
 
 def export(
     source: str = typer.Argument(
-        ..., metavar="MODEL", help="A shipped model's name, a training run's folder or a .safetensors file."
+        ...,
+        metavar="MODEL",
+        help="Name (see `dimpoint models`), .safetensors file, or folder of a training run.",
     ),
-    out: Path = typer.Option(..., "--out", help="The file to write: .onnx to detect with, .safetensors."),
-    half: bool = typer.Option(False, "--half", help="Weights as float16: half the size, .safetensors only."),
+    out: Path = typer.Option(
+        ..., "--out", help="The file to write: .onnx (to run) or .safetensors (to train further)."
+    ),
+    half: bool = typer.Option(
+        False, "--half", help="Store float16 weights, half the size; .safetensors only."
+    ),
     threshold: float | None = typer.Option(
         None,
         "--threshold",
-        help="Detection threshold instead of the model's own; the model's recorded scores are left out.",
+        help="Replace the model's threshold; its recorded evaluation results are dropped.",
     ),
     whole: bool = typer.Option(
         False,
         "--whole",
-        help="Raw frame in, targets out: the way from counts to points inside one ONNX file.",
+        help="Write one ONNX file that takes raw frames and returns targets.",
     ),
     frames: Frames | None = typer.Option(
         None,
         "--frames",
-        help="With --whole, the type of the frames: uint16 also takes 8-bit counts, cast. Default: uint16.",
+        help="With --whole: pixel type of the frames. uint16 also takes 8-bit frames cast to uint16.",
+        show_default="uint16",
     ),
     int8: bool = typer.Option(
-        False, "--int8", help="Weights and responses in int8, several times faster with --device openvino."
+        False,
+        "--int8",
+        help="Quantise to int8, several times faster with --device openvino; needs --calibrate.",
     ),
     calibrate: list[Path] = typer.Option(
         [],
         "--calibrate",
         metavar="DATA",
-        help="With --int8: labelled frames, some of which measure the loss; may be repeated.",
+        help="With --int8: labelled data set, of which some frames measure the loss; may be repeated.",
     ),
     max_loss: float = typer.Option(
-        0.005, "--max-loss", help="With --int8, the loss of F1 from which on nothing is written."
+        0.005, "--max-loss", help="With --int8: write nothing if F1 drops by more than this."
     ),
 ) -> None:
     """Write a model as one file: weights, normalisation, threshold and licence."""
     if int8 != bool(calibrate):
-        raise ConfigError("--int8 and --calibrate DATA belong together")
+        raise ConfigError("--int8 and --calibrate DATA must be given together")
     if calibrate:
         if half or whole or threshold is not None:
-            raise ConfigError("--int8: not with --half, --whole or --threshold")
+            raise ConfigError("--int8 cannot be combined with --half, --whole or --threshold")
         from dimpoint.evaluation.int8 import export_int8
 
-        _tell(export_int8(source, out, calibrate, max_loss=max_loss, say=typer.echo), out)
+        _print_summary(export_int8(source, out, calibrate, max_loss=max_loss, say=typer.echo), out)
         return
     if frames and not whole:
-        raise ConfigError("--frames: only with --whole; other models take any frame")
+        raise ConfigError("--frames needs --whole; other models take frames of any type")
     if whole:
         if half:
-            raise ConfigError("--half: not with --whole; its weights are float32")
+            raise ConfigError("--half cannot be combined with --whole, whose weights are float32")
         from dimpoint.whole.export import export_whole
 
-        _tell(
+        _print_summary(
             export_whole(
                 source, out, counts="uint8" if frames is Frames.uint8 else "uint16", threshold=threshold
             ),
@@ -145,23 +151,30 @@ def export(
         return
     from dimpoint.api import export as write
 
-    _tell(write(source, out, half=half, threshold=threshold, log=typer.echo), out)
+    _print_summary(write(source, out, half=half, threshold=threshold, log=typer.echo), out)
 
 
 def import_(
-    network: str = typer.Argument(..., help="The network that the checkpoint is of, such as spire."),
-    file: Path = typer.Argument(..., help="The authors' checkpoint (.pth, .pt, .tar) or .safetensors of it."),
-    out: Path = typer.Option(..., "--out", help="The file to write: .onnx to detect with, .safetensors."),
+    network: str = typer.Argument(..., help="Network of the checkpoint: spire, acm or alcnet."),
+    file: Path = typer.Argument(..., help="The authors' checkpoint (.pth, .pt, .tar or .safetensors)."),
+    out: Path = typer.Option(
+        ..., "--out", help="The file to write: .onnx (to run) or .safetensors (to train further)."
+    ),
     input_scale: int | None = typer.Option(
-        None, "--input-scale", min=1, max=2, help="Take frames at their own scale, magnified this many times."
+        None,
+        "--input-scale",
+        min=1,
+        max=2,
+        help="Magnify frames by this factor instead of resizing them to a fixed size.",
     ),
     fit: str | None = typer.Option(
         None,
         metavar="SIZE",
-        help="Fit every frame into this size, 640 or 640x480; left out: as the weights were trained.",
+        help="Resize every frame to fit into this size, 640 or 640x480.",
+        show_default="as the weights were trained",
     ),
 ) -> None:
-    """Convert weights published by a network's authors into a model file; their code is never run."""
+    """Convert published weights into a model file, without running the authors' code."""
     from dimpoint.api import EXPORT_PACKAGES, check_suffix, require_packages, write_model
 
     check_suffix(out)
@@ -169,13 +182,13 @@ def import_(
     from dimpoint.model.checkpoint import import_model
 
     if fit is not None and input_scale is not None:
-        raise ConfigError("--fit and --input-scale: choose one; fitted frames are not magnified")
+        raise ConfigError("give either --fit or --input-scale, not both")
     built, meta = import_model(network, file, scale=input_scale, fit=_size(fit))
     write_model(built, meta, out)
-    _tell(meta, out)
+    _print_summary(meta, out)
     rule = meta.input
     if rule.fit is not None:
-        typer.echo(f"frames are fitted into {rule.fit[0]}x{rule.fit[1]} (--fit for another size)")
+        typer.echo(f"frames are resized to fit into {rule.fit[0]}x{rule.fit[1]} (--fit changes this)")
     typer.echo(f"licence: {meta.licence}")
 
 
@@ -185,10 +198,10 @@ def _size(text: str | None) -> tuple[int, int] | None:
         return None
     sides = text.lower().split("x")
     if len(sides) > 2 or not all(side.isdecimal() and 16 <= int(side) <= 8192 for side in sides):
-        raise ConfigError(f"--fit {text}: write a side or WIDTHxHEIGHT in pixels, 16 to 8192, such as 640")
+        raise ConfigError(f"--fit {text}: expected SIDE or WIDTHxHEIGHT in pixels, 16 to 8192, such as 640")
     return int(sides[0]), int(sides[-1])
 
 
-def _tell(meta: ModelMeta, out: Path) -> None:
+def _print_summary(meta: ModelMeta, out: Path) -> None:
     line = f"{out}: {meta.name}, network {meta.network}, {out.stat().st_size / 1e6:.1f} MB"
     typer.echo(printable(line))

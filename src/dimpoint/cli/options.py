@@ -1,4 +1,4 @@
-"""Options that several commands share: how labels are read, data sets, threads, JSON output."""
+"""Options that several commands share: model, frames, data sets, labels, threads, JSON output."""
 
 from __future__ import annotations
 
@@ -14,6 +14,13 @@ from dimpoint.errors import ConfigError
 if TYPE_CHECKING:
     from dimpoint.datasets.reading import Reading
 
+MODEL: Any = typer.Option(
+    None,
+    "--model",
+    metavar="MODEL",
+    help="Name (see `dimpoint models`), .onnx or .safetensors file, or folder of a training run.",
+    show_default="the shipped model",
+)
 THREADS: Any = typer.Option(
     None, "--threads", min=1, help="Number of processor threads.", show_default="all cores"
 )
@@ -21,26 +28,48 @@ DEVICE: Any = typer.Option(
     "cpu",
     "--device",
     metavar="NAME",
-    help="Where the network runs: cpu, cuda, tensorrt, openvino, coreml, directml, or auto, which says what "
-    "it took.",
+    help="Where the network runs: cpu, cuda, tensorrt, openvino, coreml, directml or auto, which "
+    "prints its choice.",
+)
+POLARITY: Any = typer.Option(
+    "white-hot", "--polarity", metavar="NAME", help="white-hot, or black-hot if hot objects are dark."
+)
+RECURSIVE: Any = typer.Option(False, help="Search subfolders as well.")
+VERBOSE: Any = typer.Option(False, help="List every file and folder that is passed over.")
+FRAME_PANEL = "How frames are read"
+STREAM: Any = typer.Option(
+    None,
+    "--stream",
+    min=0,
+    rich_help_panel=FRAME_PANEL,
+    help="Number of the video stream, from 0, if a file has several.",
+)
+_COLOUR = "For colour frames: luma (brightness), or the colour map they were saved with, such as jet."
+COLOUR: Any = typer.Option(
+    None,
+    "--colour",
+    metavar="RULE",
+    rich_help_panel=FRAME_PANEL,
+    help=_COLOUR,
+)
+CANDIDATE_SCORE: Any = typer.Option(
+    None, "--candidate-score", help="Lowest score of a detection that may join a track.", show_default="0.3"
 )
 DATA: Any = typer.Option(..., "--data", metavar="DIR", help="A data set; may be repeated.")
-JSON_FILE: Any = typer.Option(None, "--json", metavar="FILE|-", help="Write all numbers as JSON.")
+JSON_FILE: Any = typer.Option(
+    None, "--json", metavar="FILE|-", help="Write all results as JSON; -: to standard output."
+)
 PREDICTION_VALUES: Any = typer.Option(
     None,
     "--predictions-values",
     metavar="RULE",
-    help="How predicted maps are read, where it is not plain: 0-1, 0-255, 0-65535, labels or alpha.",
+    help="What the values of predicted maps mean, if unclear: 0-1, 0-255, 0-65535, labels or alpha.",
 )
 SET: Any = typer.Option(
     [],
     "--set",
     metavar="KEY=VALUE",
-    help="Change a key of the recipe, for example optimizer.lr=1e-3; may be repeated.",
-)
-_COLOUR = "Coloured frames: luma (their brightness), or a colour map such as jet (its levels)."
-COLOUR: Any = typer.Option(
-    None, "--colour", metavar="RULE", rich_help_panel="How files are read", help=_COLOUR
+    help="Change a key of the recipe, such as optimizer.lr=1e-3; may be repeated.",
 )
 
 _PANEL = "How labels are read"
@@ -56,20 +85,22 @@ _LABEL_OPTIONS: dict[str, tuple[type, Any]] = {
         _label_option(
             None,
             "--mask-values",
-            "What masks mark as a target: binary (above 127), nonzero, instances, alpha or values: 2,3.",
+            "Which mask values are targets: binary (above 127), nonzero, instances, alpha, or a list such "
+            "as 2,3.",
             "RULE",
         ),
     ),
     "invert_masks": (
         bool,
-        _label_option(False, "--invert-masks", "Targets are the pixels that masks do not mark."),
+        _label_option(False, "--invert-masks", "Treat the unmarked pixels of masks as targets."),
     ),
     "points": (
         str,
         _label_option(
             None,
             "--points",
-            "normalised: coordinates are fractions of the frame; unlabelled: points of visibility 0 count.",
+            "normalised: coordinates are fractions of the frame size; unlabelled: count points of "
+            "visibility 0.",
             "LIST",
         ),
     ),
@@ -78,17 +109,18 @@ _LABEL_OPTIONS: dict[str, tuple[type, Any]] = {
         _label_option(
             None,
             "--categories",
-            "COCO categories that are targets, separated by commas; left out: all.",
+            "COCO categories that are targets, separated by commas (default: all).",
             "LIST",
         ),
     ),
-    "accept": (bool, _label_option(False, "--accept-labels", "Use labels however unlikely they look.")),
+    "accept": (bool, _label_option(False, "--accept-labels", "Use the labels even if they look wrong.")),
     "orientation": (
         str,
         _label_option(
             None,
             "--orientation",
-            "Frames with an EXIF orientation: stored takes the pixels as stored, upright turns them.",
+            "For frames with an EXIF orientation: stored (keep the pixels as stored) or upright (rotate "
+            "them).",
             "RULE",
         ),
     ),
@@ -101,7 +133,7 @@ Command: TypeAlias = Callable[..., None]
 
 
 def reads_labels(without: Iterable[str] = ()) -> Callable[[Command], Command]:
-    """Add the options of how labels are read to a command, which gets them as one argument, `reading`.
+    """Add the options for reading labels to a command, which receives them as one argument, `reading`.
 
     Parameters
     ----------
@@ -166,4 +198,4 @@ def require_torch(what: str) -> None:
 def check_one_length(epochs: float | None, minutes: float | None) -> None:
     """Raise ConfigError if both --epochs and --minutes are given."""
     if epochs is not None and minutes is not None:
-        raise ConfigError("--epochs and --minutes: give one of them")
+        raise ConfigError("give either --epochs or --minutes, not both")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from dimpoint.cli.options import LABELS_ALONE, reads_labels
+from dimpoint.cli.options import LABELS_ALONE, THREADS, reads_labels
 from dimpoint.errors import ConfigError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -24,29 +24,31 @@ def register(app: typer.Typer) -> None:
 @reads_labels(without=LABELS_ALONE)
 def pretrain(
     data: list[Path] = typer.Option(
-        [], "--data", metavar="DIR", help="Data set, of which the train split is used; may be repeated."
+        [], "--data", metavar="DIR", help="Data set, whose train split is used; may be repeated."
     ),
-    out: Path = typer.Option(None, "--out", metavar="DIR", help="The encoder's folder, which must be new."),
+    out: Path = typer.Option(None, "--out", metavar="DIR", help="New folder for the encoder."),
     resume: Path = typer.Option(
-        None, "--resume", metavar="DIR", help="Continue the unfinished run of this --out."
+        None, "--resume", metavar="DIR", help="Continue the unfinished run in this folder."
     ),
-    minutes: float = typer.Option(None, help=f"Approximate duration (default: {_MINUTES:g})."),
-    epochs: float = typer.Option(None, help="Crops of each frame, instead of --minutes."),
-    size: int = typer.Option(128, help="Side of the crops, pixels."),
-    patch: int = typer.Option(8, help="Side of a patch, pixels."),
-    hidden: int = typer.Option(192, help="Channels of a token."),
-    layers: int = typer.Option(6, help="Layers of the transformer."),
-    heads: int = typer.Option(3, help="Heads of its attention."),
+    minutes: float = typer.Option(
+        None, help="Approximate training time, minutes.", show_default=f"{_MINUTES:g}"
+    ),
+    epochs: float = typer.Option(None, help="Instead of --minutes: crops drawn from each frame."),
+    size: int = typer.Option(128, help="Side length of the crops, pixels."),
+    patch: int = typer.Option(8, help="Side length of a patch, pixels."),
+    hidden: int = typer.Option(192, help="Width of the transformer: channels per token."),
+    layers: int = typer.Option(6, help="Number of transformer layers."),
+    heads: int = typer.Option(3, help="Number of attention heads."),
     batch: int = typer.Option(64, help="Crops per step."),
     intensity: str = typer.Option(
-        "display", help="Rule from counts to network range: dtype, percentile or display."
+        "display", help="How counts are mapped to the input range: dtype, percentile or display."
     ),
     seed: int = typer.Option(0, help="The same seed, data and length give the same encoder."),
-    threads: int = typer.Option(None, min=1, help="Number of processor threads; default: all cores."),
+    threads: int = THREADS,
     *,
     reading: Reading,
 ) -> None:
-    """Pretrain a small vision transformer on unlabelled frames, for `dimpoint train fdep-...`."""
+    """Pretrain a small vision transformer on unlabelled frames, for `dimpoint train fdep-NAME`."""
     from dimpoint.cli.options import require_torch
 
     require_torch("pretraining")
@@ -64,13 +66,13 @@ def pretrain(
         if resume is not None:
             if data or out:
                 raise ConfigError(
-                    "--resume takes data and settings from the run; give only --threads with it"
+                    "--resume uses the data and settings of the run; only --threads may be given with it"
                 )
             run_on(resume)
             return
         if not data or out is None:
             raise ConfigError(
-                "write: dimpoint pretrain --data DIR --out DIR, or: dimpoint pretrain --resume DIR"
+                "usage: dimpoint pretrain --data DIR --out DIR, or: dimpoint pretrain --resume DIR"
             )
         settings = pretrain_settings(
             minutes=_MINUTES if minutes is None and epochs is None else minutes,

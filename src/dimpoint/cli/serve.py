@@ -8,7 +8,7 @@ from importlib.util import find_spec
 import typer
 
 from dimpoint.cli.console import print_device
-from dimpoint.cli.options import DEVICE
+from dimpoint.cli.options import DEVICE, MODEL
 from dimpoint.errors import ConfigError, MissingExtraError
 
 TOKEN_VARIABLE = "DIMPOINT_TOKEN"
@@ -20,22 +20,24 @@ def register(app: typer.Typer) -> None:
 
 
 def serve(
-    model: str | None = typer.Option(
-        None, metavar="MODEL", help="Name, model file or run folder.", show_default="the shipped default"
-    ),
+    model: str | None = MODEL,
     host: str = typer.Option("127.0.0.1", metavar="ADDRESS", help="Address to listen on."),
-    port: int = typer.Option(8080, metavar="N", min=0, max=65535, help="Port; 0 takes a free one."),
+    port: int = typer.Option(8080, metavar="N", min=0, max=65535, help="Port; 0: any free port."),
     device: str = DEVICE,
-    workers: int = typer.Option(0, metavar="N", min=0, help="Frames at a time.", show_default="one a core"),
-    threads: int = typer.Option(1, metavar="N", min=1, help="Threads for each of them."),
-    queue: int = typer.Option(64, metavar="N", min=0, help="Requests that may wait; more get 429."),
-    timeout: float = typer.Option(30.0, metavar="SECONDS", help="Longest time of a request."),
+    workers: int = typer.Option(
+        0, metavar="N", min=0, help="Frames processed at the same time.", show_default="one per core"
+    ),
+    threads: int = typer.Option(1, metavar="N", min=1, help="Processor threads per frame."),
+    queue: int = typer.Option(
+        64, metavar="N", min=0, help="Requests that may wait; further ones get status 429."
+    ),
+    timeout: float = typer.Option(30.0, metavar="SECONDS", help="Time limit of a request."),
     max_mb: int = typer.Option(64, metavar="N", min=1, help="Largest request body, MiB."),
     token: bool = typer.Option(
-        False, "--token", help=f"Ask for the bearer token in the environment variable {TOKEN_VARIABLE}."
+        False, "--token", help=f"Require the bearer token in the environment variable {TOKEN_VARIABLE}."
     ),
 ) -> None:
-    """Serve detections over HTTP: POST a frame to /v1/detect. The description is at /openapi.json."""
+    """Serve detections over HTTP: POST a frame to /v1/detect. /openapi.json describes the interface."""
     for package in ("starlette", "uvicorn", "prometheus_client", "multipart"):
         if find_spec(package) is None:
             raise MissingExtraError("serving", package, "serve")

@@ -37,7 +37,7 @@ def stopping() -> Iterator[None]:
 
 @contextmanager
 def noted() -> Iterator[Callable[[], bool]]:
-    """Note Ctrl-C, SIGTERM and SIGHUP in the block instead of raising; the function says whether one came.
+    """Record Ctrl-C, SIGTERM and SIGHUP in the block instead of raising; the function returns True after one.
 
     For commands that finish their step first. A second signal raises KeyboardInterrupt.
     """

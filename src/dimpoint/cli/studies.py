@@ -1,4 +1,4 @@
-"""`dimpoint benchmark` compares recipes on a data set; `dimpoint ablate` measures the effect of a method."""
+"""`dimpoint benchmark` compares recipes on a data set; `dimpoint ablate` measures the effect of FDEP."""
 
 from __future__ import annotations
 
@@ -28,27 +28,33 @@ def register(app: typer.Typer) -> None:
 def benchmark(
     recipes: list[str] = typer.Argument(..., help="Shipped recipes (see `dimpoint recipes`) or .yaml files."),
     data: list[Path] = DATA,
-    out: Path = typer.Option(..., "--out", metavar="DIR", help="Folder of the runs; finished ones are kept."),
-    split: str = typer.Option("test", metavar="NAME", help="The split that is evaluated, never trained on."),
+    out: Path = typer.Option(
+        ..., "--out", metavar="DIR", help="Folder for the runs; finished runs are kept."
+    ),
+    split: str = typer.Option("test", metavar="NAME", help="Split to evaluate; it is never trained on."),
     train_split: str | None = typer.Option(
-        None, metavar="NAME", help="The split that is trained on.", show_default="train"
+        None, metavar="NAME", help="Split to train on.", show_default="train"
     ),
     protocol: str = typer.Option(
-        "spire", "--protocol", metavar="NAME", help="How all are judged; `dimpoint protocols` lists them."
+        "spire", "--protocol", metavar="NAME", help="Evaluation protocol (see `dimpoint protocols`)."
     ),
-    epochs: int | None = typer.Option(None, min=1, help="Of every recipe.", show_default="the recipe's own"),
+    epochs: int | None = typer.Option(
+        None, min=1, help="Training length of every recipe, epochs.", show_default="the recipe's own"
+    ),
     minutes: float | None = typer.Option(
-        None, min=0.01, help="Instead of --epochs: approximate training time of every recipe."
+        None, min=0.01, help="Instead of --epochs: approximate training time of every recipe, minutes."
     ),
-    changes: list[str] = typer.Option([], "--set", help="Change a key of all recipes alike."),
+    changes: list[str] = typer.Option(
+        [], "--set", metavar="KEY=VALUE", help="Change a key of every recipe; may be repeated."
+    ),
     threads: int | None = THREADS,
     *,
     reading: Reading,
 ) -> None:
-    """Train recipes on the same frames, evaluate them on the same others, and print one table.
+    """Train recipes on the same data, evaluate them on the same test frames, and print one table.
 
-    Each at the threshold of the best F1 on the frames that its run held out. Leaves
-    benchmark.md and benchmark.json beside the runs. Started again, it goes on where it stopped.
+    The threshold of each is that of the best F1 on its held-out frames. Writes benchmark.md and
+    benchmark.json beside the runs. Run the same command again to continue a stopped benchmark.
     """
     from rich.table import Table
 
@@ -76,7 +82,7 @@ def benchmark(
             raise
         raise DataError(
             f"{error}. A benchmark needs frames that are not trained on: make a test split with: "
-            f"dimpoint data split {data[0]} (of a fixed camera: --by time), or name one with --split"
+            f"dimpoint data split {data[0]} (for a fixed camera: --by time), or name one with --split"
         ) from None
     study = Benchmark(
         tuple(recipes),
@@ -104,25 +110,30 @@ def benchmark(
 
 @reads_labels()
 def ablate(
-    method: str = typer.Argument(help="The method: fdep."),
-    host: str = typer.Option("acm", "--host", help="The recipe of an encoder-decoder network."),
+    method: str = typer.Argument(help="Method to ablate: fdep."),
+    host: str = typer.Option("acm", "--host", help="Recipe of the encoder-decoder network."),
     data: list[Path] = DATA,
-    foundation: str = typer.Option(..., "--foundation", help="A Hugging Face backbone: a folder or hub id."),
-    out: Path = typer.Option(..., "--out", help="Folder of the runs; finished ones are kept."),
-    seeds: int = typer.Option(3, min=1, help="Runs per arm."),
-    arms: str = typer.Option("plain,fdep,add,random", help="Arms, separated by commas."),
-    split: str = typer.Option("test", metavar="NAME", help="The split that is evaluated, never trained on."),
-    changes: list[str] = typer.Option([], "--set", help="Change a key of the recipe, in all arms alike."),
+    foundation: str = typer.Option(..., "--foundation", help="Folder or id of a Hugging Face backbone."),
+    out: Path = typer.Option(..., "--out", help="Folder for the runs; finished runs are kept."),
+    seeds: int = typer.Option(3, min=1, help="Number of runs per arm."),
+    arms: str = typer.Option(
+        "plain,fdep,add,random",
+        help="Arms, separated by commas: plain (no FDEP), fdep, and the controls add and random.",
+    ),
+    split: str = typer.Option("test", metavar="NAME", help="Split to evaluate; it is never trained on."),
+    changes: list[str] = typer.Option(
+        [], "--set", metavar="KEY=VALUE", help="Change a key of the recipe in every arm; may be repeated."
+    ),
     as_json: str | None = JSON_FILE,
     threads: int | None = THREADS,
     *,
     reading: Reading,
 ) -> None:
-    """Train a host alone, with FDEP and with its controls, and compare them on the same frames."""
+    """Train a network without FDEP, with it and with two controls, and compare them on the same frames."""
     from dimpoint.cli.console import write_json
 
     if method != "fdep":
-        raise ConfigError(f"no ablation of '{method}'; known: fdep")
+        raise ConfigError(f"unknown method '{method}'; known: fdep")
     require_torch("an ablation")
     from dimpoint.evaluation.truth import open_truth
     from dimpoint.studies.ablation import Study, run_study, to_record
@@ -156,10 +167,10 @@ def _print(rows: Sequence[Row], title: str) -> None:
         means.add_row(row.arm, *cells)
     console = table_console()
     console.print(means)
-    apart = Table("less plain", *(number.label for number in NUMBERS), title="paired 95 % intervals")
+    apart = Table("minus plain", *(number.label for number in NUMBERS), title="paired 95 % intervals")
     for row in rows:
-        if row.apart is not None:
-            each = [row.apart[number.key] for number in NUMBERS]
+        if row.difference is not None:
+            each = [row.difference[number.key] for number in NUMBERS]
             apart.add_row(row.arm, *(f"{x.value:+.2f} [{x.low:+.2f}, {x.high:+.2f}]" for x in each))
     if apart.row_count:
         console.print(apart)

@@ -1,4 +1,4 @@
-"""`dimpoint track`: targets of a video, followed over time."""
+"""`dimpoint track`: follow the targets of a video over time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from dimpoint.cli.options import COLOUR, DEVICE
+from dimpoint.cli.options import CANDIDATE_SCORE as SCORE
+from dimpoint.cli.options import COLOUR, DEVICE, MODEL, RECURSIVE, STREAM, THREADS, VERBOSE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,7 +29,7 @@ _MAP = "Directions on a map, from a camera that stands still"
 
 @dataclass
 class _Tally:
-    """What a run has met beside its tracks."""
+    """Times, frame numbers and unreadable files of a run."""
 
     unreadable: list[tuple[str, DimpointError]] = field(default_factory=list)
     last: Frame | None = None
@@ -52,28 +53,24 @@ def track(
         metavar="SOURCE...", help="Videos, folders or patterns of frames, multi-page TIFF files."
     ),
     out: Path = typer.Option(..., metavar="DIR", help="Folder for the results."),
-    model: str | None = typer.Option(
-        None, metavar="NAME_OR_FILE", help="A model that `dimpoint models` lists, or an ONNX file."
-    ),
+    model: str | None = MODEL,
     fps: float | None = typer.Option(
-        None, help="Frames a second.", show_default="the video's times; 25 where there are none"
+        None, help="Frames per second.", show_default="the video's times, or 25 if it has none"
     ),
     start: str | None = typer.Option(
-        None, metavar="TIME", help="Wall-clock time of the first frame, ISO 8601: 2026-05-01T12:30:00+02:00."
+        None, metavar="TIME", help="Time of the first frame, ISO 8601, such as 2026-05-01T12:30:00+02:00."
     ),
     camera_memory: Path | None = typer.Option(
         None,
         "--camera-memory",
         metavar="FILE",
-        help="Resting spots of this camera: read, and written at the end.",
+        help="Resting spots of this camera; read at the start, written at the end.",
     ),
-    candidate_score: float | None = typer.Option(
-        None, "--candidate-score", help="Least score of a candidate.", show_default="0.3"
-    ),
-    stream: int | None = typer.Option(None, min=0, help="The video stream, from 0, where there are several."),
+    candidate_score: float | None = SCORE,
+    stream: int | None = STREAM,
     colour: str | None = COLOUR,
     video: bool = typer.Option(
-        False, "--video", help="Write tracks.mp4: the frames with trails, ids, scores."
+        False, "--video", help="Write tracks.mp4: the frames with trails, track ids and scores."
     ),
     device: str = DEVICE,
     position: str | None = typer.Option(
@@ -103,11 +100,11 @@ def track(
         help="Of the lines of sight; distances are not measured.",
         show_default="2000",
     ),
-    threads: int | None = typer.Option(None, help="Threads of the processor; left out: all cores."),
-    recursive: bool = typer.Option(False, help="Enter sub-folders."),
-    verbose: bool = typer.Option(False, help="Name every file and folder that is passed over."),
+    threads: int | None = THREADS,
+    recursive: bool = RECURSIVE,
+    verbose: bool = VERBOSE,
 ) -> None:
-    """Follow the targets of a video over time; exit code 1 if some files could not be read.
+    """Follow the targets of a video over time; exit code 1 if a file cannot be read.
 
     Writes tracks.json, tracks.csv, tracks.txt (MOTChallenge), tracks.png and tracks.html, and with --position
     tracks.geojson and tracks.kml.
@@ -158,7 +155,7 @@ def track(
     encoder = _write_video(out, sources, recursive, options, tracks, tally) if video else None
     _report(tracks, tally, out, encoder)
     if tally.stopped:
-        typer.echo(f"stopped: {tracks.frames} frames are done", err=True)
+        typer.echo(f"stopped after {tracks.frames} frames", err=True)
         raise typer.Exit(130)
     if tally.unreadable:
         raise typer.Exit(1)
@@ -175,7 +172,7 @@ def _parse_start(text: str | None) -> datetime | None:
         return datetime.fromisoformat(text)
     except ValueError:
         raise ConfigError(
-            f"--start: '{text}' is no time in ISO 8601, such as 2026-05-01T12:30:00+02:00"
+            f"--start: '{text}' is not a time in ISO 8601, such as 2026-05-01T12:30:00+02:00"
         ) from None
 
 
@@ -267,7 +264,7 @@ def _write(out: Path, tracks: Tracks, last: Frame, seconds: float) -> None:
 def _write_video(
     out: Path, sources: list[str], recursive: bool, options: ReadOptions, tracks: Tracks, tally: _Tally
 ) -> str:
-    """Read the frames that were tracked a second time, and draw the finished tracks on them."""
+    """Read the frames a second time and draw the finished tracks on them."""
     from dataclasses import replace
 
     from dimpoint.sources import frames_from
@@ -286,7 +283,7 @@ def _write_video(
 def _report(tracks: Tracks, tally: _Tally, out: Path, encoder: str | None) -> None:
     from rich.table import Table
 
-    from dimpoint.cli.console import say, table_console
+    from dimpoint.cli.console import print_line, table_console
 
     table = Table("frames", "confirmed tracks", "static spots", "ms per frame", "unreadable files")
     each = f"{1000 * tally.seconds / tracks.frames:.1f}"
@@ -300,12 +297,12 @@ def _report(tracks: Tracks, tally: _Tally, out: Path, encoder: str | None) -> No
     table.add_row(*(str(count) for count in counts))
     table_console().print(table)
     for note in tracks.notes:
-        say(f"note: {note}", error=True)
-    say(f"results: {out / 'tracks.json'}, page: {out / 'tracks.html'}")
+        print_line(f"note: {note}", error=True)
+    print_line(f"results: {out / 'tracks.json'}, page: {out / 'tracks.html'}")
     if encoder is not None:
-        say(f"video: {out / 'tracks.mp4'} (encoder {encoder})")
+        print_line(f"video: {out / 'tracks.mp4'} (encoder {encoder})")
     for name, error in tally.unreadable[:_MOST_LISTED]:
         text = str(error)
-        say(f"not read: {text if name in text else f'{name}: {text}'}", error=True)
+        print_line(f"not read: {text if name in text else f'{name}: {text}'}", error=True)
     if len(tally.unreadable) > _MOST_LISTED:
         typer.echo(f"not read: {len(tally.unreadable) - _MOST_LISTED} more files", err=True)

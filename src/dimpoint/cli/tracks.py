@@ -1,4 +1,4 @@
-"""What `dimpoint evaluate --tracks` prints and writes."""
+"""`dimpoint evaluate --tracks`: options and output."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ TRUTH: Any = typer.Option(
     "--truth",
     metavar="PATH",
     rich_help_panel=_PANEL,
-    help="Labels of each clip: CSV, MOTChallenge text, COCO or tracks.json; or a folder of them.",
+    help="Labels of each clip (CSV, MOTChallenge text, COCO or tracks.json), or a folder of them.",
 )
 DISTANCE: Any = typer.Option(
     None,
     "--distance",
     metavar="PX",
     rich_help_panel=_PANEL,
-    help="How far a track's point may lie from a labelled point or box.",
+    help="Largest distance of a track's point from a labelled point or box.",
     show_default="5",
 )
 FPS: Any = typer.Option(
     None,
     "--fps",
     rich_help_panel=_PANEL,
-    help="Frames a second of tracks without times.",
+    help="Frames per second of tracks without times.",
     show_default="25",
 )
 
@@ -51,7 +51,7 @@ def evaluated_tracks(
     """The evaluation, None without --tracks; raises ConfigError for options that do not go together."""
     if not tracks:
         if truth or distance is not None or fps is not None:
-            raise ConfigError("--truth, --distance and --fps go with --tracks")
+            raise ConfigError("--truth, --distance and --fps need --tracks")
         return None
     if not truth:
         raise ConfigError("--tracks needs --truth: the labels of each clip, or a folder of them")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from dimpoint.cli.console import say
+from dimpoint.cli.console import print_line
 from dimpoint.cli.options import SET, THREADS, reads_labels, require_torch
 from dimpoint.errors import ConfigError
 
@@ -25,11 +25,11 @@ def register(app: typer.Typer) -> None:
 @reads_labels()
 def train(
     recipe: str = typer.Argument(
-        None, help="A shipped recipe (see `dimpoint recipes`) or a .yaml file; left out with --resume."
+        None, help="A shipped recipe (see `dimpoint recipes`) or a .yaml file; not with --resume."
     ),
     data: list[Path] = typer.Option([], "--data", metavar="DIR", help="A data set; may be repeated."),
     out: Path = typer.Option(
-        None, "--out", metavar="DIR", help="The run's folder: checkpoints, logs, the trained model."
+        None, "--out", metavar="DIR", help="New folder for the run: checkpoints, logs and the trained model."
     ),
     resume: Path = typer.Option(None, "--resume", metavar="DIR", help="Continue the run in this folder."),
     changes: list[str] = SET,
@@ -37,19 +37,24 @@ def train(
         None,
         "--init",
         metavar="MODEL",
-        help="Start from this model's weights: a shipped name, a run's folder or a .safetensors file.",
+        help="Start from the weights of this model: name, .safetensors file, or folder of a training run.",
     ),
     foundation: str = typer.Option(
-        None, "--foundation", help="For fdep- recipes: a Hugging Face backbone, a folder or a hub id."
+        None,
+        "--foundation",
+        help="Foundation model for fdep- recipes: folder or id of a Hugging Face backbone.",
     ),
-    epochs: int = typer.Option(None, min=1, help="Length in epochs.", show_default="the recipe's"),
-    minutes: float = typer.Option(None, min=0.05, help="Instead of --epochs: approximate length."),
+    epochs: int = typer.Option(None, min=1, help="Training length in epochs.", show_default="the recipe's"),
+    minutes: float = typer.Option(
+        None, min=0.05, help="Instead of --epochs: approximate training time, minutes."
+    ),
     validation_by: str = typer.Option(
-        None, help="How frames are held out: scene, time (the last of each sequence) or random."
+        None,
+        help="Which frames are held out: whole scenes (scene), the last of each sequence (time) or random.",
     ),
     labels: str = typer.Option(
         None,
-        help="auto, masks or points: which labels count. With points, masks grow from them in training.",
+        help="Labels to train on: auto, masks or points. A mask network given points grows masks from them.",
         show_default="the recipe's",
     ),
     export_labels: Path = typer.Option(
@@ -58,16 +63,18 @@ def train(
     split: str = typer.Option(
         None, "--split", metavar="NAME", help="The split to train on.", show_default="train, or all frames"
     ),
-    accelerator: str = typer.Option("auto", help="cpu, gpu or auto."),
+    accelerator: str = typer.Option("auto", help="Where to train: cpu, gpu or auto."),
     devices: str = typer.Option("auto", help="Number of devices; more than one trains with DDP."),
     nodes: int = typer.Option(1, min=1, help="Number of machines; torchrun starts this command on each."),
-    precision: str = typer.Option("auto", help="auto, 32-true, bf16-mixed or 16-mixed."),
+    precision: str = typer.Option("auto", help="Number format: auto, 32-true, bf16-mixed or 16-mixed."),
     threads: int = THREADS,
-    workers: int = typer.Option(0, min=0, help="Processes that prepare views; 0: the training process."),
+    workers: int = typer.Option(
+        0, min=0, help="Processes that prepare training data; 0: the training process itself."
+    ),
     *,
     reading: Reading,
 ) -> None:
-    """Train a detector from points or masks; writes model.onnx and model.safetensors."""
+    """Train a detector on points or masks; writes model.onnx and model.safetensors."""
     require_torch("training")
     from dimpoint import api
     from dimpoint.datasets.reading import AS_WRITTEN
@@ -77,7 +84,7 @@ def train(
     count = int(devices) if devices.isdigit() else devices
     if not resume and (not recipe or not data or out is None):
         raise ConfigError(
-            "write: dimpoint train RECIPE --data DIR --out DIR, or: dimpoint train --resume DIR"
+            "usage: dimpoint train RECIPE --data DIR --out DIR, or: dimpoint train --resume DIR"
         )
     try:
         api.train(
@@ -96,11 +103,11 @@ def train(
             split=split,
             reading=None if reading == AS_WRITTEN else reading,
             machine=Machine(accelerator, count, precision, threads, workers, nodes),
-            log=say,
+            log=print_line,
         )
     except (KeyboardInterrupt, SystemExit):
         if not is_helper():
-            say(RunFolder(resume or out).stopped(), error=True)
+            print_line(RunFolder(resume or out).stopped(), error=True)
         raise typer.Exit(130) from None
 
 
@@ -132,7 +139,7 @@ def recipes() -> None:
 
     from dimpoint.training.recipe import load_recipe, recipe_names
 
-    table = Table("recipe", "network", "what it is")
+    table = Table("recipe", "network", "description")
     for name in recipe_names():
         recipe = load_recipe(name)
         table.add_row(name, recipe.network.name, recipe.description)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from dimpoint.cli.console import print_device
-from dimpoint.cli.options import COLOUR, DEVICE
+from dimpoint.cli.options import CANDIDATE_SCORE as SCORE
+from dimpoint.cli.options import COLOUR, DEVICE, MODEL, POLARITY, STREAM, THREADS
 from dimpoint.text import printable
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from dimpoint.live.watch import Outputs, Watcher
 
 _STATUS_EVERY = 60.0  # seconds between two plain status lines
-_REDRAWN = 0.5  # seconds between two on a terminal
+_REDRAWN = 0.5  # seconds between two updates on a terminal
 
 
 def register(app: typer.Typer) -> None:
@@ -32,51 +33,57 @@ def register(app: typer.Typer) -> None:
 def watch(
     source: str = typer.Argument(
         metavar="SOURCE",
-        help="Address (rtsp, http, udp, tcp, srt, rtmp), camera /dev/videoN, or a folder of new files.",
+        help="Stream address (rtsp, http, udp, tcp, srt or rtmp), camera /dev/videoN, or a folder that "
+        "gets new files.",
     ),
-    events: Path | None = typer.Option(None, metavar="DB", help="SQLite file for tracks and alarms."),
+    events: Path | None = typer.Option(None, metavar="DB", help="SQLite database for tracks and alarms."),
     rules: Path | None = typer.Option(
-        None, metavar="FILE", help="Rules in YAML.", show_default="an alarm for each track of 2.5 s"
+        None, metavar="FILE", help="Alarm rules in YAML.", show_default="an alarm for each track of 2.5 s"
     ),
-    out: Path = typer.Option(Path("watch"), metavar="DIR", help="Folder for clips and waiting webhooks."),
-    model: str | None = typer.Option(
-        None, metavar="NAME_OR_FILE", help="A model that `dimpoint models` lists, or an ONNX file."
-    ),
-    candidate_score: float | None = typer.Option(
-        None, "--candidate-score", help="Least score of a candidate.", show_default="0.3"
-    ),
-    polarity: str = typer.Option(
-        "white-hot", metavar="WHICH", help="white-hot, or black-hot for frames in which hot is dark."
-    ),
+    out: Path = typer.Option(Path("watch"), metavar="DIR", help="Folder for clips and unsent webhooks."),
+    model: str | None = MODEL,
+    candidate_score: float | None = SCORE,
+    polarity: str = POLARITY,
     device: str = DEVICE,
-    threads: int | None = typer.Option(None, help="Threads of the processor; left out: all cores."),
+    threads: int | None = THREADS,
     camera_memory: Path | None = typer.Option(
         None,
         "--camera-memory",
         metavar="FILE",
-        help="Resting spots of this camera: read, written each minute and at the end.",
+        help="Resting spots of this camera; read at the start, written every minute.",
     ),
     password_env: str | None = typer.Option(
-        None, "--password-env", metavar="NAME", help="Environment variable with the address's password."
+        None, "--password-env", metavar="NAME", help="Environment variable that holds the stream's password."
     ),
-    stream: int | None = typer.Option(None, min=0, help="The video stream, from 0, where there are several."),
+    stream: int | None = STREAM,
     colour: str | None = COLOUR,
-    timeout: float = typer.Option(10.0, metavar="SECONDS", help="Without data for so long, it is reopened."),
-    fps: float | None = typer.Option(None, help="Frames a second of a folder; left out: times of files."),
-    attempts: int | None = typer.Option(
-        None, min=1, help="Failures in a row until it is given up; left out: never."
+    timeout: float = typer.Option(
+        10.0, metavar="SECONDS", help="Reopen the source after this time without data."
     ),
-    seconds: float | None = typer.Option(None, metavar="N", help="End after so many seconds."),
+    fps: float | None = typer.Option(
+        None, help="Frames per second of a folder.", show_default="the files' times"
+    ),
+    attempts: int | None = typer.Option(
+        None, min=1, help="Give up after this many failures in a row.", show_default="never"
+    ),
+    seconds: float | None = typer.Option(
+        None, metavar="SECONDS", help="Stop after this time.", show_default="never"
+    ),
     keep_days: float | None = typer.Option(
-        None, "--keep-days", metavar="N", help="Delete older events; left out: all are kept."
+        None, "--keep-days", metavar="DAYS", help="Delete events older than this.", show_default="keep all"
     ),
     status_port: int | None = typer.Option(
-        None, "--status-port", metavar="N", min=0, max=65535, help="Serve /status on 127.0.0.1; 0: free port."
+        None,
+        "--status-port",
+        metavar="N",
+        min=0,
+        max=65535,
+        help="Serve /status on 127.0.0.1 at this port; 0: any free port.",
     ),
 ) -> None:
-    """Watch a live camera: tracks to a database, alarms by rules. Runs until it is stopped.
+    """Watch a live camera: store tracks, raise alarms by rules. Runs until it is stopped.
 
-    Exit code 130 after Ctrl-C, 143 after SIGTERM, 0 after --seconds, 1 if the source was given up.
+    Exit code 130 after Ctrl-C, 143 after SIGTERM, 0 after --seconds, 1 after --attempts failures.
     """
     from dimpoint import __version__
     from dimpoint.errors import ConfigError
@@ -118,7 +125,7 @@ def watch(
 def check_options(
     timeout: float, fps: float | None, seconds: float | None, keep_days: float | None, port: int | None
 ) -> None:
-    """Raise ConfigError for numbers that make no sense, MissingExtraError where /status lacks packages."""
+    """Raise ConfigError for numbers out of range, MissingExtraError if packages for /status are missing."""
     import math
 
     from dimpoint.errors import ConfigError, MissingExtraError
@@ -140,7 +147,7 @@ def open_camera(
     fps: float | None,
     colour: str | None = None,
 ) -> Camera:
-    """The camera that a source names. Raises ConfigError or FrameError for what is none."""
+    """Open the camera or folder that `source` names; ConfigError or FrameError if it is neither."""
     import os
 
     from dimpoint.errors import ConfigError, FrameError
@@ -158,7 +165,7 @@ def open_camera(
         if password is None:
             raise ConfigError(f"--password-env: the environment variable {password_env} is not set")
         if not is_address(source):
-            raise ConfigError("--password-env: the source is no address")
+            raise ConfigError("--password-env needs a stream address as the source")
     if is_address(source):
         return StreamCamera(Address(source, password), timeout=timeout, options=options)
     path = Path(source)
@@ -167,8 +174,10 @@ def open_camera(
     if path.is_dir():
         return FolderCamera(path, fps=fps, options=options)
     if path.exists():
-        raise FrameError(f"{source}: a file; `dimpoint track` follows the targets of a video")
-    raise FrameError(f"{source}: no folder, no camera device such as /dev/video0, and no address with ://")
+        raise FrameError(f"{source}: is a file; use `dimpoint track` for recorded videos")
+    raise FrameError(
+        f"{source}: not found; expected a folder, a camera such as /dev/video0 or an address with ://"
+    )
 
 
 def _read_rules(path: Path) -> Rules:
@@ -180,20 +189,20 @@ def _read_rules(path: Path) -> Rules:
 class _Terminal:
     """Alarms on standard output, everything else on standard error, with a status line below."""
 
-    def __init__(self, say: Callable[[str], None], note: Callable[[str], None], live: Any) -> None:
-        self._say, self._note, self._live = say, note, live
+    def __init__(self, alarm: Callable[[str], None], note: Callable[[str], None], live: Any) -> None:
+        self._alarm, self._note, self._live = alarm, note, live
         self._last = 0.0
 
-    def say(self, text: str) -> None:
+    def alarm(self, text: str) -> None:
         """Print an alarm."""
-        self._say(printable(text))
+        self._alarm(printable(text))
 
     def note(self, text: str) -> None:
-        """Print what happened."""
+        """Print a message."""
         self._note(printable(text))
 
     def status(self, watcher: Watcher) -> None:
-        """Print how it is going: redrawn on a terminal, a plain line each minute otherwise."""
+        """Print the status: redrawn on a terminal, otherwise one line per minute."""
         import time
 
         from dimpoint.live.status import status, status_line
@@ -238,8 +247,8 @@ def _terminal() -> Iterator[_Terminal]:
             def update(self, text: str) -> None:
                 live.update(Text(text, no_wrap=True, overflow="ellipsis"))
 
-        say = partial(_flushed, err=False) if piped else above
-        yield _Terminal(say, lambda text: above(stamped(text)), _Line())
+        alarm = partial(_flushed, err=False) if piped else above
+        yield _Terminal(alarm, lambda text: above(stamped(text)), _Line())
 
 
 def _flushed(text: str, err: bool) -> None:
@@ -247,7 +256,7 @@ def _flushed(text: str, err: bool) -> None:
 
     try:
         print(text, file=sys.stderr if err else sys.stdout, flush=True)
-    except (BrokenPipeError, OSError):  # whoever read the lines is gone; watching goes on
+    except (BrokenPipeError, OSError):  # the reader is gone; watching continues
         return
 
 
@@ -265,7 +274,7 @@ def _outputs(
     from dimpoint.live.watch import Outputs
     from dimpoint.live.webhook import WebhookQueue
 
-    outputs = Outputs(say=terminal.say)
+    outputs = Outputs(say=terminal.alarm)
     if events is not None:
         outputs.store = EventStore(events, **stored, warn=terminal.note, keep_days=keep_days)
     if rules is None:
@@ -280,7 +289,7 @@ def _outputs(
 
 
 def _run(watcher: Watcher, seconds: float | None, terminal: _Terminal) -> bool:
-    """Watch until a signal, the end of the time, or the end of the source; whether it was a signal."""
+    """Watch until a signal, the time limit or the end of the source; True if a signal came."""
     import time
 
     from dimpoint.cli.signals import noted

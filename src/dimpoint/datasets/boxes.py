@@ -1,8 +1,7 @@
-"""Boxes around targets, as trackers are labelled with them: their files, and points from the spots inside.
+"""Points from the boxes that trackers are labelled with.
 
-A box of a few pixels is often loose: the target is a spot of some pixels off its middle. The spot is the
-brightest connected region of the box above its surroundings; its centroid is the point. What else lies in
-the box stays unlabelled: an ignore region.
+A box of a few pixels is often loose, and its centre is off the target. The point is the centroid of the
+brightest connected region in the box. The rest of the box stays unlabelled: an ignore region.
 """
 
 from __future__ import annotations
@@ -23,20 +22,27 @@ Boxes = npt.NDArray[np.float64]
 
 _COLUMNS = ("x", "y", "width", "height")
 _SURROUNDINGS = 8  # pixels around a box in which noise is measured
-_LEAST_NOISE = 2.5  # of the spot's peak over the noise of single pixels, after smoothing
-_LEAST_PEAK = 0.012  # of the data type's range (float32: of the frame's own), for surroundings without noise
-_PART_OF_PEAK = 0.5  # a spot's pixels are above this part of its peak
-_SMOOTH = 0.7  # sigma, pixels: a single noisy pixel is no spot
-_SPREAD = 4.0  # sigma, pixels: what is wider than this is background
+_LEAST_NOISE = 2.5  # smallest ratio of the smoothed peak to the noise of single pixels
+_LEAST_PEAK = 0.012  # smallest peak, as a fraction of the range (uint8: 255, else that of the frame)
+_PART_OF_PEAK = 0.5  # pixels above this fraction of the peak belong to the spot
+_SMOOTH = 0.7  # sigma, pixels: suppresses single noisy pixels
+_SPREAD = 4.0  # sigma, pixels: wider structures are background
 
 
 @dataclass(frozen=True, eq=False)
 class BoxLabels:
-    """The labels that boxes of one frame give.
+    """Labels made from the boxes of one frame.
 
-    points: (N, 2) float32 x, y, the spots. ignore: (M, 4) float32 left, top, right, bottom, every box that
-    meets the frame. without_spot: boxes that hold no spot or are larger than asked for. outside: boxes that
-    do not meet the frame.
+    Parameters
+    ----------
+    points : (N, 2) float32
+        x, y of the spots, pixels.
+    ignore : (M, 4) float32
+        Left, top, right, bottom of every box that overlaps the frame.
+    without_spot : int
+        Number of boxes without a spot, or larger than asked for.
+    outside : int
+        Number of boxes that do not overlap the frame.
     """
 
     points: npt.NDArray[np.float32]
@@ -46,11 +52,24 @@ class BoxLabels:
 
 
 def read_boxes(path: Path, key: str = "frame") -> dict[str, Boxes]:
-    """The boxes of a CSV file by the value of its column `key`: (N, 4) left, top, right, bottom in pixels.
+    """Read boxes from a CSV file with the columns `x`, `y`, `width` and `height` and a column of frame names.
 
-    The other columns are `x`, `y`, `width` and `height`; x and y are the left upper corner. Raises DataError
-    naming file, line and column for a missing column, and for a value that is no finite number or a
-    negative size.
+    Parameters
+    ----------
+    path : Path
+        The file; x and y are the upper left corner, in pixels.
+    key : str, default "frame"
+        The column with the frame's name.
+
+    Returns
+    -------
+    dict of str to (N, 4) float64
+        Left, top, right, bottom of each frame's boxes.
+
+    Raises
+    ------
+    DataError
+        If a column is missing, a value is not a finite number, or a size is negative.
     """
     found: dict[str, list[list[float]]] = {}
     try:
@@ -62,7 +81,9 @@ def read_boxes(path: Path, key: str = "frame") -> dict[str, Boxes]:
             for row in rows:
                 x, y, width, height = (_number(row[name], path, rows.line_num, name) for name in _COLUMNS)
                 if width < 0 or height < 0:
-                    raise DataError(f"{path}, line {rows.line_num}: a box of {width:g}x{height:g}")
+                    raise DataError(
+                        f"{path}, line {rows.line_num}: the box has the negative size {width:g}x{height:g}"
+                    )
                 found.setdefault(str(row[key]), []).append([x, y, x + width, y + height])
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: not a readable CSV file ({error})") from None
@@ -70,10 +91,29 @@ def read_boxes(path: Path, key: str = "frame") -> dict[str, Boxes]:
 
 
 def label_boxes(frame: npt.NDArray[Any], boxes: npt.NDArray[Any], largest: float = 25.0) -> BoxLabels:
-    """Points and ignore regions of one frame's boxes.
+    """Make points and ignore regions from the boxes of one frame.
 
-    frame: (H, W). boxes: (N, 4) left, top, right, bottom. largest: a box with a longer side, pixels, is an
-    ignore region alone. What boxes share of the frame's outside is cut off.
+    Parameters
+    ----------
+    frame : (H, W) array
+        The frame.
+    boxes : (N, 4) array
+        Left, top, right, bottom, pixels; parts outside the frame are clipped.
+    largest : float, default 25
+        A box with a longer side, in pixels, becomes an ignore region without a point.
+
+    Returns
+    -------
+    BoxLabels
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from dimpoint.datasets.boxes import label_boxes
+    >>> frame = np.zeros((40, 40), np.uint8)
+    >>> frame[20, 21] = 200
+    >>> label_boxes(frame, [[15, 15, 26, 26]]).points.tolist()
+    [[21.0, 20.0]]
     """
     height, width = frame.shape
     inside = np.asarray(boxes, np.float64).reshape(-1, 4).clip(0, [width - 1, height - 1] * 2)
@@ -88,9 +128,19 @@ def label_boxes(frame: npt.NDArray[Any], boxes: npt.NDArray[Any], largest: float
 
 
 def spot_in_box(frame: npt.NDArray[Any], box: npt.NDArray[Any]) -> tuple[float, float] | None:
-    """The centroid x, y of the spot that stands out most in a box (left, top, right, bottom), or None.
+    """Find the spot with the highest contrast in a box.
 
-    No spot: nothing stands out from the noise around the box, or what does reaches out of the box.
+    Parameters
+    ----------
+    frame : (H, W) array
+        The frame.
+    box : (4,) array
+        Left, top, right, bottom, pixels.
+
+    Returns
+    -------
+    tuple of float, or None
+        Centroid x, y. None if nothing exceeds the noise around the box, or the spot extends beyond the box.
     """
     left, top = (math.floor(value) for value in box[:2])
     right, bottom = (math.ceil(value) + 1 for value in box[2:])

@@ -1,7 +1,4 @@
-"""Everything that is wrong with a data set, file by file.
-
-What is wrong with one frame and its labels.
-"""
+"""Check every file of a data set: frames, masks, points and split lists."""
 
 from __future__ import annotations
 
@@ -18,9 +15,7 @@ import numpy.typing as npt
 from dimpoint.datasets.coco import PointFile, PointImage, is_inside, parse_points
 from dimpoint.datasets.dataset import THREADS, hash_array
 from dimpoint.datasets.layout import Layout, find_layout
-from dimpoint.datasets.lists import SplitFile
 from dimpoint.datasets.masks import (
-    Levels,
     as_mask,
     centroids,
     fit_mask,
@@ -30,22 +25,23 @@ from dimpoint.datasets.masks import (
 )
 from dimpoint.datasets.plausibility import (
     Doubt,
-    MaskLook,
-    look_at_mask,
+    MaskSummary,
     mask_doubts,
     other_labels,
     point_doubts,
+    summarise_mask,
 )
 from dimpoint.datasets.reading import AS_WRITTEN, Reading, frame_options
+from dimpoint.datasets.splits import Overlap, find_overlaps, split_groups
 from dimpoint.errors import DimpointError
 
-POINT_TOLERANCE = 3.0  # pixels; a point farther than this from every mask centroid disagrees with the mask
+POINT_TOLERANCE = 3.0  # pixels; larger distances from every mask centroid are reported
 MaskState = Literal["keep", "rewrite", "unusable", "none"]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something found in a data set. `error` is wrong; `info` is worth knowing (a target-free frame)."""
+    """A finding about one file: an `error`, or an `info` such as a target-free frame."""
 
     kind: str
     severity: Literal["error", "info"]
@@ -55,9 +51,22 @@ class Finding:
 
 @dataclass(frozen=True)
 class Frame:
-    """A frame as found. size: (height, width) and digest: hash of the pixels, or None if unreadable.
+    """A checked frame.
 
-    mask: `keep` it as it is, `rewrite` it, `unusable`, or `none`. look: what its mask looks like.
+    Parameters
+    ----------
+    name : str
+        Path below the frame folder without suffix.
+    size : tuple of int, or None
+        Height and width; None if the frame is unreadable.
+    digest : str or None
+        SHA-256 of the pixels; None if the frame is unreadable.
+    mask : {"keep", "rewrite", "unusable", "none"}
+        What a clean copy does with the mask.
+    findings : tuple of Finding
+        What is wrong or notable.
+    mask_summary : MaskSummary, optional
+        Statistics of the mask.
     """
 
     name: str
@@ -65,21 +74,21 @@ class Frame:
     digest: str | None
     mask: MaskState
     findings: tuple[Finding, ...]
-    look: MaskLook | None = None
+    mask_summary: MaskSummary | None = None
 
 
 @dataclass(frozen=True)
 class _Mask:
-    """A mask as found. fitted: (H, W) bool at the frame's size, if the mask can be used."""
+    """A checked mask; fitted: (H, W) bool at the frame's size, if the mask can be used."""
 
     fitted: npt.NDArray[np.bool_] | None
     state: MaskState
     findings: list[Finding] = field(default_factory=list)
-    look: MaskLook | None = None
+    mask_summary: MaskSummary | None = None
 
 
 def examine(layout: Layout, name: str, label: PointImage | None, reading: Reading = AS_WRITTEN) -> Frame:
-    """Read a frame and its mask and compare them with each other and with the frame's points."""
+    """Read a frame and its mask, and compare them with each other and with the frame's points."""
     from dimpoint.sources.readers import read_picture
 
     try:
@@ -100,7 +109,7 @@ def examine(layout: Layout, name: str, label: PointImage | None, reading: Readin
         findings += _compare(path, label.points, centroids(mask.fitted))
     if mask.state == "none" and label is None and layout.masks:
         findings.append(_error("frame-without-mask", path, "no mask and no points"))
-    return Frame(name, size, hash_array(pixels), mask.state, tuple(findings), mask.look)
+    return Frame(name, size, hash_array(pixels), mask.state, tuple(findings), mask.mask_summary)
 
 
 def _unusable(name: str, kind: str, path: Path, error: DimpointError) -> Frame:
@@ -122,36 +131,34 @@ def _examine_mask(layout: Layout, name: str, size: tuple[int, int], reading: Rea
         levels = read_levels(path)
     except DimpointError as error:
         return _Mask(None, "unusable", [_error("unreadable-mask", path, _without(path, error))])
-    look = look_at_mask(path, levels, reading)
+    summary = summarise_mask(path, levels, reading)
     binary = is_binary(levels.values) and not levels.coloured and levels.alpha is None
     findings = [] if is_binary(levels.values) else [_value_finding(path, levels.values, reading)]
     if reading.mask_values == "instances" and len(instance_centroids(levels)) > len(
         centroids(levels.values > 0)
     ):
-        findings.append(_error("instances-touch", path, "objects touch, and are one in a mask of 0 and 255"))
+        findings.append(
+            _error("instances-touch", path, "objects touch and would be merged in a mask of 0 and 255")
+        )
     try:
         mask = as_mask(levels, reading, path)
-    except DimpointError:  # the values found above
-        return _Mask(None, "unusable", findings, look)
+    except DimpointError:  # reported by _value_finding
+        return _Mask(None, "unusable", findings, summary)
     try:
         fitted = fit_mask(mask, size, path)
     except DimpointError as error:
         findings.append(_error("mask-size", path, _without(path, error)))
-        return _Mask(None, "unusable", findings, look)
+        return _Mask(None, "unusable", findings, summary)
     if mask.shape != size:
         findings.append(_error("mask-size", path, _describe_resize(mask, fitted)))
     if not mask.any():
         findings.append(Finding("empty-mask", "info", path, "no target in this frame"))
     keep = binary and mask.shape == size and not reading.invert and reading.listed() is None
-    return _Mask(fitted, "keep" if keep else "rewrite", findings, look)
-
-
-def _touch(levels: Levels) -> bool:
-    return len(instance_centroids(levels)) > len(centroids(levels.values > 0))
+    return _Mask(fitted, "keep" if keep else "rewrite", findings, summary)
 
 
 def _value_finding(path: Path, values: npt.NDArray[Any], reading: Reading) -> Finding:
-    """Values besides 0 and 255 are wrong, unless the reading says what they mean."""
+    """Values other than 0 and 255 are an error, unless `reading` defines their meaning."""
     chosen = reading.mask_values is not None
     return Finding("non-binary-mask", "info" if chosen else "error", path, _describe_values(values))
 
@@ -176,7 +183,7 @@ def _examine_points(path: Path, size: tuple[int, int], label: PointImage) -> lis
     height, width = size
     if (label.height, label.width) == size:
         return []
-    text = f"the point file says {label.width}x{label.height}, the frame is {width}x{height}"
+    text = f"the point file gives {label.width}x{label.height}, the frame is {width}x{height}"
     outside = [f"({x:g}, {y:g})" for x, y in label.points if not is_inside(x, y, width, height)]
     findings = [_error("point-size", path, text)]
     if outside:
@@ -197,25 +204,30 @@ def _compare(path: Path, points: npt.NDArray[np.float32], centres: npt.NDArray[n
 
 
 def _without(path: Path, error: DimpointError) -> str:
-    """The error's text without the path in front, which the finding names already."""
+    """The error's message without the leading path."""
     return str(error).removeprefix(f"{path}: ")
 
 
 @dataclass(frozen=True)
-class Overlap:
-    """Frame `name` of split group `group` has the pixels of frame `other` of `other_group`."""
-
-    name: str
-    group: str
-    other: str
-    other_group: str
-
-
-@dataclass(frozen=True)
 class Report:
-    """What `check_dataset` found. labels: the usable points of each frame that a point file names.
+    """The result of `check_dataset`.
 
-    doubts: what is unlikely about the labels as they were read.
+    Parameters
+    ----------
+    layout : Layout
+        The files of the data set.
+    frames : tuple of Frame
+        The checked frames.
+    labels : dict of str to PointImage
+        The usable points of each frame that a point file names.
+    overlaps : tuple of Overlap
+        Frames with equal pixels.
+    findings : tuple of Finding
+        Everything found, sorted by kind.
+    doubts : tuple of Doubt
+        Labels that probably mean something else.
+    reading : Reading
+        How masks and points were read.
     """
 
     layout: Layout
@@ -231,11 +243,11 @@ class Report:
         return sum(finding.severity == "error" for finding in self.findings)
 
     def file_of(self, finding: Finding) -> str:
-        """The finding's file as a path below the data set's folder."""
+        """The finding's file, relative to the data set's folder."""
         return finding.file.relative_to(self.layout.root).as_posix()
 
     def to_dict(self) -> dict[str, Any]:
-        """The report for JSON."""
+        """The report as a JSON-compatible dict."""
         return {
             "root": str(self.layout.root),
             "frames": len(self.frames),
@@ -259,10 +271,34 @@ def check_dataset(
     progress: Callable[[int, int], None] | None = None,
     reading: Reading = AS_WRITTEN,
 ) -> Report:
-    """Read every file of a data set and report what is wrong; `docs/data.md` lists the kinds of finding.
+    """Read every file of a data set and report what is wrong.
 
-    reading: what masks and points mean where that is not plain. progress is called with (frames done,
-    frames in all). Raises DataError if `root` is no folder with frames.
+    `docs/data.md` lists the kinds of findings.
+
+    Parameters
+    ----------
+    root : path
+        Folder of the data set.
+    progress : callable, optional
+        Called with the number of frames done and the number of all frames.
+    reading : Reading, optional
+        How masks and points are read. Default: as they are written.
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    DataError
+        If `root` is not a folder with frames.
+
+    Examples
+    --------
+    >>> from dimpoint.datasets.check import check_dataset
+    >>> report = check_dataset("examples/scenes")
+    >>> len(report.frames), report.errors
+    (8, 0)
     """
     layout = find_layout(Path(root))
     size_of = partial(layout.size_of, reading=reading)
@@ -279,8 +315,10 @@ def check_dataset(
     findings += [_describe(layout, overlap) for overlap in overlaps]
     findings += [*_masks_without_frame(layout), *_wrong_split_lines(layout), *_without_labels(layout, labels)]
     doubts = [doubt for file in files for doubt in point_doubts(file, reading)]
-    looks = [frame.look for frame in frames if frame.look is not None and frame.name not in labels]
-    doubts += mask_doubts(looks, reading)
+    summaries = [
+        frame.mask_summary for frame in frames if frame.mask_summary is not None and frame.name not in labels
+    ]
+    doubts += mask_doubts(summaries, reading)
     if not layout.point_files:
         doubts += other_labels(layout.root, unlabelled=not layout.masks)
     findings += [_doubted(layout, doubt, reading) for doubt in doubts if doubt.severe or not doubt.by_file]
@@ -294,43 +332,6 @@ def check_dataset(
 def _doubted(layout: Layout, doubt: Doubt, reading: Reading) -> Finding:
     severe = doubt.severe and not doubt.by_file and not reading.accept
     return Finding(doubt.kind, "error" if severe else "info", layout.root, doubt.message)
-
-
-def split_groups(layout: Layout) -> dict[str, list[str]]:
-    """The frames of `train`, `test`, …: of all split lists for that purpose.
-
-    Without split files, all frames are one group. `test` comes first and `train` last, so that a frame
-    in both counts as the test set's.
-    """
-    if not layout.splits:
-        return {"frames": list(layout.frames)}
-    groups: dict[str, dict[str, None]] = {}
-    for split in layout.splits:
-        found = (layout.listed(entry) for _, entry in split.entries)
-        groups.setdefault(group_of(split), {}).update((name, None) for name in found if name is not None)
-    order = sorted(groups, key=lambda group: (group == "train", group != "test", group))
-    return {group: list(groups[group]) for group in order}
-
-
-def group_of(split: SplitFile) -> str:
-    """`train`, `val` or `test` by what the list is for, else its name up to a `_`."""
-    return split.purpose or split.stem.split("_")[0]
-
-
-def find_overlaps(groups: dict[str, list[str]], digests: dict[str, str | None]) -> list[Overlap]:
-    """Every frame that repeats the pixels of one before it, in its own group or an earlier one."""
-    first: dict[str, tuple[str, str]] = {}
-    overlaps = []
-    for group, names in groups.items():
-        for name in names:
-            digest = digests[name]
-            if digest is None:
-                continue
-            if digest in first:
-                overlaps.append(Overlap(name, group, *first[digest]))
-            else:
-                first[digest] = (name, group)
-    return overlaps
 
 
 def _read_labels(layout: Layout, files: Iterable[PointFile]) -> tuple[dict[str, PointImage], list[Finding]]:
@@ -381,7 +382,7 @@ def _wrong_split_lines(layout: Layout) -> Iterable[Finding]:
 
 
 def _without_labels(layout: Layout, labels: dict[str, PointImage]) -> Iterable[Finding]:
-    """With masks, a frame without label is found on its own; here the sets that have no masks at all."""
+    """Frames without labels in data sets that have no masks at all."""
     without = len(layout.frames) - len(labels)
     if not layout.masks and without:
         yield Finding(

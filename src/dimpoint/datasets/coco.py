@@ -1,10 +1,11 @@
-"""COCO keypoints files: the native point labels.
+"""COCO keypoints files: the native format of point labels.
 
-Native, and written: one annotation per target with `num_keypoints: 1` and `keypoints: [x, y, v]`. Read as
-well: all points of an image in one annotation, K triples and `num_keypoints: K`. v = 0 means not labelled,
-the point is ignored; (0, 0) with v > 0 is the centre of the top-left pixel.
+Written: one annotation per target with `num_keypoints: 1` and `keypoints: [x, y, v]`. Also read: all points
+of an image in one annotation, K triples and `num_keypoints: K`. v = 0 means not labelled; the point is
+ignored. (0, 0) with v > 0 is the centre of the top-left pixel.
 
-Ignore regions are COCO's crowd annotations: `iscrowd: 1` and a `bbox`. Whether they hold targets is unknown.
+Ignore regions are COCO's crowd annotations, `iscrowd: 1` with a `bbox`: it is unknown whether they contain
+targets.
 """
 
 from __future__ import annotations
@@ -41,9 +42,10 @@ _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
 
 @dataclass(frozen=True)
 class PointImage:
-    """The labels of one image. points: (N, 2) float32 x, y; N = 0 says that it has no target.
+    """The labels of one image.
 
-    ignore: (M, 4) float32 left, top, right, bottom, in the coordinates of points: regions without labels.
+    points: (N, 2) float32 x, y; N = 0 for an image without targets. ignore: (M, 4) float32 left, top, right,
+    bottom of regions without labels, in the coordinates of points.
     """
 
     file_name: str
@@ -54,7 +56,7 @@ class PointImage:
 
 
 class Problem(NamedTuple):
-    """Something wrong with a COCO file: a point outside its frame, or anything else about the file."""
+    """An error in a COCO file: a point outside its frame, or any other."""
 
     kind: Literal["point-file", "point-outside"]
     message: str
@@ -62,11 +64,11 @@ class Problem(NamedTuple):
 
 @dataclass(frozen=True)
 class Facts:
-    """What a file holds beside the points that count, for `dimpoint.datasets.plausibility`.
+    """Statistics of a COCO file for `dimpoint.datasets.plausibility`.
 
-    unlabelled: points of visibility 0. merged: points at exactly the place of another one of their frame.
-    unsized: images whose size is not in the file. categories: annotations with points, by their category's
-    name.
+    unlabelled: points of visibility 0. merged: points at exactly the same place as another point of the
+    frame. unsized: images whose size is not in the file. categories: number of annotations with points, by
+    category name.
     """
 
     unlabelled: int = 0
@@ -77,7 +79,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class PointFile:
-    """A COCO file as read: the images with the points that are right, everything wrong, and what it holds."""
+    """A parsed COCO file: the images with their valid points, all problems, and statistics."""
 
     path: Path
     images: list[PointImage]
@@ -86,20 +88,18 @@ class PointFile:
 
 
 def read_points(path: Path, reading: Reading = AS_WRITTEN) -> list[PointImage]:
-    """The images of a COCO keypoints file with all their points, in the file's order.
+    """The images of a COCO keypoints file with all their points, in the order of the file.
 
-    As `read_point_file`, but points at one place are kept apart, as predictions must be.
+    Unlike `read_point_file`, it keeps points at the same place apart, as needed for predictions.
     """
     return _right(parse_points(path, reading, merge=False)).images
 
 
 def read_point_file(path: Path, reading: Reading = AS_WRITTEN, size_of: SizeOf | None = None) -> PointFile:
-    """A COCO keypoints file that is right; labels at exactly the same place of a frame count once.
+    """Read a COCO keypoints file; labels at exactly the same place of a frame count once.
 
-    size_of: gives (height, width) of an image by its file name where the file has none, or None.
-
-    Raises DataError naming the file, the image or annotation id and the key that is wrong: no JSON,
-    a missing key, a wrong type, an unknown image_id, a point outside the frame.
+    size_of: maps the file name of an image without a size to its (height, width), or None. Raises DataError
+    that names the file, id and key if the file is not valid, or a point is outside its frame.
     """
     return _right(parse_points(path, reading, size_of=size_of))
 
@@ -114,7 +114,7 @@ def _right(file: PointFile) -> PointFile:
 def parse_points(
     path: Path, reading: Reading = AS_WRITTEN, *, merge: bool = True, size_of: SizeOf | None = None
 ) -> PointFile:
-    """A COCO keypoints file with the points that are right, and everything that is wrong."""
+    """Parse a COCO keypoints file into its valid points and all its problems."""
     try:
         content = read_json(path)
     except DataError as error:
@@ -137,7 +137,7 @@ def parse_points(
 
 
 class _Parser:
-    """Reads the entries of one file, each once."""
+    """Parses the entries of one file."""
 
     def __init__(self, path: Path, content: dict[str, Any], reading: Reading) -> None:
         self.path, self.reading = path, reading
@@ -168,14 +168,14 @@ class _Parser:
         return PointFile(self.path, images, self.problems, facts)
 
     def _add(self, annotation: Any) -> list[Problem]:
-        """Add what an annotation holds to its image; returns what is wrong with it."""
+        """Add an annotation to its image; returns its problems."""
         crowd = isinstance(annotation, dict) and annotation.get("iscrowd") == 1
         if problem := _type_problem(annotation, ("image_id", "bbox" if crowd else "keypoints")):
             return [_broken(problem + _boxes_hint(annotation))]
         key = id_key(annotation["image_id"])
         if key not in self.images:
-            said = f"image_id {annotation['image_id']} is unknown; no image has that id"
-            return [] if key in self.wrong_ids else [_broken(said)]
+            text = f"image_id {annotation['image_id']} is unknown; no image has that id"
+            return [] if key in self.wrong_ids else [_broken(text)]
         category = self.names.get(id_key(annotation.get("category_id")), "")
         if self.reading.categories and category not in self.reading.categories:
             return []
@@ -184,15 +184,15 @@ class _Parser:
     def _add_points(self, annotation: dict[str, Any], key: str, category: str) -> list[Problem]:
         numbers, image = annotation["keypoints"], self.images[key]
         if not all(_is_number(value) for value in numbers):
-            return [_broken("keypoints must be numbers of pixels, in one flat list x, y, v")]
+            return [_broken("keypoints must be a flat list of numbers x, y, v")]
         triples = [tuple(numbers[i : i + 3]) for i in range(0, len(numbers), 3)]
         if len(numbers) % 3 or any(v not in (0, 1, 2) for _, _, v in triples):
             shown = str(numbers[:6])[:-1] + (", …]" if len(numbers) > 6 else "]")
             return [_broken(f"keypoints must be triples x, y, v with v = 0, 1 or 2; got {shown}")]
         counted = [(float(x), float(y)) for x, y, v in triples if v > 0]
         if annotation.get("num_keypoints", len(counted)) not in (len(counted), len(triples)):
-            said = f"num_keypoints is {annotation['num_keypoints']!r}, keypoints holds {len(counted)}"
-            return [_broken(said)]
+            text = f"num_keypoints is {annotation['num_keypoints']!r}, keypoints holds {len(counted)}"
+            return [_broken(text)]
         self.unlabelled += len(triples) - len(counted)
         if "unlabelled" in self.reading.points:
             counted = [(float(x), float(y)) for x, y, _ in triples]
@@ -205,15 +205,15 @@ class _Parser:
             if is_inside(x, y, image.width, image.height):
                 self.points[key].append((x, y))
             else:
-                said = f"keypoints: ({x:g}, {y:g}) is outside the {image.width}x{image.height} frame"
-                problems.append(Problem("point-outside", said))
+                text = f"keypoints: ({x:g}, {y:g}) is outside the {image.width}x{image.height} frame"
+                problems.append(Problem("point-outside", text))
         return problems
 
     def _add_region(self, annotation: dict[str, Any], key: str) -> list[Problem]:
         box = annotation["bbox"]
         if len(box) != 4 or not all(_is_number(value) for value in box) or min(box[2:]) < 0:
-            said = f"bbox must be x, y, width, height in pixels, none of the sizes below 0; got {box[:5]}"
-            return [_broken(said)]
+            text = f"bbox must be x, y, width, height in pixels with sizes of at least 0, got {box[:5]}"
+            return [_broken(text)]
         x, y, width, height = map(float, box)
         self.regions[key].append((x, y, x + width, y + height))
         return []
@@ -223,17 +223,16 @@ POINT_SIDE = 5  # pixels; of the box that a point is written with
 
 
 def point_box(x: float, y: float) -> list[float]:
-    """The COCO box (left, top, width, height) around a point."""
+    """The COCO box (left, top, width, height) written around a point."""
     return [round(x - POINT_SIDE / 2, 6), round(y - POINT_SIDE / 2, 6), POINT_SIDE, POINT_SIDE]
 
 
 def write_points(path: Path, images: Sequence[PointImage]) -> None:
-    """Write a COCO keypoints file, one annotation per target or ignore region, category `target`.
+    """Write a COCO keypoints file: one annotation of category `target` per target or ignore region.
 
-    A point has no extent; `bbox` is 5 px wide and high around it and `area` 25, which readers such as
-    pycocotools need (an area of 0 scores 0.000 there), and which keeps COCO readers that expect these
-    keys working. Same input, same bytes; the file appears complete or not at all. Raises DimpointError if
-    it cannot be written.
+    Points get a `bbox` of 5 by 5 px and an `area` of 25: COCO readers expect these keys, and pycocotools
+    scores an area of 0 as 0. The same input gives the same bytes, and the file is replaced atomically.
+    Raises DimpointError if it cannot be written.
     """
     annotations = [
         (image_id, [float(str(value)) for value in point])  # the shortest decimals that keep the float32
@@ -290,13 +289,13 @@ def _one_entry_per_line(content: dict[str, list[dict[str, Any]]]) -> str:
 
 
 def _json(entry: dict[str, Any]) -> str:
-    """In plain letters; a file name that is no Unicode is escaped, and is read back as it was."""
+    """Compact JSON; characters of file names that are not valid Unicode are escaped."""
     text = json.dumps(entry, ensure_ascii=False)
     return text if text.isascii() or not any("\ud800" <= c <= "\udfff" for c in text) else json.dumps(entry)
 
 
 def _parse_images(entries: list[Any]) -> tuple[dict[str, PointImage], set[str], list[Problem]]:
-    """The images by id, the ids of those that are wrong, and what is wrong."""
+    """The images by id, the ids of invalid images, and the problems."""
     images: dict[str, PointImage] = {}
     wrong: set[str] = set()
     seen: set[str] = set()
@@ -308,7 +307,7 @@ def _parse_images(entries: list[Any]) -> tuple[dict[str, PointImage], set[str], 
         if problem is None and entry["file_name"] in seen:
             problem = f"another image has the same file_name '{entry['file_name']}'"
         if problem is None and not all(1 <= entry[side] <= _LARGEST for side in ("width", "height")):
-            problem = f"{str(entry['width'])[:20]}x{str(entry['height'])[:20]} is no frame size"
+            problem = f"{str(entry['width'])[:20]}x{str(entry['height'])[:20]} is not a frame size"
         if problem is not None:
             problems.append(_broken(f"{_where('image', entry, index)}: {problem}"))
             wrong.add(id_key(entry.get("id")) if isinstance(entry, dict) else "")
@@ -320,7 +319,7 @@ def _parse_images(entries: list[Any]) -> tuple[dict[str, PointImage], set[str], 
 
 
 def id_key(value: Any) -> str:
-    """One key for one id, whether it is written 1, 1.0 or "1"."""
+    """A key for an id, equal for 1, 1.0 and "1"."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return str(value)[:100]
@@ -336,18 +335,18 @@ def _boxes_hint(annotation: Any) -> str:
     if isinstance(annotation, dict) and "keypoints" not in annotation:
         for key, what in (("bbox", "boxes"), ("segmentation", "outlines")):
             if key in annotation:
-                return f"; it has {what}: dimpoint data convert makes points of them"
+                return f"; it has {what}: convert them with dimpoint data convert"
     return ""
 
 
 def _other_format(content: dict[str, Any]) -> str:
     if "shapes" in content:
-        return "; this is a labelme file: dimpoint data convert makes points of it"
+        return "; this is a labelme file: convert it with dimpoint data convert"
     return ""
 
 
 def is_inside(x: float, y: float, width: int, height: int) -> bool:
-    """Whether a point lies on the frame's pixels, which reach half a pixel around their centres."""
+    """Whether a point lies on the frame, whose pixels extend half a pixel around their centres."""
     return -0.5 <= x <= width - 0.5 and -0.5 <= y <= height - 0.5
 
 
@@ -357,14 +356,14 @@ def _type_problem(entry: Any, keys: Iterable[str]) -> str | None:
     for key in keys:
         if key not in entry:
             return f"key '{key}' is missing"
-        kinds, says = _TYPES[key]
+        kinds, expected = _TYPES[key]
         value = entry[key]
         if not isinstance(value, kinds) or isinstance(value, bool):
-            return f"key '{key}' must be {says}, got {repr(value)[:80]}"
+            return f"key '{key}' must be {expected}, got {repr(value)[:80]}"
         if isinstance(value, str) and any("\ud800" <= letter < "\udc80" for letter in value):
             return f"key '{key}' holds half a character (a lone surrogate): {value[:80]!r}"
         if isinstance(value, float) and not value.is_integer():
-            return f"key '{key}' must be {says}, got {value!r}"
+            return f"key '{key}' must be {expected}, got {value!r}"
     return None
 
 
@@ -375,7 +374,7 @@ def _where(what: str, entry: Any, index: int) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file. Raises DataError if it cannot be read, is too large, or is no JSON."""
+    """The content of a JSON file; DataError if it is unreadable, too large or not JSON."""
     try:
         return json.loads(limits.read_bytes(path, "label_bytes", DataError).decode("utf-8-sig"))
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Point labels from masks and from other tools' labels, and back to these."""
+"""Convert masks and labels of other tools to points, and points to labels of other tools."""
 
 from __future__ import annotations
 
@@ -34,16 +34,34 @@ def points_from_masks(
     reading: Reading = AS_WRITTEN,
     note: Callable[[str], None] | None = None,
 ) -> tuple[Path, int, int]:
-    """Write the COCO keypoints file of a data set's masks, one point per 8-connected component.
+    """Write a COCO keypoints file from the masks of a data set, one point per 8-connected component.
 
-    out: the file to write, by default `points.json` in the data set. progress is called with (frames
-    done, frames in all), note with what a user should know. reading: what masks mean. Returns the file, the
-    number of frames and the number of points. Raises
-    DataError if a frame has no mask, a mask is wrong, or the file is there already.
+    Parameters
+    ----------
+    root : path
+        The data set.
+    out : path, optional
+        The file to write. Default: `points.json` in the data set.
+    progress : callable, optional
+        Called with the number of frames done and the number of all frames.
+    reading : Reading, optional
+        How masks are read.
+    note : callable, optional
+        Called with notes for the user.
+
+    Returns
+    -------
+    tuple of Path, int, int
+        The file, and the numbers of frames and points.
+
+    Raises
+    ------
+    DataError
+        If a frame has no mask, a mask is wrong, or the file exists.
     """
     path = Path(root) / "points.json" if out is None else Path(out)
     if path.exists():
-        raise DataError(f"{path}: is there already; remove it, or name another file with --out")
+        raise DataError(f"{path}: already exists; remove it, or name another file with --out")
     dataset = open_dataset(root, labels="masks", reading=reading)
     for line in [*dataset.layout_notes, *demand_plausible([dataset])]:
         if note is not None:
@@ -66,13 +84,27 @@ def _point_image(sample: Sample, folder: Path) -> PointImage:
 
 @dataclass
 class Converted:
-    """What `convert_labels` did. skipped: label files or images without a frame of that name."""
+    """The result of `convert_labels`.
+
+    Parameters
+    ----------
+    path : Path
+        The file written.
+    images, points : int
+        Numbers of images and points.
+    centres, snapped : int
+        How many of the points are centres of boxes, and spots inside boxes.
+    skipped : list of str
+        Label files or images without a frame of that name.
+    labels : Counter
+        Number of objects by label.
+    """
 
     path: Path
     images: int = 0
     points: int = 0
-    centres: int = 0  # points that are the middle of a box
-    snapped: int = 0  # points at the spot inside a box
+    centres: int = 0  # points at box centres
+    snapped: int = 0  # points at spots in boxes
     skipped: list[str] = field(default_factory=list)
     labels: Counter[str] = field(default_factory=Counter)
 
@@ -86,19 +118,38 @@ def convert_labels(
     categories: Sequence[str] = (),
     reading: Reading = AS_WRITTEN,
 ) -> Converted:
-    """Write the COCO keypoints file of a data set whose labels are in another tool's format.
+    """Write a COCO keypoints file from labels of another tool.
 
-    kind: one of `dimpoint.datasets.formats.TITLES`; None takes the one that is there. A box becomes its
-    centre, or with `snap` the centroid of the spot in it. categories: the labels that are targets; empty:
-    all. reading: how frames are read where that is a choice. Raises DataError if there are no such labels,
-    several formats, or the file to write is there already.
+    Parameters
+    ----------
+    root : Path
+        The data set with its labels.
+    out : Path, optional
+        The file to write. Default: `points.json` in the data set.
+    kind : str, optional
+        A key of `dimpoint.datasets.formats.TITLES`. Default: the format that is found.
+    snap : bool, default False
+        Place the point at the bright spot in a box instead of its centre.
+    categories : sequence of str
+        The labels that are targets. Default: all.
+    reading : Reading, optional
+        How frames are read.
+
+    Returns
+    -------
+    Converted
+
+    Raises
+    ------
+    DataError
+        If there are no such labels, several formats, or the file exists.
     """
     path = root / "points.json" if out is None else out
     if path.exists():
-        raise DataError(f"{path}: is there already; remove it, or name another file with --out")
+        raise DataError(f"{path}: already exists; remove it, or name another file with --out")
     found = find_other_labels(root, kind)
     if len(found) != 1:
-        held = ", ".join(f"{one.title} ({len(one.files)} files)" for one in found) or "none that are known"
+        held = ", ".join(f"{one.title} ({len(one.files)} files)" for one in found) or "no known format"
         raise DataError(
             f"{root}: labels in one format are converted at a time; here: {held}; "
             f"name one with --from: {', '.join(TITLES)}"
@@ -156,30 +207,71 @@ def _converted(
 
 
 def export_labels(source: Path, out: Path, kind: str, side: float = 5.0) -> tuple[int, int]:
-    """Write the COCO points of a data set or file in another tool's format.
+    """Write the COCO points of a data set or file in the format of another tool.
 
-    Returns the numbers of images and points. Raises DataError without a point file.
+    Parameters
+    ----------
+    source : Path
+        Data set or COCO file.
+    out : Path
+        File or folder to write, which must not exist.
+    kind : str
+        One of `FORMATS`.
+    side : float, default 5
+        Side length of the boxes of VOC and YOLO, pixels.
+
+    Returns
+    -------
+    tuple of int
+        Numbers of images and points.
+
+    Raises
+    ------
+    ConfigError
+        If the format is unknown.
+    DataError
+        If there is no point file, or `out` exists.
     """
     layout = None if source.is_file() else find_layout(source)
     files = [source] if layout is None else list(layout.point_files)
     size_of = None if layout is None else layout.size_of
     images = [image for file in files for image in read_point_file(file, size_of=size_of).images]
     if not images:
-        raise DataError(f"{source}: no COCO points to write; from masks: dimpoint data points")
+        raise DataError(f"{source}: no COCO points; make them from masks with dimpoint data points")
     write_labels(kind, images, out, side)
     return len(images), sum(len(image.points) for image in images)
 
 
 def write_labels(kind: str, images: Sequence[PointImage], out: Path, side: float = 5.0) -> int:
-    """Write the labels of images in format `kind`: a file for CVAT and Label Studio, else a folder.
+    """Write labels in format `kind`: one file for CVAT and Label Studio, a folder for the others.
 
-    side: of the boxes of VOC and YOLO, pixels. Returns the number of files. Raises ConfigError for an unknown
-    format and DataError if `out` is there already.
+    Parameters
+    ----------
+    kind : str
+        One of `FORMATS`.
+    images : sequence of PointImage
+        The labels.
+    out : Path
+        File or folder to write, which must not exist.
+    side : float, default 5
+        Side length of the boxes of VOC and YOLO, pixels.
+
+    Returns
+    -------
+    int
+        The number of files.
+
+    Raises
+    ------
+    ConfigError
+        If the format is unknown.
+    DataError
+        If `out` exists.
     """
     if kind not in FORMATS:
         raise ConfigError(f"--to: '{kind}' is none of {', '.join(FORMATS)}")
     if out.exists():
-        raise DataError(f"{out}: is there already; name another --out")
+        raise DataError(f"{out}: already exists; name another --out")
     if kind == "cvat":
         write_text(out, _cvat(images))
         return 1

@@ -1,7 +1,4 @@
-"""Data sets: frames with their masks or points, by split.
-
-Hashes of what frames and labels hold, not of how their files are packed.
-"""
+"""Data sets: frames with their masks or points, by split, and hashes of their content."""
 
 from __future__ import annotations
 
@@ -39,10 +36,24 @@ Labels = Literal["auto", "masks", "points"]
 
 @dataclass(frozen=True)
 class Sample:
-    """One frame and its labels. points: (N, 2) float32 x, y from a COCO file, or None without one.
+    """One frame and its labels.
 
-    ignore: (M, 4) float32 left, top, right, bottom: regions in which it is not known what is a target.
-    size: (height, width) of the frame by the COCO file.
+    Parameters
+    ----------
+    name : str
+        Path below the frame folder without suffix.
+    frame_path : Path
+        The frame's file.
+    mask_path : Path or None
+        The mask's file.
+    points : (N, 2) float32, or None
+        x, y of the targets from a COCO file; None without one.
+    ignore : (M, 4) float32
+        Left, top, right, bottom of regions in which targets are unknown.
+    size : tuple of int, optional
+        Height and width of the frame by the COCO file.
+    reading : Reading
+        How the mask and the points are read.
     """
 
     name: str
@@ -54,7 +65,7 @@ class Sample:
     size: tuple[int, int] | None = field(compare=False, default=None)
 
     def read_frame(self) -> npt.NDArray[Any]:
-        """The frame, (H, W) uint8, uint16 or float32. Raises FrameError if it cannot be read.
+        """Read the frame, (H, W) uint8, uint16 or float32; FrameError if it is unreadable.
 
         Pixels that the file says are no measurement have smooth values.
         """
@@ -81,17 +92,17 @@ class Sample:
         return replace(picture, pixels=filled(picture.pixels, picture.valid))
 
     def read_mask(self) -> npt.NDArray[np.bool_]:
-        """The mask, (H, W) bool, at the frame's size; see `read_mask_with_notes`."""
+        """Read the mask, (H, W) bool, at the frame's size; see `read_mask_with_notes`."""
         return self.read_mask_with_notes()[0]
 
     def read_mask_with_notes(
         self, size: tuple[int, int] | None = None
     ) -> tuple[npt.NDArray[np.bool_], list[str]]:
-        """The mask, (H, W) bool, at the frame's size, and what a reader of results on it must know.
+        """Read the mask, (H, W) bool, at the frame's size; also returns notes.
 
-        A mask of another size but the same shape (aspect ratios within 2 %) is resized by nearest
-        neighbour; a note says so. size: the frame's (height, width) where it is known, which saves opening
-        the frame. Raises DataError if there is no mask or its shape is another one.
+        A mask of another size but the same shape (aspect ratios within 2 %) is resized by nearest neighbour,
+        with a note. size: the frame's height and width, if known; this saves opening the frame. Raises
+        DataError if there is no mask, or it has another shape.
         """
         if self.mask_path is None:
             raise DataError(f"{self.frame_path}: this frame has no mask")
@@ -102,7 +113,7 @@ class Sample:
         return fitted, [] if note is None else [note]
 
     def notes(self) -> list[str]:
-        """The notes of `read_mask_with_notes`, from the headers of the files where those tell the sizes."""
+        """The notes of `read_mask_with_notes`, from the headers of the files where they give the sizes."""
         if self.mask_path is None or self.points is not None:
             return []
         note = _resized(self.mask_path, frame_size(self.mask_path), frame_size(self.frame_path, self.reading))
@@ -132,10 +143,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class DataSet:
-    """The samples of one folder, or of one split of it, in the split's order (all frames: by name).
+    """A sequence of samples: one folder, or one split of it, in the split's order (all frames: by name).
 
-    taken: one line that says which frames these are, and by which lists. point_files: what its COCO files
-    hold, for `dimpoint.datasets.plausibility`.
+    taken: one line that states which frames these are, and from which lists. point_files: the parsed COCO
+    files, for `dimpoint.datasets.plausibility`. reading: how labels and frames are read.
     """
 
     name: str
@@ -151,7 +162,7 @@ class DataSet:
         return len(self.samples)
 
     def __getitem__(self, key: int | str) -> Sample:
-        """A sample by its number or its name. Raises IndexError or KeyError if there is none."""
+        """A sample by index or name; IndexError or KeyError if there is none."""
         if not isinstance(key, str):
             return self.samples[key]
         for sample in self.samples:
@@ -163,13 +174,13 @@ class DataSet:
         return iter(self.samples)
 
     def notes(self) -> list[str]:
-        """What a reader of results on these samples must know, such as masks that are resized on reading."""
+        """Notes that matter for results on these samples, such as masks that are resized."""
         return [*self.layout_notes, *(note for sample in self.samples for note in sample.notes())]
 
     def fingerprint(self) -> str:
-        """sha256 (hex) over the names, decoded frames and labels, whatever their order or file format.
+        """SHA-256 (hex) of names, decoded frames and labels, independent of their order and file format.
 
-        Raises FrameError or DataError if one cannot be read.
+        Raises FrameError or DataError if a frame or label is unreadable.
         """
         names = [sample.name for sample in self.samples]
         return combined_hash(zip(names, hash_frames(self.samples), hash_labels(self.samples), strict=True))
@@ -178,20 +189,20 @@ class DataSet:
 def open_dataset(
     root: Path | str, split: str | None = None, labels: Labels = "auto", reading: Reading = AS_WRITTEN
 ) -> DataSet:
-    """Open a data set: a folder in the layout of `dimpoint.datasets.layout`, or a COCO keypoints .json.
+    """Open a data set: a folder in the layout of `dimpoint.datasets.layout`, or a COCO keypoints file.
 
     Parameters
     ----------
-    root
+    root : path
         Folder or .json file.
-    split
-        Purpose of a split list (`train`, `val`, `test`: all lists for it together), or its stem or path.
-        Default, and `all`: all frames (of a .json: all its images).
-    labels
-        `auto` (default) uses the labels that exist. `masks` ignores COCO files, `points` ignores masks; both
-        require that label for every frame.
-    reading
-        How to read ambiguous masks and points. Default: as they are written.
+    split : str, optional
+        Purpose of split lists (`train`, `val`, `test`: all lists for it together), or the stem or path of a
+        list. Default, and "all": all frames (of a .json file: all its images).
+    labels : {"auto", "masks", "points"}, default "auto"
+        "auto" uses the labels that exist. "masks" ignores COCO files and "points" ignores masks; both require
+        that label for every frame.
+    reading : Reading, optional
+        How ambiguous masks and points are read. Default: as they are written.
 
     Returns
     -------
@@ -207,7 +218,7 @@ def open_dataset(
     --------
     >>> from dimpoint.datasets.dataset import open_dataset
     >>> dataset = open_dataset("examples/scenes", "test")
-    >>> sample = dataset.samples[0]
+    >>> sample = dataset[0]
     >>> sample.read_frame().dtype, sample.read_points().shape
     (dtype('uint16'), (4, 2))
     """
@@ -261,9 +272,12 @@ def _notes(layout: Layout) -> tuple[str, ...]:
 
 
 def training_split(root: Path | str) -> str | None:
-    """The split that a run without a chosen one trains on: `train`, or None (all frames) without any list.
+    """The split to train on by default: `train`, or None (all frames) if there are no lists.
 
-    Raises DataError if there are split lists and none of them is for training.
+    Raises
+    ------
+    DataError
+        If there are split lists but none for training.
     """
     path = Path(root)
     if not path.is_dir():
@@ -276,7 +290,7 @@ def training_split(root: Path | str) -> str | None:
 
 
 def validation_part(dataset: DataSet) -> DataSet | None:
-    """The split `validation` of the folder that a data set was opened from, or None without one."""
+    """The split `validation` of the data set's folder, or None if there is none."""
     splits = find_layout(dataset.root).splits
     if not any(file.stem == "validation" or file.stem.startswith("validation_") for file in splits):
         return None
@@ -284,7 +298,7 @@ def validation_part(dataset: DataSet) -> DataSet | None:
 
 
 def split_names(layout: Layout, split: str) -> list[str]:
-    """The frames of a split, each once, in the files' order; raises DataError if one is not there."""
+    """The frames of a split, each once, in the files' order; DataError if one does not exist."""
     names: dict[str, None] = {}
     for file in layout.chosen_splits(split):
         for line, entry in file.entries:
@@ -302,7 +316,7 @@ def _size_text(shape: tuple[int, ...]) -> str:
 
 
 def _resized(mask: Path, found: tuple[int, int], wanted: tuple[int, int]) -> str | None:
-    """The note on a mask of another size (height, width) than its frame, or None."""
+    """A note if the mask's size (height, width) differs from its frame's, else None."""
     if found == wanted:
         return None
     return f"{mask}: mask of {found[1]}x{found[0]} resized to its frame's {wanted[1]}x{wanted[0]}"
@@ -344,11 +358,11 @@ def _demand_labels(samples: tuple[Sample, ...], labels: Labels, root: Path) -> N
         )
 
 
-THREADS = min(8, os.cpu_count() or 1)  # decoding an image releases the interpreter's lock
+THREADS = min(8, os.cpu_count() or 1)  # decoding releases the interpreter lock
 
 
 def hash_array(values: npt.NDArray[Any]) -> str:
-    """sha256 (hex) of an array's type, shape and values."""
+    """SHA-256 (hex) of an array's type, shape and values."""
     digest = hashlib.sha256(f"{values.dtype.newbyteorder('<').str}{values.shape}".encode())
     little = values.astype(values.dtype.newbyteorder("<"), copy=False)
     digest.update(np.ascontiguousarray(little).data)
@@ -356,26 +370,26 @@ def hash_array(values: npt.NDArray[Any]) -> str:
 
 
 def hash_frames(samples: Iterable[Sample]) -> list[str]:
-    """sha256 (hex) of each sample's decoded frame. Raises FrameError if one cannot be read."""
+    """SHA-256 (hex) of each sample's decoded frame; FrameError if one is unreadable."""
     with ThreadPoolExecutor(THREADS) as pool:
         return list(pool.map(lambda sample: hash_array(sample.read_frame()), samples))
 
 
 def hash_labels(samples: Iterable[Sample]) -> list[str]:
-    """sha256 (hex) of each sample's points, else of its mask; empty where it has no label."""
+    """SHA-256 (hex) of each sample's points, else of its mask; "" without a label."""
     with ThreadPoolExecutor(THREADS) as pool:
         return list(pool.map(hash_label, samples))
 
 
 def combined_hash(lines: Iterable[tuple[str, str, str]]) -> str:
-    """sha256 (hex) over (name, hash of the frame, hash of the label) of samples, whatever their order."""
+    """SHA-256 (hex) of (name, frame hash, label hash) of samples, independent of their order."""
     return hashlib.sha256(
         "\n".join("\t".join(line) for line in sorted(lines)).encode("utf-8", "surrogateescape")
     ).hexdigest()
 
 
 def hash_label(sample: Sample, mask: npt.NDArray[np.bool_] | None = None) -> str:
-    """sha256 (hex) of a sample's points, else of its mask; empty without a label. mask: if it was read."""
+    """SHA-256 (hex) of a sample's points, else of its mask (given if already read); "" without a label."""
     if sample.points is not None:
         regions = hash_array(sample.ignore) if len(sample.ignore) else ""
         return hash_array(sample.points) + regions

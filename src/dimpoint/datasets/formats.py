@@ -1,8 +1,8 @@
-"""Labels of other tools -> points and boxes: VOC, YOLO, labelme, CVAT, Label Studio, COCO and CSV.
+"""Read labels of other tools: VOC, YOLO, labelme, CVAT, Label Studio, COCO boxes and CSV.
 
-Coordinates come out with the centre of the top-left pixel at (0, 0). A box is given by its outermost pixels,
-so that its centre is their mean: COCO, CVAT and Label Studio give edges, of which the right one is a pixel
-further; VOC gives the pixels themselves; YOLO gives parts of the frame's width and height.
+Coordinates have the centre of the top-left pixel at (0, 0), and boxes are given by their outermost pixels, so
+that a box's centre is the mean of its sides. COCO, CVAT and Label Studio give the edges of boxes, the right
+one a pixel further; VOC gives pixels; YOLO gives fractions of the frame's width and height.
 """
 
 from __future__ import annotations
@@ -56,14 +56,13 @@ TITLES = {
 _FOLDERS = ("", "annotations", "labels", "label", "xml", "labelme", "anns", "images", "image")
 _CSV_KEYS = ("file", "frame", "filename", "file_name", "image", "name")
 _VOC_SIDES = ("xmin", "ymin", "xmax", "ymax")
-_PROBED = 5  # files of a kind that are looked into
+_PROBED = 5  # files of each kind that are inspected
 
 
 def find_other_labels(root: Path, kind: str | None = None) -> list[Found]:
-    """Which labels in other formats lie in a data set, by the first lines of a few files of each folder.
+    """Find labels of other tools by the first lines of a few files of each folder; kind: the only format.
 
-    kind: the only format looked for; YOLO's text files are then taken from a folder of labels whatever they
-    hold, so that reading says what is wrong with them.
+    With "yolo", all text files of a label folder are taken, so that reading them reports what is wrong.
     """
     if kind == "yolo":
         folders = [folder for folder in _label_folders(root) if folder != root]
@@ -98,7 +97,7 @@ def _label_folders(root: Path) -> Iterator[Path]:
 
 
 def format_of(path: Path) -> str | None:
-    """The format of one label file by its content; None if it is none of these, or native points."""
+    """The format of a label file by its content; None if it is none of these, or native points."""
     try:
         with path.open("rb") as file:
             head = file.read(4096).decode("utf-8", "replace")
@@ -123,7 +122,7 @@ def format_of(path: Path) -> str | None:
 
 
 def _coco_kind(path: Path) -> str | None:
-    """COCO files with boxes or outlines alone; those with keypoints are native."""
+    """`coco` for files with only boxes or outlines; files with keypoints are native."""
     try:
         content = read_json(path)
         annotations = content["annotations"]
@@ -146,7 +145,10 @@ def _is_yolo(head: str) -> bool:
 
 
 def read_labels(kind: str, path: Path, size: Size) -> list[Labels]:
-    """The labels in one file. Raises DataError, naming file and place, for what is not of this format."""
+    """Read the labels of a file; kind: a key of `TITLES`; size: maps an image's name to (height, width).
+
+    Raises DataError that names the file and place if it is not of this format.
+    """
     readers: dict[str, Callable[[Path, Size], list[Labels]]] = {
         "voc": _read_voc,
         "cvat": _read_cvat,
@@ -159,14 +161,14 @@ def read_labels(kind: str, path: Path, size: Size) -> list[Labels]:
     try:
         labels = readers[kind](path, size)
     except (LookupError, TypeError, ValueError, AttributeError, RecursionError, StopIteration) as error:
-        said = f"{type(error).__name__}: {error}"[:200]
-        raise DataError(f"{path}: not a {TITLES[kind]} file as its tool writes it ({said})") from None
+        reason = f"{type(error).__name__}: {error}"[:200]
+        raise DataError(f"{path}: not a {TITLES[kind]} file as its tool writes it ({reason})") from None
     count = sum(len(one.points) + len(one.boxes) for one in labels)
     limits.check("annotations", count, f"{path}: annotations", DataError)
     for one in labels:
         for place in (*one.points, *one.boxes):
             if not all(abs(value) < 1e9 for value in place[:-1] if isinstance(value, float)):
-                raise DataError(f"{path}: image '{one.name}': {place[:-1]} is no place in a frame")
+                raise DataError(f"{path}: image '{one.name}': {place[:-1]} is not a position in a frame")
     return labels
 
 
@@ -184,7 +186,7 @@ def _xml(path: Path) -> ElementTree.Element:
 
 def _read_voc(path: Path, size: Size) -> list[Labels]:
     root = _xml(path)
-    # The file's own name counts: `filename` inside is often that of another machine.
+    # The file's own name is used: `filename` inside often belongs to another machine.
     labels = Labels(path.stem)
     for entry in root.iter("object"):
         box = entry.find("bndbox")
@@ -206,7 +208,7 @@ def _read_cvat(path: Path, size: Size) -> list[Labels]:
     root = _xml(path)
     if next(root.iter("track"), None) is not None:
         raise DataError(
-            f"{path}: tracks of a video, which name no frames; export it as 'CVAT for images 1.1'"
+            f"{path}: holds tracks of a video without frame names; export as 'CVAT for images 1.1'"
         )
     found = []
     for image in root.iter("image"):
@@ -218,7 +220,7 @@ def _read_cvat(path: Path, size: Size) -> list[Labels]:
 
 
 def _add_cvat_shape(labels: Labels, shape: ElementTree.Element, path: Path) -> None:
-    """Add one shape: points as they are, an ellipse's centre, boxes, outlines and masks as boxes."""
+    """Add one shape: points unchanged, an ellipse as its centre, outlines and masks as boxes."""
     values, label = shape.attrib, shape.attrib.get("label", "")
     if shape.tag == "points":
         labels.points += [(x, y, label) for x, y in _cvat_places(values["points"])]
@@ -262,27 +264,25 @@ def _read_yolo(path: Path, size: Size) -> list[Labels]:
             left, top, right, bottom = (
                 value * side for value, side in zip(box, (width, height) * 2, strict=True)
             )
-            # sides of a box are pixels apart by one less than it has pixels
+            # a box of n pixels has sides n - 1 pixels apart
             across, down = min(0.5, (right - left) / 2), min(0.5, (bottom - top) / 2)
             labels.boxes.append((left + across, top + down, right - across, bottom - down, parts[0]))
     return [labels]
 
 
 def _yolo_box(values: list[float], where: str) -> tuple[float, float, float, float]:
-    """Left, top, right, bottom as parts of the frame, of a box, a box with confidence, or an outline."""
+    """Left, top, right, bottom (fractions of the frame) of a box, a box with confidence, or an outline."""
     if not all(-0.01 <= value <= 1.01 for value in values[:4]):
         raise DataError(
-            f"{where}: {values[:4]} are no parts of the frame's width and height (0..1); YOLO has no pixels"
+            f"{where}: {values[:4]} are not fractions of the frame's width and height (0..1), as YOLO needs"
         )
     if len(values) in (4, 5):
         x, y, w, h = values[:4]
         return x - w / 2, y - h / 2, x + w / 2, y + h / 2
     if len(values) >= 8 and len(values) % 2 == 0:
         return _around(list(zip(values[::2], values[1::2], strict=True)))
-    raise DataError(
-        f"{where}: {len(values)} numbers after the class; 4 (a box), 5 (with a confidence) or pairs of an "
-        "outline of 4 or more corners are right"
-    )
+    known = "4 (a box), 5 (box, confidence) or the pairs of an outline of 4 or more corners"
+    raise DataError(f"{where}: {len(values)} numbers after the class; expected {known}")
 
 
 def _read_labelme(path: Path, size: Size) -> list[Labels]:
@@ -313,11 +313,11 @@ def _read_label_studio(path: Path, size: Size) -> list[Labels]:
     return found
 
 
-_NO_SHAPES = ("choices", "textarea", "rating", "number", "taxonomy")  # of the image as a whole
+_NO_SHAPES = ("choices", "textarea", "rating", "number", "taxonomy")  # labels of the whole image
 
 
 def _add_studio_shape(labels: Labels, result: dict[str, Any], path: Path) -> None:
-    """Add one shape; places are percent of the original picture, rotation is about the upper left corner."""
+    """Add one shape. Coordinates are percent of the image; rotation is about the upper left corner."""
     value, kind = result["value"], str(result["type"]).removesuffix("labels")
     width, height = float(result["original_width"]), float(result["original_height"])
     names = next((value[key] for key in value if key.endswith("labels")), None) or [""]

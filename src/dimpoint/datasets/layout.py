@@ -1,12 +1,12 @@
-"""Where a data set keeps its frames, masks, splits and point files.
+"""The layout of a data set: where its frames, masks, splits and point files are.
 
-    NAME/images/*.png          frames, in sub-folders too
-    NAME/masks/*.png           masks, found by the frame's stem
-    NAME/img_idx/train_X.txt   split lists (`dimpoint.datasets.lists` has the other layouts that are read)
-    NAME/points.json           COCO keypoints; else every NAME/annotations/*.json
+    NAME/images/*.png          frames, also in subfolders
+    NAME/masks/*.png           masks, matched by the frame's name
+    NAME/img_idx/train_X.txt   split lists (`dimpoint.datasets.lists` names the other layouts)
+    NAME/points.json           COCO keypoints; else all NAME/annotations/*.json
 
-Without an `images` folder the frames are the pictures in NAME itself. A frame's name is its path below
-the frame folder without the suffix, `000001` or `sequence-3/0001`, in Unicode's composed form.
+Without an `images` folder the images in NAME itself are the frames. A frame's name is its path below the
+frame folder without the suffix, such as `000001` or `sequence-3/0001`, in Unicode's composed form (NFC).
 """
 
 from __future__ import annotations
@@ -28,10 +28,24 @@ _OTHER_SUFFIXES = (*IMAGE_SUFFIXES, ".pgm", ".ppm", ".webp", ".gif", ".jp2", ".r
 
 @dataclass(frozen=True)
 class Layout:
-    """The files of one data set. Several files under one name are kept, for the caller to refuse.
+    """The files of a data set.
 
-    passed: what lies among frames and masks and is neither, with the reason. notes: what was understood
-    that is not the layout above, one sentence each.
+    Parameters
+    ----------
+    root : Path
+        The data set's folder.
+    frame_folder, mask_folder : Path
+        Folders of frames and masks.
+    frames, masks : dict of str to tuple of Path
+        Files by frame name; several files of one name are kept, and refused when used.
+    splits : tuple of SplitFile
+        Split lists.
+    point_files : tuple of Path
+        COCO files.
+    passed : tuple of (Path, str)
+        Files among frames and masks that are neither, and why they were passed over.
+    notes : tuple of str
+        Sentences on what differs from the layout above.
     """
 
     root: Path
@@ -45,16 +59,18 @@ class Layout:
     notes: tuple[str, ...] = ()
 
     def frame(self, name: str) -> Path:
+        """The frame's file; DataError if several have this name."""
         return _only(self.frames[name], "frame")
 
     def mask(self, name: str) -> Path | None:
+        """The frame's mask file, or None; DataError if several have this name."""
         return _only(self.masks[name], "mask") if name in self.masks else None
 
     def name_of(self, file_name: str) -> str | None:
-        """The frame that a COCO `file_name` means, or None if there is none.
+        """The frame meant by a COCO `file_name`, or None if there is none.
 
-        It is the path below the frame folder; folders above it (`images/`, an absolute path that has the
-        frame folder in it) are left aside. The suffix may be left out or be that of another picture format.
+        It is a path below the frame folder; folders above it (`images/`, an absolute path) are ignored, and
+        the suffix may be missing or that of another image format.
         """
         found = _name_of(file_name, self.frames, self.frame_folder.name)
         if found is not None:
@@ -68,7 +84,7 @@ class Layout:
         return None if name is None else frame_size(self.frame(name), reading)
 
     def alike(self, file_name: str) -> list[str]:
-        """The frames whose paths end as a COCO `file_name` does, whatever the folders above."""
+        """The frames whose paths end like a COCO `file_name`."""
         path = PurePosixPath(plain_name(file_name.strip()).replace("\\", "/"))
         if path.suffix and path.suffix.lower() not in (*IMAGE_SUFFIXES, *_OTHER_SUFFIXES):
             return []
@@ -82,20 +98,29 @@ class Layout:
         return [name for name in self.frames if f"/{name}".endswith("/" + "/".join(parts))]
 
     def listed(self, text: str) -> str | None:
-        """The frame that a line of a split list means: all of the line, or its first column."""
+        """The frame named by a line of a split list: the whole line, or its first column."""
         return _listed(text, self.frames, self.frame_folder.name)
 
     def chosen_splits(self, split: str) -> list[SplitFile]:
-        """The lists that `split` means; raises DataError that shows what there is."""
+        """The lists of a split; DataError that names the existing lists if there are none."""
         return choose_lists(self.splits, split, self.root)
 
     def passed_over(self) -> str | None:
-        """One line of counts of what was passed over, or None."""
+        """One line that counts the files that were passed over, or None."""
         return summary_of(self.passed)
 
 
 def find_layout(root: Path) -> Layout:
-    """List the files of the data set in folder `root`; raises DataError if it holds no frames."""
+    """List the files of the data set in folder `root`; DataError if it has no frames.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from dimpoint.datasets.layout import find_layout
+    >>> layout = find_layout(Path("examples/scenes"))
+    >>> len(layout.frames), [each.purpose for each in layout.splits]
+    (8, ['test', 'train'])
+    """
     if not os.path.isdir(root):  # noqa: PTH112  (Path.is_dir raises for a name that is too long)
         raise DataError(f"{root}: no such folder")
     try:
@@ -135,12 +160,12 @@ def _layout(root: Path) -> Layout:
 
 
 def images_by_name(folder: Path, *, nested: bool) -> dict[str, tuple[Path, ...]]:
-    """The image files below `folder` by name (relative path without suffix), names in sorted order."""
+    """The image files below `folder`, by relative path without suffix, sorted."""
     return by_name(folder, _pictures(folder, nested=nested)) if folder.is_dir() else {}
 
 
 def by_name(folder: Path, found: FoundFiles) -> dict[str, tuple[Path, ...]]:
-    """Files by name, which is the relative path without suffix, composed (NFC)."""
+    """Files by name: the relative path without suffix, in composed form (NFC)."""
     named: dict[str, tuple[Path, ...]] = {}
     for path in sorted(found.files):
         name = plain_name(path.relative_to(folder).with_suffix("").as_posix())
@@ -156,7 +181,7 @@ def _pictures(folder: Path, *, nested: bool) -> FoundFiles:
 
 
 def _besides(found: FoundFiles, root: Path) -> Iterator[tuple[Path, str]]:
-    """What was passed over, but for the data set's own folders and text and label files."""
+    """The files that were passed over, without the data set's own folders, text and label files."""
     for path, reason in found.passed:
         own = path.parent == root and (reason == SUB_FOLDER or path.suffix.lower() in (".txt", ".json"))
         if not own:
@@ -164,7 +189,7 @@ def _besides(found: FoundFiles, root: Path) -> Iterator[tuple[Path, str]]:
 
 
 def _sub_folder(root: Path, names: Sequence[str]) -> Path | None:
-    """The first of the folders `names` that holds pictures, whatever its case; None without one."""
+    """The first of the folders `names` that holds images, in any letter case; None without one."""
     inner = sorted(path for path in root.iterdir() if path.is_dir())
     for name in names:
         for path in sorted(inner, key=lambda path: path.name != name):
@@ -178,16 +203,16 @@ def _sub_folder(root: Path, names: Sequence[str]) -> Path | None:
 def _no_frames(root: Path, folder: Path) -> str:
     inner = sorted(path for path in root.iterdir() if path.is_dir() and path != folder)
     sets = [path.name for path in inner if _sub_folder(path, _FRAME_FOLDERS) is not None]
-    remedy = f"; data sets lie in its folders {', '.join(sets[:5])}: name one of them" if sets else ""
+    remedy = f"; its subfolders {', '.join(sets[:5])} are data sets: name one of them" if sets else ""
     passed = _pictures(folder, nested=folder != root).summary()
     beside = f"; passed over: {passed}" if passed else ""
-    return f"{folder}: no frames here; expected images ({' '.join(IMAGE_SUFFIXES)}){beside}{remedy}"
+    return f"{folder}: no frames; expected images ({' '.join(IMAGE_SUFFIXES)}){beside}{remedy}"
 
 
 def _paired(
     masks: dict[str, tuple[Path, ...]], frames: dict[str, tuple[Path, ...]]
 ) -> tuple[dict[str, tuple[Path, ...]], list[str]]:
-    """Masks under their frames' names, where those differ by letter case or one ending only; and notes."""
+    """Masks by their frames' names, which may differ in letter case or by one ending; and notes."""
     if not masks or any(name in frames for name in masks):
         renamed, note = _by_case(masks, frames)
         return (renamed, [note]) if note else (masks, [])
@@ -223,7 +248,7 @@ def _by_case(
 def _by_ending(
     masks: dict[str, tuple[Path, ...]], frames: dict[str, tuple[Path, ...]]
 ) -> tuple[dict[str, tuple[Path, ...]], str | None]:
-    """All masks are named like frames with one ending, such as `_pixels0`."""
+    """Match masks that are named like frames with one ending, such as `_pixels0`."""
     first = next(iter(masks))
     longest = max((name for name in frames if first.startswith(name)), key=len, default="")
     ending = first.removeprefix(longest)

@@ -1,9 +1,9 @@
-"""Split lists: which text files of a data set they are, what they are for, and which frames they name.
+"""Split lists: find the lists of a data set, their purpose, and the frames they name.
 
-Understood are the layouts in use: `img_idx/train_NAME.txt`, `train.txt` and `test.txt` in the folder itself,
-`trainval.txt`, `50_50/train.txt`, `splits/*.txt`, `ImageSets/Main/*.txt`, and frames in `images/train` and
-`images/test`. A line is a frame's name with or without suffix or folders; a second column (a mask, a flag) is
-left aside. Text may be UTF-8, UTF-16 or UTF-32 with or without a byte order mark.
+Layouts: `img_idx/train_NAME.txt`, `train.txt` and `test.txt` in the data set's folder, `trainval.txt`,
+`50_50/train.txt`, `splits/*.txt`, `ImageSets/Main/*.txt`, and frames in `images/train` and `images/test`. A
+line is a frame's name, with or without suffix and folders; a second column (a mask, a flag) is ignored. Text
+may be UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
 """
 
 from __future__ import annotations
@@ -36,14 +36,21 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_PROBED = 50  # lines that are tried before a file is taken for no list
+_PROBED = 50  # lines that are tried to recognise a list
 
 
 @dataclass(frozen=True)
 class SplitFile:
-    """One list: its file (or folder of frames), and (line number, text) of every line that is not blank.
+    """A split list.
 
-    name: the path below the data set without suffix, `img_idx/train_x`.
+    Parameters
+    ----------
+    path : Path
+        The file, or the folder of frames.
+    name : str
+        Path below the data set without suffix, such as `img_idx/train_x`.
+    entries : tuple of (int, str)
+        Line number and text of each line that is not blank.
     """
 
     path: Path
@@ -52,18 +59,19 @@ class SplitFile:
 
     @property
     def stem(self) -> str:
+        """The last part of the name."""
         return self.name.rsplit("/", 1)[-1]
 
     @property
     def purpose(self) -> str | None:
-        """`train`, `val` or `test`, from the file's name; None if it says none."""
+        """`train`, `val` or `test` by the file's name, else None."""
         return purpose_of(self.stem)[0]
 
 
 def purpose_of(stem: str) -> tuple[str | None, bool]:
-    """What a list of this name is for, and whether the name is a synonym (`training`, `trainval`).
+    """The purpose of a list by its name, and whether the name is a synonym (`training`, `trainval`).
 
-    The first word of the name decides, or else the last one: `Train_x`, `train-x`, `NUAA_train`.
+    The first or else the last word of the name decides: `Train_x`, `train-x`, `NUAA_train`.
     """
     words = re.split(r"[^a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", stem).casefold())
     for word in (words[0], words[-1]):
@@ -77,9 +85,24 @@ def find_lists(
 ) -> tuple[SplitFile, ...]:
     """The split lists of the data set in `root`.
 
-    frames: the names of its frames. not_here: folders that hold frames and masks. name_of: the frame that a
-    line means. A text file outside a folder of lists counts if it has the name of a purpose (`train`) and,
-    unless that is all of its name, names a frame. Raises DataError for a list that is no text.
+    A text file outside a folder of lists counts if its name has a purpose (`train`) and, unless that is the
+    whole name, it names a frame.
+
+    Parameters
+    ----------
+    root : Path
+        The data set.
+    frames : iterable of str
+        The names of its frames.
+    not_here : sequence of Path
+        Folders of frames and masks, which are not searched.
+    name_of : callable
+        Maps a line to the frame it means, or None.
+
+    Raises
+    ------
+    DataError
+        If a list is not a text file.
     """
     names = tuple(frames)
     found = []
@@ -92,10 +115,12 @@ def find_lists(
 
 
 def choose_lists(lists: Sequence[SplitFile], split: str, root: Path) -> list[SplitFile]:
-    """The lists that `split` means: by path (`50_50/train`), by stem, by purpose, or by how stems begin.
+    """The lists of a split: by path (`50_50/train`), by stem, by purpose, or by the beginning of stems.
 
-    Raises DataError that shows the lists there are if none fits, or if lists in several folders fit and
-    differ.
+    Raises
+    ------
+    DataError
+        If there is no such list, or lists in several folders match and differ; the message shows the lists.
     """
     wanted = split.removesuffix(".txt")
     folded = wanted.casefold()
@@ -114,13 +139,13 @@ def choose_lists(lists: Sequence[SplitFile], split: str, root: Path) -> list[Spl
 
 
 def describe(lists: Sequence[SplitFile]) -> str:
-    """Lists with their numbers of lines: "train_x (8 names), test_x (4 names)"."""
+    """Lists with their numbers of lines, such as "train_x (8 names), test_x (4 names)"."""
     shown = ", ".join(f"{one.name} ({len(one.entries)} names)" for one in lists[:8])
     return shown + (f" and {len(lists) - 8} more" if len(lists) > 8 else "")
 
 
 def columns(text: str) -> Iterator[str]:
-    """What a line of a list may name: all of it, or its first column."""
+    """The possible names in a line of a list: the whole line, and its first column."""
     yield text
     for separator in (r"\t", r"[,;]", r"\s"):
         parts = re.split(rf"{separator}+", text, maxsplit=1)
@@ -146,7 +171,7 @@ def _shown(lists: Sequence[SplitFile], root: Path) -> str:
 
 
 def _candidates(root: Path, frames: set[str], not_here: Sequence[Path]) -> Iterator[tuple[Path, bool]]:
-    """Files that may be lists, and whether they are lists whatever they hold."""
+    """Files that may be lists, and whether they count regardless of their content."""
     for path in _sorted(root):
         if path.is_dir():
             if is_junk(path.name) or path in not_here or path.name.casefold() in _NO_LISTS:
@@ -177,7 +202,7 @@ def _sorted(folder: Path) -> list[Path]:
 
 
 def _folders_as_lists(names: Sequence[str], not_here: Sequence[Path]) -> tuple[SplitFile, ...]:
-    """Frames in `images/train` and `images/test` are splits, too."""
+    """Splits by folder: frames in `images/train` and `images/test`."""
     groups: dict[str, list[str]] = {}
     for name in names:
         first, _, rest = name.partition("/")
@@ -195,9 +220,9 @@ def _read(root: Path, path: Path) -> SplitFile:
 
 
 def read_lines(path: Path) -> tuple[tuple[int, str], ...]:
-    """(line number, text) of every line that is not blank. Raises DataError if the file is no text.
+    """Line number and text of every line that is not blank; DataError if the file is not text.
 
-    Names in another encoding than UTF-8 come as Python gives such file names (surrogate escapes).
+    Names in encodings other than UTF-8 become strings with surrogate escapes, like Python's file names.
     """
     try:
         data = limits.read_bytes(path, "label_bytes", DataError)

@@ -1,4 +1,4 @@
-"""Masks -> targets: 8-connected components and their centroids."""
+"""Masks: reading their values, 8-connected components and their centroids."""
 
 from __future__ import annotations
 
@@ -16,18 +16,38 @@ from dimpoint.errors import DataError, FrameError
 
 T = TypeVar("T", np.bool_, np.int32)
 
-MASK_THRESHOLD = 127  # a mask pixel belongs to a target if it is above this
+MASK_THRESHOLD = 127  # mask values above this are targets
 _MOST_INSTANCES = 10_000
-ASPECT_TOLERANCE = 0.02  # a mask of another size is resized if its aspect ratio agrees this well
+ASPECT_TOLERANCE = 0.02  # relative difference of aspect ratios up to which masks are resized
 
 
 def binarise(mask: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """(H, W) uint8 or bool mask -> bool, by the field's threshold 127 for uint8."""
+    """Convert a (H, W) mask to bool; uint8 counts above 127, the usual threshold of public data sets."""
     return mask if mask.dtype == np.bool_ else mask > MASK_THRESHOLD
 
 
 def centroids(mask: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """Centroids of the 8-connected components of a mask, (N, 2) float32 x, y, in raster order."""
+    """Centroids of the 8-connected components of a mask.
+
+    Parameters
+    ----------
+    mask : (H, W) bool or uint8
+        Target pixels; uint8 counts above 127.
+
+    Returns
+    -------
+    (N, 2) float32
+        x, y in pixels, in raster order of the components.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from dimpoint.datasets.masks import centroids
+    >>> mask = np.zeros((8, 8), bool)
+    >>> mask[2, 3:5] = True
+    >>> centroids(mask).tolist()
+    [[3.5, 2.0]]
+    """
     binary = binarise(mask).astype(np.uint8)
     _, _, _, centres = cv2.connectedComponentsWithStats(binary, connectivity=8)
     return centres[1:].astype(np.float32).reshape(-1, 2)
@@ -35,10 +55,18 @@ def centroids(mask: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
 
 @dataclass(frozen=True, eq=False)
 class Levels:
-    """A mask file as it stands.
+    """The content of a mask file.
 
-    values: (H, W), of colours the brightest channel. ids: (H, W), equal where the file has one value or
-    colour. alpha: (H, W) or None. coloured: whether the channels differ.
+    Parameters
+    ----------
+    values : (H, W) array
+        Values; of colours the brightest channel.
+    ids : (H, W) array
+        Equal where the file has the same value or colour.
+    alpha : (H, W) array, optional
+        Alpha channel.
+    coloured : bool, default False
+        Whether the channels differ.
     """
 
     values: npt.NDArray[Any]
@@ -48,7 +76,7 @@ class Levels:
 
 
 def read_levels(path: Path) -> Levels:
-    """A mask file with its values, colours and alpha; FrameError if it cannot be read."""
+    """Read a mask file with values, colours and alpha; FrameError if it is unreadable."""
     from dimpoint.sources import ReadOptions
     from dimpoint.sources.readers import read_stored
 
@@ -66,9 +94,9 @@ def read_levels(path: Path) -> Levels:
 
 
 def read_mask_image(path: Path) -> npt.NDArray[Any]:
-    """The values of a mask file, (H, W), as they stand in the file; colour is reduced as in a frame.
+    """Read the values of a mask file, (H, W); colours are reduced as in frames.
 
-    Raises FrameError if the file cannot be read.
+    Raises FrameError if the file is unreadable.
     """
     from dimpoint.sources import ReadOptions, read_image
 
@@ -84,21 +112,25 @@ def _npy_mask(path: Path) -> npt.NDArray[Any]:
     with OpenFile(path):  # refuses pipes and folders
         values = read_npy(path)
     if values.ndim != 2 or values.size == 0 or values.dtype.kind not in "buif":
-        raise FrameError(f"{path}: a mask is a 2-D array of numbers, got {values.dtype} {values.shape}")
+        raise FrameError(f"{path}: a mask must be a 2-D array of numbers, got {values.dtype} {values.shape}")
     return values
 
 
 def read_mask_file(path: Path, reading: Reading = AS_WRITTEN) -> npt.NDArray[np.bool_]:
-    """A mask file -> (H, W) bool, by `reading`; without a choice at threshold 127.
+    """Read a mask file as (H, W) bool by `reading`; by default values above 127 are targets.
 
-    Raises FrameError if the file cannot be read, and DataError if it holds values but none above the
-    threshold (a 0/1 mask, say), which would silently lose its targets.
+    Raises
+    ------
+    FrameError
+        If the file is unreadable.
+    DataError
+        If there are values but none above the threshold, as in a 0/1 mask, whose targets would be lost.
     """
     return apply_reading(read_levels(path), reading, path)
 
 
 def apply_reading(levels: Levels, reading: Reading, file: Path | str) -> npt.NDArray[np.bool_]:
-    """The target pixels of a mask, (H, W) bool, by `reading`. Raises DataError if it cannot be read so."""
+    """The target pixels of a mask, (H, W) bool, by `reading`; DataError if it does not apply."""
     values = levels.values
     if reading.mask_values == "alpha":
         if levels.alpha is None:
@@ -120,9 +152,9 @@ def apply_reading(levels: Levels, reading: Reading, file: Path | str) -> npt.NDA
 
 
 def as_mask(levels: Levels, reading: Reading, file: Path | str) -> npt.NDArray[np.bool_]:
-    """`apply_reading`, but where nothing is chosen a mask of 0 and one small value is understood, too.
+    """Like `apply_reading`, but without a choice it also accepts a mask of 0 and one small value.
 
-    Raises DataError if several values are marked and none is above the threshold.
+    Raises DataError if there are several values and none is above the threshold.
     """
     if reading.mask_values is not None:
         return apply_reading(levels, reading, file)
@@ -131,7 +163,7 @@ def as_mask(levels: Levels, reading: Reading, file: Path | str) -> npt.NDArray[n
 
 
 def instance_centroids(levels: Levels) -> npt.NDArray[np.float32]:
-    """Centroids of all objects, (N, 2) float32 x, y, where every value is an object of its own."""
+    """Centroids of all objects, (N, 2) float32 x, y, if every value is an object of its own."""
     return label_centroids(instance_labels(levels))
 
 
@@ -148,12 +180,12 @@ def label_centroids(labels: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
 def instance_labels(levels: Levels) -> npt.NDArray[np.int32]:
     """The objects of a mask with instance ids, (H, W): 0 is none, 1 to N are objects.
 
-    Pixels of one value that do not touch are several objects. Raises DataError for more than 10,000 values.
+    Unconnected regions of one value are separate objects. Raises DataError for more than 10,000 values.
     """
     marked = levels.values > 0
     numbers = np.unique(levels.ids[marked])
     if len(numbers) > _MOST_INSTANCES:
-        raise DataError(f"{len(numbers)} different values in one mask; instance ids are whole numbers")
+        raise DataError(f"{len(numbers)} different values in one mask; instance ids must be integers")
     order = np.where(marked, np.searchsorted(numbers, levels.ids) + 1, 0).astype(np.int32)
     labels, before = np.zeros(order.shape, np.int32), 0
     for number, (rows, columns) in enumerate(find_objects(order), 1):
@@ -165,7 +197,7 @@ def instance_labels(levels: Levels) -> npt.NDArray[np.int32]:
 
 
 def lost_spots(levels: Levels) -> tuple[int, int]:
-    """How many marked spots a mask has, and how many of them have no pixel above the threshold."""
+    """The number of marked spots of a mask, and how many have no pixel above the threshold."""
     values = levels.values
     marked = (values > 0).astype(np.uint8)
     count, labels = cv2.connectedComponents(marked, connectivity=8)
@@ -174,9 +206,9 @@ def lost_spots(levels: Levels) -> tuple[int, int]:
 
 
 def clean_mask(values: npt.NDArray[Any], file: str | Path) -> npt.NDArray[np.bool_]:
-    """Mask values -> bool at threshold 127, but a mask of 0 and one small value is understood too.
+    """Mask values as bool at threshold 127; a mask of 0 and one small value is accepted as well.
 
-    Raises DataError if none of several values reaches the threshold: which of them is target is unknown.
+    Raises DataError if there are several values and none is above the threshold.
     """
     mask = binarise(values)
     if mask.any() or not values.any():
@@ -187,17 +219,15 @@ def clean_mask(values: npt.NDArray[Any], file: str | Path) -> npt.NDArray[np.boo
 
 
 def is_binary(values: npt.NDArray[Any]) -> bool:
-    """Whether a mask holds only 0 and 255, or is of a type or depth whose full value says the same."""
+    """Whether a mask holds only 0 and the full value (255, or the full value of its type or depth)."""
     full = np.iinfo(values.dtype).max if values.dtype.kind in "iu" else 255
     return values.dtype == np.bool_ or bool(((values == 0) | (values == 255) | (values == full)).all())
 
 
 def fit_mask(mask: npt.NDArray[T], size: tuple[int, int], file: str | Path) -> npt.NDArray[T]:
-    """A mask at its frame's size (height, width), resized by nearest neighbour where it has another one.
+    """Resize a mask, (H, W) bool or numbers of objects, to its frame's size by nearest neighbour.
 
-    mask: (H, W) bool, or the numbers of objects.
-
-    Raises DataError naming both sizes and `file` if the aspect ratios differ by more than 2 %.
+    Raises DataError that names both sizes if the aspect ratios differ by more than 2 %.
     """
     if mask.shape == size:
         return mask

@@ -1,7 +1,7 @@
-"""Labels that probably mean something else: what is doubtful, what it probably is, which option reads it so.
+"""Checks whether labels probably mean something else than they say, and which option reads them right.
 
-`doubts` looks at all labels of a data set before any is used; `check`, `train`, `evaluate` and `points` share
-it. A severe doubt stops them, until a `Reading` says what is meant.
+`doubts` examines all labels of a data set before any is used; `check`, `train`, `evaluate` and `points` share
+it. A severe doubt stops them until a `Reading` states what the labels mean.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from dimpoint.datasets.masks import Levels, apply_reading, binarise, lost_spots,
 from dimpoint.datasets.reading import Reading
 from dimpoint.errors import DataError, DimpointError
 
-FEW = 0.1  # of a set's masks: in fewer of them a doubt is told, in more it stops
-MOSTLY = 0.5  # a mask with a larger part marked is probably inverted
-LARGE = 0.1  # a mask with a larger part marked is worth telling: targets are a few pixels
+FEW = 0.1  # fraction of the masks; a doubt about fewer is a note, about more it is severe
+MOSTLY = 0.5  # masks with a larger marked fraction are probably inverted
+LARGE = 0.1  # masks with a larger marked fraction get a note: targets are a few pixels
 NO_TARGETS = {
     "background",
     "clutter",
@@ -43,9 +43,20 @@ ACCEPT = "or --accept-labels if they are right"
 
 @dataclass(frozen=True)
 class Doubt:
-    """Something unlikely about labels. severe: they must not be used before it is decided.
+    """Labels that probably mean something else.
 
-    losing: to read them without a choice would lose marked pixels. by_file: `check` names the files as wrong.
+    Parameters
+    ----------
+    kind : str
+        The kind of finding, as `dimpoint data check` lists it.
+    severe : bool
+        The labels must not be used before the user decides.
+    message : str
+        What was found, and the options that decide it.
+    losing : bool, default False
+        Reading the labels without a choice would lose marked pixels.
+    by_file : bool, default False
+        `check` reports the files one by one.
     """
 
     kind: str
@@ -56,8 +67,26 @@ class Doubt:
 
 
 @dataclass(frozen=True)
-class MaskLook:
-    """What matters about one mask. share: of the frame that is target by the reading, None if unreadable."""
+class MaskSummary:
+    """Statistics of one mask.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    share : float or None
+        Fraction of the frame that is target by the reading; None if the mask is unreadable.
+    spots, lost : int
+        Marked spots, and how many of them are below the threshold.
+    faint : float
+        The largest value if values are marked but none is above the threshold, else 0.
+    alpha, without_alpha : bool
+        The colours are constant but the alpha channel is not; alpha was chosen but the mask has none.
+    values : int
+        Number of different values above 0.
+    coloured : bool
+        Whether the channels differ.
+    """
 
     path: Path
     share: float | None
@@ -71,15 +100,12 @@ class MaskLook:
 
 
 def doubts(data: DataSet) -> list[Doubt]:
-    """Everything unlikely about the labels of a data set as it is read, the severe ones first.
-
-    Masks that cannot be read are left to whoever uses them.
-    """
+    """All doubts about the labels of a data set, severe ones first; unreadable masks are skipped."""
     reading = data.reading
     found = [doubt for file in data.point_files for doubt in point_doubts(file, reading)]
     used = [sample for sample in data if sample.mask_path is not None and sample.points is None]
     with ThreadPoolExecutor(THREADS) as pool:
-        masks = list(pool.map(lambda sample: _look(sample, reading), used))
+        masks = list(pool.map(lambda sample: _summary(sample, reading), used))
     found += mask_doubts(masks, reading)
     if not data.point_files and data.root.is_dir():
         found += other_labels(data.root, unlabelled=not any(_is_labelled(sample) for sample in data))
@@ -87,7 +113,7 @@ def doubts(data: DataSet) -> list[Doubt]:
 
 
 def other_labels(root: Path, *, unlabelled: bool) -> list[Doubt]:
-    """Labels of other tools in the folder, which are not used: severe if there are no others."""
+    """Unused labels of other tools in the folder; severe if there are no others."""
     return [
         Doubt(
             "other-labels",
@@ -100,9 +126,17 @@ def other_labels(root: Path, *, unlabelled: bool) -> list[Doubt]:
 
 
 def demand_plausible(sets: Sequence[DataSet]) -> list[str]:
-    """Notes on what is unlikely about the labels of data sets.
+    """Check the labels of data sets.
 
-    Raises DataError for the first severe doubt, unless the set is read with `accept`.
+    Returns
+    -------
+    list of str
+        Notes on unlikely labels.
+
+    Raises
+    ------
+    DataError
+        For the first severe doubt, unless the set is read with `accept`.
     """
     notes = []
     for part in sets:
@@ -116,7 +150,7 @@ def demand_plausible(sets: Sequence[DataSet]) -> list[str]:
 
 
 def demand_targets(sets: Sequence[DataSet]) -> None:
-    """Raise DataError if no frame of these sets has a target: there is nothing to learn."""
+    """Raise DataError if no frame of the sets has a target."""
     if not any(len(sample.read_points()) for part in sets for sample in part if _is_labelled(sample)):
         frames = sum(len(part) for part in sets)
         raise DataError(f"{', '.join(part.name for part in sets)}: no target in any of the {frames} frames")
@@ -126,16 +160,16 @@ def _is_labelled(sample: Sample) -> bool:
     return sample.points is not None or sample.mask_path is not None
 
 
-def _look(sample: Sample, reading: Reading) -> MaskLook:
+def _summary(sample: Sample, reading: Reading) -> MaskSummary:
     assert sample.mask_path is not None
     try:
-        return look_at_mask(sample.mask_path, read_levels(sample.mask_path), reading)
+        return summarise_mask(sample.mask_path, read_levels(sample.mask_path), reading)
     except DimpointError:
-        return MaskLook(sample.mask_path, None)
+        return MaskSummary(sample.mask_path, None)
 
 
-def look_at_mask(path: Path, levels: Levels, reading: Reading) -> MaskLook:
-    """What `mask_doubts` must know about one mask."""
+def summarise_mask(path: Path, levels: Levels, reading: Reading) -> MaskSummary:
+    """Compute the statistics that `mask_doubts` needs."""
     marked = binarise(levels.values)
     faint, spots, lost = 0.0, int(marked.any()), 0
     alpha = levels.alpha is not None and levels.alpha.min() < levels.alpha.max()
@@ -146,7 +180,7 @@ def look_at_mask(path: Path, levels: Levels, reading: Reading) -> MaskLook:
         mask = apply_reading(levels, reading, path)
     except DataError:
         mask = np.zeros(levels.values.shape, np.bool_)
-    return MaskLook(
+    return MaskSummary(
         path,
         share=float(mask.mean()),
         spots=spots,
@@ -165,8 +199,8 @@ def _spots(path: Path, levels: Levels) -> tuple[int, int]:
     return lost_spots(Levels(values, values))
 
 
-def mask_doubts(masks: Sequence[MaskLook], reading: Reading) -> list[Doubt]:
-    """What is unlikely about the masks of a set, all of them taken together."""
+def mask_doubts(masks: Sequence[MaskSummary], reading: Reading) -> list[Doubt]:
+    """Unlikely properties of the masks of a set, considered together."""
     read = [mask for mask in masks if mask.share is not None]
     if not read:
         return []
@@ -176,7 +210,7 @@ def mask_doubts(masks: Sequence[MaskLook], reading: Reading) -> list[Doubt]:
     return found
 
 
-def _alpha_doubts(masks: Sequence[MaskLook], reading: Reading) -> Iterable[Doubt]:
+def _alpha_doubts(masks: Sequence[MaskSummary], reading: Reading) -> Iterable[Doubt]:
     carrying = [mask for mask in masks if mask.alpha]
     if carrying and reading.mask_values is None:
         text = (
@@ -186,7 +220,7 @@ def _alpha_doubts(masks: Sequence[MaskLook], reading: Reading) -> Iterable[Doubt
         yield Doubt("mask-alpha", True, text, losing=True)
 
 
-def _level_doubts(masks: Sequence[MaskLook], reading: Reading) -> Iterable[Doubt]:
+def _level_doubts(masks: Sequence[MaskSummary], reading: Reading) -> Iterable[Doubt]:
     if reading.mask_values is not None:
         return
     faint = [mask for mask in masks if mask.faint]
@@ -205,13 +239,13 @@ def _level_doubts(masks: Sequence[MaskLook], reading: Reading) -> Iterable[Doubt
         spots = f"{sum(mask.lost for mask in losing)} of {sum(mask.spots for mask in losing)} marked spots"
         several = sum(mask.values for mask in losing) > len(losing)
         probably = "ids of objects or classes" if several else "several grey levels"
-        choice = "--mask-values instances, nonzero or binary says what they are"
+        choice = "choose with --mask-values instances, nonzero or binary"
         rest = f": {choice}" if severe else ", which are no targets without --mask-values nonzero"
         text = f"{_count(losing, masks)} {probably} with {spots} at or below the threshold 127{rest}"
         yield Doubt("mask-levels", severe, text, losing=True, by_file=True)
 
 
-def _share_doubts(masks: Sequence[MaskLook], reading: Reading) -> Iterable[Doubt]:
+def _share_doubts(masks: Sequence[MaskSummary], reading: Reading) -> Iterable[Doubt]:
     mostly = [mask for mask in masks if (mask.share or 0) > MOSTLY and not mask.alpha]
     large = [mask for mask in masks if LARGE < (mask.share or 0) <= MOSTLY]
     if mostly:
@@ -232,12 +266,12 @@ def _share_doubts(masks: Sequence[MaskLook], reading: Reading) -> Iterable[Doubt
         )
 
 
-def _count(some: Sequence[MaskLook], masks: Sequence[MaskLook]) -> str:
+def _count(some: Sequence[MaskSummary], masks: Sequence[MaskSummary]) -> str:
     return f"{len(some)} of {len(masks)} masks ({some[0].path.name}, …) have"
 
 
 def point_doubts(file: PointFile, reading: Reading) -> list[Doubt]:
-    """What is unlikely about a COCO file."""
+    """Unlikely properties of a COCO file."""
     name, facts = file.path.name, file.facts
     found: list[Doubt] = []
     points = sum(len(image.points) for image in file.images)

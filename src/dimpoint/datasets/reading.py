@@ -1,4 +1,4 @@
-"""How labels and frames are read where they may mean several things: chosen by the user, never guessed."""
+"""How ambiguous labels and frames are read; chosen by the user, never guessed."""
 
 from __future__ import annotations
 
@@ -20,14 +20,25 @@ POINT_RULES = ("pixels", "normalised", "unlabelled")
 class Reading:
     """How masks and points are read.
 
-    mask_values: `binary` (a target is above 127; so it is read, too, where nothing is chosen), `nonzero`
-    (above 0), `instances` (above 0, and every value is an object of its own), `alpha` (the alpha channel is
-    the mask), or the values that are targets, such as `2,3`. invert: targets are what is not marked.
-    points: `normalised` (coordinates are parts of the frame's width and height), `unlabelled` (points of
-    visibility 0 are targets, too). categories: the COCO categories that are targets; empty: all of them.
-    orientation: of frames with an EXIF orientation, `stored` or `upright`; such frames are refused where
-    none is chosen. colour: of coloured frames, `luma` or the name of a colour map, see
-    `dimpoint.sources.colours.one_channel`. accept: take the labels as they are, however unlikely they look.
+    Parameters
+    ----------
+    mask_values : str, optional
+        "binary" (values above 127 are targets; also the default), "nonzero" (values above 0), "instances"
+        (values above 0, each an object of its own), "alpha" (the alpha channel is the mask), or a list of
+        values such as "2,3".
+    invert : bool, default False
+        The unmarked pixels are the targets.
+    points : frozenset of str
+        "normalised": coordinates are fractions of the frame's width and height. "unlabelled": points of
+        visibility 0 are targets.
+    categories : tuple of str
+        The COCO categories that are targets. Default: all.
+    accept : bool, default False
+        Accept labels that look wrong.
+    orientation : {"stored", "upright"}, optional
+        How frames with an EXIF orientation are read; without a choice they are refused.
+    colour : str, optional
+        "luma" or the name of a colour map, for colour frames; see `dimpoint.sources.colours.one_channel`.
     """
 
     mask_values: str | None = None
@@ -55,14 +66,14 @@ class Reading:
             check_colour(self.colour)
 
     def listed(self) -> tuple[float, ...] | None:
-        """The values that are targets, if they are named one by one."""
+        """The values that are targets, if they are given as a list."""
         try:
             return tuple(float(part) for part in (self.mask_values or "").split(","))
         except ValueError:
             return None
 
     def to_record(self) -> dict[str, Any]:
-        """For JSON; `from_record` reads it back."""
+        """A JSON-compatible dict; `from_record` reads it back."""
         return {
             "mask_values": self.mask_values,
             "invert": self.invert,
@@ -75,7 +86,7 @@ class Reading:
 
     @classmethod
     def from_record(cls, record: dict[str, Any] | None) -> Reading:
-        """The reading of a run's record; the default if it has none."""
+        """The reading of a run's record, or the default if it has none."""
         if not record:
             return cls()
         return cls(
@@ -99,7 +110,7 @@ class Reading:
         orientation: Any = None,
         colour: str | None = None,
     ) -> Reading:
-        """The reading that the command line's options ask for."""
+        """The reading chosen by command-line options."""
         rules = frozenset(part.strip() for part in (points or "pixels").split(","))
         chosen = tuple(categories or ())
         return cls(mask_values, invert_masks, rules - {"pixels"}, chosen, accept_labels, orientation, colour)

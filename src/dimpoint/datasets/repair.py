@@ -1,4 +1,4 @@
-"""A clean copy of a data set, and a record of what differs from the original."""
+"""Write a corrected copy of a data set, and a record of the changes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import cv2
 import numpy as np
 
 from dimpoint.atomic import replacing_folder, write_text
-from dimpoint.datasets.check import Frame, Overlap, Report, group_of
+from dimpoint.datasets.check import Frame, Report
 from dimpoint.datasets.coco import PointImage, is_inside, write_points
 from dimpoint.datasets.lists import SplitFile
 from dimpoint.datasets.masks import as_mask, fit_mask, read_levels
+from dimpoint.datasets.splits import Overlap, group_of
 from dimpoint.errors import DataError
 
 RECORD = "repair.json"
@@ -22,7 +23,7 @@ RECORD = "repair.json"
 
 @dataclass(frozen=True)
 class Change:
-    """One difference between the clean copy and the original: file (below the folder), action, reason."""
+    """A difference between the copy and the original: file (below the folder), action and reason."""
 
     file: str
     action: str
@@ -31,18 +32,33 @@ class Change:
 
 @dataclass(frozen=True)
 class Repair:
-    """What `repair` changed, and what it found wrong but cannot decide (one line each)."""
+    """The changes that `repair` made, and the problems that need a decision (one line each)."""
 
     changes: tuple[Change, ...]
     unrepaired: tuple[str, ...]
 
 
 def repair(report: Report, out: Path | str) -> Repair:
-    """Write a clean copy of a checked data set to `out`, a folder that is new or empty; see docs/data.md.
+    """Write a corrected copy of a checked data set; see docs/data.md.
 
-    The copy holds `images`, `masks`, `img_idx`, `points.json` and `repair.json`, as far as the original
-    has them; it appears complete or not at all. Raises DimpointError if `out` holds files, lies inside
-    the data set, cannot be written, or no frame is left.
+    The copy holds `images`, `masks`, `img_idx`, `points.json` and `repair.json`, as far as the original has
+    them. It appears complete or not at all.
+
+    Parameters
+    ----------
+    report : Report
+        Result of `check_dataset`.
+    out : path
+        New or empty folder outside the data set.
+
+    Returns
+    -------
+    Repair
+
+    Raises
+    ------
+    DimpointError
+        If `out` holds files, lies inside the data set or cannot be written, or no frame is left.
     """
     target = Path(out)
     _refuse(target, report)
@@ -73,12 +89,14 @@ def _refuse(target: Path, report: Report) -> None:
         raise DataError(f"{target}: the clean copy needs a new or empty folder")
     undecided = [doubt.message for doubt in report.doubts if doubt.losing]
     if undecided and report.reading.mask_values is None and not report.reading.accept:
-        raise DataError(f"{report.layout.root}: what is a target must be said before repair: {undecided[0]}")
+        raise DataError(
+            f"{report.layout.root}: decide which pixels are targets before the repair: {undecided[0]}"
+        )
 
 
 def _why_left_out(report: Report) -> dict[str, str]:
-    """The frames that the copy leaves out, and why."""
-    # With splits a repeated frame leaves its split; without, the copy itself is the only set.
+    """The frames that the copy omits, and why."""
+    # With splits a repeated frame is removed from its split, without splits from the copy.
     repeated = {} if report.layout.splits else {overlap.name: overlap.other for overlap in report.overlaps}
     reasons = {}
     for frame in report.frames:
@@ -119,7 +137,7 @@ def _copy_frames(report: Report, usable: dict[str, Frame], folder: Path) -> list
 
 
 def _rewrite_mask(report: Report, frame: Frame, folder: Path) -> Change:
-    assert frame.size is not None  # a frame that could not be read has no mask to rewrite
+    assert frame.size is not None  # unreadable frames have no mask to rewrite
     source = report.layout.masks[frame.name][0]
     mask = fit_mask(as_mask(read_levels(source), report.reading, source), frame.size, source)
     path = folder / "masks" / f"{frame.name}.png"
@@ -145,7 +163,7 @@ def _write_splits(report: Report, usable: dict[str, Frame], folder: Path) -> lis
 
 
 def _list_file(split: SplitFile) -> str:
-    """Where the copy has a split list."""
+    """The path of a split list in the copy."""
     return f"img_idx/{split.name}.txt"
 
 
@@ -192,7 +210,7 @@ def _write_labels(report: Report, usable: dict[str, Frame], folder: Path) -> lis
 
 
 def _fit_label(label: PointImage, file_name: str, size: tuple[int, int]) -> PointImage:
-    """The label under its frame's true name and size, with the points that lie on it."""
+    """The label with its frame's true name and size, and the points that lie on it."""
     height, width = size
     inside = [is_inside(float(x), float(y), width, height) for x, y in label.points]
     points = label.points[np.asarray(inside, np.bool_)]

@@ -1,7 +1,7 @@
-"""A part of the frames that is held out: for validation, or as a test split (`dimpoint data split`).
+"""Split a data set: hold out frames for validation or testing, and find frames in two splits.
 
-By scene: near duplicates must not be split between the parts. By time: the last frames of each sequence, for
-data that show one scene. At random: for frames that have nothing to do with each other.
+By scene: near duplicates stay on one side. By time: the last frames of each sequence, for data that show one
+scene. At random: for unrelated frames.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,8 @@ from scipy.sparse.csgraph import connected_components
 
 from dimpoint.atomic import write_text
 from dimpoint.datasets.dataset import DataSet, Sample
+from dimpoint.datasets.layout import Layout
+from dimpoint.datasets.lists import SplitFile
 from dimpoint.errors import ConfigError
 
 
@@ -28,15 +31,43 @@ def hold_out(
     seed: int,
     groups: Callable[[Sample], str] | None = None,
 ) -> tuple[list[Sample], list[Sample]]:
-    """Split samples into (train, validation), each in the order given.
+    """Split samples into (train, validation), each in the given order.
 
-    The `fraction` (0 < fraction < 1; at least one sample) of names with the least sha256 of seed and name
-    is held out: the same seed gives the same frames, whatever the order of the samples. groups: a sample's
-    group, such as its sequence; a group stays together, and whole groups are held out until the fraction
-    is reached. Raises ConfigError if the fraction is out of range or nothing would be left to train on.
+    The names with the smallest SHA-256 of seed and name are held out, so that the same seed gives the same
+    frames in any order of the samples.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+        The frames.
+    fraction : float
+        Fraction to hold out, 0 to 1, exclusive; at least one sample.
+    seed : int
+        Seed of the choice.
+    groups : callable, optional
+        Maps a sample to its group, such as its sequence. Groups stay together, and whole groups are held out
+        until the fraction is reached.
+
+    Returns
+    -------
+    tuple of list of Sample
+        The samples to train on, and those held out.
+
+    Raises
+    ------
+    ConfigError
+        If the fraction is out of range, or nothing would be left to train on.
+
+    Examples
+    --------
+    >>> from dimpoint.datasets.dataset import open_dataset
+    >>> from dimpoint.datasets.splits import hold_out
+    >>> train, held = hold_out(open_dataset("examples/scenes").samples, 0.25, seed=0)
+    >>> len(train), len(held)
+    (6, 2)
     """
     if not 0 < fraction < 1:
-        raise ConfigError(f"the validation fraction must lie between 0 and 1, got {fraction}")
+        raise ConfigError(f"the validation fraction must be between 0 and 1, got {fraction}")
     keys = [sample.name if groups is None else groups(sample) for sample in samples]
     sizes: dict[str, int] = {}
     for key in keys:
@@ -64,7 +95,7 @@ def hold_out_scenes(
     fraction: float,
     seed: int,
 ) -> tuple[list[Sample], list[Sample]]:
-    """`hold_out` with the frames of one scene kept together; thumbnails: of each sample (`data.similar`)."""
+    """`hold_out` with the frames of one scene kept together; thumbnails: one per sample (`thumbnail`)."""
     scenes = dict(zip(samples, map(str, scene_numbers(thumbnails)), strict=True))
     return hold_out(samples, fraction, seed, scenes.__getitem__)
 
@@ -79,9 +110,25 @@ def divide(
     seed: int,
     by: By,
 ) -> tuple[list[Sample], list[Sample]]:
-    """Split samples into (kept, held out), each in the order given; see `By` in the module's head.
+    """Split samples into (kept, held out), each in the given order.
 
-    thumbnails: of each sample, for `scene`. Raises ConfigError, with what would do, if nothing would be left.
+    Parameters
+    ----------
+    samples : sequence of Sample
+        The frames.
+    thumbnails : sequence of (256,) float32
+        One per sample (`thumbnail`); used by "scene".
+    fraction : float
+        Fraction to hold out, 0 to 1, exclusive.
+    seed : int
+        Seed of "scene" and "random".
+    by : {"scene", "time", "random"}
+        Keep scenes together, hold out the end of each sequence, or choose at random.
+
+    Raises
+    ------
+    ConfigError
+        If nothing would be left to train on; the message names an alternative.
     """
     if by == "time":
         return hold_out_last(samples, fraction)
@@ -103,11 +150,11 @@ def divide(
 def hold_out_last(samples: Sequence[Sample], fraction: float) -> tuple[list[Sample], list[Sample]]:
     """Split samples into (train, validation): the last frames of each sequence, in the order of their names.
 
-    A sequence is a folder below the frames' folder, or all frames that lie in none; numbers in names count
-    as numbers. A sequence of one frame is trained on. Raises ConfigError as `hold_out` does.
+    A sequence is a folder below the frame folder; frames in no folder are one sequence. Numbers in names are
+    compared as numbers. Sequences of one frame are trained on. Raises ConfigError like `hold_out`.
     """
     if not 0 < fraction < 1:
-        raise ConfigError(f"the validation fraction must lie between 0 and 1, got {fraction}")
+        raise ConfigError(f"the validation fraction must be between 0 and 1, got {fraction}")
     sequences: dict[str, list[Sample]] = {}
     for sample in samples:
         sequences.setdefault(sample.name.rpartition("/")[0], []).append(sample)
@@ -124,22 +171,43 @@ def hold_out_last(samples: Sequence[Sample], fraction: float) -> tuple[list[Samp
 
 
 def _in_time(name: str) -> list[tuple[int, int, str]]:
-    """Sorts `f9` before `f10`."""
+    """Sort key that puts `f9` before `f10`."""
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name)]
 
 
 def write_split(
     dataset: DataSet, parts: Mapping[str, float], seed: int, by: By, progress: Callable[[], None]
 ) -> dict[str, Path]:
-    """Write img_idx/PART_NAME.txt for `train` and each of `parts` (its name, and its share of the frames).
+    """Write the split lists img_idx/PART_NAME.txt for `train` and each of `parts`.
 
-    Raises ConfigError before anything is written if the data set has split lists, if shares do not fit, or
-    if nothing would be left of a part.
+    Parameters
+    ----------
+    dataset : DataSet
+        A data set without split lists.
+    parts : mapping of str to float
+        Name and fraction of each part, such as {"test": 0.2}.
+    seed : int
+        Seed of the choice.
+    by : {"scene", "time", "random"}
+        See `divide`.
+    progress : callable
+        Called after each frame.
+
+    Returns
+    -------
+    dict of str to Path
+        The lists.
+
+    Raises
+    ------
+    ConfigError
+        If there are split lists already, the fractions do not fit, or a part would be empty; nothing is
+        written.
     """
     folder, name = dataset.root / "img_idx", dataset.name
     there = sorted(folder.glob("*.txt"))
     if there:
-        raise ConfigError(f"{there[0]}: there is a split list already; nothing is overwritten, move it away")
+        raise ConfigError(f"{there[0]}: a split list exists already and is not overwritten; move it away")
     if sum(parts.values()) >= 1:
         raise ConfigError(f"the shares add up to {sum(parts.values()):g}; nothing is left to train on")
     left = list(dataset.samples)
@@ -170,8 +238,8 @@ _SIDE = 16
 def scene_numbers(thumbnails: Sequence[npt.NDArray[np.float32]], correlation: float = 0.95) -> list[int]:
     """A number for each frame, equal for frames of one scene.
 
-    Two frames show one scene if their thumbnails correlate by more than `correlation`; chains of such
-    frames are one scene too. Memory grows with the square of the number of frames (10,000: 0.5 GB).
+    Two frames show one scene if their thumbnails correlate by more than `correlation`, directly or through a
+    chain of such frames. Memory grows with the square of the number of frames (10,000 frames: 0.5 GB).
     """
     if not thumbnails:
         return []
@@ -182,10 +250,57 @@ def scene_numbers(thumbnails: Sequence[npt.NDArray[np.float32]], correlation: fl
 
 
 def thumbnail(frame: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """(H, W) frame -> (256,) float32 of mean 0 and length 1 (all 0 for a flat frame)."""
+    """A (H, W) frame as 16x16 values, (256,) float32 of mean 0 and length 1 (all 0 for a flat frame)."""
     shrunk = cv2.resize(frame.astype(np.float32), (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
     small = shrunk.ravel().astype(np.float32)
     small -= small.mean()
     length = float(np.linalg.norm(small))
     small *= 1 / length if length > 1e-6 else 0.0
     return small
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """A frame `name` of split `group` with the same pixels as frame `other` of `other_group`."""
+
+    name: str
+    group: str
+    other: str
+    other_group: str
+
+
+def split_groups(layout: Layout) -> dict[str, list[str]]:
+    """The frames of each purpose (`train`, `test`, …), from all its split lists.
+
+    Without split lists all frames are one group. `test` is first and `train` last, so that a frame in both
+    counts as a test frame.
+    """
+    if not layout.splits:
+        return {"frames": list(layout.frames)}
+    groups: dict[str, dict[str, None]] = {}
+    for split in layout.splits:
+        found = (layout.listed(entry) for _, entry in split.entries)
+        groups.setdefault(group_of(split), {}).update((name, None) for name in found if name is not None)
+    order = sorted(groups, key=lambda group: (group == "train", group != "test", group))
+    return {group: list(groups[group]) for group in order}
+
+
+def group_of(split: SplitFile) -> str:
+    """`train`, `val` or `test`, or else the list's name up to the first `_`."""
+    return split.purpose or split.stem.split("_")[0]
+
+
+def find_overlaps(groups: dict[str, list[str]], digests: dict[str, str | None]) -> list[Overlap]:
+    """Every frame that repeats the pixels of an earlier one, in the same or an earlier group."""
+    first: dict[str, tuple[str, str]] = {}
+    overlaps = []
+    for group, names in groups.items():
+        for name in names:
+            digest = digests[name]
+            if digest is None:
+                continue
+            if digest in first:
+                overlaps.append(Overlap(name, group, *first[digest]))
+            else:
+                first[digest] = (name, group)
+    return overlaps

@@ -1,1 +1,1 @@
-"""Evaluate models, or predictions on disk, on labelled frames under named protocols. No torch."""
+"""Evaluate models, or predictions on disk, on labelled frames under named protocols. Needs no torch."""

@@ -1,4 +1,4 @@
-"""Two methods on the same frames: paired differences with bootstrap intervals, and a sentence about each."""
+"""Compare two methods on the same frames: paired differences with bootstrap intervals, and a verdict."""
 
 from __future__ import annotations
 
@@ -14,18 +14,29 @@ from dimpoint.metrics.bootstrap import Difference, differences
 
 @dataclass(frozen=True)
 class Row:
-    """One number of both methods. better: `first`, `second`, or None: the difference is not significant."""
+    """A number of both methods and its paired difference.
+
+    Parameters
+    ----------
+    number : Number
+        Which number.
+    first, second : float
+        Its value for each method.
+    difference : Difference
+        First minus second, with its 95 % interval.
+    """
 
     number: Number
     first: float
     second: float
-    apart: Difference
+    difference: Difference
 
     @property
     def better(self) -> str | None:
-        if not self.apart.significant:
+        """ "first" or "second", or None if the difference is not significant."""
+        if not self.difference.significant:
             return None
-        return "first" if (self.apart.value > 0) != self.number.less_is_better else "second"
+        return "first" if (self.difference.value > 0) != self.number.less_is_better else "second"
 
 
 @dataclass(frozen=True)
@@ -39,9 +50,21 @@ class Comparison:
 
 
 def compare(first: Result, second: Result) -> list[Comparison]:
-    """The paired comparison of two results on the same frames, each data set and all together.
+    """Compare two results on the same frames, for each data set and for all together.
 
-    Raises DataError if their frames or protocols differ.
+    Parameters
+    ----------
+    first, second : Result
+        Results of `evaluate` with the same protocols.
+
+    Returns
+    -------
+    list of Comparison
+
+    Raises
+    ------
+    DataError
+        If their frames or protocols differ.
     """
     if first.protocols != second.protocols:
         raise DataError("a comparison needs the same protocols on both sides")
@@ -57,8 +80,8 @@ def _compare_set(one: SetResult, other: SetResult, protocols: Sequence[str]) -> 
         raise DataError("a comparison needs the same frames on both sides")
     found = [Comparison(one.name, name, len(one.frames), _rows(one, other, name)) for name in protocols]
     if one.maps is not None and other.maps is not None:
-        apart = one.maps.hse_samples.difference(other.maps.hse_samples, one.maps.hse, other.maps.hse)
-        hse = Row(Number("hse", "HSE", ".3f"), one.maps.hse.hse, other.maps.hse.hse, apart)
+        difference = one.maps.hse_samples.difference(other.maps.hse_samples, one.maps.hse, other.maps.hse)
+        hse = Row(Number("hse", "HSE", ".3f"), one.maps.hse.hse, other.maps.hse.hse, difference)
         found.append(Comparison(one.name, "pixels", len(one.frames), (*_rows(one, other, "pixels"), hse)))
     return found
 
@@ -67,22 +90,22 @@ def _rows(one: SetResult, other: SetResult, group: str) -> tuple[Row, ...]:
     (first, every), (second, _) = (counts_and_numbers(part, group) for part in (one, other))
     numbers = [number for number in every if number.resampled]
     wholes = [type(parts[0]).total(parts) for parts in (first, second)]
-    apart = differences(first, second, [number.of for number in numbers])
+    difference = differences(first, second, [number.of for number in numbers])
     return tuple(
         Row(number, float(number.of(wholes[0])), float(number.of(wholes[1])), each)
-        for number, each in zip(numbers, apart, strict=True)
+        for number, each in zip(numbers, difference, strict=True)
     )
 
 
 def verdict(comparison: Comparison, first: str, second: str) -> str:
-    """The result in F1 (IoU for pixels), in one sentence."""
+    """The result in F1 (IoU for pixels), as one sentence."""
     key = "iou" if comparison.protocol == "pixels" else "f1"
     row = next(row for row in comparison.rows if row.number.key == key)
-    label, apart = row.number.label, row.apart
+    label, difference = row.number.label, row.difference
     where = f"on {comparison.data_set} ({comparison.frames} frames), {_under(comparison)}"
-    if apart.low != apart.low:
+    if difference.low != difference.low:
         return f"{label} is not defined {where}."
-    between = f"{apart.value:+.3f} [{apart.low:+.3f}, {apart.high:+.3f}]"
+    between = f"{difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
     if row.better is None:
         return f"No significant difference in {label} {where}: {between} contains 0."
     winner, loser = (first, second) if row.better == "first" else (second, first)
@@ -94,7 +117,7 @@ def _under(comparison: Comparison) -> str:
 
 
 def to_record(comparisons: Sequence[Comparison], first: Result, second: Result) -> dict[str, Any]:
-    """For JSON; what is not defined is null."""
+    """A JSON-compatible dict, with null for undefined numbers."""
     record: dict[str, Any] = without_nan(
         {
             "first": _side(first),
@@ -121,12 +144,12 @@ def _side(result: Result) -> dict[str, Any]:
 
 
 def _number(row: Row) -> dict[str, Any]:
-    apart = row.apart
+    difference = row.difference
     return {
         "first": row.first,
         "second": row.second,
-        "difference": apart.value,
-        "interval": [apart.low, apart.high],
-        "significant": apart.significant,
+        "difference": difference.value,
+        "interval": [difference.low, difference.high],
+        "significant": difference.significant,
         "better": row.better,
     }

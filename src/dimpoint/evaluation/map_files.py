@@ -1,4 +1,4 @@
-"""Probability maps and masks in files: how their values are read, decided over all files at once."""
+"""Probability maps and masks in files: what their values mean, decided over all files together."""
 
 from __future__ import annotations
 
@@ -25,36 +25,43 @@ VALUES = {
 }
 _FULL = {"0-1": 1, "0-255": 255, "0-65535": 65535}
 
-_FEW = 32  # a picture whose values all lie below is more likely one of labels than of probabilities
-_COLOUR = 16  # counts by which the channels of a colour differ; less is compression
+_FEW = 32  # pictures whose values are all below it are more likely labels than probabilities
+_COLOUR = 16  # smallest difference of colour channels; less is compression noise
 _THREADS = 8
 
 
 @dataclass(frozen=True)
 class _Kind:
-    """What is to be known of one file. values: the distinct ones of a whole-number map, if they are few."""
+    """Properties of one file; values: the distinct integers of a map, if they are few."""
 
     file: Path
-    full: int | None = None  # of whole numbers: the largest value of their type
+    full: int | None = None  # of integers: the largest value of their type
     highest: int = 0
     values: frozenset[int] | None = None
     colour: bool = False
     alpha: bool = False
-    stretched: bool = False  # grey values from exactly 0 to the full value, saved as colours with alpha
+    stretched: bool = False  # grey from exactly 0 to full scale, stored as RGBA
 
 
 def check_values(values: str | None) -> None:
-    """Raise ConfigError for a way of reading that there is not."""
+    """Raise ConfigError unless `values` is a known way of reading maps."""
     if values is not None and values not in VALUES:
         known = ", ".join(f"{name} ({text})" for name, text in VALUES.items())
         raise ConfigError(f"--predictions-values: '{values}' is none of {known}")
 
 
 def survey(files: Sequence[Path], values: str | None = None) -> None:
-    """Read all files and raise DataError unless it is clear what their values mean.
+    """Inspect all files and raise DataError unless the meaning of their values is clear.
 
-    values: one of `VALUES`, for what the files alone leave open. Refused are colour pictures, alpha channels
-    that hold a map, and whole numbers that may be 0/1 masks, labels, or another depth.
+    Refused are colour pictures, alpha channels that hold a map, and integers that may be 0/1 masks, labels,
+    or values of another bit depth.
+
+    Parameters
+    ----------
+    files : sequence of Path
+        Maps or masks.
+    values : {"0-1", "0-255", "0-65535", "labels", "alpha"}, optional
+        The meaning, if the files leave it open.
     """
     check_values(values)
     with ThreadPoolExecutor(_THREADS) as pool:
@@ -92,7 +99,7 @@ def survey(files: Sequence[Path], values: str | None = None) -> None:
 
 
 def _refuse_unclear(whole: Sequence[_Kind]) -> None:
-    """Raise DataError for whole numbers that may mean several things, over all files together."""
+    """Raise DataError if integer values may have several meanings, over all files together."""
     highest = max((kind.highest for kind in whole), default=0)
     if highest == 0:
         return
@@ -124,14 +131,26 @@ def _refuse_unclear(whole: Sequence[_Kind]) -> None:
 
 
 def read_map(path: Path, values: str | None = None) -> Map:
-    """A probability map or mask, (H, W) in 0..1: 8 and 16 bit pictures over 255 and 65535, .npy as it is.
+    """Read a probability map or mask as (H, W) in 0..1.
 
-    values: another way of reading, one of `VALUES`. Raises DataError, naming the file, for what is no map.
+    8 and 16 bit pictures are divided by 255 and 65535; .npy files are used as they are.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    values : str, optional
+        Another way of reading; see `survey`.
+
+    Raises
+    ------
+    DataError
+        If the file is not a map.
     """
     if values == "alpha":
         channels = _channels(path)
         if channels is None or channels.ndim != 3 or channels.shape[2] != 4:
-            raise DataError(f"{path}: no picture with an alpha channel")
+            raise DataError(f"{path}: not a picture with an alpha channel")
         return channels[..., 3].astype(np.float32) / np.float32(np.iinfo(channels.dtype).max)
     found = read_mask_image(path)
     if values == "labels" and found.dtype.kind == "u":
@@ -143,9 +162,9 @@ def read_map(path: Path, values: str | None = None) -> Map:
 
 
 def _checked(values: npt.NDArray[Any], file: Path) -> Map:
-    """Values that are no unsigned whole numbers, as they are; DataError for what is no probability map."""
+    """Float maps unchanged; DataError if the values are not probabilities."""
     if values.dtype.kind == "i":
-        raise DataError(f"{file}: type {values.dtype}; probabilities in 0..1 as float32 are right")
+        raise DataError(f"{file}: expected probabilities in 0..1 as float32, got {values.dtype}")
     return check_map(values, str(file))
 
 
@@ -169,14 +188,14 @@ def _inspect(file: Path) -> _Kind:
 
 
 def _channels(file: Path) -> npt.NDArray[Any] | None:
-    """A picture as it stands in the file, with colour and alpha; None for what is no such picture."""
+    """A picture as stored, with colour and alpha; None if the file is not a picture."""
     if file.suffix.lower() == ".npy":
         return None
     try:
         content = np.fromfile(file, np.uint8)
         found = cv2.imdecode(content, cv2.IMREAD_UNCHANGED) if len(content) else None
     except (OSError, cv2.error):
-        return None  # reading the values says what is wrong
+        return None  # the error is reported when the values are read
     return None if found is None else np.asarray(found)
 
 

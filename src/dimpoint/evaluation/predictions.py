@@ -1,4 +1,4 @@
-"""What is evaluated: a model at work, or predictions that lie on disk, both frame by frame."""
+"""Predictions for labelled frames: of a model, or from files."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ FLOOR = 0.02  # a model's detections of a lower score are ignored; curves end th
 
 @dataclass(frozen=True, eq=False)
 class PredictedPoints:
-    """xy (N, 2) float64, frame pixels; scores (N,) float64."""
+    """Predicted points of a frame: xy (N, 2) float64, pixels; scores (N,) float64."""
 
     xy: Floats
     scores: Floats
@@ -47,10 +47,22 @@ Prediction = PredictedPoints | Map
 
 
 class Predictor(Protocol):
-    """Something that predicts. `points` give positions with scores, `maps` a value for every pixel.
+    """Interface of anything that predicts: points with scores, or a map with a value for every pixel.
 
-    threshold: what a score or a pixel must be above to count, None to take all points as given.
-    floor: all points of a higher score are given; None if it is not known how many were left out.
+    Attributes
+    ----------
+    name : str
+        Name for tables.
+    kind : {"points", "maps"}
+        What is predicted.
+    threshold : float or None
+        Scores or pixels above it count; None: all points count.
+    threshold_origin : str
+        Where the threshold comes from.
+    floor : float or None
+        All points of a higher score are given; None if unknown.
+    meta : ModelMeta or None
+        The model's record.
     """
 
     name: str
@@ -61,7 +73,7 @@ class Predictor(Protocol):
     meta: ModelMeta | None
 
     def predict(self, frame: TruthFrame, pixels: npt.NDArray[Any] | None) -> Prediction:
-        """The prediction for a frame, whose pixels are given where there are any."""
+        """Predict for a frame; pixels: (H, W), if there are any."""
 
 
 class ModelPredictor:
@@ -112,9 +124,9 @@ class ModelPredictor:
 
 
 def _open(path: Path, cores: int, frames: int | None, device: str) -> tuple[int, Backend]:
-    """How many frames are predicted at a time, and what predicts them.
+    """The number of frames to predict at a time, and the backend.
 
-    A small network gains less from several threads a frame than from several frames with one thread each.
+    A small network gains less from several threads per frame than from several frames with one thread each.
     """
     together = path.suffix.lower() != ".safetensors"  # torch has threads of its own
     most = min(cores, _MOST_WORKERS, cores if frames is None else frames) if together else 1
@@ -131,8 +143,19 @@ _LAYOUT_FOLDERS = {"images", "masks"}  # part of the layout, not of a frame's na
 
 @dataclass(frozen=True)
 class Pairing(Generic[P]):
-    """Which prediction belongs to which frame. missing: frames without one. extra: predictions of no frame.
-    elsewhere: predictions of frames that the data sets hold in other splits."""
+    """Which prediction belongs to which frame.
+
+    Parameters
+    ----------
+    found : dict of int to prediction
+        By the frame's index.
+    missing : list of str
+        Frames without a prediction.
+    extra : list of str
+        Predictions without a frame.
+    elsewhere : list of str
+        Predictions of frames in other splits.
+    """
 
     found: dict[int, P]  # by the frame's place in the list
     missing: list[str] = field(default_factory=list)
@@ -140,7 +163,7 @@ class Pairing(Generic[P]):
     elsewhere: list[str] = field(default_factory=list)
 
     def fault(self) -> str | None:
-        """What does not fit, in words, or None."""
+        """A description of what does not match, or None."""
         faults = []
         if self.missing:
             faults.append(f"{len(self.missing)} frames have no prediction ({_some(self.missing)})")
@@ -150,7 +173,26 @@ class Pairing(Generic[P]):
 
 
 class FilePredictor:
-    """Predictions in files, paired with the frames that they belong to."""
+    """Predictions in files, paired with their frames.
+
+    Parameters
+    ----------
+    path : Path
+        Points or a folder of maps; see `docs/evaluation.md`.
+    frames : sequence of TruthFrame
+        The frames to evaluate.
+    others : sequence of TruthFrame
+        Frames of the same data sets outside the split; predictions of them are ignored.
+    threshold : float, optional
+        Scores or pixels above it count. Default: all points, and 0.5 for maps.
+    values : str, optional
+        How maps are read; see `map_files.survey`.
+
+    Raises
+    ------
+    DataError
+        If the predictions are unreadable or fit no frame.
+    """
 
     meta: ModelMeta | None = None
     floor: float | None = None
@@ -205,10 +247,10 @@ class FilePredictor:
 def pair(
     entries: Mapping[str, P], frames: Sequence[TruthFrame], others: Sequence[TruthFrame] = ()
 ) -> Pairing[P]:
-    """Pair predictions, by path with or without suffix, with the frames whose paths end alike.
+    """Pair predictions, given by path, with the frames whose paths end alike.
 
-    Where names repeat in several data sets the folders above decide. Raises DataError where that leaves a
-    choice, or if two predictions are for one frame.
+    If names repeat in several data sets, the folders above decide. Raises DataError if a prediction fits
+    several frames, or two predictions fit one frame.
     """
     known = [*frames, *others]
     by_last: dict[str, list[int]] = {}
@@ -253,14 +295,14 @@ def _frame_of(name: str, known: Sequence[TruthFrame], by_last: Mapping[str, list
 
 
 def _parts(path: PurePath) -> list[str]:
-    """The folders and the stem, from the top."""
+    """The folders and the stem of a path, from the top."""
     path = type(path)(plain_name(str(path)))
     stem = frame_stem(path.name)
     return [part for part in path.parent.parts if part not in _LAYOUT_FOLDERS] + [stem]
 
 
 def _shared(one: Sequence[str], other: Sequence[str]) -> int:
-    """How many parts agree, counted from the end."""
+    """The number of equal parts, counted from the end."""
     count = 0
     for a, b in zip(reversed(one), reversed(other), strict=False):
         if a != b:
@@ -305,7 +347,7 @@ def _json_of(file: Path) -> Any:
 
 
 def _coco_points(file: Path, annotations: Iterable[Any]) -> dict[str, PredictedPoints]:
-    """Points with their annotations' `score`, 1 where there is none; one score may serve several points."""
+    """Points with the `score` of their annotations (default 1); one score may belong to several points."""
     images = read_points(file)
     ids = {entry["file_name"]: entry["id"] for entry in json.loads(file.read_text("utf-8-sig"))["images"]}
     scores: dict[int, list[float]] = {}

@@ -1,4 +1,4 @@
-"""Compare predictions with truth, frame by frame: what was found, missed and false, and all counts."""
+"""Evaluate predictions frame by frame: found, missed and false objects, and all counts."""
 
 from __future__ import annotations
 
@@ -31,16 +31,35 @@ from dimpoint.metrics.protocols import Protocol, get_protocol, protocol_names
 
 ALL = "all"
 POOLED = "all together"
-_PICTURE_BYTES = 2**28  # of frames with something missed or false that are kept for a report's pictures
+_PICTURE_BYTES = 2**28  # memory for frames with errors, kept for the pictures of a report
 
 
 @dataclass(frozen=True, eq=False)
 class FrameResult:
-    """One frame under the first protocol.
+    """The result of one frame under the first protocol.
 
-    truth_xy: (T, 2). pred_xy: (N, 2) and scores (N,): what counts at the threshold. pairs: (K, 2) prediction
-    and target. false, missed: indices of predictions and of targets. counts: of points, by protocol.
-    scored: all predictions, at any threshold. pixels: of some frames with something missed or false.
+    Parameters
+    ----------
+    frame : TruthFrame
+        The frame.
+    shape : tuple of int
+        Height and width.
+    truth_xy : (T, 2) float64
+        x, y of the targets, pixels.
+    pred_xy, scores : (N, 2) and (N,) float64
+        Predictions above the threshold.
+    pairs : (K, 2) int64
+        Index of the prediction and of the target.
+    false, missed : int64 arrays
+        Indices of false predictions and of missed targets.
+    counts : dict of str to PointCounts
+        Counts of points by protocol.
+    table : TargetTable
+        Properties of the targets, for breakdowns.
+    scored : ScoredFrame
+        All predictions, at any threshold.
+    pixels : (H, W) array, optional
+        The frame itself, kept for some frames with errors.
     """
 
     frame: TruthFrame
@@ -57,15 +76,26 @@ class FrameResult:
     pixels: npt.NDArray[Any] | None = None
 
     def read_pixels(self) -> npt.NDArray[Any] | None:
-        """The frame, (H, W), or None where there is only its label."""
+        """The frame, (H, W), or None if there is only its label."""
         return self.frame.read_pixels() if self.pixels is None else self.pixels
 
 
 @dataclass(frozen=True, eq=False)
 class SetResult:
-    """The frames of one data set, or of all together, in the order of their keys.
+    """The result of one data set, or of all together; frames are ordered by key.
 
-    maps: everything that probability maps give beyond points; None for points.
+    Parameters
+    ----------
+    name : str
+        Name of the data set.
+    frames : tuple of FrameResult
+        Results of the frames.
+    curve : Curve
+        Counts at all thresholds.
+    maps : MapMetrics or None
+        Metrics of probability maps; None for points.
+    threshold : float or None
+        Scores or pixels above it count; None: all points count.
     """
 
     name: str
@@ -73,10 +103,10 @@ class SetResult:
     curve: Curve
     maps: MapMetrics | None
     threshold: float | None
-    memory: dict[str, Any] = field(default_factory=dict, repr=False)  # what was computed of it before
+    memory: dict[str, Any] = field(default_factory=dict, repr=False)  # results computed before
 
     def counts(self, protocol: str) -> Sequence[PointCounts]:
-        """The counts under a protocol, frame by frame; DataError for one that was not evaluated."""
+        """The counts of each frame under a protocol; DataError if it was not evaluated."""
         if self.maps is not None and self.threshold is not None:
             return self.maps.targets(protocol, self.threshold)
         if any(protocol not in frame.counts for frame in self.frames):
@@ -84,16 +114,27 @@ class SetResult:
         return [frame.counts[protocol] for frame in self.frames]
 
     def total(self, protocol: str) -> PointCounts:
-        """The counts of all its frames under a protocol."""
+        """The summed counts under a protocol."""
         counts = self.counts(protocol)
         return type(counts[0]).total(counts)
 
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What `evaluate` gives. sets: one for each data set; pooled: all frames together.
+    """The result of `evaluate`.
 
-    protocols: the first one is that of the frames' results. notes: what a reader of the numbers must know.
+    Parameters
+    ----------
+    predictor : Predictor
+        What was evaluated.
+    protocols : tuple of str
+        The protocols; the first is that of the frames' results.
+    sets : tuple of SetResult
+        One for each data set.
+    pooled : SetResult
+        All frames together.
+    notes : tuple of str
+        Notes that matter for reading the numbers.
     """
 
     predictor: Predictor
@@ -106,10 +147,12 @@ class Result:
 def chosen_protocols(
     names: str | Sequence[str], predictors: Sequence[Predictor], frames: Sequence[TruthFrame]
 ) -> tuple[str, ...]:
-    """The protocols that are meant, `all` being those that each of the predictors can serve.
+    """Resolve protocol names; `all` means those that each of the predictors supports.
 
-    names: one name or several. Raises ConfigError for an unknown one, and for one that needs maps where there
-    are only points.
+    Raises
+    ------
+    ConfigError
+        If a protocol is unknown, or needs maps where there are only points.
     """
     given = [names] if isinstance(names, str) else list(names)
     pointing = [each for each in predictors if counts_points(each, frames)]
@@ -138,10 +181,31 @@ def evaluate(
     progress: Callable[[], None] = lambda: None,
     memory: Memory | None = None,
 ) -> Result:
-    """Predict and count every frame; `progress` is called after each.
+    """Predict and count every frame.
 
-    memory: keeps what was read and predicted for the next call. Raises ConfigError as `chosen_protocols`
-    does, and the first error of a frame, mask or prediction.
+    Parameters
+    ----------
+    predictor : Predictor
+        A model, or predictions on disk.
+    frames : sequence of TruthFrame
+        The labelled frames.
+    protocols : str or sequence of str, default ("spire",)
+        How predictions are matched with targets.
+    progress : callable, optional
+        Called after each frame.
+    memory : Memory, optional
+        Keeps frames and predictions for the next call.
+
+    Returns
+    -------
+    Result
+
+    Raises
+    ------
+    ConfigError
+        If a protocol cannot be used.
+    DataError, FrameError
+        The first error of a frame, mask or prediction.
     """
     chosen = chosen_protocols(protocols, [predictor], frames)
     rules = [get_protocol(name) for name in chosen]
@@ -179,7 +243,7 @@ def _frame_result(
     evaluator: Evaluator | None,
     room: int,
 ) -> FrameResult:
-    """The frame under the first protocol. room: bytes that its picture may take."""
+    """The frame under the first protocol; room: bytes left for its picture."""
     predicted = seen.predicted
     if evaluator is not None:
         assert seen.mask is not None
@@ -202,7 +266,7 @@ def _picture(seen: Observed, false: Any, missed: Any, room: int) -> npt.NDArray[
 
 
 def points_of_map(prob: Map, threshold: float) -> PredictedPoints:
-    """The objects of a probability map above a threshold, in raster order: centroids and highest values."""
+    """The objects of a probability map above a threshold, in raster order: centroids and peak values."""
     return _with_peaks(prob, Components.of(above(prob, threshold)))
 
 
@@ -224,7 +288,7 @@ def _of_map(seen: Observed, prob: Map, found: FrameObjects, room: int) -> FrameR
         pairs=found.match.pairs,
         false=found.match.false,
         missed=missed,
-        counts={},  # the evaluator has them
+        counts={},  # in the evaluator
         table=found.table,
         scored=ScoredFrame(points.xy, points.scores, seen.truth_xy),
         pixels=_picture(seen, found.match.false, missed, room),

@@ -1,4 +1,4 @@
-"""Evaluated models and predictions with their frames: opened, checked, and read one frame at a time."""
+"""What is evaluated: models or predictions with their frames, opened, checked, and read frame by frame."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _CHECKED = 40  # evaluated frames whose pixels are compared with those that the 
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A predictor, the frames that it is evaluated on, and notes on what was left aside."""
+    """A predictor, the frames to evaluate it on, and notes on what was ignored."""
 
     predictor: Predictor
     frames: list[TruthFrame]
@@ -47,7 +47,21 @@ class Subject:
 
 @dataclass(frozen=True)
 class Data:
-    """The data sets of an evaluation and their split; allow_missing: score the frames with a prediction."""
+    """The data sets of an evaluation.
+
+    Parameters
+    ----------
+    roots : tuple of Path
+        Folders or COCO files.
+    split : str, optional
+        Name of a split. Default: all frames.
+    allow_missing : bool, default False
+        Evaluate the frames that have a prediction, even if others have none.
+    reading : Reading
+        How labels are read.
+    prediction_values : str, optional
+        How predicted maps are read; see `map_files.survey`.
+    """
 
     roots: tuple[Path, ...]
     split: str | None = None
@@ -56,7 +70,7 @@ class Data:
     prediction_values: str | None = None
 
     def frames(self, notes: list[str] | None = None) -> list[TruthFrame]:
-        """The frames; which ones were taken is added to `notes`."""
+        """The frames; a description of them is appended to `notes`."""
         return open_truth(self.roots, self.split, notes, self.reading)
 
     def others(self) -> list[TruthFrame]:
@@ -88,7 +102,7 @@ def open_model(
 
 
 def _trained_on(predictor: ModelPredictor, frames: list[TruthFrame]) -> Iterator[str]:
-    """A warning if the model was trained on evaluated frames, by the pixels of a sample of them."""
+    """A warning if the model was trained on evaluated frames, checked on a sample of them."""
     known = set(predictor.meta.training_frames) if predictor.meta is not None else set()
     looked_at = frames[:: -(-len(frames) // _CHECKED)] if known else []
     samples = [frame.sample for frame in looked_at if frame.sample is not None]
@@ -103,9 +117,12 @@ def _trained_on(predictor: ModelPredictor, frames: list[TruthFrame]) -> Iterator
 
 
 def open_predictions(path: Path, data: Data, threshold: float | None = None) -> Subject:
-    """Predictions on disk with the frames that they belong to.
+    """Open predictions on disk with the frames that they belong to.
 
-    Raises DataError if frames have no prediction or predictions no frame, unless that is allowed.
+    Raises
+    ------
+    DataError
+        If frames have no prediction or predictions no frame, unless missing ones are allowed.
     """
     notes: list[str] = []
     frames = data.frames(notes)
@@ -153,7 +170,7 @@ def _is_run(folder: Path) -> bool:
 
 
 def same_frames(*subjects: Subject) -> tuple[list[TruthFrame], list[str]]:
-    """The frames that all can be evaluated on, and a note if those are not all; DataError without any."""
+    """The frames that all subjects have, and a note if those are not all; DataError if there are none."""
     shared = set.intersection(*({frame.key for frame in subject.frames} for subject in subjects))
     common = [frame for frame in subjects[0].frames if frame.key in shared]
     if not common:
@@ -173,11 +190,30 @@ _MOST_WORKERS = 8
 
 @dataclass(frozen=True, eq=False)
 class Observed:
-    """One frame, read once: label and prediction, nothing matched yet.
+    """One frame with its label and prediction, read once and not yet matched.
 
-    pixels, mask: (H, W), None where there are none. truth_xy: (T, 2). objects: the mask's components, where
-    the mask is the label. known: what `describe_targets` says of the targets. digest: of the pixels.
-    notes: on the mask. read: on the frame, by its reader.
+    Parameters
+    ----------
+    frame : TruthFrame
+        The frame.
+    shape : tuple of int
+        Height and width.
+    pixels, mask : (H, W) array or None
+        The frame and its mask.
+    digest : bytes or None
+        Hash of the pixels.
+    objects : Components or None
+        The mask's components, if the mask is the label.
+    truth_xy : (T, 2) float64
+        x, y of the targets, pixels.
+    known : TargetTable
+        Properties of the targets.
+    predicted : PredictedPoints or (H, W) array
+        The prediction.
+    notes : list of str
+        Notes on the mask.
+    read : list of str
+        Notes of the reader on the frame.
     """
 
     frame: TruthFrame
@@ -194,20 +230,22 @@ class Observed:
 
     @property
     def nbytes(self) -> int:
+        """Memory of the arrays, bytes."""
         held = [self.pixels, self.mask, self.predicted]
         return sum(each.nbytes for each in held if isinstance(each, np.ndarray))
 
 
 class Memory:
-    """Keeps what was observed, up to 1 GiB, so that a threshold that is chosen on the evaluated frames does
-    not cost a second prediction of each."""
+    """Keeps up to 1 GiB of frames and predictions, so that choosing a threshold on the evaluated frames does
+    not need a second prediction.
+    """
 
     def __init__(self) -> None:
         self._kept: dict[tuple[int, str, bool], Observed] = {}
         self._left = _MEMORY_BYTES
 
     def observe(self, predictor: Predictor, frame: TruthFrame, by_mask: bool) -> Observed:
-        """`observe`, or what it gave before for the same predictor and frame."""
+        """`observe`, or the stored result for the same predictor and frame."""
         key = id(predictor), f"{frame.path}\n{frame.key}", by_mask
         known = self._kept.get(key)
         if known is not None:
@@ -222,7 +260,7 @@ class Memory:
 def observe(predictor: Predictor, frame: TruthFrame, by_mask: bool) -> Observed:
     """Read a frame with its label and its prediction.
 
-    by_mask: the mask is the label, also where points are given. Raises the first error of frame, label or
+    by_mask: use the mask as the label even if there are points. Raises the first error of frame, label or
     prediction.
     """
     read: list[str] = []
@@ -246,19 +284,19 @@ def observe(predictor: Predictor, frame: TruthFrame, by_mask: bool) -> Observed:
 
 
 def without_spared(predicted: PredictedPoints, truth: Points, frame: TruthFrame) -> PredictedPoints:
-    """The points that count: those outside the frame's ignore regions, and those near a target."""
+    """The points that count: those outside ignore regions, and those near a target."""
     counted = ~spared(predicted.xy, truth, frame.ignore)
     return PredictedPoints(predicted.xy[counted], predicted.scores[counted])
 
 
 def workers_for(predictor: Predictor, frames: int) -> int:
-    """How many frames are worked on at a time."""
+    """How many frames are processed at a time."""
     cores = getattr(predictor, "workers", None) or min(os.cpu_count() or 1, _MOST_WORKERS)
     return max(1, min(cores, frames))
 
 
 def in_order(work: Callable[[Item], Made], items: Sequence[Item], workers: int) -> Iterator[Made]:
-    """`work` of each item, in order, `workers` of them at a time; raises the first item's error."""
+    """Apply `work` to the items, `workers` at a time; yields results in order, raises the first error."""
     if workers == 1:
         yield from map(work, items)
         return
@@ -277,7 +315,7 @@ def in_order(work: Callable[[Item], Made], items: Sequence[Item], workers: int) 
 
 
 def duplicate_notes(observed: Sequence[tuple[TruthFrame, bytes | None]]) -> list[str]:
-    """A note on frames with the same pixels, which count twice; `observed`: frames and digests in order."""
+    """A note on frames with equal pixels, which count twice; observed: frames and digests in order."""
     first: dict[bytes, TruthFrame] = {}
     pairs = []
     for frame, digest in observed:

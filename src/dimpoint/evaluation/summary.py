@@ -1,4 +1,4 @@
-"""An evaluation as plain numbers: headline numbers with their intervals, and the JSON record."""
+"""An evaluation as numbers: headline numbers with their intervals, and the JSON record."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from dimpoint.evaluation.predictions import Predictor
 from dimpoint.evaluation.run import Result, SetResult
 from dimpoint.metrics.bootstrap import Interval, intervals
 from dimpoint.metrics.breakdown import BreakdownRow, By, TargetTable, breakdown
+from dimpoint.metrics.counts import Counts
 from dimpoint.metrics.pixel import ErrorCounts
-from dimpoint.metrics.points import Counts
 from dimpoint.metrics.protocols import get_protocol
 
 BREAKDOWNS: dict[By, str] = {
@@ -24,14 +24,25 @@ BREAKDOWNS: dict[By, str] = {
     "source": "data set",
 }
 
-HINDSIGHT = "with the threshold chosen on the evaluated data itself; hindsight, not a score to report"
+HINDSIGHT = "threshold chosen on the evaluated data itself (in hindsight); not a score to report"
 
 
 @dataclass(frozen=True)
 class Number:
-    """A headline number: its key in JSON, what it is called, how it is written, and how it is computed.
+    """A headline number.
 
-    resampled: whether a bootstrap over frames can compute it from sums of counts.
+    Parameters
+    ----------
+    key : str
+        Key in JSON.
+    label : str
+        Name in tables.
+    form : str
+        Format of its values.
+    resampled : bool, default True
+        Whether a bootstrap over frames can compute it from sums of counts.
+    less_is_better : bool, default False
+        Whether smaller values are better.
     """
 
     key: str
@@ -87,15 +98,17 @@ ERROR_NUMBERS = (
 
 
 def numbers_of(protocol: str) -> tuple[Number, ...]:
-    """The headline numbers of a protocol, in the order in which they are shown."""
+    """The headline numbers of a protocol, in the order of the tables."""
     rule = get_protocol(protocol)
     own = tuple(Number(key, _LABELS.get(key, key), ".3f") for key in rule.numbers)
     return (*_COMMON, *own, *_FA[rule.fa_counts], _PER_FRAME, *_ERRORS)
 
 
 def measured_numbers(part: SetResult, group: str) -> dict[str, Interval]:
-    """The numbers of a protocol, of "pixels" or of "errors" (of hIoU), by key, with their 95 % bootstrap
-    intervals over frames; NaN where one is no ratio of sums. Computed once for each part."""
+    """The numbers of a protocol, of "pixels" or of "errors" (of hIoU), by key, with 95 % bootstrap intervals.
+
+    Intervals are NaN for numbers that are not ratios of sums. Computed once for each part.
+    """
     if group not in part.memory:
         part.memory[group] = _measured(*counts_and_numbers(part, group))
     found: dict[str, Interval] = part.memory[group]
@@ -103,7 +116,7 @@ def measured_numbers(part: SetResult, group: str) -> dict[str, Interval]:
 
 
 def measured_hse(part: SetResult) -> Interval:
-    """HSE with its interval; of maps alone. Computed once for each part."""
+    """HSE with its interval, for maps. Computed once for each part."""
     assert part.maps is not None
     if "hse" not in part.memory:
         part.memory["hse"] = part.maps.hse_samples.interval(part.maps.hse)
@@ -112,7 +125,7 @@ def measured_hse(part: SetResult) -> Interval:
 
 
 def counts_and_numbers(part: SetResult, group: str) -> tuple[Sequence[Counts], tuple[Number, ...]]:
-    """The counts of each frame, and the numbers, of a group as `measured_numbers` has it."""
+    """The counts of each frame and the numbers of a group of `measured_numbers`."""
     if group not in ("pixels", "errors"):
         return part.counts(group), numbers_of(group)
     assert part.maps is not None
@@ -139,7 +152,7 @@ def _measured(parts: Sequence[Counts], numbers: Sequence[Number]) -> dict[str, I
 
 
 def measured_text(value: Interval, number: Number) -> str:
-    """`0.971 [0.953, 0.985]`."""
+    """A number with its interval, such as `0.971 [0.953, 0.985]`."""
     text = number.text(value.value)
     if math.isnan(value.low):
         return text
@@ -148,7 +161,7 @@ def measured_text(value: Interval, number: Number) -> str:
 
 @dataclass(frozen=True)
 class BestF1:
-    """The highest F1 of a curve, chosen on the evaluated data themselves."""
+    """The highest F1 of a curve, with its threshold chosen on the evaluated data itself."""
 
     protocol: str
     threshold: float
@@ -158,7 +171,7 @@ class BestF1:
 
 
 def best_f1(part: SetResult) -> BestF1 | None:
-    """The best threshold in hindsight, or None where nothing is ever found."""
+    """The best threshold in hindsight, or None if nothing is ever found."""
     if not part.curve.tp.any():
         return None
     row = part.curve.choose("f1")
@@ -168,14 +181,14 @@ def best_f1(part: SetResult) -> BestF1 | None:
 
 
 def breakdowns(part: SetResult) -> dict[By, list[BreakdownRow]]:
-    """Detection by class of target under the first protocol, where anything is known."""
+    """Detection by classes of targets under the first protocol, where the property is known."""
     table = TargetTable.total(frame.table for frame in part.frames)
     rows = {by: breakdown(table, by) for by in BREAKDOWNS}
     return {by: found for by, found in rows.items() if any(row.label != "unknown" for row in found)}
 
 
 def threshold_text(predictor: Predictor) -> str:
-    """What counts, and why."""
+    """A description of the threshold and its origin."""
     if predictor.threshold is None:
         return "every predicted point counts"
     what = "pixels" if predictor.kind == "maps" else "scores"
@@ -183,13 +196,13 @@ def threshold_text(predictor: Predictor) -> str:
 
 
 def threshold_digits(threshold: float) -> str:
-    """A threshold with as many digits as are stored and compared, so that it can be typed in again."""
+    """A threshold with all the digits that are stored and compared."""
     short = f"{threshold:.7g}"
     return short if float(short) == threshold else repr(float(threshold))
 
 
 def to_record(result: Result) -> dict[str, Any]:
-    """Everything as JSON can hold it; what is not defined is null."""
+    """The whole result as a JSON-compatible dict, with null for undefined numbers."""
     predictor = result.predictor
     record = {
         "dimpoint": dimpoint.__version__,
@@ -239,7 +252,7 @@ def _group_record(part: SetResult, group: str) -> dict[str, Any]:
 
 
 def without_nan(value: Any) -> Any:
-    """The same with null for what is not finite, and Python's own numbers, as JSON has them."""
+    """A copy with null for values that are not finite, and Python numbers instead of NumPy's."""
     if isinstance(value, dict):
         return {str(key): without_nan(each) for key, each in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""The tables of one or several evaluations as text cells: for the terminal, reports, CSV and LaTeX."""
+"""Tables of one or several evaluations as text cells, for the terminal, reports, CSV and LaTeX."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Rows = list[tuple[str, tuple[str, ...]]]
 
 @dataclass(frozen=True)
 class TextTable:
-    """rows: a label and a cell for each column; a label with * at its end is chosen in hindsight."""
+    """A table; rows: a label and a cell for each column. A label with * at its end is chosen in hindsight."""
 
     title: str
     columns: tuple[str, ...]
@@ -43,7 +43,7 @@ class Column:
 
 
 def columns_of(results: Result | Sequence[Result]) -> list[Column]:
-    """Each data set, and all together where there are several, of each result, named by what differs."""
+    """The columns of a table: each data set of each result, and all together if there are several."""
     every = [results] if isinstance(results, Result) else list(results)
     names = names_of(every)
     columns = []
@@ -56,7 +56,7 @@ def columns_of(results: Result | Sequence[Result]) -> list[Column]:
 
 
 def names_of(results: Sequence[Result]) -> list[str]:
-    """A name for each result, as one printable line; methods of one name are numbered."""
+    """A printable name for each result; equal names are numbered."""
     names = [printable(result.predictor.name) for result in results]
     counted: dict[str, int] = {}
     found = []
@@ -69,7 +69,7 @@ def names_of(results: Sequence[Result]) -> list[str]:
 def tables_of(results: Result | Sequence[Result]) -> list[TextTable]:
     """One table for each protocol, the first with the best threshold in hindsight, and those of maps.
 
-    Several results stand side by side, a column each. Raises DataError if their protocols or frames differ.
+    Several results are side by side, one column each. Raises DataError if their protocols or frames differ.
     """
     every = [results] if isinstance(results, Result) else list(results)
     check_alike(every)
@@ -134,7 +134,7 @@ def _latex_table(table: TextTable) -> str:
 
 
 def _values(rows: Rows, index: int) -> list[str]:
-    """A column's cells without their intervals."""
+    """The cells of a column without their intervals."""
     return [split_cell(cells[index])[0] or "-" for _, cells in rows]
 
 
@@ -143,6 +143,7 @@ def _table(title: str, columns: Sequence[Column], rows: Rows) -> TextTable:
 
 
 def _protocol_table(protocol: str, columns: Sequence[Column], *, with_best: bool) -> TextTable:
+    """The table of a protocol."""
     totals = [column.part.total(protocol) for column in columns]
     rows: Rows = [
         ("frames", tuple(f"{total.frames}" for total in totals)),
@@ -156,7 +157,7 @@ def _protocol_table(protocol: str, columns: Sequence[Column], *, with_best: bool
 
 
 def _best_rows(columns: Sequence[Column], protocol: str) -> Rows:
-    """The best threshold in hindsight, marked as such; none where nothing is ever found."""
+    """The best threshold in hindsight, marked with *; no rows if nothing is ever found."""
     found = [best_f1(column.part) for column in columns]
     named = {best.protocol for best in found if best is not None}
     if not named:

@@ -1,7 +1,4 @@
-"""The labelled frames of one or several data sets, which predictions are compared with.
-
-The frames that a training run held out for validation, found again from what the run recorded.
-"""
+"""The labelled frames of one or several data sets, and the frames that a training run held out."""
 
 from __future__ import annotations
 
@@ -37,10 +34,24 @@ Points = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class TruthFrame:
-    """A labelled frame. sample is None for an image that only a COCO file lists: then there are no pixels.
+    """A labelled frame.
 
-    data_set: the name that results are listed under. path: of the frame, as precisely as it is known.
-    ignore: (M, 4) left, top, right, bottom: points found there do not count (`metrics.points.spared`).
+    Parameters
+    ----------
+    data_set : str
+        Name of its data set in the results.
+    name : str
+        Name of the frame.
+    path : Path
+        Path of the frame, as far as it is known.
+    sample : Sample, optional
+        The sample; None for an image that only a COCO file lists, which has no pixels.
+    points : (T, 2) float64, optional
+        Labelled points, pixels.
+    size : tuple of int, optional
+        Height and width, if known.
+    ignore : (M, 4) float32
+        Left, top, right, bottom of regions in which predictions do not count (`metrics.points.spared`).
     """
 
     data_set: str
@@ -53,15 +64,16 @@ class TruthFrame:
 
     @property
     def key(self) -> str:
-        """DATA_SET/NAME, different for every frame of an evaluation."""
+        """DATA_SET/NAME, unique in an evaluation."""
         return f"{self.data_set}/{self.name}"
 
     @property
     def has_mask(self) -> bool:
+        """Whether the frame has a mask."""
         return self.sample is not None and self.sample.mask_path is not None
 
     def read_pixels(self, notes: list[str] | None = None) -> npt.NDArray[Any] | None:
-        """The frame, (H, W), or None where there is only its label. notes: gets those of its reader."""
+        """The frame, (H, W), or None if there is only its label; the reader's notes are added to `notes`."""
         if self.sample is None:
             return None
         picture = self.sample.read_picture()
@@ -70,11 +82,11 @@ class TruthFrame:
         return picture.pixels
 
     def shape(self) -> tuple[int, int]:
-        """(height, width)."""
+        """Height and width."""
         return self.size if self.size is not None else frame_size(self.path)
 
     def read_mask(self, size: tuple[int, int] | None) -> tuple[npt.NDArray[np.bool_], list[str]] | None:
-        """The mask and the notes on it, or None without one; see `Sample.read_mask_with_notes`."""
+        """The mask and notes on it, or None if there is none; see `Sample.read_mask_with_notes`."""
         if self.sample is None or self.sample.mask_path is None:
             return None
         return self.sample.read_mask_with_notes(size)
@@ -102,11 +114,35 @@ def open_truth(
     notes: list[str] | None = None,
     reading: Reading = AS_WRITTEN,
 ) -> list[TruthFrame]:
-    """The labelled frames of data sets: folders, or COCO keypoints files with or without their frames.
+    """Open the labelled frames of data sets.
 
-    split: as `dimpoint.datasets.dataset.open_dataset` takes it. notes: which frames were taken, and what was
-    understood of the layout and is unlikely about the labels, is added to it; reading: what labels mean
-    where that is not plain. Raises DataError for what is no data set.
+    Parameters
+    ----------
+    roots : sequence of Path
+        Folders, or COCO keypoints files with or without their frames.
+    split : str, optional
+        Name of a split; see `dimpoint.datasets.dataset.open_dataset`. Default: all frames.
+    notes : list of str, optional
+        Gets notes on the frames taken, the layout and unlikely labels.
+    reading : Reading, optional
+        How labels are read. Default: as they are written.
+
+    Returns
+    -------
+    list of TruthFrame
+
+    Raises
+    ------
+    DataError
+        If a root is not a data set, or labels are wrong.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from dimpoint.evaluation.truth import open_truth
+    >>> frames = open_truth([Path("examples/scenes")], "test")
+    >>> frames[0].key, frames[0].true_points(None).shape
+    ('scenes/000007', (4, 2))
     """
     names = _names(roots)
     notes = [] if notes is None else notes
@@ -116,12 +152,12 @@ def open_truth(
         for frame in _open(root, name, split, notes, reading)
     ]
     if not frames:
-        raise DataError("no data set is named; give at least one with --data DIR")
+        raise DataError("no data set given; add --data DIR")
     return frames
 
 
 def frames_of(samples: Sequence[Sample], data_set: str) -> list[TruthFrame]:
-    """Samples of a data set as truth."""
+    """The samples of a data set as labelled frames."""
     return [
         TruthFrame(
             data_set,
@@ -144,7 +180,7 @@ def _open(root: Path, name: str, split: str | None, notes: list[str], reading: R
 
 
 def _has_frames(point_file: Path) -> bool:
-    """Whether a COCO file lies in a data set, by its first image."""
+    """Whether a COCO file belongs to a data set, judged by its first image."""
     try:
         open_dataset(point_file)
     except DataError:
@@ -173,7 +209,7 @@ def _from_points(
 
 
 def _names(roots: Sequence[Path]) -> list[str]:
-    """A name for each data set: its folder's, or the whole path where two would be the same."""
+    """A name for each data set: its folder's name, or the whole path if two would be equal."""
     paths = [root.resolve() for root in roots]
     if len(set(paths)) < len(paths):
         raise DataError("a data set is named twice; every frame would count twice")
@@ -182,7 +218,7 @@ def _names(roots: Sequence[Path]) -> list[str]:
 
 
 def frame_stem(name: str) -> str:
-    """A frame's name without its file's suffix; `clip.mp4#000012` is kept whole."""
+    """A frame's name without the file's suffix; `clip.mp4#000012` is unchanged."""
     if re.search(r"\.\w+#\d+$", name):
         return name
     return name.removesuffix(PurePosixPath(name).suffix)
@@ -194,13 +230,17 @@ HELD_OUT = "held-out"
 def held_out_frames(run: Path) -> list[TruthFrame]:
     """The frames that a training run held out, of all its data sets.
 
-    The run's record, `run.json`, has each frame's name and the hash of its pixels; a frame that was renamed
-    since is found by its hash. Raises DataError if the folder is no run, or if a frame is not in the data
-    any more or has other pixels.
+    The run's record, `run.json`, has the name and pixel hash of each frame; renamed frames are found by
+    their hash.
+
+    Raises
+    ------
+    DataError
+        If the folder is not a run, or a frame is missing or has other pixels.
     """
     file = run / "run.json"
     if not file.is_file():
-        raise DataError(f"{HELD_OUT}: {run} is no training run's folder (no run.json)")
+        raise DataError(f"{HELD_OUT}: {run} is not the folder of a training run (no run.json)")
     try:
         record = json.loads(file.read_text("utf-8"))
         roots, held = record["sources"]["roots"], record.get("held_out")
@@ -226,14 +266,14 @@ def _by_name_and_hash(part: DataSet, wanted: Sequence[tuple[str, str]], file: Pa
             if elsewhere is None:
                 elsewhere = dict(zip(hash_frames(part), part, strict=True))
             if sha256 not in elsewhere:
-                what = "has other pixels now" if name in hashes else "is not there any more"
+                what = "has other pixels now" if name in hashes else "does not exist any more"
                 raise DataError(f"{file}: held-out frame '{name}' {what} in {part.root}")
         found.append(by_name[name] if hashes.get(name) == sha256 else (elsewhere or {})[sha256])
     return frames_of(found, part.name)
 
 
 def _held_out_by_seed(run: Path, record: dict[str, Any]) -> list[TruthFrame]:
-    """The held-out frames of a run whose record does not list them: chosen by its seed, as in training."""
+    """The held-out frames of a run whose record does not list them, chosen by its seed as in training."""
     from dimpoint.training.recipe import load_recipe
 
     roots, split = record["sources"]["roots"], record["sources"]["split"]

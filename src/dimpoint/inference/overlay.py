@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 _STRETCH = IntensityRule(kind="percentile", low=0.5, high=99.9, clip=True)
 _READABLE = 512  # pixels; frames whose longer side is shorter are enlarged by an integer factor
 _MOST_ENLARGED = 8
-_RADIUS = 9  # of a circle, pixels of the picture
-_COLOUR = (80, 230, 60)  # BGR
-_OUTLINE = (0, 0, 0)
-_SHIFT = 4  # binary digits of OpenCV's sub-pixel coordinates
+RADIUS = 9  # of a circle, pixels of the picture
+COLOUR = (80, 230, 60)  # BGR
+OUTLINE = (0, 0, 0)
+SHIFT = 4  # binary digits of OpenCV's sub-pixel coordinates
 _LONGEST_NAME = 40  # characters of a picture's name
 _MOST_LABELS = 200  # more scores would hide the frame
 
-_Box = tuple[float, float, float, float]  # left, top, right, bottom
+Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
 def draw(
@@ -52,17 +52,22 @@ def draw(
         In BGR order. A frame of less than 512 pixels is enlarged k times, so that circles and scores do not
         cover it.
     """
+    picture, times = enlarged(frame)
+    centres = (xy + 0.5) * times - 0.5
+    for centre in np.round(centres * 2**SHIFT).astype(int).tolist():
+        cv2.circle(picture, centre, RADIUS << SHIFT, COLOUR, 1, cv2.LINE_AA, SHIFT)
+    taken = [(x - RADIUS, y - RADIUS, x + RADIUS, y + RADIUS) for x, y in centres.round().tolist()]
+    for (x, y), score in zip(centres[:_MOST_LABELS].tolist(), scores.tolist(), strict=False):
+        write_label(picture, f"{score:.2f}", round(x), round(y), taken)
+    return picture
+
+
+def enlarged(frame: npt.NDArray[Any]) -> tuple[npt.NDArray[np.uint8], int]:
+    """A frame (H, W) as a grey picture, (kH, kW, 3) uint8, and k; see `draw`."""
     times = min(_MOST_ENLARGED, -(-_READABLE // max(frame.shape)))
     grey = np.round(_STRETCH.apply(frame) * 255).astype(np.uint8)
     large = cv2.resize(grey, None, fx=times, fy=times, interpolation=cv2.INTER_NEAREST)
-    picture = np.asarray(cv2.cvtColor(large, cv2.COLOR_GRAY2BGR), np.uint8)
-    centres = (xy + 0.5) * times - 0.5
-    for centre in np.round(centres * 2**_SHIFT).astype(int).tolist():
-        cv2.circle(picture, centre, _RADIUS << _SHIFT, _COLOUR, 1, cv2.LINE_AA, _SHIFT)
-    taken = [(x - _RADIUS, y - _RADIUS, x + _RADIUS, y + _RADIUS) for x, y in centres.round().tolist()]
-    for (x, y), score in zip(centres[:_MOST_LABELS].tolist(), scores.tolist(), strict=False):
-        _label(picture, f"{score:.2f}", round(x), round(y), taken)
-    return picture
+    return np.asarray(cv2.cvtColor(large, cv2.COLOR_GRAY2BGR), np.uint8), times
 
 
 def plot(
@@ -146,12 +151,19 @@ class PictureFolder:
         return name
 
 
-def _label(picture: npt.NDArray[np.uint8], text: str, x: int, y: int, taken: list[_Box]) -> None:
-    """Write a score beside its circle where it covers no circle and no other score; otherwise omit it."""
+def write_label(
+    picture: npt.NDArray[np.uint8],
+    text: str,
+    x: int,
+    y: int,
+    taken: list[Box],
+    colour: tuple[int, int, int] = COLOUR,
+) -> None:
+    """Write a score beside the mark at (x, y), unless it would cover one of the boxes that are taken."""
     font, size = cv2.FONT_HERSHEY_SIMPLEX, 0.4
     (width, height), _ = cv2.getTextSize(text, font, size, 1)
     rows, columns = picture.shape[:2]
-    gap = _RADIUS + 3
+    gap = RADIUS + 3
     places = [
         (x + gap, y + height // 2),
         (x - gap - width, y + height // 2),
@@ -168,10 +180,10 @@ def _label(picture: npt.NDArray[np.uint8], text: str, x: int, y: int, taken: lis
         if left < 0 or left + width > columns or any(_overlap(box, other) for other in taken):
             continue
         taken.append(box)
-        for colour, thickness in ((_OUTLINE, 3), (_COLOUR, 1)):  # readable on a bright background, too
-            cv2.putText(picture, text, (left, bottom), font, size, colour, thickness, cv2.LINE_AA)
+        for ink, thickness in ((OUTLINE, 3), (colour, 1)):  # readable on a bright background, too
+            cv2.putText(picture, text, (left, bottom), font, size, ink, thickness, cv2.LINE_AA)
         return
 
 
-def _overlap(one: _Box, other: _Box) -> bool:
+def _overlap(one: Box, other: Box) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

@@ -1,1 +1,1 @@
-"""Metrics of detections: counts, and ratios computed from them, by named protocols. No torch."""
+"""Metrics of detections by named protocols. Needs no torch, except for `dimpoint.metrics.torch`."""

@@ -1,4 +1,4 @@
-"""`Evaluator`: all metrics over a stream of frames, in bounded memory, mergeable across processes."""
+"""`Evaluator`: all metrics of a stream of frames, in bounded memory, mergeable across processes."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class FrameRecord:
-    """The counts of one frame at each of the evaluator's thresholds, in their order.
+    """The counts of one frame at each threshold of the evaluator.
 
-    pixels, errors: one for each threshold. targets, tables: by protocol, one for each threshold.
+    pixels, errors: one per threshold. targets, tables: by protocol, one per threshold.
     """
 
     name: str
@@ -44,7 +44,7 @@ class FrameRecord:
 
 @dataclass(frozen=True, eq=False)
 class FrameObjects:
-    """The objects of one frame at the first threshold, and what the first protocol matched."""
+    """The objects of one frame at the first threshold, and their matches under the first protocol."""
 
     pred: Components
     truth: Components
@@ -54,10 +54,26 @@ class FrameObjects:
 
 @dataclass(frozen=True, eq=False)
 class MapMetrics:
-    """The metrics of maps on a set of frames, by name. Counts are kept by frame, so that intervals and
-    comparisons can be drawn from them; `Counts.total` adds them up.
+    """The metrics of maps on a set of frames.
 
-    sampled: counts at 100 thresholds under the protocols that have no exact curve.
+    Counts are kept by frame, for intervals and comparisons; `Counts.total` adds them up.
+
+    Parameters
+    ----------
+    frames : list of FrameRecord
+        Counts of each frame, by name.
+    thresholds : tuple of float
+        The evaluated thresholds.
+    pixel_curve : PixelCurve
+        Pixel counts at all thresholds.
+    target_curve : Curve
+        Object counts of protocol `basicirstd` at all thresholds.
+    hse : Hse
+        HSE and its parts.
+    hse_samples : HseSamples
+        HSE's integrand for each frame, for intervals.
+    sampled : dict of str to SampledCounts
+        Counts at 100 thresholds for protocols without an exact curve.
     """
 
     frames: list[FrameRecord]
@@ -70,20 +86,21 @@ class MapMetrics:
 
     @property
     def names(self) -> list[str]:
+        """The names of the frames."""
         return [frame.name for frame in self.frames]
 
     def pixels(self, threshold: float) -> list[PixelCounts]:
-        """Pixel counts at one of the thresholds, frame by frame; DataError for another threshold."""
+        """Pixel counts of each frame at one of the thresholds; DataError for another threshold."""
         index = self._index(threshold)
         return [frame.pixels[index] for frame in self.frames]
 
     def errors(self, threshold: float) -> list[ErrorCounts]:
-        """hIoU's error split at one of the thresholds, frame by frame."""
+        """Error counts of hIoU of each frame at one of the thresholds."""
         index = self._index(threshold)
         return [frame.errors[index] for frame in self.frames]
 
     def targets(self, protocol: str, threshold: float) -> list[TargetCounts]:
-        """Target counts under one of the protocols at one of the thresholds, frame by frame."""
+        """Object counts of each frame under one of the protocols at one of the thresholds."""
         index = self._index(threshold)
         return [_chosen(frame.targets, protocol)[index] for frame in self.frames]
 
@@ -94,17 +111,48 @@ class MapMetrics:
 
     def _index(self, threshold: float) -> int:
         if threshold not in self.thresholds:
-            raise DataError(f"threshold {threshold} was not evaluated; these were: {self.thresholds}")
+            raise DataError(f"threshold {threshold} was not evaluated; evaluated: {self.thresholds}")
         return self.thresholds.index(threshold)
 
 
 class Evaluator:
-    """Takes frames one by one and computes all metrics at the end.
+    """Takes labelled probability maps one by one and computes all metrics.
 
-    Memory: a few KB for each frame (its counts, so that intervals can be drawn) beside tables of at most
-    2**20 score levels, whatever the number of frames; see `LevelSums` for what `limit` means. Evaluators of
-    parts, also from other processes (they pickle), are combined by `merge`; the result does not depend on
-    order or grouping.
+    Memory: a few KB per frame, plus tables of at most 2**20 score levels, independent of the number of
+    frames. Evaluators of parts, also from other processes, are combined by `merge`; the result does not
+    depend on order or grouping.
+
+    Parameters
+    ----------
+    thresholds : sequence of float, default (0.5,)
+        Pixels above a threshold are predicted.
+    protocols : sequence of str, default ("basicirstd",)
+        How objects are matched with targets; see `protocol_names`.
+    hse : HseConfig, optional
+        Match radii and weights of HSE.
+    limit : int or None
+        Number of distinct scores that are kept exactly; more are rounded (`LevelSums`). None: no limit.
+
+    Raises
+    ------
+    ConfigError
+        If a protocol is unknown.
+    DataError
+        If a threshold is outside 0..1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from dimpoint.metrics.accumulate import Evaluator
+    >>> from dimpoint.metrics.protocols import TargetCounts
+    >>> prob, mask = np.zeros((9, 20)), np.zeros((9, 20), bool)
+    >>> mask[4, 4] = True
+    >>> prob[4, 5], prob[2, 15] = 0.9, 0.6
+    >>> evaluator = Evaluator(thresholds=(0.5,), protocols=("basicirstd",))
+    >>> _ = evaluator.update(prob, mask, "frame 1")
+    >>> counts = TargetCounts.total(evaluator.result().targets("basicirstd", 0.5))
+    >>> counts.tp, counts.fp, counts.pd
+    (1, 1, 1.0)
     """
 
     def __init__(
@@ -138,15 +186,35 @@ class Evaluator:
         source: str = "",
         known: tuple[Components, TargetTable] | None = None,
     ) -> FrameObjects:
-        """Take in one frame: probability map and mask (H, W) and its name.
+        """Add one frame; after an error nothing of the frame is counted.
 
-        image (H, W) and source, the name of its data set, are for the breakdowns. known: the mask's
-        components and what `describe_targets` says of them, which then need not be computed again.
-        Raises DataError for what `check_pair` refuses and for a name that was there before; nothing of the
-        frame is counted then.
+        Parameters
+        ----------
+        prob : (H, W) float
+            Probability map, 0..1.
+        mask : (H, W) bool or uint8
+            True pixels; uint8 counts above 127.
+        name : str
+            Name of the frame, unique.
+        image : (H, W) array, optional
+            The frame, for breakdowns by SCR.
+        source : str
+            Name of its data set, for breakdowns.
+        known : tuple of Components, TargetTable, optional
+            The mask's components and their description, if already computed.
+
+        Returns
+        -------
+        FrameObjects
+            The objects at the first threshold, matched by the first protocol.
+
+        Raises
+        ------
+        DataError
+            If the map or mask is wrong, or the name was used before.
         """
         if name in self._frames:
-            raise DataError(f"frame '{name}' was given twice; every frame must count once")
+            raise DataError(f"frame '{name}' was given twice")
         values, truth = check_pair(prob, mask, f"frame '{name}'")
         if known is None:
             objects = Components.of(truth)
@@ -163,7 +231,10 @@ class Evaluator:
     def merge(self, other: Evaluator) -> None:
         """Add the frames of another evaluator with the same settings.
 
-        Raises DataError if the settings differ or a frame is in both.
+        Raises
+        ------
+        DataError
+            If the settings differ, or both have a frame of the same name.
         """
         if _settings(self) != _settings(other):
             raise DataError(
@@ -171,7 +242,7 @@ class Evaluator:
             )
         twice = sorted(self._frames.keys() & other._frames.keys())
         if twice:
-            raise DataError(f"frame '{twice[0]}' is in both parts ({len(twice)} in all); frames count once")
+            raise DataError(f"frame '{twice[0]}' is in both parts ({len(twice)} common frames)")
         self._flush()
         other._flush()
         self._pixels.merge(other._pixels)
@@ -183,7 +254,12 @@ class Evaluator:
         self._frames |= other._frames
 
     def result(self) -> MapMetrics:
-        """The metrics of all frames so far, the frames in the order of their names."""
+        """The metrics of all frames so far, ordered by name.
+
+        Returns
+        -------
+        MapMetrics
+        """
         self._flush()
         names = list(self._frames)
         order = sorted(range(len(names)), key=names.__getitem__)
@@ -243,5 +319,5 @@ def _settings(evaluator: Evaluator) -> tuple[Any, ...]:
 
 def _chosen(by_protocol: dict[str, T], protocol: str) -> T:
     if protocol not in by_protocol:
-        raise DataError(f"protocol '{protocol}' was not evaluated; these were: {', '.join(by_protocol)}")
+        raise DataError(f"protocol '{protocol}' was not evaluated; evaluated: {', '.join(by_protocol)}")
     return by_protocol[protocol]

@@ -1,7 +1,7 @@
 """Bootstrap intervals over frames, and paired differences between two methods.
 
-Frames are drawn with replacement, as many as there are, and the number is computed anew from the counts of
-the drawn frames. An interval is the percentile interval. A difference draws the same frames for both methods.
+Frames are drawn with replacement, as many as there are, and the number is computed from the summed counts of
+the drawn frames. Intervals are percentile intervals. Differences draw the same frames for both methods.
 """
 
 from __future__ import annotations
@@ -14,19 +14,22 @@ import numpy as np
 import numpy.typing as npt
 
 from dimpoint.errors import DataError
-from dimpoint.metrics.points import Counts
+from dimpoint.metrics.counts import Counts
 
 Floats = npt.NDArray[np.float64]
 C = TypeVar("C", bound=Counts)
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
-_CHUNK = 2**21  # drawn frames at a time
+_CHUNK = 2**21  # drawn frames per chunk
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A number and its bootstrap interval; NaN where the number is not defined."""
+    """A number and its bootstrap interval; NaN if the number is not defined.
+
+    value: the number of all frames. low, high: ends of the interval.
+    """
 
     value: float
     low: float
@@ -35,7 +38,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Difference(Interval):
-    """The first method minus the second, on the same frames."""
+    """The number of the first method minus that of the second, on the same frames."""
 
     @property
     def significant(self) -> bool:
@@ -51,25 +54,29 @@ def interval(
     confidence: float = CONFIDENCE,
     seed: int = 0,
 ) -> Interval:
-    """The percentile interval of a ratio of counts over frames.
+    """Percentile interval of a ratio of counts over frames.
 
     Parameters
     ----------
     parts : sequence of Counts
         The counts of each frame.
     number : callable
-        The ratio of added-up counts, such as `lambda counts: counts.f1`.
+        Computes the ratio from summed counts, such as `lambda counts: counts.f1`.
     resamples : int, default 2000
-        Draws with replacement.
+        Number of draws with replacement.
     confidence : float, default 0.95
-        Part of the draws inside the interval.
+        Fraction of the draws inside the interval.
     seed : int, default 0
         The same seed gives the same interval.
+
+    Returns
+    -------
+    Interval
 
     Raises
     ------
     DataError
-        Without frames.
+        If there are no frames.
 
     Examples
     --------
@@ -91,7 +98,7 @@ def intervals(
     confidence: float = CONFIDENCE,
     seed: int = 0,
 ) -> list[Interval]:
-    """`interval` of several numbers, each with the draws that it would have alone."""
+    """`interval` of several numbers, each with the same draws as alone."""
     drawn = _resample(len(parts), lambda weights: _values(_total(parts, weights), numbers), resamples, seed)
     whole = type(parts[0]).total(parts)
     return [
@@ -109,9 +116,32 @@ def difference(
     confidence: float = CONFIDENCE,
     seed: int = 0,
 ) -> Difference:
-    """The paired difference of a ratio of counts between two methods, over the same frames in the same order.
+    """Paired difference of a ratio of counts between two methods.
 
-    Raises DataError if the numbers of frames differ or are 0.
+    Parameters
+    ----------
+    first, second : sequence of Counts
+        The counts of each frame, for the same frames in the same order.
+    number, resamples, confidence, seed
+        See `interval`.
+
+    Returns
+    -------
+    Difference
+
+    Raises
+    ------
+    DataError
+        If the numbers of frames differ or are 0.
+
+    Examples
+    --------
+    >>> from dimpoint.metrics.bootstrap import difference
+    >>> from dimpoint.metrics.points import PointCounts
+    >>> hit, miss = PointCounts(tp=1, frames=1), PointCounts(fn=1, frames=1)
+    >>> apart = difference([hit] * 40, [hit] * 30 + [miss] * 10, lambda counts: counts.recall)
+    >>> apart.value, apart.significant
+    (0.25, True)
     """
     options = {"resamples": resamples, "confidence": confidence, "seed": seed}
     return differences(first, second, [number], **options)[0]
@@ -120,7 +150,7 @@ def difference(
 def differences(
     first: Sequence[C], second: Sequence[C], numbers: Sequence[Callable[[C], Any]], **options: Any
 ) -> list[Difference]:
-    """`difference` of several numbers, of the same draws; options as `difference` has them."""
+    """`difference` of several numbers with the same draws; options as for `difference`."""
     if len(first) != len(second):
         raise DataError(f"{len(first)} frames against {len(second)}; a comparison needs the same frames")
     resamples, seed = options.get("resamples", RESAMPLES), options.get("seed", 0)
@@ -153,7 +183,7 @@ def bootstrap(
     confidence: float = CONFIDENCE,
     seed: int = 0,
 ) -> Interval:
-    """The interval of any number(weights) -> (R,); weights (R, frames) say how often each frame counts."""
+    """Interval of any number(weights) -> (R,); weights (R, frames) count how often a frame is drawn."""
     value = float(number(np.ones((1, frames)))[0])
     return Interval(value, *_percentiles(_resample(frames, number, resamples, seed), confidence))
 
@@ -163,14 +193,14 @@ def _total(parts: Sequence[C], weights: Floats) -> C:
 
 
 def _resample(frames: int, number: Callable[[Floats], Floats], resamples: int, seed: int) -> Floats:
-    """number(weights) of all draws, which are the last axis."""
+    """number(weights) of all draws, along the last axis."""
     if frames == 0:
-        raise DataError("no frame: there is nothing to draw from")
+        raise DataError("no frames to draw from")
     return np.concatenate([number(weights) for weights in _weights(frames, resamples, seed)], axis=-1)
 
 
 def _weights(frames: int, resamples: int, seed: int) -> Iterator[Floats]:
-    """How often each frame is drawn: (R, frames), in chunks that together have `resamples` rows."""
+    """How often each frame is drawn, (R, frames), in chunks with `resamples` rows in total."""
     rng = np.random.default_rng(seed)
     rows = max(_CHUNK // frames, 1)
     for start in range(0, resamples, rows):
@@ -180,9 +210,9 @@ def _weights(frames: int, resamples: int, seed: int) -> Iterator[Floats]:
 
 
 def _percentiles(drawn: Floats, confidence: float) -> tuple[float, float]:
-    """The interval of the draws in which the number is defined."""
+    """The interval of the draws for which the number is defined."""
     if not 0 < confidence < 1:
-        raise DataError(f"confidence {confidence} must lie between 0 and 1")
+        raise DataError(f"confidence must be between 0 and 1, got {confidence}")
     defined = drawn[~np.isnan(drawn)]
     if not len(defined):
         return float("nan"), float("nan")

@@ -1,4 +1,4 @@
-"""Detection by size, local contrast, distance to the border, number of targets, and source."""
+"""Detection by size, local contrast, distance to the border, number of targets, and data set."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ import numpy.typing as npt
 
 from dimpoint.errors import DataError
 from dimpoint.metrics.components import Components, Ints
-from dimpoint.metrics.points import Counts, PointMatch, ratio
+from dimpoint.metrics.counts import Counts, ratio
+from dimpoint.metrics.points import PointMatch
 from dimpoint.metrics.protocols import TargetMatch
 
 Floats = npt.NDArray[np.float64]
 By = Literal["size", "scr", "border", "targets", "source"]
 
-SCR_MARGIN = (
-    20  # pixels; the window of the local SCR is the target's bounding box, grown by this on each side
-)
+SCR_MARGIN = 20  # pixels by which the bounding box grows on each side for the local SCR
 
 EDGES: dict[str, tuple[float, ...]] = {
     "size": (1, 4, 10, 17, 26, 50, 81),  # pixels
@@ -31,11 +30,24 @@ EDGES: dict[str, tuple[float, ...]] = {
 
 @dataclass(frozen=True, eq=False)
 class TargetTable(Counts):
-    """One row for each of the T true objects, and one for each of the F frames.
+    """A row for each of T true objects and each of F frames; tables add up with `+`. NaN: unknown.
 
-    size: pixels. scr: local signal-to-clutter ratio. border: pixels from the centroid to the nearest edge of
-    the frame. targets: in the same frame. source: the data set's name. found: bool. NaN where not known.
-    frame_*: the same of each frame, frame_false its false alarms.
+    Parameters
+    ----------
+    size : (T,) float64
+        Area, pixels.
+    scr : (T,) float64
+        Local signal-to-clutter ratio; see `local_scr`.
+    border : (T,) float64
+        Distance of the centroid from the nearest edge of the frame, pixels.
+    targets : (T,) float64
+        Number of targets in the frame.
+    source : (T,) str
+        Name of the data set.
+    found : (T,) bool
+        Whether the target was found.
+    frame_targets, frame_source, frame_false : (F,) arrays
+        Number of targets, data set and number of false alarms of each frame.
     """
 
     size: Floats = field(default_factory=lambda: np.empty(0))
@@ -51,7 +63,11 @@ class TargetTable(Counts):
 
 @dataclass(frozen=True)
 class BreakdownRow:
-    """Targets of one class. frames, false: frames of the class and false alarms there, or None."""
+    """A class of targets: its label, the numbers of targets and of found targets.
+
+    frames, false: number of frames of the class, and of false alarms in them; None for classes that are not
+    made of whole frames.
+    """
 
     label: str
     targets: int
@@ -61,10 +77,12 @@ class BreakdownRow:
 
     @property
     def pd(self) -> float:
+        """Found targets / targets."""
         return ratio(self.found, self.targets)
 
     @property
     def false_per_frame(self) -> float:
+        """False alarms per frame; NaN if they are not counted."""
         if self.frames is None or self.false is None:
             return float("nan")
         return ratio(self.false, self.frames)
@@ -73,9 +91,25 @@ class BreakdownRow:
 def describe_targets(
     truth: Components, image: npt.NDArray[Any] | None = None, source: str = ""
 ) -> TargetTable:
-    """The rows of one frame: its true objects, none found yet; its image (H, W) gives the SCR.
+    """Describe the true objects of one frame, none of them found yet.
 
-    Raises DataError if the image has another size than the mask.
+    Parameters
+    ----------
+    truth : Components
+        The true objects.
+    image : (H, W) array, optional
+        The frame, for the SCR.
+    source : str
+        Name of the data set.
+
+    Returns
+    -------
+    TargetTable
+
+    Raises
+    ------
+    DataError
+        If the image and the mask differ in size.
     """
     pixels = [truth.pixels[truth.labels == index] for index in range(len(truth))]
     scr = np.full(len(truth), np.nan) if image is None else _local_scr(image, truth.shape, pixels)
@@ -88,8 +122,10 @@ def describe_points(
     image: npt.NDArray[Any] | None = None,
     source: str = "",
 ) -> TargetTable:
-    """The same for true points (T, 2) x, y in a frame of `shape`: the size is not known (NaN), and the SCR
-    takes the 3x3 pixels around each point for the target."""
+    """Like `describe_targets`, for true points (T, 2) x, y in a frame of `shape` (height, width).
+
+    The size is unknown (NaN), and the SCR uses the 3x3 pixels around each point.
+    """
     xy = np.asarray(truth_xy, np.float64).reshape(-1, 2)
     scr = np.full(len(xy), np.nan)
     if image is not None:
@@ -98,18 +134,36 @@ def describe_points(
 
 
 def with_match(table: TargetTable, match: TargetMatch | PointMatch) -> TargetTable:
-    """The rows of one frame with its detections and its number of false alarms."""
+    """The table of one frame, completed by its detections and number of false alarms."""
     found = np.zeros(len(table.found), np.bool_)
     found[match.pairs[:, 1]] = True
     return replace(table, found=found, frame_false=np.array([float(len(match.false))]))
 
 
 def local_scr(image: npt.NDArray[Any], truth: Components) -> Floats:
-    """Local signal-to-clutter ratio of each true object: |mean of target - mean of clutter| / std of clutter.
+    """Local signal-to-clutter ratio of each true object.
 
-    Clutter is what no target covers in the target's bounding box, grown by 20 px on each side and cut at the
-    edges of the frame. Infinite on perfectly flat clutter; NaN where there is no clutter, or no contrast on
-    flat clutter. image: (H, W) in any units. Raises DataError if its size is not the mask's.
+    It is ``|mean of target - mean of clutter| / std of clutter``.
+
+    Clutter is what no target covers in the target's bounding box, grown by 20 px on each side and clipped to
+    the frame.
+
+    Parameters
+    ----------
+    image : (H, W) array
+        The frame, in any unit.
+    truth : Components
+        The true objects.
+
+    Returns
+    -------
+    (N,) float64
+        Infinite on perfectly flat clutter; NaN without clutter, or without contrast on flat clutter.
+
+    Raises
+    ------
+    DataError
+        If the image and the mask differ in size.
     """
     return _local_scr(
         image, truth.shape, [truth.pixels[truth.labels == index] for index in range(len(truth))]
@@ -155,11 +209,35 @@ def _table(xy: Floats, shape: tuple[int, int], size: Floats, scr: Floats, source
 
 
 def breakdown(table: TargetTable, by: By, edges: Sequence[float] | None = None) -> list[BreakdownRow]:
-    """Detection by class of target. edges: rising lower bounds of the classes; the last has no upper end.
+    """Detection by classes of targets.
 
-    Classes by number of targets and by source also count false alarms, whole frames being in them; frames
-    without a target are a class of their own by number of targets. Empty classes are left out, and targets
-    whose value is not known come last, as "unknown".
+    Parameters
+    ----------
+    table : TargetTable
+        The targets.
+    by : {"size", "scr", "border", "targets", "source"}
+        The property that defines the classes. "targets" and "source" also count false alarms, since their
+        classes are made of whole frames; "targets" has a class for frames without targets.
+    edges : sequence of float, optional
+        Rising lower bounds of the classes; the last class has no upper bound.
+
+    Returns
+    -------
+    list of BreakdownRow
+        Without empty classes; targets with an unknown value come last, as "unknown".
+
+    Raises
+    ------
+    DataError
+        If the edges do not rise.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from dimpoint.metrics.breakdown import TargetTable, breakdown
+    >>> table = TargetTable(size=np.array([4.0, 30.0, 40.0]), found=np.array([False, True, True]))
+    >>> [(row.label, row.found, row.targets) for row in breakdown(table, "size", [0, 10])]
+    [('0-9', 0, 1), ('>= 10', 2, 2)]
     """
     if by == "source":
         return [_source_row(table, name) for name in np.unique(table.frame_source).tolist()]

@@ -1,9 +1,7 @@
-"""The objects of a mask: its 8-connected components, in the order of their first pixels.
+"""The objects of a mask: 8-connected components in raster order; checks of maps and masks.
 
-Sums of coordinates are kept as integers, so that distances between centroids carry no rounding of their own
-and do not change when a frame is flipped.
-
-`check_map` and `check_pair` validate probability maps and masks.
+Sums of coordinates are integers, so that distances between centroids have no rounding errors and do not
+change when a frame is flipped.
 """
 
 from __future__ import annotations
@@ -26,8 +24,16 @@ Floats = npt.NDArray[np.float64]
 class Components:
     """The N components of a (H, W) mask, in raster order of their first pixels.
 
-    pixels: (P,) flat indices of the set pixels, rising. labels: (P,) which component each belongs to.
-    areas, sum_x, sum_y: (N,) int64, pixels.
+    Parameters
+    ----------
+    shape : tuple of int
+        Height and width.
+    pixels : (P,) int64
+        Flat indices of the set pixels, rising.
+    labels : (P,) int64
+        The component of each set pixel.
+    areas, sum_x, sum_y : (N,) int64
+        Area, and sums of the coordinates, pixels.
     """
 
     shape: tuple[int, int]
@@ -64,7 +70,7 @@ class Components:
 
 
 def _in_raster_order(labels: Ints) -> Ints:
-    """Renumber labels from 0 in the order in which they appear (OpenCV labels by blocks of pixels)."""
+    """Renumber labels from 0 in order of appearance (OpenCV labels block by block)."""
     first = np.full(labels.max(initial=0) + 1, len(labels))
     first[labels[::-1]] = np.arange(len(labels))[::-1]
     number = np.empty_like(first)
@@ -73,22 +79,24 @@ def _in_raster_order(labels: Ints) -> Ints:
 
 
 def distances(area: Ints, sum_x: Ints, sum_y: Ints, area2: Ints, sum_x2: Ints, sum_y2: Ints) -> Floats:
-    """Pixels between centroids given as integer areas and sums of coordinates (any shapes that broadcast)."""
+    """Distances, in pixels, between centroids given as integer areas and sums of coordinates."""
     dx = _difference(area, sum_x, area2, sum_x2)
     dy = _difference(area, sum_y, area2, sum_y2)
     return np.hypot(dx, dy).astype(np.float64, copy=False)
 
 
 def _difference(area: Ints, total: Ints, area2: Ints, total2: Ints) -> Floats:
-    """total / area - total2 / area2, rounded once; both are counted from a pixel near the second centroid,
-    which keeps the products within 64 bits."""
+    """total / area - total2 / area2, rounded once.
+
+    Both are counted from a pixel near the second centroid, which keeps the products within 64 bits.
+    """
     origin = total2 // area2
     difference: Floats = (total - area * origin) * area2 - (total2 - area2 * origin) * area
     return difference / (area * area2)
 
 
 def centroid_distances(truth: Components, pred: Components) -> Floats:
-    """(T, P) float64, pixels, from each true to each predicted centroid."""
+    """(T, P) float64: distance in pixels from each true to each predicted centroid."""
     column = (truth.areas[:, None], truth.sum_x[:, None], truth.sum_y[:, None])
     return distances(*column, pred.areas, pred.sum_x, pred.sum_y)
 
@@ -98,12 +106,14 @@ Mask = npt.NDArray[np.bool_]
 
 
 def check_map(prob: npt.NDArray[Any], name: str = "the map") -> Map:
-    """A probability map (H, W) with values in 0..1, as float32 or float64; a bool mask becomes 0 and 1.
+    """Return a probability map (H, W) as float32 or float64; a bool mask becomes 0 and 1.
 
-    Raises DataError, naming `name`, for another shape or type, for NaN, and for values outside 0..1.
+    Raises DataError that names `name` for another shape or type, NaN, or values outside 0..1.
     """
     if prob.ndim != 2 or prob.size == 0:
-        raise DataError(f"{name}: shape {prob.shape}; a probability map is (height, width), not empty")
+        raise DataError(
+            f"{name}: a probability map must be (height, width) and not empty, got shape {prob.shape}"
+        )
     if prob.dtype == np.bool_:
         return prob.astype(np.float32)
     if prob.dtype.kind != "f":
@@ -115,13 +125,13 @@ def check_map(prob: npt.NDArray[Any], name: str = "the map") -> Map:
 
 
 def check_pair(prob: npt.NDArray[Any], mask: npt.NDArray[Any], name: str = "the map") -> tuple[Map, Mask]:
-    """A probability map and its mask, both (H, W); see `check_map`. The mask is bool, or uint8 above 127.
+    """Return a probability map (see `check_map`) and its mask (bool, or uint8 above 127), both (H, W).
 
     Raises DataError if the sizes differ or the mask is of another type.
     """
     values = check_map(prob, name)
     if mask.dtype not in (np.bool_, np.uint8):
-        raise DataError(f"{name}: the mask is {mask.dtype}; bool, or uint8 with targets above 127, is right")
+        raise DataError(f"{name}: the mask must be bool, or uint8 with targets above 127, got {mask.dtype}")
     if mask.shape != prob.shape:
         raise DataError(
             f"{name}: the map is {_size(prob)} but its mask is {_size(mask)}; both must have the frame's size"
@@ -130,16 +140,16 @@ def check_pair(prob: npt.NDArray[Any], mask: npt.NDArray[Any], name: str = "the 
 
 
 def check_threshold(threshold: float) -> float:
-    """A threshold in 0..1; raises DataError for anything else."""
+    """Return a threshold in 0..1; DataError for anything else."""
     if not 0 <= threshold <= 1:
-        raise DataError(f"threshold {threshold} is outside 0..1, the range of the probability maps")
+        raise DataError(f"threshold {threshold} is outside 0..1")
     return float(threshold)
 
 
 def above(prob: Map, threshold: float) -> Mask:
     """The pixels with p > threshold, compared as real numbers for any type of map."""
     limit = prob.dtype.type(threshold)
-    if float(limit) > float(threshold):  # rounded up: a value that equals it is above the threshold
+    if float(limit) > float(threshold):  # rounded up: a value equal to it is above the threshold
         limit = np.nextafter(limit, prob.dtype.type(-1))
     return prob > limit
 
@@ -151,7 +161,7 @@ def _size(array: npt.NDArray[Any]) -> str:
 def _scaling_hint(prob: npt.NDArray[Any]) -> str:
     if prob.dtype.kind == "u":
         return f"divide by {np.iinfo(prob.dtype).max} to get probabilities in 0..1 as float32"
-    return "probabilities in 0..1 as float32 or float64 are right"
+    return "expected probabilities in 0..1 as float32 or float64"
 
 
 def _range_fault(prob: Map, low: float, high: float) -> str:

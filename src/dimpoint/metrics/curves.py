@@ -1,6 +1,6 @@
-"""Curves over all thresholds: recall against false alarms, of points and of maps; thresholds chosen on them.
+"""Curves over all thresholds (recall against false alarms) of points and maps, and thresholds chosen on them.
 
-Maps give the counts of protocol `basicirstd` at every distinct score (Pd-Fa and free-response curves).
+For maps, the counts of protocol `basicirstd` at every distinct score (Pd-Fa and free-response curves).
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import numpy.typing as npt
 
 from dimpoint.errors import ConfigError, DataError
 from dimpoint.metrics.components import Components, Map, above
+from dimpoint.metrics.counts import ratios
 from dimpoint.metrics.exact.component_tree import Growth
 from dimpoint.metrics.exact.levels import LIMIT, LevelSums
 from dimpoint.metrics.exact.matching import BASICIRSTD_RADIUS, Batch, batches, greedy_levels
-from dimpoint.metrics.points import PointSweep, ScoredFrame, ratios
+from dimpoint.metrics.points import PointSweep, ScoredFrame
 from dimpoint.metrics.protocols import Protocol
 
 Floats = npt.NDArray[np.float64]
@@ -32,7 +33,7 @@ _MOST_SAMPLES = 200  # thresholds of a curve of points that is not exact
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """Counts of objects under a protocol for all thresholds, from "nothing is found" down.
+    """Counts of objects under a protocol at all thresholds, highest first.
 
     Parameters
     ----------
@@ -40,16 +41,16 @@ class Curve:
         The protocol's name.
     fa_unit : {"objects", "pixels"}
         What Fa counts.
-    low, high : (K,) float64, falling
-        Row k holds for every threshold t with low[k] <= t < high[k]; scores above t count.
+    low, high : (K,) float64
+        Falling. Row k holds for thresholds low[k] <= t < high[k]; scores above t count.
     tp, fp : (K,) int64
         Matched and false objects.
     false_area : (K,) int64
-        False objects, or the pixels of false objects, as `fa_unit` has it.
+        False objects, or their pixels, depending on `fa_unit`.
     targets, frames, pixels : int
-        Evaluated in all.
+        Numbers evaluated.
     exact : bool, default True
-        False where score levels were rounded up to multiples of 2**-18 to bound the memory.
+        False if scores were rounded up to multiples of 2**-18 to bound the memory.
     """
 
     protocol: str
@@ -65,7 +66,7 @@ class Curve:
     exact: bool = True
 
     def at(self, thresholds: npt.ArrayLike) -> Curve:
-        """The counts at single thresholds, (T,) in 0..1: `low` and `high` of the result are these."""
+        """The counts at single thresholds, (T,) in 0..1, which are `low` and `high` of the result."""
         wanted = np.asarray(thresholds, np.float64)
         row = np.searchsorted(-self.low, -wanted, side="left")
         counts = {name: getattr(self, name)[row] for name in ("tp", "fp", "false_area")}
@@ -78,30 +79,33 @@ class Curve:
 
     @property
     def recall(self) -> Floats:
-        """Found targets of all targets; also called Pd."""
+        """Found targets / all targets, also called Pd."""
         return ratios(self.tp, self.targets)
 
     @property
     def precision(self) -> Floats:
+        """Matched objects / all objects."""
         return ratios(self.tp, self.tp + self.fp)
 
     @property
     def f1(self) -> Floats:
+        """Harmonic mean of precision and recall."""
         return ratios(2 * self.tp, self.tp + self.fp + self.targets)
 
     @property
     def false_per_frame(self) -> Floats:
+        """False objects per frame."""
         return ratios(self.fp, self.frames)
 
     @property
     def fa(self) -> Floats:
-        """False objects, or pixels of them, per evaluated pixel."""
+        """False objects, or their pixels, per evaluated pixel."""
         return ratios(self.false_area, self.pixels)
 
     def reliability(self, bins: int = 10) -> tuple[Floats, Floats, Ints]:
-        """Of equal bins of the score that hold objects: mean score, part that are targets, number of objects.
+        """Mean score, fraction of targets and number of objects, for each equal bin of the score.
 
-        For scored points, whose objects stay the same at all thresholds.
+        Empty bins are left out. For scored points, whose objects are the same at all thresholds.
         """
         right, wrong = np.diff(self.tp), np.diff(self.fp)
         scores, count = self.high[1:], right + wrong
@@ -112,11 +116,27 @@ class Curve:
         return total / number, hits / number, number.astype(np.int64)
 
     def choose(self, goal: Goal, value: float = 0.0) -> int:
-        """The row that serves a goal; `threshold` then gives its threshold.
+        """Choose the row that meets a goal; `threshold` gives its threshold.
 
-        f1: the highest F1. pd: the highest threshold with at least this recall. false-alarms-per-frame, fa:
-        the lowest threshold at which, and above which, there are no more than this. Raises ConfigError for
-        a value that is no rate, DataError for a recall that no threshold reaches.
+        Parameters
+        ----------
+        goal : {"f1", "pd", "false-alarms-per-frame", "fa"}
+            "f1": the highest F1. "pd": the highest threshold with at least recall `value`. The others: the
+            lowest threshold at and above which the false alarms are at most `value`.
+        value : float
+            The limit; not used for "f1".
+
+        Returns
+        -------
+        int
+            Index of the row.
+
+        Raises
+        ------
+        ConfigError
+            If `value` is out of range.
+        DataError
+            If no threshold reaches the recall.
         """
         if not np.isfinite(value) or value < 0 or (goal == "pd" and value > 1):
             raise ConfigError(
@@ -135,8 +155,11 @@ class Curve:
         return int(beyond[0]) - 1 if len(beyond) else len(rate) - 1
 
     def threshold(self, row: int, goal: Goal = "f1") -> float:
-        """A threshold of row `row` with few digits: low where false alarms are limited, so that what they
-        allow is found; high where recall is demanded; in the middle for F1."""
+        """A threshold of row `row` with few digits.
+
+        It is at the low end if false alarms are limited, at the high end if a recall is required, and in the
+        middle for F1.
+        """
         low, high = float(self.low[row]), float(self.high[row])
         for digits in range(3, _DIGITS + 1):
             step = 10.0**-digits
@@ -150,7 +173,7 @@ class Curve:
 
 
 class TargetCurveSums:
-    """Adds up what the curve of maps under protocol `basicirstd` needs, batch by batch."""
+    """Accumulates the curve of maps under protocol `basicirstd`, batch by batch."""
 
     def __init__(self, limit: int | None = LIMIT) -> None:
         self.objects = LevelSums(2, limit=limit)  # pixels, objects
@@ -174,7 +197,7 @@ class TargetCurveSums:
         self.pixels += other.pixels
 
     def curve(self) -> Curve:
-        thresholds, (pixels, count) = self.objects.steps()  # an object changes only where a pixel joins
+        thresholds, (pixels, count) = self.objects.steps()  # an object only changes when a pixel joins it
         tp, matched_pixels = self.matches.at_rising(thresholds)
         low = thresholds[::-1]
         false_pixels = (pixels - matched_pixels)[::-1]
@@ -194,7 +217,7 @@ class TargetCurveSums:
 
 
 def object_levels(growth: Growth) -> tuple[Levels, tuple[npt.NDArray[np.int8], npt.NDArray[np.int8]]]:
-    """Levels (N,) and their two weights, for `LevelSums`: pixels above a threshold, objects they form."""
+    """Levels (N,) and their two weights for `LevelSums`: pixels above a threshold, and their objects."""
     return growth.level, (np.ones(len(growth.level), np.int8), growth.change)
 
 
@@ -238,9 +261,9 @@ Match = Callable[[Components, Components], Any]  # a protocol's matcher
 
 
 class SampledCounts:
-    """Counts of a protocol without an exact curve, at 100 thresholds, frame by frame.
+    """Counts at the 100 thresholds `SAMPLED`, for protocols without an exact curve.
 
-    tp, fp, false_pixels: (100,) at the thresholds `SAMPLED`. targets, frames, pixels: in all.
+    tp, fp, false_pixels: (100,). targets, frames, pixels: totals.
     """
 
     def __init__(self) -> None:
@@ -248,7 +271,7 @@ class SampledCounts:
         self.targets = self.frames = self.pixels = 0
 
     def add(self, prob: Map, truth: Components, match: Match) -> None:
-        """Label and match a frame at every threshold below its highest value; above, nothing is found."""
+        """Label and match a frame at every threshold below its highest value."""
         for column, threshold in enumerate(SAMPLED[: np.searchsorted(SAMPLED, prob.max())]):
             pred = Components.of(above(prob, float(threshold)))
             found = match(pred, truth)
@@ -267,7 +290,7 @@ class SampledCounts:
 def curve_of_points(sweep: PointSweep, floor: float | None) -> Curve:
     """The curve of scored points under protocol `spire`.
 
-    floor: all points of a higher score are known; None if what is given is all that there is.
+    floor: all points of a higher score are given; None if no points were left out.
     """
     scores = sweep.thresholds
     lowest = float(scores[-1]) if len(scores) else 1.0
@@ -287,9 +310,9 @@ def curve_of_points(sweep: PointSweep, floor: float | None) -> Curve:
 
 
 def point_curve(frames: Sequence[ScoredFrame], rule: Protocol, pixels: int, floor: float | None) -> Curve:
-    """The curve of scored points under a protocol: exact by its `sweep`, else sampled at 200 scores.
+    """The curve of scored points under a protocol: exact with its `sweep`, else sampled at 200 scores.
 
-    pixels: of all frames together. floor: as in `curve_of_points`.
+    pixels: of all frames together. floor: see `curve_of_points`.
     """
     if rule.sweep is not None:
         swept = replace(rule.sweep(frames), pixels=pixels)
@@ -317,7 +340,7 @@ def _sampled_sweep(frames: Sequence[ScoredFrame], rule: Protocol, pixels: int) -
 
 
 def curve_of_samples(sampled: SampledCounts, rule: Protocol) -> Curve:
-    """The curve of maps under a protocol without an exact one, at 100 thresholds."""
+    """The sampled curve of maps under a protocol without an exact one."""
     tp, fp, area = sampled.counts[:, ::-1]
     return Curve(
         protocol=rule.name,

@@ -1,16 +1,16 @@
 """HSE, Holistic SIRST Evaluation, "dimpoint reading 1".
 
 According to the FDEP paper (arXiv 2512.05511), HSE integrates over many thresholds, on pixels (confidence)
-and on targets (robustness). We found no published formula; this one is ours:
+and on targets (robustness). We found no published formula; this definition is our own:
 
     HSE_pixel  = integral over t in (0, 1) of (IoU(t) + nIoU(t)) / 2
     HSE_target = integral over t in (0, 1) of the mean over match radii d = 1..5 px of F1(t, d)
     HSE        = (HSE_pixel + HSE_target) / 2
 
 IoU and F1 pool the data set; nIoU is the mean over frames with truth or prediction at t. F1(t, d) counts the
-objects of p > t and matches as many targets as can be matched one to one with centroids at most d apart, so
-it does not depend on an order of targets. The integrals are exact: between two neighbouring scores nothing
-changes. Without any target HSE is not defined (NaN).
+objects of p > t and uses the largest one-to-one matching of centroids at most d apart, so that it does not
+depend on the order of targets. The integrals are exact, since nothing changes between two neighbouring
+scores. Without any target HSE is not defined (NaN).
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from dimpoint.errors import DataError
 from dimpoint.metrics.bootstrap import Difference, Interval, bootstrap
+from dimpoint.metrics.counts import ratios
 from dimpoint.metrics.curves import TargetCurveSums
 from dimpoint.metrics.exact.levels import LIMIT, LevelSums
 from dimpoint.metrics.exact.matching import Batch, batches
 from dimpoint.metrics.pixel import PixelCurve, PixelCurveSums
-from dimpoint.metrics.points import ratios
 
 Floats = npt.NDArray[np.float64]
 
@@ -41,8 +41,10 @@ class HseConfig(BaseModel):
 
     name: Literal["dimpoint reading 1"] = "dimpoint reading 1"
     radii: tuple[float, ...] = Field((1, 2, 3, 4, 5), min_length=1, description="match radii, pixels")
-    iou_weight: float = Field(0.5, ge=0, le=1, description="of IoU in HSE_pixel; nIoU has the rest")
-    pixel_weight: float = Field(0.5, ge=0, le=1, description="of HSE_pixel in HSE; HSE_target has the rest")
+    iou_weight: float = Field(0.5, ge=0, le=1, description="weight of IoU in HSE_pixel; nIoU has the rest")
+    pixel_weight: float = Field(
+        0.5, ge=0, le=1, description="weight of HSE_pixel in HSE; HSE_target has the rest"
+    )
     levels: tuple[float, ...] | None = Field(
         None, description="thresholds to average over; none: the exact integral over every score level"
     )
@@ -51,23 +53,31 @@ class HseConfig(BaseModel):
     @classmethod
     def _positive(cls, radii: tuple[float, ...]) -> tuple[float, ...]:
         if min(radii) <= 0:
-            raise ValueError("match radii are pixels above 0")
+            raise ValueError("match radii must be above 0 pixels")
         return radii
 
     @field_validator("levels")
     @classmethod
     def _thresholds(cls, levels: tuple[float, ...] | None) -> tuple[float, ...] | None:
         if levels is not None and not (levels and all(0 <= level <= 1 for level in levels)):
-            raise ValueError("levels are thresholds in 0..1, at least one")
+            raise ValueError("levels must be thresholds in 0..1, at least one")
         return levels
 
 
 @dataclass(frozen=True)
 class Hse:
-    """HSE and all its parts, each in 0..1, or NaN without any target.
+    """HSE and its parts, each 0 to 1, or NaN without targets.
 
-    f1: the integral of F1 by match radius. exact: False where score levels were rounded up to multiples of
-    2**-18 to bound the memory.
+    Parameters
+    ----------
+    name : str
+        Name of the definition.
+    hse, pixel, target, iou, niou : float
+        HSE, HSE_pixel, HSE_target, and the integrals of IoU and nIoU.
+    f1 : dict of float to float
+        Integral of F1 by match radius, pixels.
+    exact : bool
+        False if scores were rounded up to multiples of 2**-18 to bound the memory.
     """
 
     name: str
@@ -118,7 +128,7 @@ def hse(frames: Iterable[tuple[npt.NDArray[Any], npt.NDArray[Any]]], config: Hse
 
 
 class RadiusMatches:
-    """Matched targets at all thresholds by match radius, batch by batch."""
+    """Accumulates matched targets at all thresholds by match radius, batch by batch."""
 
     def __init__(self, config: HseConfig, limit: int | None = LIMIT) -> None:
         self.found = {radius: LevelSums(1, limit=limit) for radius in config.radii}
@@ -158,7 +168,7 @@ def hse_of(config: HseConfig, pixels: PixelCurve, targets: TargetCurveSums, matc
 
 
 def _integration(config: HseConfig, changes: Floats) -> tuple[Floats, Floats]:
-    """Levels and their weights: of the exact integral, or of the mean over the levels of `config`."""
+    """Levels and weights of the exact integral, or of the mean over the levels of `config`."""
     if config.levels is not None:
         return np.array(config.levels), np.full(len(config.levels), 1 / len(config.levels))
     levels = changes[::-1]
@@ -171,7 +181,7 @@ LEVELS = (np.arange(100) + 0.5) / 100  # the sampled thresholds
 
 
 class HseSamples:
-    """Samples of F frames, about 4 KB each, in the order in which the frames came in."""
+    """The integrand of HSE at 100 thresholds for each of F frames, about 4 KB per frame."""
 
     def __init__(self, config: HseConfig) -> None:
         self.config = config
@@ -202,7 +212,7 @@ class HseSamples:
         place = np.argsort(order)
         table = np.empty((len(order), *self._tables[0].shape[1:]), np.float32)
         start = 0
-        for part in self._tables:  # one copy, not two: this is what takes memory with many frames
+        for part in self._tables:  # avoids a second copy, which is large for many frames
             table[place[start : start + len(part)]] = part
             start += len(part)
         result._tables = [table]
@@ -213,7 +223,7 @@ class HseSamples:
         return sum(len(table) for table in self._tables)
 
     def number(self, weights: Floats) -> Floats:
-        """HSE, sampled, of weighted frames: weights (R, F) give (R,)."""
+        """Sampled HSE of weighted frames: weights (R, F) give (R,)."""
         table = np.concatenate(self._tables)
         true, targets = (weights @ np.concatenate(self._true)).T[:, :, None]
         sums = [weights @ table[:, row].astype(np.float64) for row in range(table.shape[1])]
@@ -226,7 +236,7 @@ class HseSamples:
         return mean
 
     def interval(self, exact: Hse, **options: Any) -> Interval:
-        """The interval of `exact`, the HSE of the same frames; options as `bootstrap` has them."""
+        """The interval of `exact`, the HSE of the same frames; options as for `bootstrap`."""
         drawn = bootstrap(len(self), self.number, **options)
         shift = exact.hse - drawn.value
         return Interval(exact.hse, drawn.low + shift, drawn.high + shift)
@@ -260,8 +270,8 @@ def _found(batch: Batch, radius: float) -> Floats:
 
 
 def _steps(frames: int, frame: Numbers, level: Numbers, weight: Numbers) -> Floats:
-    """(frames, levels): the sum of the weights of each frame's entries above each sampled threshold."""
-    above = np.searchsorted(LEVELS, level, side="left")  # how many of the thresholds lie below
+    """(frames, levels): sum of the weights of each frame's entries above each sampled threshold."""
+    above = np.searchsorted(LEVELS, level, side="left")  # number of thresholds below
     place = frame.astype(np.int64) * (len(LEVELS) + 1) + above
     sums = np.bincount(place, weight, frames * (len(LEVELS) + 1)).reshape(frames, -1).astype(np.float64)
     return np.cumsum(sums[:, :0:-1], axis=1)[:, ::-1]

@@ -1,8 +1,8 @@
-"""Pixel metrics: IoU, nIoU, precision, recall, F1 at a threshold and at all; ROC and PR curves.
+"""Pixel metrics: IoU, nIoU, precision, recall and F1; ROC and PR curves; the errors of hIoU.
 
-IoU, precision, recall and F1 pool the pixels of all frames. nIoU is the mean of the frames' own IoU; a frame
-with neither truth nor prediction has no IoU and is left out of that mean. A pixel is predicted if its
-probability is above the threshold.
+IoU, precision, recall and F1 pool the pixels of all frames. nIoU is the mean of the frames' own IoU; frames
+with neither truth nor prediction have no IoU and are left out. A pixel is predicted if its probability is
+above the threshold.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from dimpoint.metrics.components import (
     check_pair,
     check_threshold,
 )
+from dimpoint.metrics.counts import Counts, ratio, ratios
 from dimpoint.metrics.exact.levels import LIMIT, LevelSums, rising
-from dimpoint.metrics.points import Counts, ratio, ratios
 from dimpoint.metrics.protocols import NEAR, OVERLAP, opdc_match, overlaps
 
 Floats = npt.NDArray[np.float64]
@@ -33,10 +33,20 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class PixelCounts(Counts):
-    """Pixels of some frames at one threshold.
+    """Pixel counts over some frames at one threshold; they add up with `+`.
 
-    tp, fp, fn, pixels: counts. frames: evaluated. iou_sum: of the frames' own IoU; iou_frames: of those that
-    have one. A ratio whose denominator is 0 is NaN.
+    Ratios are properties; a ratio whose denominator is 0 is NaN.
+
+    Parameters
+    ----------
+    tp, fp, fn, pixels : int
+        True-positive, false-positive, false-negative and all pixels.
+    frames : int
+        Evaluated frames.
+    iou_sum : float
+        Sum of the frames' own IoU.
+    iou_frames : int
+        Frames that have an IoU.
     """
 
     tp: int = 0
@@ -49,26 +59,31 @@ class PixelCounts(Counts):
 
     @property
     def iou(self) -> float:
+        """Intersection over union of all pixels."""
         return ratio(self.tp, self.tp + self.fp + self.fn)
 
     @property
     def niou(self) -> float:
+        """Mean IoU of the frames."""
         return ratio(self.iou_sum, self.iou_frames)
 
     @property
     def precision(self) -> float:
+        """True pixels / predicted pixels."""
         return ratio(self.tp, self.tp + self.fp)
 
     @property
     def recall(self) -> float:
+        """Predicted true pixels / true pixels."""
         return ratio(self.tp, self.tp + self.fn)
 
     @property
     def f1(self) -> float:
+        """Harmonic mean of precision and recall."""
         return ratio(2 * self.tp, 2 * self.tp + self.fp + self.fn)
 
     def to_dict(self) -> dict[str, float]:
-        """Counts and ratios by name, for tables and JSON."""
+        """Counts and ratios by name."""
         names = ("tp", "fp", "fn", "pixels", "frames", "iou", "niou", "precision", "recall", "f1")
         return {name: getattr(self, name) for name in names}
 
@@ -103,7 +118,7 @@ def count_pixels(prob: npt.NDArray[Any], mask: npt.NDArray[Any], threshold: floa
 
 
 def count_mask_pixels(pred: Mask, truth: Mask) -> PixelCounts:
-    """The counts of one frame, from predicted and true mask (H, W) bool."""
+    """The counts of one frame from its predicted and true masks, (H, W) bool."""
     tp = int(np.count_nonzero(pred & truth))
     predicted, true = int(np.count_nonzero(pred)), int(np.count_nonzero(truth))
     union = predicted + true - tp
@@ -120,11 +135,22 @@ def count_mask_pixels(pred: Mask, truth: Mask) -> PixelCounts:
 
 @dataclass(frozen=True, eq=False)
 class PixelCurve:
-    """Counts at every distinct score, highest first.
+    """Pixel counts at every distinct score, highest first.
 
-    thresholds: (K,) falling to 0; the counts at index k hold for thresholds[k] <= t < thresholds[k - 1].
-    tp, fp: (K,) pixels. iou_sum, iou_frames: (K,) as in `PixelCounts`. true, pixels: true and all pixels.
-    exact: False where levels were rounded up to multiples of 2**-18 to bound the memory.
+    Parameters
+    ----------
+    thresholds : (K,) float64
+        Scores, falling to 0. The counts at index k hold for thresholds[k] <= t < thresholds[k - 1].
+    tp, fp : (K,) int64
+        Pixels.
+    iou_sum : (K,) float64
+        Sum of the frames' own IoU.
+    iou_frames : (K,) int64
+        Frames that have an IoU.
+    true, pixels : int
+        True pixels and all pixels.
+    exact : bool, default True
+        False if scores were rounded up to multiples of 2**-18 to bound the memory.
     """
 
     thresholds: Floats
@@ -137,7 +163,7 @@ class PixelCurve:
     exact: bool = True
 
     def at(self, thresholds: npt.ArrayLike) -> PixelCurve:
-        """The same counts at other thresholds, in 0..1."""
+        """The same counts at other thresholds, 0 to 1."""
         wanted = np.asarray(thresholds, np.float64)
         index = np.searchsorted(-self.thresholds, -wanted, side="left")
         names = ("tp", "fp", "iou_sum", "iou_frames")
@@ -157,12 +183,12 @@ class PixelCurve:
 
     @property
     def recall(self) -> Floats:
-        """Part of the true pixels that is predicted; the true-positive rate."""
+        """Fraction of the true pixels that is predicted (true-positive rate)."""
         return ratios(self.tp, self.true)
 
     @property
     def fpr(self) -> Floats:
-        """Part of the background pixels that is predicted."""
+        """Fraction of the background pixels that is predicted (false-positive rate)."""
         return ratios(self.fp, self.pixels - self.true)
 
     @property
@@ -171,16 +197,13 @@ class PixelCurve:
 
     @property
     def roc_area(self) -> float:
-        """Area under recall over false-positive rate (trapezoids); all pixels predicted is the last point."""
+        """Area under recall over false-positive rate (trapezoids), up to "all pixels predicted"."""
         recall, fpr = np.append(self.recall, 1), np.append(self.fpr, 1)
         return float((np.diff(fpr) * (recall[1:] + recall[:-1])).sum() / 2)
 
     @property
     def pr_area(self) -> float:
-        """Average precision: the sum of each step of recall times the precision there, without interpolation.
-
-        All pixels predicted is the last point.
-        """
+        """Average precision without interpolation, up to "all pixels predicted"."""
         tp, predicted = np.append(self.tp, self.true), np.append(self.tp + self.fp, self.pixels)
         steps = np.diff(tp, prepend=0)
         found = np.flatnonzero(steps)
@@ -188,7 +211,7 @@ class PixelCurve:
 
 
 class PixelCurveSums:
-    """Adds up what `PixelCurve` needs, frame by frame."""
+    """Accumulates a `PixelCurve` frame by frame."""
 
     def __init__(self, limit: int | None = LIMIT) -> None:
         self.counts = LevelSums(2, limit=limit)  # tp, fp
@@ -273,10 +296,10 @@ def pixel_curve(
 
 @dataclass(frozen=True, eq=False)
 class ErrorCounts(Counts):
-    """Counts of `opdc` over some frames.
+    """Counts of protocol `opdc` for hIoU and its error split, over some frames.
 
-    tp, fp, fn: objects. The four sums: over the matched pairs, of parts of their unions. The last four:
-    objects.
+    tp, fp, fn: objects. The four sums: fractions of the unions of the matched pairs. The last four: objects.
+    Definitions: Pang et al., NeurIPS 2025, arXiv 2509.16888.
     """
 
     tp: int = 0
@@ -293,7 +316,7 @@ class ErrorCounts(Counts):
 
     @property
     def hiou(self) -> float:
-        """seg_iou times loc_iou; 0 if nothing matches but there is something, NaN if there is nothing."""
+        """seg_iou times loc_iou; 0 if there are objects but no matches, NaN without objects."""
         return ratio(self.iou_sum, self._objects)
 
     @property
@@ -337,21 +360,21 @@ class ErrorCounts(Counts):
         return self.tp + self.fp + self.fn
 
     def to_dict(self) -> dict[str, float]:
-        """hIoU, its two factors and their errors by name, for tables and JSON."""
+        """hIoU, its two factors and their errors by name."""
         seg = ("seg_iou", "seg_merging", "seg_interference", "seg_perception")
         loc = ("loc_single_to_multiple", "loc_multiple_to_single", "loc_interference", "loc_perception")
         return {name: getattr(self, name) for name in ("hiou", *seg, "loc_iou", *loc)}
 
 
 def count_errors(prob: npt.NDArray[Any], mask: npt.NDArray[Any], threshold: float = 0.5) -> ErrorCounts:
-    """The counts of one frame: probability map and mask (H, W). Raises DataError as `check_pair` does."""
+    """The counts of one frame, from a probability map and a mask (H, W); DataError as `check_pair`."""
     values, truth = check_pair(prob, mask)
     found = above(values, check_threshold(threshold))
     return count_component_errors(Components.of(found), Components.of(truth))
 
 
 def count_component_errors(pred: Components, truth: Components, shared: Ints | None = None) -> ErrorCounts:
-    """The counts of one frame, from its predicted and true objects. shared: their `overlaps`, if known."""
+    """The counts of one frame, from its objects; shared: their `overlaps`, if known."""
     shared = overlaps(pred, truth) if shared is None else shared
     union = truth.areas[:, None] + pred.areas - shared
     distance = centroid_distances(truth, pred)

@@ -1,85 +1,24 @@
 """Protocol `spire` for points: one-to-one nearest matching within a radius, counts, threshold sweeps.
 
-SPIRE (arXiv 2604.05363) specifies a "ground-truth-driven one-to-one nearest match within 5 px". Here the true
-points are processed in the given order; each takes the nearest free prediction whose Euclidean distance is at
-most the radius (exactly 5 px counts). Of two equally near predictions the one with the higher score is taken,
-then the first one. The remaining predictions are false objects, the remaining true points misses.
-
-Counts of parts can be added; ratios are computed from the sums.
+SPIRE (arXiv 2604.05363) specifies a "ground-truth-driven one-to-one nearest match within 5 px". Here the
+true points are processed in the given order; each takes the nearest free prediction whose Euclidean distance
+is at most the radius (exactly 5 px counts). Of two equally near predictions the one with the higher score is
+taken, then the first one. The remaining predictions are false objects, the remaining true points misses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any, Self, cast
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
 from dimpoint.errors import DataError
+from dimpoint.metrics.counts import Counts, ratio
 
-
-def ratio(part: float, whole: float) -> float:
-    """part / whole; NaN, "not defined", where the whole is 0. Arrays of counts give an array of ratios."""
-    if isinstance(whole, np.ndarray) or isinstance(part, np.ndarray):
-        return cast(float, ratios(part, whole))
-    return part / whole if whole else float("nan")
-
-
-def ratios(part: npt.ArrayLike, whole: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """`ratio` for arrays, element by element."""
-    parts, wholes = np.broadcast_arrays(np.asarray(part, np.float64), np.asarray(whole, np.float64))
-    result = np.full(parts.shape, np.nan)
-    np.divide(parts, wholes, out=result, where=wholes != 0)
-    return result
-
-
-@dataclass(frozen=True, eq=False)
-class Counts:
-    """A record of numbers and 1-D arrays over some frames; records of parts add up with `+` and `sum`.
-
-    Ratios are properties, taken after the sums. They hold for records of arrays as well (`resampled`), so
-    that a bootstrap uses the same formulas.
-    """
-
-    @classmethod
-    def total(cls, parts: Iterable[Self]) -> Self:
-        """The sum of many records, in linear time; arrays are put one behind the other."""
-        every = [cls(), *parts]
-        return cls(**{each.name: _sum([getattr(part, each.name) for part in every]) for each in fields(cls)})
-
-    @classmethod
-    def numbers(cls) -> list[str]:
-        """The names of the fields that are numbers, not arrays."""
-        empty = cls()
-        return [each.name for each in fields(cls) if not isinstance(getattr(empty, each.name), np.ndarray)]
-
-    @classmethod
-    def resampled(cls, parts: Sequence[Self], weights: npt.NDArray[Any]) -> Self:
-        """The sums of weighted parts: weights (R, parts) give a record whose numbers are arrays (R,).
-
-        Arrays of the parts are dropped: the record has empty ones.
-        """
-        names = cls.numbers()
-        table = np.array([[getattr(part, name) for name in names] for part in parts], np.float64)
-        sums = weights @ table.reshape(len(parts), len(names))
-        return cls(**dict(zip(names, sums.T, strict=True)))
-
-    def __add__(self, other: Self) -> Self:
-        return self.total((self, other))
-
-    def __radd__(self, other: int) -> Self:
-        """Lets the builtin `sum` start at 0."""
-        return self if other == 0 else NotImplemented
-
-
-def _sum(values: list[Any]) -> Any:
-    return np.concatenate(values) if isinstance(values[0], np.ndarray) else sum(values)
-
-
-RADIUS = 5.0  # pixels; a match may be this far away
+RADIUS = 5.0  # pixels; largest distance of a match
 
 _Float = npt.NDArray[np.float64]
 _Int = npt.NDArray[np.int64]
@@ -87,11 +26,18 @@ _Int = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class PointMatch:
-    """Which predictions of one frame found which targets.
+    """Matches between the predictions and targets of one frame.
 
-    pairs: (K, 2) int64, index of the prediction and of the true point, in the order of the true points.
-    distances: (K,) float64, pixels. false: indices of the predictions without a target. missed: indices of
-    the true points without a prediction.
+    Parameters
+    ----------
+    pairs : (K, 2) int64
+        Index of the prediction and of the true point, in the order of the true points.
+    distances : (K,) float64
+        Distance of each pair, pixels.
+    false : (F,) int64
+        Indices of predictions without a target.
+    missed : (M,) int64
+        Indices of true points without a prediction.
     """
 
     pairs: _Int
@@ -103,13 +49,17 @@ class PointMatch:
 def match_points(
     pred_xy: npt.ArrayLike, pred_scores: npt.ArrayLike, truth_xy: npt.ArrayLike, radius: float = RADIUS
 ) -> PointMatch:
-    """Match predicted with true points of one frame, by the rule above; either side may be empty.
+    """Match predicted with true points of one frame; either may be empty.
 
     Parameters
     ----------
-    pred_xy, pred_scores, truth_xy
-        (N, 2) x and y in pixels, (N,) scores, and (T, 2) x and y in pixels.
-    radius
+    pred_xy : (N, 2) array
+        x, y of the predictions, pixels.
+    pred_scores : (N,) array
+        Their scores.
+    truth_xy : (T, 2) array
+        x, y of the targets, pixels.
+    radius : float, default 5
         Largest distance of a match, pixels.
 
     Raises
@@ -142,9 +92,16 @@ def match_points(
 
 
 def spared(pred_xy: npt.ArrayLike, truth_xy: npt.ArrayLike, ignore: npt.ArrayLike) -> npt.NDArray[np.bool_]:
-    """Which predictions do not count: those in an ignore region that are within the radius of no true point.
+    """Which predictions, (N,) bool, are not counted: those in an ignore region and near no target.
 
-    pred_xy: (N, 2) x, y. truth_xy: (T, 2). ignore: (M, 4) left, top, right, bottom, border included.
+    Parameters
+    ----------
+    pred_xy : (N, 2) array
+        x, y of the predictions, pixels.
+    truth_xy : (T, 2) array
+        x, y of the targets, pixels.
+    ignore : (M, 4) array
+        Left, top, right, bottom of the ignore regions, border included.
     """
     here = np.asarray(pred_xy, np.float64).reshape(-1, 1, 2)
     truth = np.asarray(truth_xy, np.float64).reshape(-1, 2)
@@ -156,11 +113,27 @@ def spared(pred_xy: npt.ArrayLike, truth_xy: npt.ArrayLike, ignore: npt.ArrayLik
 
 @dataclass(frozen=True, eq=False)
 class PointCounts(Counts):
-    """Counts over some frames; counts of parts add up with `+` (`PointCounts.total` for many).
+    """Counts of matched, false and missed objects over some frames; they add up with `+`.
 
-    tp, fp, fn: matched, false and missed objects. frames, pixels: numbers of frames and pixels evaluated.
-    distance_sum: pixels; distances: (tp,) float64, pixels, from each matched prediction to its target.
-    A ratio whose denominator is 0 is NaN, not 0 or 1.
+    Ratios are properties; a ratio whose denominator is 0 is NaN.
+
+    Parameters
+    ----------
+    tp, fp, fn : int
+        Matched, false and missed objects.
+    frames, pixels : int
+        Evaluated frames and pixels.
+    distance_sum : float
+        Sum of the distances, pixels.
+    distances : (tp,) float64
+        Distance of each matched prediction from its target, pixels.
+
+    Examples
+    --------
+    >>> from dimpoint.metrics.points import PointCounts
+    >>> counts = PointCounts(tp=3, fp=1, frames=2) + PointCounts(fn=1, frames=1)
+    >>> counts.precision, counts.recall, counts.false_per_frame
+    (0.75, 0.75, 0.3333333333333333)
     """
 
     tp: int = 0
@@ -186,15 +159,17 @@ class PointCounts(Counts):
 
     @property
     def precision(self) -> float:
+        """Matched predictions / all predictions."""
         return ratio(self.tp, self.tp + self.fp)
 
     @property
     def recall(self) -> float:
-        """Part of the true objects that was found; also called Pd."""
+        """Found targets / all targets, also called Pd."""
         return ratio(self.tp, self.tp + self.fn)
 
     @property
     def f1(self) -> float:
+        """Harmonic mean of precision and recall."""
         return ratio(2 * self.tp, 2 * self.tp + self.fp + self.fn)
 
     @property
@@ -209,6 +184,7 @@ class PointCounts(Counts):
 
     @property
     def false_per_frame(self) -> float:
+        """False objects per frame."""
         return ratio(self.fp, self.frames)
 
     @property
@@ -218,15 +194,16 @@ class PointCounts(Counts):
 
     @property
     def distance_median(self) -> float:
+        """Median localisation error of the matched objects, pixels."""
         return float(np.median(self.distances)) if len(self.distances) else float("nan")
 
     @property
     def distance_95(self) -> float:
-        """The localisation error that 95 % of the matched objects do not exceed (linear interpolation)."""
+        """95th percentile of the localisation error, pixels (linear interpolation)."""
         return float(np.quantile(self.distances, 0.95)) if len(self.distances) else float("nan")
 
     def to_dict(self) -> dict[str, float]:
-        """Counts and ratios by name, for tables and JSON."""
+        """Counts and ratios by name."""
         counts = {name: getattr(self, name) for name in ("tp", "fp", "fn", "frames", "pixels")}
         names = ("precision", "recall", "f1", "fa_objects", "false_per_frame")
         errors = ("distance_mean", "distance_median", "distance_95")
@@ -235,7 +212,7 @@ class PointCounts(Counts):
 
 @dataclass(frozen=True)
 class ScoredFrame:
-    """The predictions and the truth of one frame: pred_xy (N, 2), scores (N,), truth_xy (T, 2)."""
+    """Predictions and targets of one frame: pred_xy (N, 2), scores (N,), truth_xy (T, 2)."""
 
     pred_xy: npt.ArrayLike
     scores: npt.ArrayLike
@@ -244,11 +221,19 @@ class ScoredFrame:
 
 @dataclass(frozen=True, eq=False)
 class PointSweep:
-    """Counts at every threshold that makes a difference, highest first; a prediction counts if score > t.
+    """Counts at every distinct score, highest first; a prediction counts if its score is above the threshold.
 
-    thresholds: (K,) float64, the distinct scores, falling; the counts at index k, of all predictions with at
-    least that score, hold for thresholds[k + 1] <= t < thresholds[k]. tp, fp: (K,) int64.
-    truths: true objects in all. frames, pixels: numbers evaluated (pixels 0 if no sizes were given).
+    Parameters
+    ----------
+    thresholds : (K,) float64
+        Distinct scores, falling. The counts at index k include all predictions of at least that score and
+        hold for thresholds[k + 1] <= t < thresholds[k].
+    tp, fp : (K,) int64
+        Matched and false objects.
+    truths : int
+        Number of targets.
+    frames, pixels : int
+        Evaluated frames and pixels (0 if unknown).
     """
 
     thresholds: _Float
@@ -284,19 +269,34 @@ class PointSweep:
         return _over(self.fp, self.pixels)
 
     def best(self) -> int:
-        """Index of the highest F1, of equals the one with the highest threshold; DataError if empty."""
+        """Index of the highest F1, of equal ones that with the highest threshold; DataError if empty."""
         if not len(self.thresholds):
             raise DataError("no prediction in any frame: there is no threshold to choose from")
         return int(np.argmax(self.f1))
 
 
 def sweep(frames: Iterable[ScoredFrame], radius: float = RADIUS, pixels: int = 0) -> PointSweep:
-    """Precision, recall and F1 at every distinct score, each as `match_points` would give it there.
+    """Counts at every distinct score, equal to those of `match_points` there.
 
-    As the threshold falls predictions come one by one. A new one is offered to the true points in order; the
-    first that prefers it takes it and releases its old match, which is offered in turn. So each
-    prediction adds exactly one hit or one false object, and nothing has to be matched twice.
-    pixels: of all frames together, for `fa_objects`.
+    As the threshold falls, each new prediction is offered to the targets in order; the first that prefers it
+    takes it and releases its former match, which is offered in turn. So each prediction adds exactly one hit
+    or one false object, without matching anything anew.
+
+    Parameters
+    ----------
+    frames : iterable of ScoredFrame
+        Predictions and targets.
+    radius : float, default 5
+        Largest distance of a match, pixels.
+    pixels : int, default 0
+        Number of pixels of all frames, for `fa_objects`.
+
+    Examples
+    --------
+    >>> from dimpoint.metrics.points import ScoredFrame, sweep
+    >>> curve = sweep([ScoredFrame([[10, 10], [50, 50]], [0.9, 0.8], [[12, 10]])])
+    >>> curve.thresholds.tolist(), curve.tp.tolist(), curve.fp.tolist()
+    ([0.9, 0.8], [1, 1], [0, 1])
     """
     scores: list[_Float] = []
     hits: list[npt.NDArray[np.bool_]] = []
@@ -318,7 +318,7 @@ def sweep(frames: Iterable[ScoredFrame], radius: float = RADIUS, pixels: int = 0
 
 
 def _hits(pred: _Float, scores: _Float, truth: _Float, radius: float) -> npt.NDArray[np.bool_]:
-    """Whether each prediction, added in falling order of score, brings one more hit: (N,) bool."""
+    """Whether each prediction, added in falling order of score, brings one more hit, (N,) bool."""
     wishes: dict[int, list[tuple[int, tuple[float, float, int]]]] = {}
     for target, prediction, distance in zip(*_candidates(pred, scores, truth, radius), strict=True):
         rank = (distance, -scores[prediction], prediction)
@@ -335,7 +335,7 @@ def _offer(
     wishes: dict[int, list[tuple[int, tuple[float, float, int]]]],
     match: dict[int, tuple[int, tuple[float, float, int]]],
 ) -> bool:
-    """Offer a free prediction along the targets; True if a target that had none takes one in the end.
+    """Offer a free prediction along the targets; True if a target without a match takes one in the end.
 
     Targets before the one that released a prediction need no exclusion: they were offered it before.
     """
@@ -387,7 +387,7 @@ def _points(values: npt.ArrayLike, what: str) -> _Float:
     if points.size == 0:
         return np.empty((0, 2))
     if points.ndim != 2 or points.shape[1] != 2:
-        raise DataError(f"{what} have shape {points.shape}; (N, 2) x, y would be right")
+        raise DataError(f"{what} must have shape (N, 2), x and y, got {points.shape}")
     if not np.isfinite(points).all():
         raise DataError(f"{what}: a coordinate is NaN or infinite; coordinates must be finite numbers")
     return points

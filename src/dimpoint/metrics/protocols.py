@@ -7,8 +7,8 @@ All work on 8-connected components in raster order, compare centroids, and match
     an unmatched object; Fa counts its pixels. (XinyiYing/BasicIRSTD, `PD_FA`.)
 
 `dnanet-legacy`
-    The same, but an unmatched object is not counted when its area equals that of a matched object of the same
-    frame. A known bug, kept to reproduce published tables. (YeRen123455/Infrared-Small-Target-Detection,
+    The same, but an unmatched object is not counted if its area equals that of a matched object of the same
+    frame: a known bug, kept to reproduce published tables. (YeRen123455/Infrared-Small-Target-Detection,
     `PD_FA`.)
 
 `spire`
@@ -16,9 +16,9 @@ All work on 8-connected components in raster order, compare centroids, and match
     arXiv 2604.05363; see `dimpoint.metrics.points`.)
 
 `opdc`
-    A minimum-distance assignment keeps the pairs with IoU >= 0.5; a second one, of what is left, keeps the
-    pairs nearer than 3 px. (Pang et al., NeurIPS 2025, arXiv 2509.16888; their package adds a phantom object
-    on a frame with an empty side, dimpoint does not.)
+    A minimum-distance assignment keeps the pairs with IoU >= 0.5; a second one of the rest keeps the pairs
+    nearer than 3 px. (Pang et al., NeurIPS 2025, arXiv 2509.16888; their package adds a phantom object on
+    frames without predictions or without targets, dimpoint does not.)
 """
 
 from __future__ import annotations
@@ -42,25 +42,33 @@ from dimpoint.metrics.components import (
     check_pair,
     check_threshold,
 )
+from dimpoint.metrics.counts import ratio
 from dimpoint.metrics.points import (
     PointCounts,
     PointMatch,
     PointSweep,
     ScoredFrame,
     match_points,
-    ratio,
     sweep,
 )
 from dimpoint.text import nearest
 
 ENTRY_POINTS = "dimpoint.protocols"
-NEAR = 3.0  # pixels; matches of `basicirstd`, `dnanet-legacy` and `opdc` are nearer than this
-OVERLAP = 0.5  # least IoU of a pair that `opdc` keeps first
+NEAR = 3.0  # pixels; upper limit of the distance for `basicirstd`, `dnanet-legacy` and `opdc`
+OVERLAP = 0.5  # smallest IoU of pairs in the first assignment of `opdc`
 
 
 @dataclass(frozen=True, eq=False)
 class TargetMatch:
-    """pairs: (K, 2) int64, index of the predicted and of the true object. false: (F,) the false alarms."""
+    """Matches between the objects and targets of one frame.
+
+    Parameters
+    ----------
+    pairs : (K, 2) int64
+        Index of the predicted and of the true object.
+    false : (F,) int64
+        Indices of the false alarms.
+    """
 
     pairs: Ints
     false: Ints
@@ -76,27 +84,27 @@ PointMatcher = Callable[[npt.ArrayLike, npt.ArrayLike, npt.ArrayLike], PointMatc
 class Protocol:
     """A named way to match predictions with targets and to count them.
 
-    A new protocol is one of these, in a file of its own, and one line: in `PROTOCOLS`, or in another
-    package's entry points under `dimpoint.protocols`, or `module:object` where a name is asked for.
+    A new protocol is a file with one such object, registered by one line: in `PROTOCOLS`, or in another
+    package's entry points `dimpoint.protocols`, or given as `module:object`.
 
     Parameters
     ----------
-    name, description
+    name, description : str
         For tables and reports; the description is one or two sentences.
-    match
-        (predicted, true) `Components` of a frame -> `TargetMatch`; `MatchingPoints` makes one of a matcher of
-        points.
-    fa_counts
-        What Fa counts: false "objects" or their "pixels", per pixel evaluated.
-    match_points
-        (pred_xy (N, 2), scores (N,), truth_xy (T, 2)) -> `PointMatch`, where points without extent can be
-        matched; None: the protocol needs maps and masks.
-    curve
-        The curve over all thresholds that represents it on maps: "basicirstd", exact, or "own", sampled at
-        100 thresholds.
-    sweep
-        Frames' scored points -> `PointSweep`, exact at every score; None: the same, sampled.
-    numbers
+    match : callable
+        Maps the predicted and true `Components` of a frame to a `TargetMatch`; `MatchingPoints` makes one
+        from a matcher of points.
+    fa_counts : {"objects", "pixels"}
+        What Fa counts per evaluated pixel.
+    match_points : callable, optional
+        Maps pred_xy (N, 2), scores (N,) and truth_xy (T, 2) to a `PointMatch`. None: the protocol needs maps
+        and masks.
+    curve : {"basicirstd", "own"}
+        The curve over all thresholds for maps: that of `basicirstd`, which is exact, or the protocol's own,
+        sampled at 100 thresholds.
+    sweep : callable, optional
+        Maps scored frames to a `PointSweep`, exact at every score. None: a sampled curve.
+    numbers : tuple of str
         Further properties of `TargetCounts` to show, such as "hiou".
     """
 
@@ -112,7 +120,7 @@ class Protocol:
 
 @dataclass(frozen=True)
 class MatchingPoints:
-    """A matcher of objects by their centroids alone."""
+    """Match objects by their centroids with a matcher of points."""
 
     match: PointMatcher
 
@@ -123,9 +131,14 @@ class MatchingPoints:
 
 @dataclass(frozen=True, eq=False)
 class TargetCounts(PointCounts):
-    """Objects counted over some frames under a protocol; see `PointCounts` for the inherited fields.
+    """Counts of objects over some frames under a protocol; see `PointCounts` for the inherited fields.
 
-    false_pixels: area of the false objects. overlap: sum of the matched pairs' IoU.
+    Parameters
+    ----------
+    false_pixels : int
+        Area of the false objects, pixels.
+    overlap : float
+        Sum of the IoU of the matched pairs.
     """
 
     false_pixels: int = 0
@@ -133,17 +146,17 @@ class TargetCounts(PointCounts):
 
     @property
     def pd(self) -> float:
-        """Probability of detection: found targets of all targets."""
+        """Probability of detection: found targets / all targets."""
         return self.recall
 
     @property
     def fa_pixels(self) -> float:
-        """Pixels of false objects of all pixels."""
+        """Pixels of false objects / all pixels."""
         return ratio(self.false_pixels, self.pixels)
 
     @property
     def fa_pixels_e6(self) -> float:
-        """Pixels of false objects per million pixels, as the field prints Fa."""
+        """Pixels of false objects per million pixels, the usual unit of Fa."""
         return 1e6 * self.fa_pixels
 
     @property
@@ -152,6 +165,7 @@ class TargetCounts(PointCounts):
         return ratio(self.overlap, self.tp + self.fp + self.fn)
 
     def to_dict(self) -> dict[str, float]:
+        """Counts and ratios by name."""
         own = ("false_pixels", "pd", "fa_pixels", "hiou")
         return super().to_dict() | {name: getattr(self, name) for name in own}
 
@@ -197,14 +211,14 @@ def count_targets(
 
 
 def count_components(pred: Components, truth: Components, protocol: Protocol) -> TargetCounts:
-    """The counts of one frame, from its predicted and true objects."""
+    """The counts of one frame from its predicted and true objects."""
     return count_match(protocol.match(pred, truth), pred, truth)
 
 
 def count_match(
     match: TargetMatch, pred: Components, truth: Components, shared: Ints | None = None
 ) -> TargetCounts:
-    """The counts of one frame, from what matched. shared: their `overlaps`, where those are known."""
+    """The counts of one frame from its matches; shared: the objects' `overlaps`, if known."""
     found, target = match.pairs.T
     distance = np.hypot(*(pred.centroids[found] - truth.centroids[target]).T)
     return TargetCounts(
@@ -221,14 +235,14 @@ def count_match(
 
 
 def ious(pred: Components, truth: Components, shared: Ints | None = None) -> Floats:
-    """(T, P) float64: IoU of each true with each predicted object. shared: their `overlaps`, if known."""
+    """(T, P) float64: IoU of each true with each predicted object; shared: their `overlaps`, if known."""
     shared = overlaps(pred, truth) if shared is None else shared
     union = truth.areas[:, None] + pred.areas - shared
     return shared / union
 
 
 def overlaps(pred: Components, truth: Components) -> Ints:
-    """(T, P) int64: pixels that each true and each predicted object share."""
+    """(T, P) int64: number of common pixels of each true and each predicted object."""
     _, here, there = np.intersect1d(truth.pixels, pred.pixels, assume_unique=True, return_indices=True)
     shared = np.zeros((len(truth), len(pred)), np.int64)
     np.add.at(shared, (truth.labels[here], pred.labels[there]), 1)
@@ -258,7 +272,7 @@ def _opdc(pred: Components, truth: Components) -> TargetMatch:
 
 
 def opdc_match(distance: Floats, overlap: Floats) -> TargetMatch:
-    """`opdc` on the (T, P) distances and IoUs of all true and predicted objects."""
+    """Protocol `opdc` on the (T, P) distances and IoUs of true and predicted objects."""
     target, found = linear_sum_assignment(distance)
     kept = overlap[target, found] >= OVERLAP
     rest_target = np.setdiff1d(np.arange(distance.shape[0]), target[kept])
@@ -325,14 +339,17 @@ PROTOCOLS = {
 
 
 def protocol_names() -> list[str]:
-    """The names of our protocols, then those that other packages offer."""
+    """The names of the built-in protocols, then those of other packages."""
     return list(dict.fromkeys([*PROTOCOLS, *extension_names(ENTRY_POINTS)]))
 
 
 def get_protocol(name: str) -> Protocol:
-    """The protocol of that name, of another package's entry point, or of `module:object`.
+    """Look up a protocol by name, by an entry point of another package, or as `module:object`.
 
-    Raises ConfigError that lists the names, or says what is wrong with what another package offers.
+    Raises
+    ------
+    ConfigError
+        If there is no such protocol, or it is not a `Protocol`.
     """
     if name in PROTOCOLS:
         return PROTOCOLS[name]
@@ -342,7 +359,7 @@ def get_protocol(name: str) -> Protocol:
         hint = f"; did you mean '{near}'?" if near else ""
         raise ConfigError(f"unknown protocol '{name}'{hint}; known: {', '.join(protocol_names())}")
     if not isinstance(found, Protocol):
-        raise ConfigError(f"protocol '{name}' is {found!r}, no dimpoint.metrics.protocols.Protocol")
-    if PROTOCOLS.setdefault(found.name, found) != found:  # from now on it is known by its own name
-        raise ConfigError(f"protocol '{name}' is called '{found.name}', as another protocol is")
+        raise ConfigError(f"protocol '{name}' is {found!r}, not a dimpoint.metrics.protocols.Protocol")
+    if PROTOCOLS.setdefault(found.name, found) != found:  # registers it under its own name
+        raise ConfigError(f"protocol '{name}' has the name '{found.name}' of another protocol")
     return found

@@ -1,4 +1,4 @@
-"""The metrics as a torchmetrics `Metric`, for training loops. Only this file of the folder needs torch."""
+"""The metrics as a torchmetrics `Metric`, for training loops. The only module here that needs torch."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import torch
 from torchmetrics import Metric
 
 from dimpoint.metrics.components import Components, above, check_pair, check_threshold
+from dimpoint.metrics.counts import Counts
 from dimpoint.metrics.pixel import PixelCounts, count_mask_pixels
-from dimpoint.metrics.points import Counts
 from dimpoint.metrics.protocols import TargetCounts, count_components, get_protocol
 
 _PIXEL = ("iou", "niou", "precision", "recall", "f1")
@@ -17,12 +17,27 @@ _TARGET = ("pd", "fa_pixels", "fa_objects", "false_per_frame", "precision", "f1"
 
 
 class SirstMetric(Metric):
-    """Pixel and target metrics at one threshold; summed over processes as torchmetrics does.
+    """Pixel and target metrics at one threshold, summed over processes by torchmetrics.
 
-    `update(probs, masks)` takes probabilities (not logits) and masks as tensors (N, 1, H, W) or (N, H, W).
-    `compute()` gives a dict: pixel_iou, pixel_niou, pixel_precision, pixel_recall, pixel_f1, target_pd,
-    target_fa_pixels, target_fa_objects, target_false_per_frame, target_precision, target_f1 and
-    target_distance_mean (pixels); NaN where one is not defined.
+    `compute()` returns float64 scalars, NaN if not defined: pixel_iou, pixel_niou, pixel_precision,
+    pixel_recall, pixel_f1, target_pd, target_fa_pixels, target_fa_objects, target_false_per_frame,
+    target_precision, target_f1 and target_distance_mean (pixels).
+
+    Parameters
+    ----------
+    protocol : str, default "basicirstd"
+        How objects are matched with targets.
+    threshold : float, default 0.5
+        Pixels above it are predicted.
+    options
+        Options of `torchmetrics.Metric`.
+
+    Raises
+    ------
+    ConfigError
+        If the protocol is unknown.
+    DataError
+        If the threshold is outside 0..1.
     """
 
     full_state_update = False
@@ -40,7 +55,10 @@ class SirstMetric(Metric):
             self.add_state(name, default=zeros, dist_reduce_fx="sum")
 
     def update(self, probs: torch.Tensor, masks: torch.Tensor) -> None:
-        """Count a batch; raises DataError, naming the sample, as `check_pair` does."""
+        """Count a batch of probabilities (not logits) and masks, (N, 1, H, W) or (N, H, W).
+
+        Raises DataError, naming the sample, like `check_pair`.
+        """
         for index, (prob, mask) in enumerate(zip(_frames(probs), _frames(masks), strict=True)):
             values, truth = check_pair(prob, mask > 0, f"sample {index} of the batch")
             found = above(values, self.threshold)
@@ -49,7 +67,7 @@ class SirstMetric(Metric):
             self.target_sums += self._tensor(target)
 
     def compute(self) -> dict[str, torch.Tensor]:
-        """The metrics of all that was counted, as float64 scalars."""
+        """The metrics of all batches, as float64 scalars."""
         pixel = _record(PixelCounts, self.pixel_sums)
         target = _record(TargetCounts, self.target_sums)
         values = {f"pixel_{name}": getattr(pixel, name) for name in _PIXEL}
@@ -66,7 +84,7 @@ def _record(kind: type[Counts], sums: torch.Tensor) -> Counts:
 
 
 def _frames(batch: torch.Tensor) -> Any:
-    """(N, 1, H, W) or (N, H, W) as N arrays (H, W)."""
+    """A batch (N, 1, H, W) or (N, H, W) as N arrays (H, W)."""
     frames = batch.detach().cpu()
     if frames.dtype == torch.bfloat16:
         frames = frames.float()

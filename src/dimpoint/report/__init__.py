@@ -1,1 +1,1 @@
-"""Figures, and the self-contained HTML report of an evaluation. Needs the `report` extra."""
+"""Figures, pictures and the HTML report of an evaluation. Figures need the `report` extra."""

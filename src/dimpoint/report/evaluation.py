@@ -1,4 +1,4 @@
-"""An evaluation as an object with numbers, tables, curves and a report; a comparison of two methods."""
+"""The results of `dimpoint.evaluate` and `dimpoint.compare`: numbers, tables, curves and reports."""
 
 from __future__ import annotations
 
@@ -36,41 +36,48 @@ Progress = Callable[[str, int], Callable[[], None]]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Evaluation:
-    """What `dimpoint.evaluate` gives: one or several methods on the same labelled frames.
+    """Result of `dimpoint.evaluate`: one or several methods on the same labelled frames.
 
     Attributes
     ----------
     results : tuple of Result
-        Everything that was counted, one for each method, in the order in which they were given.
+        Counts and matches of each method, in the given order.
     data : str
-        The data sets and the split, in words.
+        Description of the data sets and the split.
     notes : tuple of str
-        What a reader of the numbers must know, such as frames without a prediction.
-    operating : tuple of str
-        Lines about a threshold that was chosen for a goal.
+        Notes that matter for reading the numbers, such as frames without a prediction.
+    threshold_notes : tuple of str
+        Sentences about a threshold that was chosen for a goal.
+
+    Examples
+    --------
+    >>> import dimpoint
+    >>> evaluation = dimpoint.evaluate("spire-lite", "examples/scenes", split="test")
+    >>> evaluation.numbers["frames"], evaluation.numbers["tp"] + evaluation.numbers["fn"]
+    (2, 5)
     """
 
     results: tuple[Result, ...]
     data: str
     notes: tuple[str, ...] = ()
-    operating: tuple[str, ...] = ()
+    threshold_notes: tuple[str, ...] = ()
 
     @property
     def numbers(self) -> dict[str, float]:
-        """The headline numbers of all frames together under the first protocol, by name; NaN: not defined.
+        """Headline numbers of all frames together under the first protocol, by name; NaN if not defined.
 
-        Of maps also iou, niou and hse. Of several methods those of the first; `by_method` has all.
+        Maps also have iou, niou and hse. For several methods: those of the first; `by_method` has all.
         """
         return _numbers(self.results[0])
 
     @property
     def by_method(self) -> dict[str, dict[str, float]]:
-        """`numbers` of each method, by its name."""
+        """`numbers` of each method, by name."""
         return {name: _numbers(each) for name, each in zip(names_of(self.results), self.results, strict=True)}
 
     @property
     def tables(self) -> list[TextTable]:
-        """The tables that the command line prints: one for each protocol, and those of maps."""
+        """The tables of the command line: one for each protocol, and those of maps."""
         return tables_of(self.results)
 
     @property
@@ -79,9 +86,10 @@ class Evaluation:
         return {column.label: column.part.curve for column in columns_of(self.results)}
 
     def to_dataframe(self) -> Any:
-        """All numbers as a pandas DataFrame: table, quantity, method; value, low and high (95 %).
+        """All numbers as a pandas DataFrame.
 
-        Raises MissingExtraError without pandas.
+        The columns are table, quantity, method, value, low and high (ends of the 95 % interval). Raises
+        MissingExtraError without pandas.
         """
         if find_spec("pandas") is None:
             raise MissingExtraError("to_dataframe", "pandas", "notebook")
@@ -103,25 +111,34 @@ class Evaluation:
         return csv_of(self.results)
 
     def to_latex(self) -> str:
-        """The tables as LaTeX, one row for each method; they need the package booktabs."""
+        """The tables as LaTeX, one row for each method; needs the package booktabs."""
         return latex_of(self.results)
 
     def to_record(self) -> dict[str, Any]:
-        """Everything as JSON can hold it; of several methods a list under `evaluations`."""
+        """A JSON-compatible dict; several methods are a list under `evaluations`."""
         records = [to_record(each) | {"data_sets": self.data} for each in self.results]
         return records[0] if len(records) == 1 else {"evaluations": records}
 
     def plot(self, kind: str = "free-response", axes: Axes | None = None) -> Axes:
-        """Draw a curve, all methods in one figure, and return the matplotlib axes.
+        """Draw a curve of all methods.
 
         Parameters
         ----------
         kind : {"free-response", "precision-recall", "pd-fa"}
-            What is drawn; the dots are the thresholds that the numbers are for.
-        axes : matplotlib axes, optional
-            Where; a new figure if left out.
+            The curve. Dots mark the thresholds of the numbers.
+        axes : matplotlib.axes.Axes, optional
+            Where to draw. Default: a new figure.
 
-        Raises ConfigError for another kind, MissingExtraError without matplotlib.
+        Returns
+        -------
+        matplotlib.axes.Axes
+
+        Raises
+        ------
+        ConfigError
+            If the kind is unknown.
+        MissingExtraError
+            Without matplotlib.
         """
         from dimpoint.report import figures
 
@@ -137,10 +154,21 @@ class Evaluation:
         return axes
 
     def report(self, folder: str | Path, section: str = "", label_page: str | None = None) -> Path:
-        """Write a page with numbers, curves and pictures, `index.html` in `folder`, and return its path.
+        """Write an HTML page with numbers, curves and pictures.
 
-        section: HTML of a further section, such as `dimpoint.report.tracks.track_section` gives.
-        label_page: the address that `dimpoint label` printed; each mistake then links to its place there.
+        Parameters
+        ----------
+        folder : str or Path
+            Folder of the page, `index.html`.
+        section : str, optional
+            HTML of another section, such as that of `dimpoint.report.tracks.track_section`.
+        label_page : str, optional
+            Address that `dimpoint label` printed; each error then links to its place there.
+
+        Returns
+        -------
+        Path
+            The page.
         """
         from dimpoint.report.html import write_report
 
@@ -149,10 +177,32 @@ class Evaluation:
             self.results,
             data=self.data,
             notes=self.notes,
-            operating=self.operating,
+            threshold_notes=self.threshold_notes,
             section=section,
             label_page=label_page,
         )
+
+    def overlays(self, folder: str | Path) -> int:
+        """Write a picture of every frame with found, missed and false objects marked.
+
+        Parameters
+        ----------
+        folder : str or Path
+            New or empty. Several methods, and several data sets, get a folder each.
+
+        Returns
+        -------
+        int
+            The number of pictures.
+
+        Raises
+        ------
+        DataError
+            If the folder is not empty, or the data hold only labels and no frames.
+        """
+        from dimpoint.report.overlays import write_overlays
+
+        return write_overlays(Path(folder), self.results)
 
     def __repr__(self) -> str:
         first = self.results[0]
@@ -166,7 +216,7 @@ class Evaluation:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Compared:
-    """What `dimpoint.compare` gives: paired differences, first less second, on the same frames.
+    """Result of `dimpoint.compare`: paired differences, first minus second, on the same frames.
 
     Attributes
     ----------
@@ -175,7 +225,7 @@ class Compared:
     results : tuple of Result
         Both evaluations.
     notes : tuple of str
-        What a reader of the numbers must know.
+        Notes that matter for reading the numbers.
     """
 
     comparisons: tuple[Comparison, ...]
@@ -184,7 +234,7 @@ class Compared:
 
     @property
     def verdicts(self) -> list[str]:
-        """A sentence for each comparison."""
+        """One sentence for each comparison."""
         first, second = names_of(self.results)
         return [verdict(each, first, second) for each in self.comparisons]
 
@@ -204,40 +254,54 @@ def evaluate(
     predictions_values: str | None = None,
     device: str = "cpu",
 ) -> Evaluation:
-    """Evaluate a model, or predictions on disk, on labelled frames.
+    """Evaluate models, or predictions on disk, on labelled frames.
 
     Parameters
     ----------
-    model_or_predictions : str, Path, Detector, None, or several of the first two
-        A shipped model's name, a model file, a training run's folder, a `Detector`, None for the shipped
-        default; or a run of `dimpoint detect`, COCO points, a folder of maps or masks. Several stand side by
-        side.
-    data : str, Path or several
+    model_or_predictions : str, Path, Detector, None, or a sequence of str and Path
+        A shipped model's name, a model file, the folder of a training run, a `Detector`, or None for the
+        shipped model; or predictions: results of `dimpoint detect`, COCO points, a folder of maps or masks.
+        Several are evaluated side by side.
+    data : str, Path, or a sequence of them
         Data sets, or COCO keypoints files.
-    protocol : str or several, default "spire"
-        How predictions are matched with targets; "all" for those that the predictions can serve.
+    protocol : str or sequence of str, default "spire"
+        How predictions are matched with targets; "all": every protocol that the predictions support.
     split : str, optional
-        Such as "test"; all frames if left out.
+        Name of a split, such as "test". Default: all frames.
     threshold : float, optional
-        Scores or pixels above it count; the model's own, or 0.5 for maps, if left out.
+        Scores or pixels above it count. Default: the model's threshold, 0.5 for maps, none for points.
     allow_missing : bool, default False
-        Score the frames that have a prediction, though others have none.
+        Evaluate the frames that have a prediction, even if others have none.
     threads : int, optional
-        Of the processor; all cores if left out.
+        Number of processor threads. Default: all cores.
     predictions_values : {"0-1", "0-255", "0-65535", "labels", "alpha"}, optional
-        How predicted maps are read, where their files leave it open.
+        What the values of predicted maps mean, if unclear.
     device : str, default "cpu"
         Where models run; see `dimpoint.inference.backends.open_backend`.
 
-    Raises ConfigError, DataError or ModelFileError for what is wrong with the arguments or the data.
+    Returns
+    -------
+    Evaluation
+
+    Raises
+    ------
+    ConfigError, DataError, ModelFileError
+        If an argument, the data or a model is wrong.
+
+    Examples
+    --------
+    >>> import dimpoint
+    >>> evaluation = dimpoint.evaluate("spire-lite", "examples/scenes", split="test")
+    >>> sorted(evaluation.curves)
+    ['scenes']
     """
-    held_against = replace(data_of(data, split, allow_missing), prediction_values=predictions_values)
+    labelled = replace(data_of(data, split, allow_missing), prediction_values=predictions_values)
     several = isinstance(model_or_predictions, Sequence) and not isinstance(model_or_predictions, str)
     given: Sequence[Any] = model_or_predictions if several else [model_or_predictions]  # type: ignore[assignment]
     if not given:
         raise ConfigError("nothing to evaluate: give at least one model or prediction")
-    subjects = [open_either(each, held_against, threshold, threads, device) for each in given]
-    return evaluate_subjects(subjects, held_against, protocol)
+    subjects = [open_either(each, labelled, threshold, threads, device) for each in given]
+    return evaluate_subjects(subjects, labelled, protocol)
 
 
 def compare(
@@ -253,11 +317,32 @@ def compare(
 ) -> Compared:
     """Compare two models or predictions on the same frames, each at its own threshold.
 
-    The arguments are those of `evaluate`.
+    Parameters
+    ----------
+    first, second : str, Path or Detector
+        Models or predictions; see `evaluate`.
+    data, protocol, split, allow_missing, threads, device
+        See `evaluate`.
+
+    Returns
+    -------
+    Compared
+
+    Raises
+    ------
+    ConfigError, DataError, ModelFileError
+        If an argument, the data or a model is wrong.
+
+    Examples
+    --------
+    >>> import dimpoint
+    >>> found = dimpoint.compare("spire-lite", "spire-lite", "examples/scenes")
+    >>> found.comparisons[0].rows[0].difference.value
+    0.0
     """
-    held_against = data_of(data, split, allow_missing)
-    subjects = [open_either(each, held_against, None, threads, device) for each in (first, second)]
-    evaluation = evaluate_subjects(subjects, held_against, protocol)
+    labelled = data_of(data, split, allow_missing)
+    subjects = [open_either(each, labelled, None, threads, device) for each in (first, second)]
+    evaluation = evaluate_subjects(subjects, labelled, protocol)
     return compared(evaluation)
 
 
@@ -272,13 +357,13 @@ def evaluate_subjects(
     data: Data,
     protocol: str | Sequence[str],
     *,
-    operating: Sequence[str] = (),
+    threshold_notes: Sequence[str] = (),
     memory: Memory | None = None,
     progress: Progress = lambda what, total: lambda: None,
 ) -> Evaluation:
     """Evaluate opened models or predictions on the frames that all of them have.
 
-    progress: gives for a text and a number of frames what is called after each frame.
+    progress: maps a text and a number of frames to a function that is called after each frame.
     """
     frames, notes = same_frames(*subjects)
     protocols = chosen_protocols(protocol, [subject.predictor for subject in subjects], frames)
@@ -288,7 +373,7 @@ def evaluate_subjects(
         step = progress(what, len(frames))
         results.append(evaluate_predictor(subject.predictor, frames, protocols, step, memory))
     every = [*notes, *(note for subject in subjects for note in subject.notes)]
-    return Evaluation(tuple(results), str(data), tuple(dict.fromkeys(every)), tuple(operating))
+    return Evaluation(tuple(results), str(data), tuple(dict.fromkeys(every)), tuple(threshold_notes))
 
 
 def data_of(data: str | Path | Sequence[str | Path], split: str | None, allow_missing: bool) -> Data:

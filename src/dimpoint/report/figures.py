@@ -43,7 +43,7 @@ _MOST_POINTS = 1500  # of a curve; more make the page large and look the same
 
 
 class Drawn(NamedTuple):
-    """A curve with its name in the legend and the threshold at which it gets a dot (None: at its end)."""
+    """A curve, its name in the legend, and the threshold of its dot (None: at the end of the curve)."""
 
     name: str
     curve: Curve
@@ -60,10 +60,7 @@ def drawn(results: Sequence[Result]) -> list[Drawn]:
 
 
 def literal(text: str) -> str:
-    """A name as matplotlib shows it letter by letter.
-
-    Text between two dollar signs would be a formula, and a name with a leading `_` missing in the legend.
-    """
+    """Escape a name for matplotlib: `$` would start a formula, a leading `_` would hide it in the legend."""
     shown = printable(text).replace("$", r"\$")
     return f" {shown}" if shown.startswith("_") else shown
 
@@ -128,7 +125,7 @@ def precision_recall(curves: Sequence[Drawn]) -> str:
 
 
 def reliability(curves: Sequence[tuple[str, Curve]]) -> str:
-    """Share of targets by tenths of the score; the area of a dot is the number of objects."""
+    """Fraction of targets by tenths of the score; the area of a dot is the number of objects."""
 
     def draw(axes: Axes) -> None:
         axes.plot([0, 1], [0, 1], color="#8a929c", linewidth=1, linestyle="--")
@@ -136,7 +133,7 @@ def reliability(curves: Sequence[tuple[str, Curve]]) -> str:
             score, right, count = curve.reliability()
             axes.plot(score, right, color=colour, label=name, linewidth=1.7)
             axes.scatter(score, right, s=8 + 12 * np.log10(np.maximum(count, 1)), color=colour)
-        axes.set(xlabel="score", ylabel="part of the objects that are targets", xlim=(0, 1.02))
+        axes.set(xlabel="score", ylabel="fraction of objects that are targets", xlim=(0, 1.02))
         _finish(axes, 0)
         if len(curves) > 1:
             axes.legend(loc="upper left")
@@ -172,7 +169,7 @@ def roc(curves: Sequence[tuple[str, PixelCurve]]) -> str:
 
 
 def bars(rows: Sequence[BreakdownRow], title: str) -> str:
-    """Pd by class of target, each bar with its share of found targets."""
+    """Pd by class of target; each bar shows the numbers of found and of all targets."""
     shown = [row for row in rows if row.targets]
 
     def draw(axes: Axes) -> None:
@@ -205,7 +202,7 @@ def _svg(draw: Any, label: str, height: float = 3.1) -> str:
 
 
 def _inline(svg: str, label: str) -> str:
-    """The element alone, with ids of its own and without links to schemas."""
+    """The <svg> element alone, with unique ids and without links to schemas."""
     body = svg[svg.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
     prefix = re.sub(r"\W+", "-", label.lower())
@@ -236,7 +233,7 @@ def _dot(axes: Axes, x: Any, y: Any, row: int | None, colour: str) -> None:
 
 
 def _row(curve: Curve, threshold: float | None) -> int | None:
-    """The row of a curve in which a threshold lies; the last if it is below all, None without one."""
+    """The row of a curve that contains a threshold; the last if it is below all, None without one."""
     if threshold is None:
         return len(curve.low) - 1
     inside = np.flatnonzero(curve.low <= threshold)

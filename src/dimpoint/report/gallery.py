@@ -1,4 +1,4 @@
-"""The worst misses and the worst false alarms as enlarged crops, with truth and predictions marked."""
+"""The worst misses and false alarms as enlarged crops, with targets and predictions marked."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from dimpoint.evaluation.run import FrameResult
 from dimpoint.model.intensity import IntensityRule
 
-SIDE = 64  # of a crop, pixels of the frame
+SIDE = 64  # side of a crop, pixels of the frame
 MOST = 12  # crops of each kind
 
 _STRETCH = IntensityRule(kind="percentile", low=0.5, high=99.9, clip=True)
@@ -22,8 +22,11 @@ _STRETCH = IntensityRule(kind="percentile", low=0.5, high=99.9, clip=True)
 
 @dataclass(frozen=True)
 class Mark:
-    """A position in crop pixels, from the crop's top-left corner. what: truth (a target
-    that was found), missed (one that was not), hit or false (predictions)."""
+    """A mark in a crop.
+
+    x, y: pixels from the crop's top-left corner. what: "truth" (found target), "missed" (missed target),
+    "hit" (matched prediction) or "false" (false alarm). score: text beside a prediction.
+    """
 
     x: float
     y: float
@@ -33,7 +36,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Crop:
-    """A part of a frame. image: a PNG as data URI, width x height pixels; caption: what is wrong here.
+    """A part of a frame; image: PNG as data URI, width x height pixels.
 
     frame: the frame's name in its data set; file: with the data set. x, y: of the error, pixels of the frame.
     """
@@ -84,7 +87,7 @@ class _Place(NamedTuple):
 
 
 def _crops(places: list[_Place], most: int) -> list[Crop]:
-    """Crops of the worst errors; an error near one that is already shown gets no crop of its own."""
+    """Crops of the worst errors; errors near one that is already shown get no crop of their own."""
     shown: list[_Place] = []
     crops: list[Crop] = []
     for place in sorted(places, key=lambda each: (-each.rank, each.frame.frame.key, each.y, each.x)):
@@ -149,7 +152,7 @@ def _marks(frame: FrameResult, left: int, top: int, width: int, height: int) -> 
 
 
 def _png(part: npt.NDArray[Any]) -> str:
-    """Counts stretched over the crop's own 0.5th to 99.9th percentile, as a data URI."""
+    """Counts stretched from the crop's 0.5th to its 99.9th percentile, as a data URI."""
     grey = np.round(_STRETCH.apply(part) * 255).astype(np.uint8)
     encoded = cv2.imencode(".png", grey)[1].tobytes()
     return "data:image/png;base64," + base64.b64encode(encoded).decode("ascii")

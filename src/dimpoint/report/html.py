@@ -83,21 +83,43 @@ def write_report(
     *,
     data: str,
     notes: Sequence[str] = (),
-    operating: Sequence[str] = (),
+    threshold_notes: Sequence[str] = (),
     section: str = "",
     label_page: str | None = None,
 ) -> Path:
-    """Write `index.html` in `folder` and return its path; several results stand side by side in it.
+    """Write `index.html` in `folder`, with several results side by side.
 
-    data: the data sets and split in words. operating: lines about a chosen operating point. section: HTML of
-    a further section, such as `report.tracks.track_section` gives. label_page: the address that `dimpoint
-    label` printed; the pictures of mistakes then link to their places in it. Raises MissingExtraError without
-    matplotlib or jinja2, DimpointError where the file cannot be written.
+    Parameters
+    ----------
+    folder : Path
+        Created if it does not exist.
+    results : Result or sequence of Result
+        One or several methods on the same frames.
+    data : str
+        Description of the data sets and the split.
+    notes, threshold_notes : sequence of str, optional
+        Notes on the data; sentences about a chosen threshold.
+    section : str, optional
+        HTML of another section, such as that of `report.tracks.track_section`.
+    label_page : str, optional
+        Address that `dimpoint label` printed; the pictures of errors then link to their places there.
+
+    Returns
+    -------
+    Path
+        The page.
+
+    Raises
+    ------
+    MissingExtraError
+        Without matplotlib or jinja2.
+    DimpointError
+        If the file cannot be written.
     """
     check_extra()
     every = [results] if isinstance(results, Result) else list(results)
     sections = "".join([section, *_grown(every)])
-    context = _context(every, data, notes, operating)
+    context = _context(every, data, notes, threshold_notes)
     page = _template().render(section=sections, label_page=label_page, **context)
     path = folder / "index.html"
     write_text(path, page)
@@ -105,7 +127,7 @@ def write_report(
 
 
 def _grown(results: Sequence[Result]) -> Iterator[str]:
-    """Sections about grown labels, of the runs that have them."""
+    """Sections about grown labels, for the runs that have them."""
     for name, result in zip(names_of(results), results, strict=True):
         if isinstance(result.predictor, ModelPredictor) and result.predictor.path is not None:
             heading = f": {name}" if len(results) > 1 else ""
@@ -113,7 +135,7 @@ def _grown(results: Sequence[Result]) -> Iterator[str]:
 
 
 def check_extra() -> None:
-    """Raise MissingExtraError, before any work is done, if a report cannot be written."""
+    """Raise MissingExtraError if a report cannot be written, before any work is done."""
     for package in ("matplotlib", "jinja2"):
         if find_spec(package) is None:
             raise MissingExtraError("the report", package, "report")
@@ -133,12 +155,12 @@ def _template() -> Any:
 
 
 def _shown(value: Any) -> Any:
-    """A value of the page: texts of others without control characters; marked-up parts as they are."""
+    """Escape control characters in plain text; marked-up text is unchanged."""
     return printable(value) if type(value) is str and not value.isprintable() else value
 
 
 def _context(
-    results: Sequence[Result], data: str, notes: Sequence[str], operating: Sequence[str]
+    results: Sequence[Result], data: str, notes: Sequence[str], threshold_notes: Sequence[str]
 ) -> dict[str, Any]:
     first = results[0]
     every = list(dict.fromkeys([*notes, *(note for result in results for note in result.notes)]))
@@ -152,7 +174,7 @@ def _context(
         "protocol": first.protocols[0],
         "protocols": [(name, get_protocol(name).description) for name in first.protocols],
         "hindsight": HINDSIGHT,
-        "operating": list(operating),
+        "threshold_notes": list(threshold_notes),
         "warnings": [note for note in every if note.startswith("INCOMPLETE")],
         "notes": [note for note in every if not note.startswith("INCOMPLETE")],
         "tables": tables_of(results),
@@ -183,7 +205,7 @@ def _method(name: str, result: Result, several: bool) -> Method:
 
 
 def _tiles(part: SetResult, protocol: str) -> list[tuple[str, str, str]]:
-    """(label, value, interval) of the numbers that stand on top; of maps IoU, nIoU and HSE first."""
+    """(label, value, interval) of the numbers at the top; for maps IoU, nIoU and HSE first."""
     shown: list[tuple[Number, Interval]] = []
     if part.maps is not None:
         pixels = measured_numbers(part, "pixels")
@@ -229,7 +251,7 @@ def _figures(results: Sequence[Result]) -> list[Figure]:
 
 
 def _breakdowns(part: SetResult, method: str) -> list[Breakdown]:
-    """method: added to the titles, so that the figures of several methods differ."""
+    """The breakdowns; method: added to the titles, so that the figures of several methods differ."""
     return [
         Breakdown(
             BREAKDOWNS[by],
@@ -268,7 +290,7 @@ def _model_card(result: Result) -> list[tuple[str, str]]:
 
 
 def _set_card(part: SetResult) -> tuple[str, int, int, int, str]:
-    """Name, frames, frames without a target, targets, sizes of the frames."""
+    """Name, frames, frames without targets, targets, and sizes of the frames."""
     sizes = sorted({frame.shape for frame in part.frames}, key=lambda size: size[0] * size[1])
     first, last = (f"{width}x{height}" for height, width in (sizes[0], sizes[-1]))
     targets = [len(frame.truth_xy) for frame in part.frames]
@@ -282,7 +304,7 @@ def _set_card(part: SetResult) -> tuple[str, int, int, int, str]:
 
 
 def _versions() -> list[tuple[str, str]]:
-    """Versions of the packages that compute the numbers; packages that are not found are left out."""
+    """Versions of the installed packages that compute the numbers."""
     found = []
     for name in _PACKAGES:
         with suppress(PackageNotFoundError):

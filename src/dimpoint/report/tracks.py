@@ -1,4 +1,4 @@
-"""The part of a report that is about tracks: headline numbers, all numbers, one row for each clip."""
+"""The report of tracks: headline numbers, all numbers, and a row for each clip."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _RATIOS = ("covered", "mota", "idf1", "hota", "gospa")
 
 
 def write_track_report(folder: Path, evaluation: TrackEvaluation) -> Path:
-    """Write `index.html` in `folder`, about tracks alone, and return its path."""
+    """Write a page about tracks, `index.html` in `folder`, and return its path."""
     style = (Path(__file__).parent / "report.css").read_text("utf-8")
     path = folder / "index.html"
     write_text(
@@ -28,7 +28,7 @@ def write_track_report(folder: Path, evaluation: TrackEvaluation) -> Path:
 
 
 def track_section(evaluation: TrackEvaluation, *, heading: bool = True) -> str:
-    """HTML of the section; heading: whether it has one of its own."""
+    """HTML of the section about tracks, with or without a heading."""
     counts = evaluation.counts
     clips = "1 clip" if counts["clips"] == 1 else f"{counts['clips']:.0f} clips"
     summary = (

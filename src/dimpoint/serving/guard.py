@@ -1,4 +1,4 @@
-"""Which requests a server on this machine answers: by host, origin, token and size."""
+"""Access checks of local servers: host, origin, token and size of requests."""
 
 from __future__ import annotations
 
@@ -26,16 +26,25 @@ _LARGEST_BODY = 4 << 20  # bytes
 
 
 def local_hosts(port: int, *others: str) -> tuple[str, ...]:
-    """The `name:port` values by which this machine, and the addresses `others`, are asked."""
+    """The `name:port` values of this machine and of the addresses `others`."""
     return tuple(f"{name}:{port}" for name in dict.fromkeys((*_LOCAL, *others)))
 
 
 class Guard:
-    """Checks host, origin, token and size of each request; adds safety headers to each answer.
+    """Checks host, origin, token and size of each request, and adds security headers to responses.
 
-    hosts: `name:port` values that requests may carry as their `Host`, so that no other page in the browser
-    reaches the server. token: asked for below `/api/`; None: nobody is asked. hint: said where it is missing.
-    larger: paths whose requests may have more bytes than others.
+    Parameters
+    ----------
+    app : ASGI application
+        The application.
+    hosts : tuple of str
+        Accepted `Host` headers, `name:port`, so that pages of other sites cannot reach the server.
+    token : str, optional
+        Token required below `/api/`.
+    hint : str
+        Text of the response if the token is missing.
+    larger : mapping of str to int, optional
+        Paths whose requests may have more bytes than others.
     """
 
     def __init__(
@@ -50,7 +59,7 @@ class Guard:
         self.hosts, self.token, self.hint, self.larger = hosts, token, hint, larger or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or refuse it."""
+        """Forward the request, or refuse it."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return

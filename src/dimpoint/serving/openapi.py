@@ -65,17 +65,17 @@ _RAW = [
 _WHY = {
     "400": "The request ended early.",
     "401": "The token is missing or wrong.",
-    "408": "The body came too slowly.",
+    "408": "The body arrived too slowly.",
     "413": "The body is too large.",
-    "415": "The body is no form.",
-    "422": "The body is no frame, or an option is wrong.",
+    "415": "The body is not a form.",
+    "422": "The body is not a frame, or an option is wrong.",
     "429": "Too many requests are waiting.",
     "503": "The detection took too long.",
 }
 
 
 def description(with_token: bool) -> dict[str, Any]:
-    """OpenAPI 3.1. with_token: requests below `/v1/` need a bearer token."""
+    """The OpenAPI 3.1 description; with_token: requests below `/v1/` need a bearer token."""
     binary = {"schema": {"type": "string", "format": "binary"}}
     frame = dict.fromkeys((*SUFFIXES, "application/octet-stream"), binary)
     files = {
@@ -120,9 +120,11 @@ def description(with_token: bool) -> dict[str, Any]:
                     "responses": _responses(many, *_WHY),
                 }
             },
-            "/v1/model": {"get": {"summary": "The model at work.", "responses": _responses(model, "401")}},
-            "/health": {"get": {"summary": "The process answers.", "responses": _responses(status)}},
-            "/ready": {"get": {"summary": "Requests are taken.", "responses": _responses(status, "503")}},
+            "/v1/model": {"get": {"summary": "The model in use.", "responses": _responses(model, "401")}},
+            "/health": {"get": {"summary": "The process is alive.", "responses": _responses(status)}},
+            "/ready": {
+                "get": {"summary": "The service accepts requests.", "responses": _responses(status, "503")}
+            },
         },
         "components": {"schemas": {"Target": _TARGET, "Image": _IMAGE, "Error": _ERROR}},
     }

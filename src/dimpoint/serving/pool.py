@@ -24,23 +24,23 @@ _BUCKETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 
 
 class BusyError(DimpointError):
-    """As many requests are waiting as are allowed to."""
+    """The queue is full."""
 
 
 class Statistics:
-    """Counters in Prometheus's form."""
+    """Prometheus counters."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.requests = Counter(
-            "dimpoint_requests", "Requests by answer.", ["status"], registry=self.registry
+            "dimpoint_requests", "Requests by status.", ["status"], registry=self.registry
         )
-        self.frames = Counter("dimpoint_frames", "Frames that were searched.", registry=self.registry)
-        self.targets = Counter("dimpoint_targets", "Targets that were found.", registry=self.registry)
-        self.waiting = Gauge("dimpoint_waiting", "Requests that wait for a detector.", registry=self.registry)
+        self.frames = Counter("dimpoint_frames", "Processed frames.", registry=self.registry)
+        self.targets = Counter("dimpoint_targets", "Detected targets.", registry=self.registry)
+        self.waiting = Gauge("dimpoint_waiting", "Requests waiting for a detector.", registry=self.registry)
         self.seconds = Histogram(
             "dimpoint_request_seconds",
-            "Time of a detection request, waiting included.",
+            "Duration of detection requests, including waiting.",
             registry=self.registry,
             buckets=_BUCKETS,
         )
@@ -99,7 +99,7 @@ class DetectorPool:
         self._inside = 0
 
     async def run(self, work: Callable[[Detector], Result]) -> Result:
-        """Run `work` with a detector, as soon as one is free. Raises BusyError, TimeoutError."""
+        """Run `work` with the next free detector; BusyError or TimeoutError if there is none in time."""
         if self._inside >= self.workers + self.queue:
             raise BusyError("too many requests are waiting; try again later")
         self._inside += 1
@@ -127,5 +127,5 @@ class DetectorPool:
             future.exception()  # a request that gave up does not ask for it
 
     def close(self) -> None:
-        """End once the running detections have ended."""
+        """Shut down after the running detections."""
         self._threads.shutdown(wait=True, cancel_futures=True)

@@ -1,4 +1,4 @@
-"""Run the service until a signal stops it: running requests end, new ones are refused."""
+"""Run the service until a signal stops it: running requests finish, new ones are refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _GRACE = 30  # seconds that running requests may take once the service is told t
 
 
 class _Server(uvicorn.Server):
-    """Tells the readiness check that the end has come."""
+    """Tells the readiness check that the server is stopping."""
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
@@ -29,7 +29,22 @@ class _Server(uvicorn.Server):
 
 
 def run(service: Service, host: str, port: int, started: Callable[[str], None]) -> None:
-    """Listen and serve. started: told the address. Raises DimpointError if the port is in use."""
+    """Listen and serve.
+
+    Parameters
+    ----------
+    service : Service
+        The service.
+    host, port : str, int
+        Address; port 0 takes a free one.
+    started : callable
+        Called with the address.
+
+    Raises
+    ------
+    DimpointError
+        If the port is in use.
+    """
     listening = open_socket(host, port)
     shown = f"[{host}]" if ":" in host else host
     started(f"http://{shown}:{listening.getsockname()[1]}")
@@ -49,7 +64,7 @@ def run(service: Service, host: str, port: int, started: Callable[[str], None]) 
 
 
 def open_socket(host: str, port: int) -> socket.socket:
-    """A socket bound to an address; port 0 takes a free one. Raises DimpointError if it cannot be had."""
+    """A socket bound to an address, port 0: any free port; DimpointError if that fails."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         bound = socket.socket(family, socket.SOCK_STREAM)

@@ -1,1 +1,1 @@
-"""Experiments of several runs: train each, evaluate all on the same frames, and compare."""
+"""Studies of several training runs: train each, evaluate all on the same frames, and compare."""

@@ -1,4 +1,4 @@
-"""The effect of FDEP on a host: the same runs with and without it, over several seeds."""
+"""Ablation of FDEP: the same runs with and without it, and with two controls, over several seeds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dimpoint.evaluation.predictions import ModelPredictor
 from dimpoint.evaluation.run import SetResult, evaluate
 from dimpoint.evaluation.truth import TruthFrame
 from dimpoint.metrics.bootstrap import Interval, bootstrap
-from dimpoint.metrics.points import Counts
+from dimpoint.metrics.counts import Counts
 from dimpoint.studies.runs import train_once
 from dimpoint.training.fit import Machine, TrainingData
 from dimpoint.training.recipe import load_recipe
@@ -37,7 +37,7 @@ PROTOCOL = "basicirstd"
 
 @dataclass(frozen=True)
 class Number:
-    """A number of the table. times: how tables write it."""
+    """A number of the table; times: factor for display."""
 
     key: str
     label: str
@@ -56,24 +56,49 @@ NUMBERS = (
 
 @dataclass(frozen=True)
 class Row:
-    """One arm: each number's mean and standard deviation over seeds, and its difference from `plain`.
+    """The result of an arm.
 
-    apart: a paired 95 % bootstrap interval over the frames, of the difference of the seeds' means; None for
-    `plain`. deviation is NaN for one seed.
+    Parameters
+    ----------
+    arm : str
+        Name of the arm.
+    mean, deviation : dict of str to float
+        Mean and standard deviation of each number over the seeds; the deviation is NaN for one seed.
+    difference : dict of str to Interval, or None
+        Difference of the means from `plain`, with paired 95 % bootstrap intervals over frames; None for
+        `plain`.
+    values : dict of str to list of float
+        Each number by seed.
     """
 
     arm: str
     mean: dict[str, float]
     deviation: dict[str, float]
-    apart: dict[str, Interval] | None
+    difference: dict[str, Interval] | None
     values: dict[str, list[float]]
 
 
 @dataclass(frozen=True)
 class Study:
-    """Where and how the arms are trained.
+    """Settings of an ablation.
 
-    changes: of the recipe, for all arms alike, those of its section `foundation` for the taught ones.
+    Parameters
+    ----------
+    host : str
+        Recipe of the encoder-decoder network.
+    foundation : str
+        Folder or id of the foundation model.
+    sources : Sources
+        Training data.
+    out : Path
+        Folder of the runs.
+    seeds : int, default 3
+        Number of runs per arm.
+    changes : tuple of str
+        Changes of the recipe, KEY=VALUE, in every arm; those of section `foundation` only in arms that have
+        one.
+    machine : Machine
+        Device and threads.
     """
 
     host: str
@@ -85,7 +110,7 @@ class Study:
     machine: Machine = field(default_factory=Machine)
 
     def models(self, arm: str, log: Callable[[str], None]) -> list[Path]:
-        """The arm's trained models, one for each seed; raises ConfigError for an unknown arm."""
+        """Train the arm's models, one per seed, and return their files; ConfigError for an unknown arm."""
         if arm not in ARMS:
             raise ConfigError(f"no arm '{arm}'; known: {', '.join(ARMS)}")
         taught = [change for change in self.changes if change.startswith("foundation.")]
@@ -106,7 +131,7 @@ class Study:
 def run_study(
     study: Study, arms: Sequence[str], frames: Sequence[TruthFrame], log: Callable[[str], None]
 ) -> list[Row]:
-    """Train what is not trained yet, arm by arm, and evaluate every model on `frames`."""
+    """Train the missing runs, arm by arm, and evaluate every model on `frames`."""
     results = {}
     for arm in arms:
         models = study.models(arm, log)
@@ -119,20 +144,20 @@ def _row(arm: str, results: Sequence[SetResult], plain: Sequence[SetResult] | No
         number.key: [_value(number, _parts(number, each)) * number.times for each in results]
         for number in NUMBERS
     }
-    apart = None
+    difference = None
     if arm != PLAIN and plain is not None:
-        apart = {number.key: _difference(number, results, plain) for number in NUMBERS}
+        difference = {number.key: _difference(number, results, plain) for number in NUMBERS}
     return Row(
         arm,
         {key: fmean(each) for key, each in values.items()},
         {key: stdev(each) if len(each) > 1 else math.nan for key, each in values.items()},
-        apart,
+        difference,
         values,
     )
 
 
 def _parts(number: Number, result: SetResult) -> Sequence[Counts]:
-    """The per-frame counts from which the number is computed."""
+    """The counts of each frame from which the number is computed."""
     assert result.maps is not None
     assert result.threshold is not None
     if number.pixels:
@@ -148,7 +173,7 @@ def _difference(number: Number, results: Sequence[SetResult], plain: Sequence[Se
     ours = [_parts(number, each) for each in results]
     theirs = [_parts(number, each) for each in plain]
 
-    def apart(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    def difference(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         means = [
             np.mean([getattr(type(parts[0]).resampled(parts, weights), number.key) for parts in arm], axis=0)
             for arm in (ours, theirs)
@@ -156,26 +181,26 @@ def _difference(number: Number, results: Sequence[SetResult], plain: Sequence[Se
         difference: npt.NDArray[np.float64] = (means[0] - means[1]) * number.times
         return difference
 
-    return bootstrap(len(ours[0]), apart)
+    return bootstrap(len(ours[0]), difference)
 
 
 def to_record(study: Study, rows: Sequence[Row], frames: int) -> dict[str, Any]:
-    """For JSON."""
+    """A JSON-compatible dict."""
     return {
         "host": study.host,
         "foundation": study.foundation,
         "seeds": study.seeds,
         "frames": frames,
         "protocol": PROTOCOL,
-        "difference": "less plain; paired 95 % bootstrap over frames of the difference of the seeds' means",
+        "difference": "minus plain; paired 95 % bootstrap over frames of the difference of the seeds' means",
         "arms": {
             row.arm: {
                 "values": row.values,
                 "mean": row.mean,
                 "deviation": {key: None if value != value else value for key, value in row.deviation.items()},
                 "difference": None
-                if row.apart is None
-                else {key: [each.value, each.low, each.high] for key, each in row.apart.items()},
+                if row.difference is None
+                else {key: [each.value, each.low, each.high] for key, each in row.difference.items()},
             }
             for row in rows
         },

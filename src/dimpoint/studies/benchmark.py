@@ -1,7 +1,4 @@
-"""Several recipes on the same data: trained under one budget, evaluated on the same frames, in one table.
-
-The table of a benchmark, for the terminal and for Markdown, made of its JSON record.
-"""
+"""Benchmark of recipes: trained with one budget, evaluated on the same frames, in one table."""
 
 from __future__ import annotations
 
@@ -13,11 +10,11 @@ from statistics import median
 from typing import Any
 
 from dimpoint.errors import ConfigError
-from dimpoint.evaluation.operating import apply_point, choose_threshold
 from dimpoint.evaluation.predictions import ModelPredictor
 from dimpoint.evaluation.run import evaluate
 from dimpoint.evaluation.subject import Subject
 from dimpoint.evaluation.summary import measured_numbers, without_nan
+from dimpoint.evaluation.thresholds import apply_threshold, choose_threshold
 from dimpoint.evaluation.truth import TruthFrame, held_out_frames
 from dimpoint.inference.detector import Detector
 from dimpoint.metrics.protocols import get_protocol
@@ -34,13 +31,32 @@ _TIMED_FRAMES, _TIMED_ROUNDS = 8, 5
 
 @dataclass(frozen=True)
 class Row:
-    """One recipe's line.
+    """The result of a recipe.
 
-    labels: what was trained on, `points` or `masks`. threshold: of the best F1 on the run's held-out
-    frames. f1_interval: 95 %, bootstrap over frames. fa: false objects, or their pixels, per pixel, as
-    the protocol has it. distance: mean
-    localisation error, pixels. macs: of one frame of the first evaluated frame's size. ms: array to
-    targets in ONNX Runtime, median. minutes: of training. NaN where nothing was found.
+    Parameters
+    ----------
+    recipe, network : str
+        Names of the recipe and its network.
+    labels : {"points", "masks"}
+        Labels it was trained on.
+    epochs : int
+        Training length.
+    threshold : float
+        Threshold of the best F1 on the run's held-out frames.
+    precision, recall, f1 : float
+        Results on the evaluated frames.
+    f1_interval : tuple of float
+        95 % bootstrap interval over frames.
+    fa : float
+        False objects, or their pixels, per pixel, depending on the protocol.
+    distance : float
+        Mean localisation error, pixels.
+    parameters, macs : int
+        Size of the network; multiply-adds for a frame of the first evaluated frame's size.
+    ms : float
+        Median time from array to targets in ONNX Runtime, milliseconds.
+    minutes : float
+        Training time.
     """
 
     recipe: str
@@ -62,7 +78,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Which recipes, on what data, into which folder; changes: of all recipes alike."""
+    """Settings of a benchmark: recipes, data, folder, changes of every recipe, budget, machine, protocol."""
 
     recipes: tuple[str, ...]
     sources: TrainingData
@@ -73,7 +89,7 @@ class Benchmark:
     protocol: str = "spire"
 
     def load(self) -> dict[str, Recipe]:
-        """The recipes by the names of their folders; raises ConfigError for two of one name."""
+        """The recipes by the names of their folders; ConfigError if two have the same name."""
         loaded: dict[str, Recipe] = {}
         for given in self.recipes:
             name = Path(given).stem
@@ -85,8 +101,12 @@ class Benchmark:
     def check(self, frames: Sequence[TruthFrame]) -> None:
         """Check all recipes before any is trained.
 
-        Raises ConfigError where frames that are evaluated would be trained on, DataError where the data
-        lack the labels that a recipe needs.
+        Raises
+        ------
+        ConfigError
+            If evaluated frames would be trained on, or the protocol does not fit.
+        DataError
+            If the data lack the labels that a recipe needs.
         """
         self._check_protocol(frames)
         evaluated = {frame.path.resolve() for frame in frames}
@@ -117,10 +137,7 @@ class Benchmark:
 def run_benchmark(
     benchmark: Benchmark, frames: Sequence[TruthFrame], log: Callable[[str], None]
 ) -> list[Row]:
-    """Train what is not trained yet, recipe by recipe, and evaluate all on `frames`.
-
-    Raises before any training what `Benchmark.check` raises.
-    """
+    """Train the missing runs, recipe by recipe, and evaluate all on `frames`; raises as `Benchmark.check`."""
     benchmark.check(frames)
     rows = []
     for name, recipe in benchmark.load().items():
@@ -135,12 +152,12 @@ def run_benchmark(
 def score(
     run: Path, frames: Sequence[TruthFrame], threads: int | None = None, protocol: str = "spire"
 ) -> Row:
-    """The line of a finished run on `frames`, at the threshold of the best F1 on its held-out frames."""
+    """Evaluate a finished run on `frames`, at the threshold of the best F1 on its held-out frames."""
     recipe = load_recipe(str(run / "recipe.yaml"))
     predictor = ModelPredictor(run, threads=threads)
     held = Subject(predictor, held_out_frames(run))
     words = f"the frames held out by {run.name}"
-    apply_point(held, choose_threshold(held, "f1", 0.0, chosen_on=words, evaluated=frames))
+    apply_threshold(held, choose_threshold(held, "f1", 0.0, chosen_on=words, evaluated=frames))
     result = evaluate(predictor, frames, protocol).pooled
     total = result.total(protocol)
     interval = measured_numbers(result, protocol)["f1"]
@@ -171,7 +188,7 @@ def score(
 
 
 def to_record(benchmark: Benchmark, rows: Sequence[Row], frames: Sequence[TruthFrame]) -> dict[str, Any]:
-    """For JSON; what is not defined is null."""
+    """A JSON-compatible dict, with null for undefined numbers."""
     height, width = frames[0].shape()
     record: dict[str, Any] = without_nan(
         {
@@ -204,7 +221,7 @@ def _milliseconds(model: Path, frames: Sequence[TruthFrame], threads: int | None
 
 
 def _fa(protocol: str) -> str:
-    """What a protocol's Fa is, in words."""
+    """The definition of a protocol's Fa."""
     return f"false {get_protocol(protocol).fa_counts} per pixel"
 
 
@@ -235,12 +252,12 @@ COLUMNS = tuple(label for _, label, _ in _FORMS)
 
 
 def cells(row: Mapping[str, Any]) -> list[str]:
-    """A row of the record as text, in the order of `COLUMNS`; `-` for what is not defined."""
+    """A row of the record as text, in the order of `COLUMNS`; `-` for undefined numbers."""
     return ["-" if row[key] is None else form(row[key]) for key, _, form in _FORMS]
 
 
 def heading(record: Mapping[str, Any]) -> str:
-    """What was evaluated, and how."""
+    """One line on the data, protocol and budget."""
     data = ", ".join(record["data"])
     return (
         f"{data}, split {record['split']}: {record['frames']} frames, protocol {record['protocol']}, "
@@ -249,7 +266,7 @@ def heading(record: Mapping[str, Any]) -> str:
 
 
 def markdown(record: Mapping[str, Any]) -> str:
-    """The table with its heading, and what the columns mean."""
+    """The table in Markdown, with its heading and the meaning of the columns."""
     height, width = record["frame_size"]
     threads = "all cores" if record["threads"] is None else f"{record['threads']} thread(s)"
     changed = "".join(f" `--set {change}`" for change in record["changes"])
@@ -269,5 +286,5 @@ def markdown(record: Mapping[str, Any]) -> str:
 
 
 def _cell(text: str) -> str:
-    """A text as one cell of a Markdown table."""
+    """Text as a cell of a Markdown table."""
     return printable(text).replace("|", "\\|")

@@ -1,7 +1,4 @@
-"""The training runs of a study: how long they take, and runs that are finished or go on.
-
-A folder holds many runs: finished ones are kept, interrupted ones continue.
-"""
+"""The training runs of a study: finished runs are kept, interrupted ones continue."""
 
 from __future__ import annotations
 
@@ -17,20 +14,21 @@ from dimpoint.errors import ConfigError
 from dimpoint.training.fit import Machine, TrainingData, finish, fit
 from dimpoint.training.recipe import Recipe, load_recipe
 
-_PLANNED = ("epochs", "steps_per_epoch")  # what a run with a time limit sets for itself
-_CLOCK = "seconds.json"  # in a run's folder: how long it has been trained
+_PLANNED = ("epochs", "steps_per_epoch")  # values that a run with a time limit sets itself
+_CLOCK = "seconds.json"  # file in a run's folder with its training time
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How long each run of a study is trained.
+    """The training length of each run.
 
     Parameters
     ----------
     epochs : int, optional
-        That many epochs for every recipe.
+        The same number of epochs for every recipe.
     minutes : float, optional
-        For every recipe the epochs that fit, by a few measured steps. With neither, the recipe's own epochs.
+        The number of epochs that fit into this time, by a few measured steps. Default: the recipe's own
+        epochs.
     """
 
     epochs: int | None = None
@@ -38,7 +36,7 @@ class Budget:
 
     def __post_init__(self) -> None:
         if self.epochs is not None and self.minutes is not None:
-            raise ConfigError("--epochs and --minutes: give one of them")
+            raise ConfigError("give either --epochs or --minutes, not both")
 
     def __str__(self) -> str:
         if self.epochs is not None:
@@ -57,7 +55,7 @@ def train_once(
     log: Callable[[str], None],
     budget: Budget = RECIPES_OWN,
 ) -> Path:
-    """Train the run in `out`, continue it, or leave it as it is if it is finished; return its model.onnx.
+    """Train or continue the run in `out` unless it is finished, and return its model.onnx.
 
     Raises ConfigError if `out` holds a run of another recipe.
     """
@@ -69,7 +67,7 @@ def train_once(
     model = out / "model.onnx"
     if model.is_file():
         return model
-    log(f"{out.name}: {'going on' if begun else 'training'}")
+    log(f"{out.name}: {'continuing' if begun else 'training'}")
     fit(
         recipe,
         sources,
@@ -83,7 +81,7 @@ def train_once(
 
 
 def _same(known: Recipe, recipe: Recipe, budget: Budget) -> bool:
-    """Whether a run's recipe is the given one, apart from its description and what the run has planned."""
+    """Whether a run's recipe equals the given one, apart from its description and values set by the run."""
     recipe = recipe.model_copy(update={"description": known.description})
     if budget.minutes is not None or recipe.most_minutes is not None:
         recipe = recipe.model_copy(update={name: getattr(known, name) for name in _PLANNED})
@@ -92,7 +90,7 @@ def _same(known: Recipe, recipe: Recipe, budget: Budget) -> bool:
 
 @contextmanager
 def clock(out: Path) -> Iterator[None]:
-    """Add the time that the block takes to that of the run in `out`, if the block trains, however it ends."""
+    """Add the duration of the block to the training time of the run in `out`, if the block trains."""
     trained = (out / "model.onnx").is_file()
     started = time.monotonic()
     try:
@@ -104,6 +102,6 @@ def clock(out: Path) -> Iterator[None]:
 
 
 def training_seconds(out: Path) -> float:
-    """How long the run in `out` has been trained by `clock`; NaN where that is not known."""
+    """Training time of the run in `out` by `clock`, seconds; NaN if unknown."""
     file = out / _CLOCK
     return float(json.loads(file.read_text("utf-8"))["training_seconds"]) if file.is_file() else float("nan")

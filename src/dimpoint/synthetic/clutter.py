@@ -1,11 +1,11 @@
-"""Infrared backgrounds: cloud, sea and ground, as random fields with realistic structure.
+"""Infrared backgrounds: cloud, sea and ground, from random fields.
 
-Natural clutter has a power spectrum that falls as 1/f^beta (beta about 2 to 4 in public infrared data
-sets). Each background starts from such fields and adds typical structures: cloud edges, waves under a
-horizon with sun glint, straight man-made edges with hot corners that look like targets.
+Natural clutter has a power spectrum of about 1/f^beta (beta 2 to 4 in public infrared data sets). Each
+background starts from such fields and adds typical structures: cloud edges; waves under a horizon with sun
+glint; straight man-made edges with hot corners that resemble targets.
 
 Every function takes a frame size (height, width) and returns (H, W) float32 of zero mean and unit standard
-deviation; brightness and contrast are set by the sensor.
+deviation; the sensor sets brightness and contrast.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ Background = Literal["cloud", "sea", "ground"]
 
 
 class CloudConfig(RangeModel):
-    """Clouds before a smooth sky."""
+    """Clouds in front of a smooth sky."""
 
     beta: Positive = Field((3.0, 4.0), description="spectral slope of the clouds' outline")
-    stretch: Positive = Field((1.0, 3.0), description="width of the clouds over height")
-    cover: Share = Field((0.05, 0.95), description="part of the frame that is cloud")
+    stretch: Positive = Field((1.0, 3.0), description="ratio of the clouds' width to their height")
+    cover: Share = Field((0.05, 0.95), description="fraction of the frame covered by clouds")
     softness: Positive = Field((0.06, 0.8), description="width of the cloud edges; small is sharp")
     relief: NotNegative = Field((0.1, 0.6), description="brightness variation inside clouds; the edge is 1")
-    billow_share: float = Field(0.5, ge=0, le=1, description="part of the scenes with heaped clouds")
+    billow_share: float = Field(0.5, ge=0, le=1, description="fraction of scenes with cumulus clouds")
     gradient: NotNegative = Field((0.0, 0.5), description="sky brightness from top to bottom; the edge is 1")
 
 
@@ -43,28 +43,32 @@ class SeaConfig(RangeModel):
     """Waves, brighter and finer towards a horizon, with sun glint and some sky."""
 
     beta: Positive = Field((2.0, 3.0), description="spectral slope of the waves")
-    stretch: Positive = Field((3.0, 8.0), description="width of the crests over height")
-    horizon: tuple[float, float] = Field((-0.3, 0.45), description="its row as part of the height; < 0: none")
+    stretch: Positive = Field((3.0, 8.0), description="ratio of the crests' width to their height")
+    horizon: tuple[float, float] = Field(
+        (-0.3, 0.45), description="row of the horizon as a fraction of the height; < 0: none"
+    )
     gradient: NotNegative = Field((0.5, 3.0), description="brightness towards the horizon, in wave std")
-    glint_share: float = Field(0.5, ge=0, le=1, description="part of the scenes with sun glint")
+    glint_share: float = Field(0.5, ge=0, le=1, description="fraction of scenes with sun glint")
     glint: NotNegative = Field((1.0, 4.0), description="brightness of the glint's streaks, in wave std")
 
 
 class GroundConfig(RangeModel):
-    """Terrain with fields, roads and roofs, sometimes under a skyline. Densities per 256x256 pixels."""
+    """Terrain with fields, roads and roofs, in some scenes under a skyline. Densities per 256x256 pixels."""
 
     beta: Positive = Field((2.2, 3.4), description="spectral slope of the terrain")
-    billow_share: float = Field(0.5, ge=0, le=1, description="part of the scenes with crowns, not bare soil")
-    fields: NotNegative = Field((0.0, 6.0), description="large even polygons")
-    roads: NotNegative = Field((0.0, 2.0), description="roads across the frame; not a density")
-    roofs: NotNegative = Field((0.0, 12.0), description="roofs, each of two halves")
-    corner_share: float = Field(0.3, ge=0, le=1, description="part of the roofs with a hot corner")
+    billow_share: float = Field(
+        0.5, ge=0, le=1, description="fraction of scenes with tree crowns instead of bare soil"
+    )
+    fields: NotNegative = Field((0.0, 6.0), description="number of large uniform polygons")
+    roads: NotNegative = Field((0.0, 2.0), description="number of roads across the frame, not a density")
+    roofs: NotNegative = Field((0.0, 12.0), description="number of roofs")
+    corner_share: float = Field(0.3, ge=0, le=1, description="fraction of roofs with a hot corner")
     structure: NotNegative = Field((0.5, 2.0), description="contrast of structures, in terrain std")
-    sky_share: float = Field(0.3, ge=0, le=1, description="part of the scenes with a skyline")
+    sky_share: float = Field(0.3, ge=0, le=1, description="fraction of scenes with a skyline")
 
 
 def cloud(size: tuple[int, int], rng: np.random.Generator, config: CloudConfig) -> FloatArray:
-    """Soft-thresholded power-law clouds, lit from one side, before a sky with a gradient."""
+    """Soft-thresholded power-law clouds, lit from one side, in front of a sky with a gradient."""
     stretch, beta = draw(rng, config.stretch), draw(rng, config.beta)
     field = power_law(size, rng, beta, stretch)
     texture = power_law(size, rng, beta - 0.3, stretch)
@@ -137,7 +141,7 @@ def _level(rng: np.random.Generator, spread: float) -> int:
 
 
 def _quad(rng: np.random.Generator, size: tuple[int, int], sides: tuple[float, float]) -> FloatArray:
-    """A turned rectangle somewhere in the frame, (4, 2) x, y corners."""
+    """A rotated rectangle in the frame, (4, 2) x, y corners."""
     half = rng.uniform(*sides, 2) / 2
     corners = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) * half
     angle = rng.uniform(0, math.pi)
@@ -156,7 +160,7 @@ def _polygon(
 
 
 def _road(level: npt.NDArray[np.uint8], built: npt.NDArray[np.uint8], rng: np.random.Generator) -> None:
-    """A gently bent road from one side of the frame to the other."""
+    """A slightly curved road across the frame."""
     height, width = level.shape
     along = np.linspace(-0.05, 1.05, 32)
     across = rng.uniform(0, 1) + 0.07 * power_law((1, 32), rng, 4.0)[0]
@@ -170,7 +174,7 @@ def _road(level: npt.NDArray[np.uint8], built: npt.NDArray[np.uint8], rng: np.ra
 def _roof(
     level: npt.NDArray[np.uint8], built: npt.NDArray[np.uint8], rng: np.random.Generator, corner: bool
 ) -> None:
-    """A roof: two halves of different brightness, and in part of them a hot corner, a hard negative."""
+    """A roof of two halves of different brightness; with `corner` a hot corner, a hard negative."""
     quad = _quad(rng, (level.shape[0], level.shape[1]), (6, 34))
     first, second = _level(rng, 45), _level(rng, 45)
     ridge = (quad[[0, 1]] + quad[[3, 2]]) / 2
@@ -182,7 +186,7 @@ def _roof(
 
 
 def _skyline(out: FloatArray, rng: np.random.Generator) -> None:
-    """Replace what lies above a ragged line by an even sky, in place."""
+    """Replace the part above a ragged line by a uniform sky, in place."""
     height, width = out.shape
     outline = power_law((1, width), rng, 2.0)[0]
     line = height * np.float32(rng.uniform(0.1, 0.45)) + outline * np.float32(0.04 * height)
@@ -195,9 +199,23 @@ def _skyline(out: FloatArray, rng: np.random.Generator) -> None:
 def power_law(
     size: tuple[int, int], rng: np.random.Generator, beta: float, stretch: float = 1.0
 ) -> FloatArray:
-    """A Gaussian random field with power spectrum 1/f^beta, (H, W) float32, zero mean and unit std.
+    """A Gaussian random field with power spectrum 1/f^beta.
 
-    stretch: structures are this many times longer along x than along y.
+    Parameters
+    ----------
+    size : tuple of int
+        Height and width, pixels.
+    rng : numpy.random.Generator
+        Source of randomness.
+    beta : float
+        Spectral slope.
+    stretch : float, default 1
+        How many times longer structures are along x than along y.
+
+    Returns
+    -------
+    (H, W) float32
+        Zero mean and unit standard deviation.
     """
     rows, columns = (fft.next_fast_len(length, real=True) for length in size)
     fy = np.fft.fftfreq(rows).astype(np.float32)[:, None]
@@ -227,7 +245,7 @@ def _billow(field: FloatArray) -> FloatArray:
 
 
 def _rows(size: tuple[int, int]) -> FloatArray:
-    """0 in the top row to 1 in the bottom row, (H, 1) float32."""
+    """Row coordinate, 0 at the top to 1 at the bottom, (H, 1) float32."""
     return np.linspace(0, 1, size[0], dtype=np.float32)[:, None]
 
 

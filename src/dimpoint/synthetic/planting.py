@@ -1,12 +1,12 @@
-"""Targets on a background: their shape through the optics, their places and their brightness.
+"""Add targets to a background: their shape through the optics, position and brightness.
 
-A target is a few sub-sources around its centre (one for a point, a line for a motion smear, a filled
+A target consists of sub-sources around its centre (one for a point, a line for a motion smear, a filled
 ellipse for a small body), each seen through a Gaussian point spread function (PSF) and integrated over the
-pixels. The sub-sources' weighted mean is the centre, so the energy centroid is the true position.
+pixels. The weighted mean of the sub-sources is the centre, so that the energy centroid is the true position.
 
 The local signal-to-clutter ratio (SCR) is (peak - mean) / std. The peak is the brightest pixel of the
-target's mask; mean and std are those of the background in a window of `SCR_WINDOW` pixels a side around
-the target, without the pixels that this or another target reaches.
+target's mask; mean and std are those of the background in a window of `SCR_WINDOW` pixels a side around the
+target, without the pixels that any target reaches.
 """
 
 from __future__ import annotations
@@ -25,33 +25,35 @@ from dimpoint.model.intensity import check_frame
 from dimpoint.synthetic.sensor import NotNegative, Positive, RangeModel, draw, draw_log
 
 SCR_WINDOW = 25
-_REACHED = 0.01  # part of its peak above which a target spoils a pixel for background statistics
-_REACH_OF_OTHERS = 8  # radius in which a frame's own targets, of unknown size, spoil pixels
-_FEW = 16  # fewer pixels than this are no statistic
-_PLACES = 20  # places tried for a target before the best of them is taken
-_REACH = 4.0  # a stamp ends this many sigma beyond its outermost sub-source
+_REACHED = 0.01  # fraction of the peak above which a target excludes a pixel from background statistics
+_REACH_OF_OTHERS = 8  # the same for a frame's own targets, whose size is unknown: a radius
+_FEW = 16  # smallest number of pixels for statistics
+_PLACES = 20  # places tried for a target before the best is used
+_REACH = 4.0  # extent of a stamp beyond its outermost sub-source, in sigma
 _GOLDEN_ANGLE = math.pi * (3 - math.sqrt(5))
 
 FloatArray = npt.NDArray[np.float32]
 
 
 class TargetConfig(RangeModel):
-    """Shape and contrast of targets. Lengths and areas in pixels, shares in 0..1."""
+    """Shape and contrast of targets. Lengths and areas in pixels, fractions 0 to 1."""
 
     sigma: Positive = Field((0.5, 1.6), description="sigma of the Gaussian PSF")
     scr: Positive = Field((3.0, 40.0), description="local signal-to-clutter ratio, drawn log-uniformly")
-    smear_share: float = Field(0.2, ge=0, le=1, description="part of the targets smeared by motion")
+    smear_share: float = Field(0.2, ge=0, le=1, description="fraction of targets smeared by motion")
     smear_length: NotNegative = Field((1.0, 6.0), description="length of a motion smear")
-    blob_share: float = Field(0.4, ge=0, le=1, description="part of the targets with a small body")
+    blob_share: float = Field(0.4, ge=0, le=1, description="fraction of targets with a small body")
     blob_area: Positive = Field((4.0, 60.0), description="area of a body, before the PSF widens it")
-    separation: float = Field(16.0, ge=1, description="least distance of two targets' centres")
-    margin: float = Field(2.0, ge=0, description="least distance of a centre from the outermost pixels")
-    mask_level: float = Field(0.25, gt=0, lt=1, description="part of the peak above which a pixel is mask")
+    separation: float = Field(16.0, ge=1, description="smallest distance between two centres")
+    margin: float = Field(2.0, ge=0, description="smallest distance of a centre from the outermost pixels")
+    mask_level: float = Field(
+        0.25, gt=0, lt=1, description="fraction of the peak above which pixels belong to the mask"
+    )
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A target's sub-sources: offsets (M, 2) x, y from its centre, weights (M,) and the PSF's sigma."""
+    """Sub-sources of a target: offsets (M, 2) x, y from its centre, weights (M,) and sigma of the PSF."""
 
     offsets: npt.NDArray[np.float64]
     weights: npt.NDArray[np.float64]
@@ -60,7 +62,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Stamp:
-    """A shape's brightness, largest pixel 1, on the rows and columns of the frame that it covers."""
+    """A rendered shape with peak 1, and the rows and columns of the frame that it covers."""
 
     rows: slice
     columns: slice
@@ -79,14 +81,14 @@ def draw_shape(rng: np.random.Generator, config: TargetConfig) -> Shape:
 
 
 def smear(length: float, angle: float, sigma: float) -> Shape:
-    """A point that moves `length` pixels in the direction `angle` (radians) while the shutter is open."""
+    """A point that moves `length` pixels in the direction `angle` (radians) during the exposure."""
     along = np.linspace(-length / 2, length / 2, 2 + int(2 * length / sigma))
     offsets = along[:, None] * [math.cos(angle), math.sin(angle)]
     return Shape(offsets, np.full(len(along), 1 / len(along)), sigma)
 
 
 def _blob(rng: np.random.Generator, area: float, sigma: float) -> Shape:
-    """A filled ellipse of uneven brightness: sub-sources about 0.8 pixels apart, as in a sunflower."""
+    """A filled ellipse of uneven brightness: sub-sources 0.8 pixels apart in a sunflower pattern."""
     count = 3 + int(1.5 * area)
     radius = np.sqrt((np.arange(count) + 0.5) / count)
     turn = np.arange(count) * _GOLDEN_ANGLE
@@ -102,7 +104,7 @@ def _blob(rng: np.random.Generator, area: float, sigma: float) -> Shape:
 
 
 def render(shape: Shape, point: tuple[float, float], size: tuple[int, ...]) -> Stamp:
-    """The shape centred on `point` (x, y; inside the frame), cut to a frame of `size` (height, width)."""
+    """Render a shape centred on `point` (x, y; inside the frame), clipped to `size` (height, width)."""
     reach = float(np.abs(shape.offsets).max()) + _REACH * shape.sigma
     columns, across = _profiles(shape.offsets[:, 0] + point[0], shape.sigma, point[0], reach, size[1])
     rows, down = _profiles(shape.offsets[:, 1] + point[1], shape.sigma, point[1], reach, size[0])
@@ -113,7 +115,7 @@ def render(shape: Shape, point: tuple[float, float], size: tuple[int, ...]) -> S
 def _profiles(
     centres: npt.NDArray[np.float64], sigma: float, middle: float, reach: float, length: int
 ) -> tuple[slice, npt.NDArray[np.float64]]:
-    """Along one axis: the pixels covered, and each sub-source's Gaussian integrated over them, (M, K)."""
+    """The pixels covered along one axis, and each sub-source's Gaussian integrated over them, (M, K)."""
     first, last = max(0, math.floor(middle - reach)), min(length, math.ceil(middle + reach) + 1)
     edges = np.arange(first, last + 1) - 0.5
     return slice(first, last), np.diff(ndtr((edges - centres[:, None]) / sigma), axis=1)
@@ -121,7 +123,7 @@ def _profiles(
 
 @dataclass(frozen=True)
 class Planted:
-    """Targets added to a frame: points (N, 2) float32 x, y; scr (N,) float32; mask (H, W) bool."""
+    """Added targets: points (N, 2) float32 x, y; scr (N,) float32; mask (H, W) bool."""
 
     points: FloatArray
     scr: FloatArray
@@ -138,12 +140,30 @@ def plant(
     ceiling: float = math.inf,
     avoid: npt.NDArray[np.floating] | None = None,
 ) -> Planted:
-    """Add up to `count` targets to `canvas` in place; fewer where there is no more room.
+    """Add up to `count` targets to a frame in place; fewer if there is no room.
 
-    canvas: (H, W) float32, noise included. least_std: a smaller local std counts as this, so that targets on
-    a flat background can be seen. ceiling: the sensor saturates here. avoid: (N, 2) x, y from which new
-    targets keep `config.separation`. The SCR returned is the one reached: as requested, lower where the
-    target saturates, higher where clutter would otherwise have hidden the target.
+    Parameters
+    ----------
+    canvas : (H, W) float32
+        The frame, noise included.
+    rng : numpy.random.Generator
+        Source of randomness.
+    count : int
+        Number of targets.
+    config : TargetConfig
+        Shapes, contrast and distances.
+    least_std : float
+        Lower limit of the local standard deviation, so that targets on a flat background are visible.
+    ceiling : float, default infinity
+        Saturation value of the sensor.
+    avoid : (N, 2) array, optional
+        x, y from which new targets keep `config.separation`.
+
+    Returns
+    -------
+    Planted
+        The SCR is the one reached: as requested, lower if the target saturates, higher if clutter would
+        otherwise hide the target.
     """
     field = _Field(canvas, config, least_std, ceiling, avoid)
     points: list[tuple[float, float]] = []
@@ -159,7 +179,7 @@ def plant(
 
 @dataclass(frozen=True)
 class _Fit:
-    """A stamp at one place: the local statistics there and the amplitude that gives the asked SCR."""
+    """A stamp at one place: local statistics, and the amplitude for the requested SCR."""
 
     point: tuple[float, float]
     stamp: Stamp
@@ -170,7 +190,7 @@ class _Fit:
 
 
 class _Field:
-    """A frame during planting: where targets fit, and which pixels are taken."""
+    """State of a frame during planting: where targets fit, and which pixels are taken."""
 
     def __init__(
         self,
@@ -191,7 +211,7 @@ class _Field:
         margin = math.ceil(config.margin + 0.5) if config.margin else 0
         top, left = (min(margin, (length - 1) // 2) for length in (height, width))
         self.free[top : height - top, left : width - left] = 1
-        self.reached: npt.NDArray[np.uint8] = np.zeros(canvas.shape, np.uint8)  # 1 where a target shines
+        self.reached: npt.NDArray[np.uint8] = np.zeros(canvas.shape, np.uint8)  # 1 where a target is visible
         for x, y in np.zeros((0, 2)) if avoid is None else avoid:
             self._close(float(x), float(y))
             cv2.circle(self.reached, (round(float(x)), round(float(y))), _REACH_OF_OTHERS, 1, cv2.FILLED)
@@ -201,7 +221,7 @@ class _Field:
         cv2.circle(self.free, (round(x), round(y)), radius, 0, cv2.FILLED)
 
     def find_place(self, rng: np.random.Generator, shape: Shape, scr: float) -> _Fit | None:
-        """The first free place where the target stands out, the best of those tried, or None."""
+        """The first free place where the target is visible, else the best of those tried, or None."""
         places = np.flatnonzero(self.free)
         if not len(places):
             return None
@@ -219,15 +239,15 @@ class _Field:
         return best
 
     def _fit(self, point: tuple[float, float], stamp: Stamp, scr: float) -> _Fit | None:
-        """Statistics and amplitude at one place, or None.
+        """Statistics and amplitude at one place.
 
-        None where the ceiling leaves no room for a target, and where the pixel grid would cut its mask so
-        that the mask's centroid is more than half a pixel from the centre.
+        None if the ceiling leaves no room for a target, or if the pixel grid would move the mask's centroid
+        more than half a pixel from the centre.
         """
         mean, std = local_statistics(self.canvas, self.reached, point, stamp)
         std = max(std, self.least_std)
         peak = min(mean + scr * std, self.ceiling)
-        if not peak - mean >= min(scr, 2.0) * std:  # false for not a number, too
+        if not peak - mean >= min(scr, 2.0) * std:  # false for NaN as well
             return None
         inside = stamp.values >= self.config.mask_level
         if _is_whole(stamp, self.canvas.shape) and _off_centre(stamp, inside, point) > 0.5:
@@ -238,7 +258,7 @@ class _Field:
         return _Fit(point, stamp, mean, std, amplitude, (peak - mean) / 2)
 
     def add(self, fit: _Fit) -> float:
-        """Add the target to the frame and to the mask; returns the SCR that it reaches."""
+        """Add the target to frame and mask; returns the SCR reached."""
         stamp, area = fit.stamp, (fit.stamp.rows, fit.stamp.columns)
         inside = stamp.values >= self.config.mask_level
         under = self.canvas[area]
@@ -264,16 +284,16 @@ def _off_centre(stamp: Stamp, inside: npt.NDArray[np.bool_], point: tuple[float,
 
 
 def _jitter(rng: np.random.Generator, pixel: int, length: int) -> float:
-    """A position inside the pixel, kept inside the frame's outermost pixel centres; exact in float32."""
+    """A position inside the pixel, within the frame's outermost pixel centres; exact in float32."""
     return float(np.float32(min(max(pixel + rng.uniform(-0.5, 0.5), 0.0), length - 1.0)))
 
 
 def local_statistics(
     canvas: FloatArray, reached: npt.NDArray[np.uint8], point: tuple[float, float], stamp: Stamp
 ) -> tuple[float, float]:
-    """Mean and std of the window around a point, without what the stamp there or other targets reach.
+    """Mean and std of the window around a point, without the pixels of this and other targets.
 
-    In a frame too small for that, the brightness at the point and 0.
+    If too few pixels are left: the brightness at the point, and 0.
     """
     half = SCR_WINDOW // 2
     rows = _around(point[1], half, canvas.shape[0])
@@ -293,7 +313,7 @@ def _around(middle: float, half: int, length: int) -> slice:
 
 
 def _overlap(a: slice, b: slice) -> tuple[slice, slice]:
-    """The common part of two index ranges, counted from the start of each."""
+    """The common part of two index ranges, relative to the start of each."""
     start, stop = max(a.start, b.start), min(a.stop, b.stop)
     return slice(start - a.start, stop - a.start), slice(start - b.start, stop - b.start)
 
@@ -311,17 +331,50 @@ def paste_targets(
     least_std: float = 1 / 255,
     saturation: float = math.inf,
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """A copy of `frame` with up to `count` targets more; fewer where they would not fit or not be seen.
+    """Return a copy of a frame with up to `count` more targets; fewer if they do not fit or are not visible.
 
-    frame: (H, W) float32, on any scale. avoid: (N, 2) x, y of its own targets, new targets keep
-    `config.separation` from them. least_std: local clutter counts as at least this, on the frame's scale; the
-    default, one count of 255, suits a unit range. saturation: no target is brighter, on the frame's scale.
-    Returns the new frame and the new targets' true centres, (M, 2) float32 x, y, without `avoid`. Raises
-    FrameError if `frame` is no float32 frame and ConfigError if `least_std` is not above 0.
+    Parameters
+    ----------
+    frame : (H, W) float32
+        The frame, on any scale.
+    rng : numpy.random.Generator
+        Source of randomness.
+    count : int
+        Number of targets.
+    config : TargetConfig, optional
+        Shapes, contrast and distances. Default: dim targets.
+    avoid : (N, 2) array, optional
+        x, y of the frame's own targets; new targets keep `config.separation` from them.
+    least_std : float, default 1/255
+        Lower limit of the local standard deviation, on the frame's scale.
+    saturation : float, default infinity
+        Largest value of a target, on the frame's scale.
+
+    Returns
+    -------
+    tuple of (H, W) float32, (M, 2) float32
+        The new frame, and x, y of the new targets (without `avoid`).
+
+    Raises
+    ------
+    FrameError
+        If `frame` is not a float32 frame.
+    ConfigError
+        If `least_std` is not above 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from dimpoint.synthetic.planting import paste_targets
+    >>> rng = np.random.default_rng(0)
+    >>> frame = rng.normal(0.4, 0.02, (64, 64)).astype(np.float32)
+    >>> pasted, points = paste_targets(frame, rng, count=2, saturation=1.0)
+    >>> points.shape, bool((pasted >= frame).all())
+    ((2, 2), True)
     """
     check_frame(frame)
     if frame.dtype != np.float32:
-        raise FrameError(f"targets are pasted onto float32 frames, got {frame.dtype}")
+        raise FrameError(f"frame must be float32, got {frame.dtype}")
     if not least_std > 0:
         raise ConfigError(f"least_std must be above 0, got {least_std}")
     out = frame.copy()

@@ -1,7 +1,7 @@
 """Synthetic infrared scenes with point targets: one scene, many, or a data set on disk.
 
-A scene is clutter (`clutter`), seen by a camera (`sensor`), with targets (`spots`) planted on it
-(`planting`). The same seed gives the same scenes, and the n-th scene does not depend on how many there are.
+A scene is clutter (`clutter`) seen by a camera (`sensor`) with targets (`planting`). The same seed gives the
+same scenes, and a scene does not depend on the number of scenes.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from dimpoint.synthetic.sensor import Bits, Count, RangeModel, SensorConfig, add
 
 
 class SceneConfig(RangeModel):
-    """Configuration of scenes; each part documents its ranges and units."""
+    """Parameters of random scenes; the fields of its parts give ranges and units."""
 
     height: int = Field(256, ge=1, description="pixels")
     width: int = Field(256, ge=1, description="pixels")
     bits: Bits = Field(8, description="8: uint8; 16: uint16 holding the counts of a 14-bit camera")
     background: Literal["cloud", "sea", "ground", "mixed"] = Field(
-        "mixed", description="mixed: any of the three, per scene"
+        "mixed", description="mixed: one of the three per scene"
     )
-    count: Count = Field((1, 3), description="fewest and most targets of a frame that has any")
-    empty_share: float = Field(0.1, ge=0, le=1, description="part of the frames that have no target")
+    count: Count = Field((1, 3), description="smallest and largest number of targets per frame that has any")
+    empty_share: float = Field(0.1, ge=0, le=1, description="fraction of frames without targets")
     cloud: CloudConfig = CloudConfig()
     sea: SeaConfig = SeaConfig()
     ground: GroundConfig = GroundConfig()
@@ -45,10 +45,20 @@ class SceneConfig(RangeModel):
 
 @dataclass(frozen=True)
 class Scene:
-    """One frame with its truth.
+    """A frame with its truth.
 
-    frame: (H, W) uint8 or uint16. mask: (H, W) bool. points: (N, 2) float32 x, y, the true centres.
-    scr: (N,) float32, the local signal-to-clutter ratio reached (see `planting`). background: its kind.
+    Parameters
+    ----------
+    frame : (H, W) uint8 or uint16
+        Counts.
+    mask : (H, W) bool
+        Target pixels.
+    points : (N, 2) float32
+        x, y of the true centres, pixels.
+    scr : (N,) float32
+        Local signal-to-clutter ratio of each target (see `planting`).
+    background : {"cloud", "sea", "ground"}
+        Kind of background.
     """
 
     frame: npt.NDArray[Any]
@@ -63,10 +73,14 @@ def make_scene(config: SceneConfig, rng: np.random.Generator) -> Scene:
 
     Parameters
     ----------
-    config
+    config : SceneConfig
         Size, background, camera and targets.
-    rng
+    rng : numpy.random.Generator
         Source of randomness; the same state gives the same scene.
+
+    Returns
+    -------
+    Scene
 
     Raises
     ------
@@ -99,7 +113,7 @@ def make_scene(config: SceneConfig, rng: np.random.Generator) -> Scene:
 
 
 def make_scenes(config: SceneConfig, frames: int, seed: int) -> Iterator[Scene]:
-    """`frames` scenes; the n-th depends on the seed and on n only."""
+    """Yield `frames` scenes; scene n depends only on the seed and n."""
     for index in range(frames):
         yield make_scene(config, np.random.default_rng([seed, index]))
 
@@ -112,13 +126,43 @@ def write_dataset(
     test_fraction: float = 0.2,
     progress: Callable[[int], None] | None = None,
 ) -> None:
-    """Write a data set of `frames` scenes into the folder `out`; the same arguments give the same bytes.
+    """Write a data set of synthetic scenes; the same arguments give the same bytes.
 
-    Leaves NAME/images and NAME/masks (PNG), NAME/img_idx/train_NAME.txt and test_NAME.txt (the last
-    `test_fraction` of the frames), NAME/points.json (COCO keypoints, the true sub-pixel centres) and
-    NAME/scenes.json (seed, configuration, and each frame's background and SCR), where NAME is the name of
-    `out`. The folder appears complete or not at all. progress is called with the number of frames done.
-    Raises ConfigError for a setting that is wrong and DataError if `out` is not empty or not writable.
+    The folder holds images and masks (PNG), img_idx/train_NAME.txt and test_NAME.txt, points.json (COCO
+    keypoints, true sub-pixel centres) and scenes.json (seed, configuration, background and SCR of each
+    frame). It appears complete or not at all.
+
+    Parameters
+    ----------
+    out : path
+        New or empty folder; its name is NAME.
+    config : SceneConfig
+        Parameters of the scenes.
+    frames : int
+        Number of scenes.
+    seed : int, default 0
+        Seed of the scenes.
+    test_fraction : float, default 0.2
+        Fraction of the frames, at the end, that form the test split.
+    progress : callable, optional
+        Called with the number of frames done.
+
+    Raises
+    ------
+    ConfigError
+        If a parameter is out of range.
+    DataError
+        If `out` is not empty or cannot be written.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from dimpoint.datasets.dataset import open_dataset
+    >>> from dimpoint.synthetic.scenes import SceneConfig, write_dataset
+    >>> with TemporaryDirectory() as folder:
+    ...     write_dataset(f"{folder}/tiny", SceneConfig(width=64, height=64), frames=5)
+    ...     len(open_dataset(f"{folder}/tiny", "train"))
+    4
     """
     out = Path(out).absolute()
     if frames < 1 or seed < 0 or not 0 <= test_fraction <= 1:
@@ -127,7 +171,7 @@ def write_dataset(
             f"got {frames}, {seed} and {test_fraction}"
         )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"{out}: exists and is not an empty folder; name a new one")
+        raise DataError(f"{out}: exists and is not an empty folder; choose a new one")
     try:
         with replacing_folder(out) as folder:
             _write_scenes(folder, out.name, config, frames, seed, test_fraction, progress)

@@ -1,7 +1,4 @@
-"""A thermal camera in front of a synthetic scene: brightness, blur, noise, bad pixels, bits.
-
-Ranges from which random scenes draw their values: checked in the configuration, drawn uniformly.
-"""
+"""Thermal camera model: brightness, blur, noise, bad pixels and quantisation; ranges of random parameters."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 def _check(value: tuple[float, float], least: float, most: float) -> tuple[float, float]:
     low, high = value
-    if not least <= low <= high <= most:  # NaN fails this, too
+    if not least <= low <= high <= most:  # NaN fails as well
         raise ValueError(f"a range low, high with {least:g} <= low <= high <= {most:g}")
     return value
 
@@ -35,32 +32,32 @@ Count = Annotated[tuple[int, int], AfterValidator(_check_count)]
 
 
 class RangeModel(BaseModel):
-    """Base of the configurations here: frozen, and an unknown key is refused."""
+    """Base of the configurations: immutable, and unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def draw(rng: np.random.Generator, value: tuple[float, float]) -> float:
-    """One value, uniform over the range."""
+    """Draw a value uniformly from a range."""
     return float(rng.uniform(*value))
 
 
 def draw_log(rng: np.random.Generator, value: tuple[float, float]) -> float:
-    """One value, uniform in its logarithm over a positive range, so that small values are not rare."""
+    """Draw a value log-uniformly from a positive range, so that small values are not rare."""
     return float(np.exp(rng.uniform(math.log(value[0]), math.log(value[1]))))
 
 
 FloatArray = npt.NDArray[np.float32]
 Bits = Literal[8, 16]
-_SCENE_TOP = 0.95  # the background stays below this part of the span: room for targets above it
+_SCENE_TOP = 0.95  # the background stays below this fraction of the span, to leave room for targets
 _TOP_14_BIT = 2.0**14 - 1
 _BAD_PIXEL_DISTANCE = 13  # keeps bad pixels out of the window in which a target's SCR is measured
 
 
 class SensorConfig(RangeModel):
-    """The camera. Brightness, noise and offsets are parts of the span between a dark and a bright scene.
+    """Camera parameters. Brightness, noise and offsets are fractions of the span from dark to bright scenes.
 
-    The span is 255 counts for 8 bits. A 16-bit file holds the counts of a 14-bit converter: `offset` counts
+    The span is 255 counts for 8 bits. 16-bit files hold the counts of a 14-bit converter: `offset` counts
     for the dark end and `span` counts above it, saturating at 16383.
     """
 
@@ -72,17 +69,21 @@ class SensorConfig(RangeModel):
     noise: Positive = Field(
         (0.0015, 0.01), description="standard deviation of the temporal noise, log-uniform"
     )
-    shot_share: Share = Field((0.0, 0.5), description="part of the noise variance that follows brightness")
-    stripes: NotNegative = Field((0.0, 0.003), description="std of column offsets; rows have a third of it")
+    shot_share: Share = Field(
+        (0.0, 0.5), description="fraction of the noise variance that grows with brightness"
+    )
+    stripes: NotNegative = Field(
+        (0.0, 0.003), description="std of column offsets; row offsets have a third of it"
+    )
     gain: NotNegative = Field((0.0, 0.003), description="std of the pixels' gain around 1")
-    bad_pixels: float = Field(2e-5, ge=0, le=0.01, description="share of dead and hot pixels")
+    bad_pixels: float = Field(2e-5, ge=0, le=0.01, description="fraction of dead and hot pixels")
     offset: NotNegative = Field((1000.0, 6000.0), description="16 bit: counts of the dark end")
     span: Positive = Field((2000.0, 8000.0), description="16 bit: counts from dark to bright, log-uniform")
 
 
 @dataclass(frozen=True)
 class Counts:
-    """The converter's values before rounding, (H, W) float32, and the ends of its scale."""
+    """Converter values before rounding, (H, W) float32, and the ends of the scale."""
 
     values: FloatArray
     dark: float
@@ -93,11 +94,11 @@ class Counts:
 def expose(clutter: FloatArray, rng: np.random.Generator, config: SensorConfig, bits: Bits) -> Counts:
     """Turn a background of zero mean and unit std into noisy counts."""
     level = draw(rng, config.level)
-    # A camera's gain control leaves room above the background for targets.
+    # Gain control leaves room above the background for targets.
     contrast = min(draw_log(rng, config.contrast), 0.4 * (1 - level))
     scene = clutter * np.float32(contrast) + np.float32(level)
     sigma = draw(rng, config.blur)
-    if sigma > 0.2:  # below that a blur has no effect
+    if sigma > 0.2:  # smaller blurs have no effect
         cv2.GaussianBlur(scene, (0, 0), sigma, dst=scene, borderType=cv2.BORDER_REFLECT_101)
     np.clip(scene, 0.0, _SCENE_TOP, out=scene)
     scene += _fixed_pattern(scene, rng, config) + _temporal_noise(scene, rng, config)
@@ -123,7 +124,7 @@ def _fixed_pattern(scene: FloatArray, rng: np.random.Generator, config: SensorCo
 
 
 def _temporal_noise(scene: FloatArray, rng: np.random.Generator, config: SensorConfig) -> FloatArray:
-    """Read-out noise plus shot noise, whose variance grows with brightness; equal to `noise` at level 0.5."""
+    """Read-out and shot noise; the shot variance grows with brightness, the sum is `noise` at level 0.5."""
     sigma, share = draw_log(rng, config.noise), draw(rng, config.shot_share)
     noise = rng.standard_normal(scene.shape, dtype=np.float32)
     noise *= np.float32(sigma) * np.sqrt(np.float32(1 - share) + np.float32(2 * share) * scene)
@@ -133,7 +134,7 @@ def _temporal_noise(scene: FloatArray, rng: np.random.Generator, config: SensorC
 def add_bad_pixels(
     counts: Counts, rng: np.random.Generator, config: SensorConfig, targets: npt.NDArray[np.float32]
 ) -> None:
-    """Put single dead and hot pixels into the counts, in place, away from the targets' (N, 2) x, y."""
+    """Add single dead and hot pixels to the counts, in place, away from the targets' (N, 2) x, y."""
     values = counts.values
     for place in rng.integers(0, values.size, rng.poisson(config.bad_pixels * values.size)):
         row, column = divmod(int(place), values.shape[1])

@@ -1,4 +1,4 @@
-"""Operating points: which threshold serves a goal, on what it is chosen, and how a model file keeps it."""
+"""Thresholds chosen for a goal: which one, on which frames, and how a model file stores it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from data_sets import frame, mask, save, split
 from dimpoint.cli import build_app
 from dimpoint.errors import ConfigError, DataError, DimpointError, ModelFileError
-from dimpoint.evaluation.operating import store_threshold
+from dimpoint.evaluation.thresholds import store_threshold
 from dimpoint.evaluation.truth import held_out_frames
 from dimpoint.metrics.curves import Curve, Goal, curve_of_points, target_curve
 from dimpoint.metrics.points import PointCounts, ScoredFrame, match_points, sweep
@@ -172,14 +172,14 @@ def test_chosen_on_one_split_and_told_for_another(data: Path, model: Path, tmp_p
 
 def test_choosing_on_the_evaluated_data_is_said_plainly(data: Path, model: Path) -> None:
     text = run("--model", model, "--data", data, "--split", "test", "--pd", "1")
-    assert "chosen on the evaluated data itself" in text
+    assert "chosen on the evaluated data" in text
     assert "WARNING: 2 of these 2 frames are evaluated as well" in text
     # also where the overlap is only a part of what it is chosen on, and by another path
     text = run("--model", model, "--data", data, "--split", "test", "--pd", "0.5", "--calibrate", data)
     assert "WARNING: 2 of these 4 frames are evaluated as well" in text
 
 
-def test_predictions_have_operating_points_too(data: Path, tmp_path: Path) -> None:
+def test_a_threshold_is_chosen_for_predictions_too(data: Path, tmp_path: Path) -> None:
     file = detections(tmp_path / "d.json", all_points())
     options = ("--data", data, "--split", "test", "--calibrate-split", "train")
     text = run("--predictions", file, *options, "--pd", "1")
@@ -188,7 +188,7 @@ def test_predictions_have_operating_points_too(data: Path, tmp_path: Path) -> No
     assert "false pixels per pixel (protocol basicirstd)" in text
 
 
-def test_the_model_keeps_its_operating_point(data: Path, model: Path, tmp_path: Path) -> None:
+def test_a_model_file_stores_the_chosen_threshold(data: Path, model: Path, tmp_path: Path) -> None:
     out = tmp_path / "tuned.onnx"
     before = model.read_bytes()
     options = ("--data", data, "--split", "test", "--calibrate-split", "train", "--pd", "1")
@@ -226,12 +226,12 @@ def test_other_metadata_stay(data: Path, model: Path) -> None:
 
 def test_a_model_that_cannot_be_stored_stays_as_it_was(data: Path, model: Path, tmp_path: Path) -> None:
     options = ("--data", data, "--pd", "1")
-    with pytest.raises(DimpointError, match=r"--store .*tuned.txt: the model is written as a .onnx file"):
+    with pytest.raises(DimpointError, match=r"--store .*tuned.txt: the file name must end in .onnx"):
         run("--model", model, *options, "--store", tmp_path / "tuned.txt")
     with pytest.raises(DimpointError, match="cannot be written"):
         run("--model", model, *options, "--store", model / "tuned.onnx")
     file = detections(tmp_path / "d.json", all_points())
-    with pytest.raises(DimpointError, match="these are predictions: give --model"):
+    with pytest.raises(DimpointError, match="--store needs --model"):
         run("--predictions", file, *options, "--store", tmp_path / "tuned.onnx")
     assert not (tmp_path / "tuned.onnx").exists()
 
@@ -253,21 +253,21 @@ def test_a_damaged_model_is_not_rewritten(data: Path, model: Path, tmp_path: Pat
 
 
 def _point(data: Path, model: Path) -> Any:
-    from dimpoint.evaluation.operating import choose_threshold
     from dimpoint.evaluation.subject import Data, open_model
+    from dimpoint.evaluation.thresholds import choose_threshold
 
     subject = open_model(model, Data((data,)))
     return choose_threshold(subject, "pd", 1.0, chosen_on="test frames", evaluated=[])
 
 
 OPTIONS = [
-    (("--pd", "1", "--fa", "1e-6"), "give one of"),
-    (("--pd", "1", "--threshold", "0.5"), "give one of"),
-    (("--calibrate-split", "train"), "go with one of"),
-    (("--store", "x.onnx"), "go with one of"),
+    (("--pd", "1", "--fa", "1e-6"), "give only one of"),
+    (("--pd", "1", "--threshold", "0.5"), "give only one of"),
+    (("--calibrate-split", "train"), "need one of"),
+    (("--store", "x.onnx"), "need one of"),
     (("--pd", "2"), "--pd 2.0: a part in 0..1"),
     (("--pd", "1", "--calibrate-split", "val"), "no split 'val'"),
-    (("--pd", "1", "--calibrate-split", "held-out"), r"no training run's folder \(no run.json\)"),
+    (("--pd", "1", "--calibrate-split", "held-out"), r"not the folder of a training run \(no run.json\)"),
 ]
 
 
@@ -375,7 +375,7 @@ class TestHeldOutByNameAndHash:
         with pytest.raises(DataError, match="'13' has other pixels now"):
             held_out_frames(trained)
         (root / "images" / "13.png").unlink()
-        with pytest.raises(DataError, match="'13' is not there any more"):
+        with pytest.raises(DataError, match="'13' does not exist any more"):
             held_out_frames(trained)
 
     @pytest.mark.parametrize("held", [{}, [], {"TWELVE": ["03"]}, {"TWELVE": [{"name": "03"}]}])
