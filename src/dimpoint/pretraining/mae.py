@@ -57,6 +57,8 @@ class Crops:
         Side of the crops, pixels.
     seed : int
         Of all random choices.
+    reading : Reading
+        How frames and labels are read. Default: as the files say.
 
     Attributes
     ----------

@@ -49,6 +49,8 @@ class Machine:
         Processor threads. Default: PyTorch's choice.
     workers : int
         Worker processes that load views. Default: 0.
+    nodes : int
+        Machines of the run, each of which runs the same command. Default: 1.
     """
 
     accelerator: str = "auto"
