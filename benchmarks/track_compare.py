@@ -34,8 +34,8 @@ from dimpoint.inference.detections import Detections
 from dimpoint.tracking.evaluation import evaluate_clip, evaluate_clips
 from dimpoint.tracking.labels import ClipLabels
 from dimpoint.tracking.result import Tracks
-from dimpoint.tracking.track import Point, Track
-from dimpoint.tracking.tracker import Tracker, TrackerSettings
+from dimpoint.tracking.track import Point, Track, TrackerSettings
+from dimpoint.tracking.tracker import Tracker
 
 WIDTH, HEIGHT, RATE, FRAMES, TARGETS = 320, 256, 30.0, 150, 5
 NOISE, ACCELERATION = 0.8, 40.0  # pixels; pixels / s^1.5

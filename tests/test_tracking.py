@@ -14,7 +14,8 @@ from dimpoint.tracking import kalman
 from dimpoint.tracking.memory import CameraMemory, brightness, read_memory
 from dimpoint.tracking.motion import Motion, MotionEstimator
 from dimpoint.tracking.stream import Clock, track
-from dimpoint.tracking.tracker import Tracker, TrackerSettings
+from dimpoint.tracking.track import TrackerSettings
+from dimpoint.tracking.tracker import Tracker
 from track_scenes import background, bright_spots, detections, frame_of
 
 RNG = np.random.default_rng(0)

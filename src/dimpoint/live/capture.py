@@ -101,9 +101,19 @@ class Health:
 class Capture:
     """Reads a camera in a thread of its own; `take` gives the newest frame.
 
-    Frames may wait for a quarter of a second, so that a burst loses none; what is older is passed over for
-    the next one, and counted. attempts: after how many failures in a row the source is given up; None: never.
-    each: called in the thread with every decoded frame. note: told in words what happens.
+    Frames may wait for a quarter of a second, so that a burst loses none; an older one is passed over for the
+    next, and counted.
+
+    Parameters
+    ----------
+    camera : Camera
+        What is read.
+    note : callable
+        Called with a line of text when something happens.
+    attempts : int, optional
+        Failures in a row after which the source is given up. Default: never.
+    each : callable, optional
+        Called in the thread with every decoded frame.
     """
 
     def __init__(

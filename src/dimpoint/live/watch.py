@@ -64,10 +64,27 @@ class Outputs:
 class Watcher:
     """Watches one camera until it is told to stop.
 
-    camera: see `dimpoint.live.cameras`. finder: a `Detector` or what gives candidates otherwise. rules: what
-    raises an alarm; left out, every confirmed track does after 2.5 s. memory_file: resting spots of the
-    camera, read at the start, written each minute and at the end. note: told in words what happens. attempts:
-    failures in a row after which the camera is given up.
+    Parameters
+    ----------
+    camera : Camera
+        A stream, a device or a folder (`dimpoint.live.cameras`, `dimpoint.live.folder`).
+    finder : callable
+        A `Detector`, or any function of a frame (H, W) that gives `Detections`.
+    outputs : Outputs
+        Where events and alarms go.
+    note : callable
+        Called with a line of text when something happens.
+    rules : Rules, optional
+        What raises an alarm. Default: every confirmed track, after 2.5 s.
+    memory_file : Path, optional
+        Resting spots of the camera: read at the start, written each minute and at the end.
+    attempts : int, optional
+        Failures in a row after which the camera is given up. Default: never.
+
+    Raises
+    ------
+    DataError
+        For a memory file that cannot be used.
     """
 
     def __init__(

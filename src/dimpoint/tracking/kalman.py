@@ -14,9 +14,21 @@ Array = npt.NDArray[np.float64]
 
 
 def start(xy: Array, noise: float, speed: float) -> tuple[Array, Array]:
-    """Means (N, 4) and covariances (N, 4, 4) of new targets at (N, 2) positions with unknown velocity.
+    """The state of new targets whose velocity is not known.
 
-    noise: standard deviation of a position, pixels. speed: of a velocity, pixels a second.
+    Parameters
+    ----------
+    xy : (N, 2) array
+        Positions, pixels.
+    noise : float
+        Standard deviation of a position, pixels.
+    speed : float
+        Standard deviation of a velocity, pixels a second.
+
+    Returns
+    -------
+    mean : (N, 4) array
+    covariance : (N, 4, 4) array
     """
     mean = np.concatenate([xy, np.zeros_like(xy)], axis=1)
     variance = np.array([noise, noise, speed, speed]) ** 2
@@ -24,7 +36,21 @@ def start(xy: Array, noise: float, speed: float) -> tuple[Array, Array]:
 
 
 def predict(mean: Array, covariance: Array, dt: float, acceleration: float) -> tuple[Array, Array]:
-    """The state after dt seconds; acceleration: spectral density's root, pixels / s^1.5."""
+    """The state after some time.
+
+    Parameters
+    ----------
+    mean, covariance : (N, 4) and (N, 4, 4) arrays
+        The state now.
+    dt : float
+        Seconds.
+    acceleration : float
+        Root of the spectral density of the white acceleration, pixels / s^1.5.
+
+    Returns
+    -------
+    mean, covariance : (N, 4) and (N, 4, 4) arrays
+    """
     move = np.eye(4)
     move[0, 2] = move[1, 3] = dt
     noise = np.zeros((4, 4))

@@ -52,7 +52,19 @@ _WINDOW = 256  # places of a track that are looked at
 
 @dataclass
 class Spot:
-    """A place that rests: sensor pixels, what it rests in, seconds seen and seconds unseen since."""
+    """A place that rests.
+
+    Attributes
+    ----------
+    x, y : float
+        Pixels of the sensor.
+    kind : {"sensor", "scene", "resting"}
+        What it rests in; "resting" where the camera never moved and both are alike.
+    seen, missed : float
+        Seconds in which it was seen, and seconds since.
+    from_file : bool
+        Whether an earlier clip knew it.
+    """
 
     x: float
     y: float
@@ -173,10 +185,20 @@ class CameraMemory:
 
 
 def brightness(frame: npt.NDArray[np.generic], xy: npt.NDArray[np.generic]) -> Matrix:
-    """How bright the spots (N, 2) of a frame (H, W) are, and how far their surroundings make that doubtful.
+    """How bright spots are, and how uncertain that is by their surroundings.
 
-    Gives (N, 2), in counts: the sum of 7x7 pixels above the median of a ring around them, and the standard
-    deviation of that sum if its pixels were as noisy as the ring's.
+    Parameters
+    ----------
+    frame : (H, W) array
+        uint8, uint16 or float32.
+    xy : (N, 2) array
+        Positions of the spots, pixels.
+
+    Returns
+    -------
+    (N, 2) array
+        In counts: the sum of 7x7 pixels above the median of a ring around them, and the standard deviation of
+        that sum if its pixels were as noisy as those of the ring.
     """
     if not len(xy):
         return np.zeros((0, 2))

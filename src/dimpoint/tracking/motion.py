@@ -38,10 +38,14 @@ _CUT_CHANGE = 8.0  # times the usual change between frames
 class Motion:
     """How the camera moved from the frame before to this one.
 
-    matrix: (2, 3) float64, maps pixels of the frame before to pixels of this frame. how: `features` or
-    `phase` (measured that way), `still` (measured, and no motion is as good), `unknown` (cannot be known; the
-    matrix is the identity), `cut` (another scene), `frozen` (the same picture again), `blank` (one level
-    everywhere), `start` (the first frame).
+    Attributes
+    ----------
+    matrix : (2, 3) array of float64
+        Maps pixels of the frame before to pixels of this frame.
+    how : str
+        `features` or `phase` (measured that way), `still` (measured, and no motion is as good), `unknown`
+        (it cannot be known; the matrix is the identity), `cut` (another scene), `frozen` (the same picture
+        again), `blank` (one level everywhere), `start` (the first frame).
     """
 
     matrix: Matrix

@@ -69,11 +69,22 @@ class FrameTimes:
 class Tracks:
     """The tracks of a source.
 
-    tracks: confirmed and static ones by id, then those still tentative at the end. frames: how many were
-    read.
-    motions: of the camera, for frames where it did not stand still. notes: what a reader should know of the
-    times and candidates. start: wall-clock time of time 0, None where it is not known. span: numbers and
-    times, seconds, of the first and the last frame.
+    Attributes
+    ----------
+    tracks : list of Track
+        Confirmed and static ones by id, then those still tentative at the end.
+    source, model : str
+        Names.
+    frames : int
+        How many were read.
+    motions : list of MotionRow
+        Camera motion, for frames where the camera did not stand still.
+    notes : list of str
+        What a reader should know of times and candidates.
+    start : datetime or None
+        Wall-clock time of time 0.
+    span : tuple or None
+        Number and time, seconds, of the first and of the last frame.
     """
 
     tracks: list[Track]

@@ -20,8 +20,8 @@ from dimpoint.sources.picture import PLAIN, ReadOptions
 from dimpoint.tracking.memory import CameraMemory, brightness, read_memory
 from dimpoint.tracking.motion import Motion, MotionEstimator
 from dimpoint.tracking.result import ASSUMED_RATE, MotionRow, Span, Tracks
-from dimpoint.tracking.track import Track
-from dimpoint.tracking.tracker import Tracker, TrackerSettings
+from dimpoint.tracking.track import Track, TrackerSettings
+from dimpoint.tracking.tracker import Tracker
 
 CANDIDATE_SCORE = 0.3
 """Least score of a candidate; far below a detection's: persistence confirms what one frame cannot."""

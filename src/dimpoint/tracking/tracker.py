@@ -10,18 +10,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
-from dimpoint.errors import ConfigError, DataError
+from dimpoint.errors import DataError
 from dimpoint.inference.detections import Detections
 from dimpoint.tracking import kalman
 from dimpoint.tracking.memory import LEFT, CameraMemory
 from dimpoint.tracking.motion import Matrix, Motion, apply, compose, inverse
-from dimpoint.tracking.track import Point, Track, bridged
+from dimpoint.tracking.track import Point, Track, TrackerSettings, bridged
 
 _REJOIN_REACH = 4.0  # pixels from where a lost track would be
 _REJOIN_TURN = 12.0  # pixels more for each second of the gap
@@ -31,48 +30,25 @@ _LONGEST_WAIT = 5.0  # seconds of frozen frames after which tracks end
 Flags = npt.NDArray[np.bool_]
 
 
-@dataclass(frozen=True)
-class TrackerSettings:
-    """What a tracker goes by; lengths in pixels, times in seconds.
-
-    noise: standard deviation of a candidate's position. acceleration: how fast a target may change its
-    velocity, the root of the spectral density in pixels / s^1.5. speed: standard deviation of an unknown
-    velocity, pixels a second. gate: largest squared Mahalanobis distance. confirm: log-likelihood ratio from
-    which a track is confirmed. least_hits: measurements that it then has at least. score_zero, score_slope: a
-    candidate of score s adds score_slope * (s - score_zero) to the ratio. miss: what a frame without a
-    candidate takes from it. best_gain: the most that one frame adds. coast: how long a confirmed track goes
-    on without a candidate. rejoin: how long after its end a track may be taken up again. most_candidates: of
-    one frame, best first.
-    """
-
-    noise: float = 0.8
-    acceleration: float = 60.0
-    speed: float = 90.0
-    gate: float = 13.8
-    confirm: float = 9.0
-    least_hits: int = 5
-    score_zero: float = 0.6
-    score_slope: float = 4.0
-    miss: float = 1.0
-    best_gain: float = 2.5
-    coast: float = 0.6
-    rejoin: float = 2.0
-    most_candidates: int = 300
-
-    def __post_init__(self) -> None:
-        for name in ("noise", "acceleration", "speed", "gate", "coast"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"tracker: {name} must be above 0, got {getattr(self, name)}")
-        if self.least_hits < 1 or self.most_candidates < 1:
-            raise ConfigError("tracker: least_hits and most_candidates must be at least 1")
-
-
 class Tracker:
-    """Joins the detections of one frame after another; from a `Detector` or from anywhere else.
+    """Joins the detections of one frame after another, of a `Detector` or of anything else.
 
-    settings: see `TrackerSettings`. memory: resting spots; without one, a new one learns from this clip.
-    history: for endless streams, how many of a track's latest points are kept beside its first one (twice as
-    many for a while), 0 for all; call `release` there, too.
+    Parameters
+    ----------
+    settings : TrackerSettings, optional
+        Default: those of `dimpoint track`.
+    memory : CameraMemory, optional
+        Resting spots of the camera; left out, a new one learns from this sequence.
+    history : int
+        For endless streams: how many of a track's latest points are kept beside its first one (up to twice as
+        many for a while). Default: 0, all. Call `release` there, too.
+
+    Attributes
+    ----------
+    finished : list of Track
+        Confirmed and static tracks that have ended.
+    passed_over : int
+        Candidates beyond `most_candidates` of a frame, which were not looked at.
     """
 
     def __init__(
@@ -101,12 +77,31 @@ class Tracker:
         frame: int | None = None,
         light: Matrix | None = None,
     ) -> list[Track]:
-        """Take the candidates of the next frame in; gives the confirmed and static tracks that go on.
+        """Take in the candidates of the next frame.
 
-        time: seconds, later than the frame before. motion: of the camera since then; None: it stood still.
-        frame: the frame's number, counted on if left out. light: brightness of the detections (N, 2) as of
-        `dimpoint.tracking.memory.brightness`; left out, what rests is static even if it flickers. Raises
-        DataError for a time that does not increase.
+        Parameters
+        ----------
+        detections : Detections
+            Positions in pixels and scores in 0..1.
+        time : float
+            Seconds, later than the frame before.
+        motion : Motion, optional
+            Of the camera since the frame before. Default: it stood still.
+        frame : int, optional
+            Number of the frame. Default: one more than that of the frame before.
+        light : (N, 2) array, optional
+            Brightness of the detections as `dimpoint.tracking.memory.brightness` gives it. Left out, a spot
+            that rests is static even if it flickers.
+
+        Returns
+        -------
+        list of Track
+            The confirmed and static tracks that go on, by id.
+
+        Raises
+        ------
+        DataError
+            For a time that is not later than that of the frame before.
         """
         if not math.isfinite(time) or (self._time is not None and time <= self._time):
             raise DataError(
