@@ -269,6 +269,34 @@ def test_cvat_and_label_studio_files_have_the_keys_that_importers_ask_for(root: 
     assert set(result) >= {"original_width", "original_height", "value", "from_name", "to_name", "type"}
     export_labels(root, tmp_path / "a.xml", "cvat")
     assert '<points label="target"' in (tmp_path / "a.xml").read_text()
+    # datumaro 1.13.12, which CVAT imports with, refuses a file without it
+    assert "<meta><task>" in (tmp_path / "a.xml").read_text()
+
+
+TRACKS = """<annotations><version>1.1</version>
+<meta><job><size>3</size><start_frame>10</start_frame><frame_filter>step=5</frame_filter></job></meta>
+<track id="0" label="drone">
+  <points frame="10" keyframe="1" outside="0" occluded="0" points="10.50,8.25" z_order="0"/>
+  <points frame="15" keyframe="0" outside="0" occluded="0" points="11.50,8.25" z_order="0"/>
+  <points frame="20" keyframe="1" outside="1" occluded="0" points="11.50,8.25" z_order="0"/>
+</track>
+<track id="1" label="bird">
+  <box frame="15" keyframe="1" outside="0" occluded="0" xtl="28" ytl="18" xbr="33" ybr="23" z_order="0"/>
+  <box frame="20" keyframe="1" outside="0" occluded="0" xtl="29" ytl="18" xbr="34" ybr="23" z_order="0"/>
+</track></annotations>"""
+
+
+@pytest.mark.parametrize("names", [("frame_000010", "frame_000015", "frame_000020"), ("a2", "a9", "a10")])
+def test_tracks_of_cvat(tmp_path: Path, names: tuple[str, ...]) -> None:
+    """Frames under CVAT's names, or as many others in their natural order."""
+    for number, name in enumerate(names):
+        save(tmp_path / f"images/{name}.png", frame(number, (HEIGHT, WIDTH)))
+    write(tmp_path / "annotations.xml", TRACKS)
+    done = convert_labels(tmp_path)
+    assert done.labels == {"drone": 2, "bird": 2}
+    points = {image.file_name: image.points.tolist() for image in read_points(tmp_path / "points.json")}
+    expected = [[[10.5, 8.25]], [[11.5, 8.25], [30, 20]], [[31, 20]]]
+    assert [points[f"{name}.png"] for name in names] == expected
 
 
 def studio(shape: dict[str, Any], kind: str) -> str:
@@ -278,6 +306,11 @@ def studio(shape: dict[str, Any], kind: str) -> str:
 
 def cvat_of(shape: str) -> str:
     return f'<annotations><image id="0" name="a.png" width="50" height="40">{shape}</image></annotations>'
+
+
+def video_of(shapes: str) -> str:
+    task = "<meta><task><size>4</size><start_frame>0</start_frame></task></meta>"
+    return f'<annotations>{task}<track id="0" label="t">{shapes}</track></annotations>'
 
 
 def labelme_of(kind: str, *places: tuple[float, float]) -> str:
@@ -346,8 +379,20 @@ def test_other_shapes(root: Path, file: str, text: str, points: list[tuple[float
         (
             "a.xml",
             "cvat",
-            '<annotations><track id="0" label="t"><points frame="0" points="1,2"/></track></annotations>',
-            "tracks of a video.*CVAT for images 1.1",
+            video_of('<points frame="0" points="1,2"/><points frame="3" points="4,2"/>'),
+            "track 0 lists frames 0 and 3, and neither those behind it.*CVAT for video 1.1",
+        ),
+        (
+            "a.xml",
+            "cvat",
+            video_of('<points frame="0" points="1,2"/>'),
+            "track 0 lists frame 0 as its last",
+        ),
+        (
+            "a.xml",
+            "cvat",
+            video_of('<points frame="0" points="1,2"/>').replace("<size>4</size>", "<size>0</size>"),
+            r"none of the 1 labelled images is a frame of .*frame_000000",
         ),
         ("a.xml", "cvat", cvat_of('<skeleton label="t"/>'), "has a skeleton"),
         (

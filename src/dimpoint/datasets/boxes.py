@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,24 @@ class BoxLabels:
     ignore: npt.NDArray[np.float32]
     without_spot: int
     outside: int
+
+
+Point = tuple[float, float, str]  # x, y, label
+Box = tuple[float, float, float, float, str]  # left, top, right, bottom pixel, label
+
+
+@dataclass
+class Labels:
+    """The labels of one image by one tool.
+
+    place, of: of a video's frame its number among the frames, and how many there are; 0: unknown.
+    """
+
+    name: str
+    points: list[Point] = field(default_factory=list)
+    boxes: list[Box] = field(default_factory=list)
+    place: int | None = None
+    of: int = 0
 
 
 def read_boxes(path: Path, key: str = "frame") -> dict[str, Boxes]:

@@ -14,14 +14,16 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 
 from dimpoint.atomic import write_text
-from dimpoint.datasets.boxes import spot_in_box
+from dimpoint.datasets.boxes import Labels, spot_in_box
 from dimpoint.datasets.coco import PointImage, is_inside, read_point_file, write_points
+from dimpoint.datasets.cvat import cvat_text
 from dimpoint.datasets.dataset import Sample, open_dataset
-from dimpoint.datasets.formats import TITLES, Labels, find_other_labels, read_labels
+from dimpoint.datasets.formats import TITLES, find_other_labels, read_labels
 from dimpoint.datasets.layout import Layout, find_layout
 from dimpoint.datasets.plausibility import demand_plausible
 from dimpoint.datasets.reading import AS_WRITTEN, Reading, frame_options, frame_size
 from dimpoint.errors import ConfigError, DataError
+from dimpoint.sources.files import natural_key
 
 FORMATS = ("labelme", "cvat", "label-studio", "voc", "yolo")
 _LABEL = "target"
@@ -159,16 +161,29 @@ def convert_labels(
     merged: dict[str, PointImage] = {}
     for file in found[0].files:
         for labels in read_labels(found[0].format, file, partial(layout.size_of, reading=reading)):
-            name = layout.name_of(labels.name)
+            name = _frame_name(layout, labels)
             if name is None:
                 done.skipped.append(f"{file.name}: no frame '{labels.name}'")
                 continue
             if name in merged:
                 raise DataError(f"{file}: frame '{name}' is labelled twice")
             merged[name] = _converted(labels, layout, name, snap, categories, done, reading)
+    if not merged and done.skipped:
+        raise DataError(
+            f"{root}: none of the {len(done.skipped)} labelled images is a frame of {layout.frame_folder}: "
+            f"{done.skipped[0]}"
+        )
     write_points(path, [merged[name] for name in sorted(merged)])
     done.images, done.points = len(merged), sum(len(image.points) for image in merged.values())
     return done
+
+
+def _frame_name(layout: Layout, labels: Labels) -> str | None:
+    """The frame of labels, by its name; a video's frame by its number, if the folder has as many frames."""
+    name = layout.name_of(labels.name)
+    if name is None and labels.place is not None and labels.of == len(layout.frames):
+        return sorted(layout.frames, key=lambda one: natural_key(Path(one)))[labels.place]
+    return name
 
 
 def _converted(
@@ -273,7 +288,7 @@ def write_labels(kind: str, images: Sequence[PointImage], out: Path, side: float
     if out.exists():
         raise DataError(f"{out}: already exists; name another --out")
     if kind == "cvat":
-        write_text(out, _cvat(images))
+        write_text(out, cvat_text(images, _LABEL))
         return 1
     if kind == "label-studio":
         write_text(out, json.dumps([_task(image) for image in images], indent=1) + "\n")
@@ -310,20 +325,6 @@ def _labelme(image: PointImage) -> str:
         "imageWidth": image.width,
     }
     return json.dumps(content, indent=1) + "\n"
-
-
-def _cvat(images: Sequence[PointImage]) -> str:
-    lines = ['<?xml version="1.0" encoding="utf-8"?>', "<annotations>", "  <version>1.1</version>"]
-    for number, image in enumerate(images):
-        size = f'width="{image.width}" height="{image.height}"'
-        lines.append(f'  <image id="{number}" name={quoteattr(image.file_name)} {size}>')
-        lines += [
-            f'    <points label="{_LABEL}" source="manual" occluded="0" points="{x!r},{y!r}" z_order="0">'
-            "</points>"
-            for x, y in _places(image)
-        ]
-        lines.append("  </image>")
-    return "\n".join([*lines, "</annotations>", ""])
 
 
 def _task(image: PointImage) -> dict[str, Any]:

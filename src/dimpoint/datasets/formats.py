@@ -10,29 +10,19 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 from dimpoint import limits
-from dimpoint.datasets.boxes import read_boxes
+from dimpoint.datasets.boxes import Labels, read_boxes
 from dimpoint.datasets.coco import read_json
+from dimpoint.datasets.cvat import read_cvat
 from dimpoint.errors import DataError
 from dimpoint.sources.files import is_junk
 
-Point = tuple[float, float, str]  # x, y, label
-Box = tuple[float, float, float, float, str]  # left, top, right, bottom pixel, label
 Size = Callable[[str], tuple[int, int] | None]  # of an image by its name: (height, width)
-
-
-@dataclass
-class Labels:
-    """The labels of one image by one tool."""
-
-    name: str
-    points: list[Point] = field(default_factory=list)
-    boxes: list[Box] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -151,7 +141,7 @@ def read_labels(kind: str, path: Path, size: Size) -> list[Labels]:
     """
     readers: dict[str, Callable[[Path, Size], list[Labels]]] = {
         "voc": _read_voc,
-        "cvat": _read_cvat,
+        "cvat": lambda path, _: list(read_cvat(_xml(path), path)),
         "yolo": _read_yolo,
         "labelme": _read_labelme,
         "label-studio": _read_label_studio,
@@ -202,47 +192,6 @@ def _read_voc(path: Path, size: Size) -> list[Labels]:
         left, top, right, bottom = (float(box.findtext(side) or "") for side in _VOC_SIDES)
         labels.boxes.append((left, top, right, bottom, entry.findtext("name") or ""))
     return [labels]
-
-
-def _read_cvat(path: Path, size: Size) -> list[Labels]:
-    root = _xml(path)
-    if next(root.iter("track"), None) is not None:
-        raise DataError(
-            f"{path}: holds tracks of a video without frame names; export as 'CVAT for images 1.1'"
-        )
-    found = []
-    for image in root.iter("image"):
-        labels = Labels(image.attrib["name"])
-        for shape in image:
-            _add_cvat_shape(labels, shape, path)
-        found.append(labels)
-    return found
-
-
-def _add_cvat_shape(labels: Labels, shape: ElementTree.Element, path: Path) -> None:
-    """Add one shape: points unchanged, an ellipse as its centre, outlines and masks as boxes."""
-    values, label = shape.attrib, shape.attrib.get("label", "")
-    if shape.tag == "points":
-        labels.points += [(x, y, label) for x, y in _cvat_places(values["points"])]
-    elif shape.tag == "ellipse":
-        labels.points.append((float(values["cx"]), float(values["cy"]), label))
-    elif shape.tag == "box":  # its rotation is about its centre, which stays
-        left, top, right, bottom = (float(values[side]) for side in ("xtl", "ytl", "xbr", "ybr"))
-        labels.boxes.append((left, top, right - 1, bottom - 1, label))
-    elif shape.tag in ("polygon", "polyline"):
-        labels.boxes.append((*_around(_cvat_places(values["points"])), label))
-    elif shape.tag == "mask":
-        left, top, width, height = (float(values[key]) for key in ("left", "top", "width", "height"))
-        labels.boxes.append((left, top, left + width - 1, top + height - 1, label))
-    elif shape.tag in ("cuboid", "skeleton"):
-        raise DataError(
-            f"{path}: image '{labels.name}' has a {shape.tag}; points, boxes and outlines are read"
-        )
-
-
-def _cvat_places(text: str) -> list[tuple[float, float]]:
-    pairs = (pair.split(",") for pair in text.split(";"))
-    return [(float(x), float(y)) for x, y in pairs]
 
 
 def _around(places: Sequence[tuple[float, float]]) -> tuple[float, float, float, float]:
