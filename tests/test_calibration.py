@@ -82,7 +82,7 @@ def test_isotonic_knots_recover_how_often_a_score_is_right() -> None:
 
 @pytest.mark.parametrize("right", [True, False])
 def test_a_calibration_needs_both_kinds(right: bool) -> None:
-    with pytest.raises(DataError, match="that are none"):
+    with pytest.raises(DataError, match="both true and false detections"):
         isotonic_knots(np.array([0.3, 0.4]), np.array([right, right]))
 
 
@@ -164,7 +164,7 @@ def test_calibrate_stores_the_threshold(run: Callable[..., tuple[int, str]]) -> 
 
 def test_calibrate_by_the_hour(run: Callable[..., tuple[int, str]]) -> None:
     code, said = run("faint", "--false-alarms-per-hour", "9000", "--fps", "25", "--out", "mine.onnx")
-    assert (code, "2 false alarms in 20 frames, 0.1 a frame, 9e+03 an hour" in said) == (0, True), said
+    assert (code, "2 false alarms in 20 frames, 0.1 per frame, 9e+03 per hour" in said) == (0, True), said
 
 
 @pytest.mark.parametrize(

@@ -226,7 +226,7 @@ TESTED_ELSEWHERE = {  # in this file, in test_data_plausibility.py and test_data
 
 def test_the_manual_lists_every_kind_of_finding() -> None:
     manual = (Path(__file__).parents[1] / "docs" / "data.md").read_text()
-    table = manual[manual.index("| what | means |") :].split("\n\n")[0]
+    table = manual[manual.index("| finding | meaning |") :].split("\n\n")[0]
     listed = {
         kind for line in table.splitlines()[2:] for kind in re.findall(r"`([a-z-]+)`", line.split("|")[1])
     }

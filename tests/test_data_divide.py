@@ -68,7 +68,7 @@ def run(*arguments: str) -> tuple[int, str]:
 def test_a_data_set_is_split_and_opens(tmp_path: Path) -> None:
     root = make_spots(tmp_path / "SPOTS")
     code, text = run("data", "split", str(root))
-    assert (code, "nothing is overwritten" in text) == (2, True)
+    assert (code, "is not overwritten" in text) == (2, True)
     for file in (root / "img_idx").iterdir():
         file.unlink()
     code, text = run("data", "split", str(root), "--test", "0.25", "--validation", "0.25", "--by", "random")

@@ -331,7 +331,7 @@ def test_a_file_without_sizes_has_those_of_its_frames(tmp_path: Path, size: dict
     np.testing.assert_allclose(data[0].read_points(), PLACES, atol=1e-4)
     assert "2 of 2 images have no size" in demand_plausible([data])[0]
     assert check_dataset(root).errors == 0
-    with pytest.raises(DataError, match=r"key 'width' is missing|must be an integer|0x0 is no frame size"):
+    with pytest.raises(DataError, match=r"key 'width' is missing|must be an integer|0x0 is not a frame size"):
         read_points(root / "points.json")  # without frames nobody knows
 
 

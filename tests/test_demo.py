@@ -78,7 +78,7 @@ def test_every_test_frame_is_in_the_detections_and_some_are_pictures(done: Done)
     for path in pictures:
         picture = cv2.imread(str(path))
         assert picture is not None
-        assert picture.shape == (512, 512, 3)  # 256 x 256, enlarged for the eye
+        assert picture.shape == (538, 512, 3)  # 256 x 256, enlarged for the eye, and the legend
 
 
 def test_the_scores_are_those_of_the_detections(done: Done, capsys: pytest.CaptureFixture[str]) -> None:

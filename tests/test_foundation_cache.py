@@ -51,7 +51,7 @@ def _frame(height: int = 42, width: int = 56, seed: int = 0) -> Any:
 
 def _cache(folder: Path, encoder: FoundationEncoder, told: list[str], **options: Any) -> FeatureCache:
     limit = options.pop("limit_bytes", GIGABYTE)
-    return FeatureCache(folder, encoder, limit, **{"margin": MARGIN, "say": told.append} | options)
+    return FeatureCache(folder, encoder, limit, **{"margin": MARGIN, "log": told.append} | options)
 
 
 def _count_runs(cache: FeatureCache, monkeypatch: pytest.MonkeyPatch) -> list[int]:

@@ -234,8 +234,8 @@ def test_frames_and_masks_are_decoded_once(scenes: Path, monkeypatch: pytest.Mon
     part = open_dataset(scenes, "train")
     expected = part.fingerprint()
     decoded: list[Path] = []
-    for name in ("read_image", "read_mask_file"):
-        module = "dimpoint.sources" if name == "read_image" else "dimpoint.datasets.dataset"
+    for name in ("read_picture", "read_mask_file"):
+        module = "dimpoint.sources.readers" if name == "read_picture" else "dimpoint.datasets.dataset"
         plain = getattr(importlib.import_module(module), name)
 
         def counted(path: Path, *rest: object, plain: Callable[..., object] = plain) -> object:
