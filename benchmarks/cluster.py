@@ -44,10 +44,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         if options.plan:
             print(json.dumps(planning(Path(folder), options.plan)))
+        measured = options.frames, options.size, options.rounds
         if options.throughput:
-            print(json.dumps(throughput(Path(folder), options.frames, options.size, options.rounds)))
+            print(json.dumps(throughput(Path(folder) / "throughput", *measured)))
         if options.nodes:
-            print(json.dumps(scaling(Path(folder), options.frames, options.size, options.rounds)))
+            print(json.dumps(scaling(Path(folder) / "scaling", *measured)))
 
 
 def planning(folder: Path, count: int) -> dict[str, object]:
@@ -119,6 +120,7 @@ def scaling(folder: Path, count: int, size: str, rounds: int) -> dict[str, objec
 
 def prepared(folder: Path, count: int, size: str) -> tuple[list[Path], Detector]:
     """Frames on disk, and a detector that has run."""
+    folder.mkdir()
     height, width = (int(side) for side in size.split("x"))
     write_frames(folder / "frames", count, (height, width), 8)
     files, detector = source_files([folder / "frames"]), Detector()

@@ -1,19 +1,24 @@
 """Curves over all thresholds against labelling at 100 thresholds one by one; how time and memory grow.
 
-    python benchmarks/metrics_speed.py [--predictions predictions.npz] [--only speed|dense|growth|memory]
+    python benchmarks/metrics_speed.py [--predictions FILE.npz] [--only speed|dense|growth|memory|cores]
 
 Prints one JSON line for each measurement. The frames are the (probability map, mask) pairs of an .npz file
 with arrays NAME and NAME_mask, repeated at slightly different scale until there are enough; without a file,
 made-up maps of the same density (5 % of the pixels above 0). Both sides run in turn in one process, and their
 counts are compared at each of the 100 thresholds.
+
+`--only cores`: `dimpoint.evaluate` of a folder of maps, every pixel above 0, on one core and on all;
+processor seconds for each second by the clock say how many cores are at work.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import resource
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +29,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from dimpoint import evaluate
 from dimpoint.metrics.accumulate import Evaluator
 from dimpoint.metrics.curves import target_curve
 from dimpoint.metrics.exact import compiled
@@ -39,7 +45,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--predictions", type=Path, help=".npz with NAME and NAME_mask arrays")
-    parser.add_argument("--only", choices=["speed", "dense", "growth", "memory"])
+    parser.add_argument("--only", choices=["speed", "dense", "growth", "memory", "cores"])
     parser.add_argument("--megapixels", type=float, default=14.7, help="of the frames to compare on")
     parser.add_argument(
         "--runs", type=int, default=5, help="of each side in turn; the least times are reported"
@@ -50,6 +56,8 @@ def main() -> None:
         _speed(options)
     if options.only == "dense":
         _dense_maps(options)
+    if options.only == "cores":
+        _cores(options)
     if options.only in (None, "growth"):
         _growth(options)
     if options.only in (None, "memory"):
@@ -73,6 +81,38 @@ def _dense_maps(options: argparse.Namespace) -> None:
         compiled.LEAST = value
         _compare(f"opencv, every pixel above 0, {name}", _label_opencv, frames, min(options.runs, 3))
     compiled.LEAST = least
+
+
+def _cores(options: argparse.Namespace) -> None:
+    """Evaluate a folder of maps on one core and on all, in turns."""
+    frames = _until(_frames(options.predictions), options.megapixels * 1e6)
+    every = os.sched_getaffinity(0)
+    found: dict[int, list[tuple[float, float]]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        for part in ("maps", "data/images", "data/masks"):
+            (root / part).mkdir(parents=True)
+        for number, (prob, mask) in enumerate(frames):
+            np.save(root / "maps" / f"{number}.npy", _dense(prob, mask)[0])
+            cv2.imwrite(str(root / "data" / "masks" / f"{number}.png"), mask.astype(np.uint8) * 255)
+            cv2.imwrite(str(root / "data" / "images" / f"{number}.png"), (prob * 255).astype(np.uint8))
+        evaluate(root / "maps", root / "data", protocol="all")  # first use
+        for _ in range(min(options.runs, 3)):
+            for cores in ({min(every)}, every):
+                os.sched_setaffinity(0, cores)
+                began, used = time.perf_counter(), time.process_time()
+                evaluate(root / "maps", root / "data", protocol="all")
+                taken = time.perf_counter() - began, time.process_time() - used
+                found.setdefault(len(cores), []).append(taken)
+    for cores, taken in found.items():
+        clock, used = min(taken)
+        _print(
+            what="evaluate a folder of maps",
+            frames=len(frames),
+            cores=cores,
+            seconds=round(clock, 2),
+            cores_at_work=round(used / clock, 2),
+        )
 
 
 def _growth(options: argparse.Namespace) -> None:
