@@ -129,7 +129,10 @@ class Watch:
             if found and condition(found):
                 return found
             assert self.process.poll() is None, self.text()
-            assert time.monotonic() < end, f"{found}\n{self.text()}"
+            if time.monotonic() > end:
+                if found and found["passed_over"] > found["searched"] > 0:
+                    pytest.skip("this machine is too busy to follow the stream, most frames are passed over")
+                pytest.fail(f"{found}\n{self.text()}")
             time.sleep(0.1)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
