@@ -10,7 +10,7 @@ that answer. At 10, 20, 40 and 80 labelled frames the project trains as from the
 the shipped default); the new model proposes and judges doubt from then on. The length of a training is the
 recipe's own 300 steps, whatever else the machine does; `processor_s` is the time of all cores that it took.
 
-clips: the pool is the first 150 frames of each of two clips, the untouched rest their other frames. True
+clips: the pool is the first 150 frames of each of two clips, the untouched rest every third later frame. True
 points are the spots in the boxes; a box without a spot is an ignore region. NUAA-SIRST: the pool is the
 training part (the shipped default has been trained on it), the rest the test part; nothing is chosen by it.
 
@@ -61,14 +61,18 @@ class Truth:
 
 @dataclass(frozen=True)
 class Material:
-    """sources: of the project. pool: true labels by frame name. rest: frames that nobody labels."""
+    """sources: of the project. pool: true labels by frame name. rest: frames that nobody labels.
+
+    held_out: how a training holds frames out.
+    """
 
     sources: list[Path]
     pool: dict[str, Truth]
     rest: Callable[[], Iterator[tuple[Pixels, Truth]]]
+    held_out: str
 
 
-def clips(folder: Path, names: list[str]) -> Material:
+def clips(folder: Path, names: list[str], every: int) -> Material:
     pool: dict[str, Truth] = {}
     for name in names:
         for number, pixels in enumerate(read_video(folder / f"{name}.mp4")):
@@ -79,10 +83,10 @@ def clips(folder: Path, names: list[str]) -> Material:
         for name in names:
             boxes = _boxes(folder, name)
             for number, pixels in enumerate(read_video(folder / f"{name}.mp4")):
-                if number >= _POOLED:
+                if number >= _POOLED and number % every == 0:
                     yield pixels, _in_boxes(pixels, boxes.get(str(number)))
 
-    return Material([folder / f"{name}.mp4" for name in names], pool, rest)
+    return Material([folder / f"{name}.mp4" for name in names], pool, rest, "time")
 
 
 def _boxes(folder: Path, name: str) -> dict[str, npt.NDArray[Any]]:
@@ -104,7 +108,7 @@ def still_frames(folder: Path) -> Material:
         for sample in test:
             yield sample.read_frame(), Truth(np.asarray(sample.read_points()), none)
 
-    return Material(sources, pool, rest)
+    return Material(sources, pool, rest, "scene")
 
 
 def judge(model: Path | None, frames: Iterable[tuple[Pixels, Truth]]) -> dict[str, Any]:
@@ -173,7 +177,9 @@ class Study:
         """A run of the recipe from the shipped default: its model, seconds, seconds of all processors."""
         self.project.export()
         recipe = self.folder / "study.yaml"
-        recipe.write_text("base: finetune\nmost_minutes: 1000\n", "utf-8")
+        recipe.write_text(
+            f"base: finetune\nmost_minutes: 1000\nvalidation_by: {self.material.held_out}\n", "utf-8"
+        )
         number = 1 + len(list(self.folder.glob("runs/[0-9]*/")))
         run = self.folder / "runs" / f"{number:03d}"
         command = [sys.executable, "-m", "dimpoint", "train", str(recipe), "--data", str(self.folder)]
@@ -195,7 +201,11 @@ def _middles(boxes: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def measure(options: argparse.Namespace) -> None:
     known = _lines(options.out)
     name = "+".join(options.clips) if options.set == "clips" else options.set
-    material = clips(options.data, options.clips) if options.set == "clips" else still_frames(options.data)
+    material = (
+        clips(options.data, options.clips, options.every)
+        if options.set == "clips"
+        else still_frames(options.data)
+    )
 
     def add(line: dict[str, Any]) -> None:
         with options.out.open("a", encoding="utf-8") as file:
@@ -283,6 +293,7 @@ def main() -> None:
     parser.add_argument("--clips", nargs=2, default=[], metavar="NAME")
     parser.add_argument("--work", type=Path, help="folder for the projects")
     parser.add_argument("--out", type=Path, required=True, help="JSON lines, read and added to")
+    parser.add_argument("--every", type=int, default=3, help="of clips, every nth frame of the rest")
     parser.add_argument("--counts", type=int, nargs="+", default=[10, 20, 40, 80])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--orders", nargs="+", choices=list(ORDERS), default=list(ORDERS))

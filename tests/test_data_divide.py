@@ -27,6 +27,7 @@ BY_TIME = [
     (("a/1", "a/2", "b/1", "b/2", "b/3"), 0.3, ["a/2", "b/3"]),  # of each sequence
     (("a/1", "b/1", "b/2"), 0.5, ["b/2"]),  # a sequence of one frame is trained on
     (("f1", "f2"), 0.9, ["f2"]),  # something is left
+    (("a_000001", "a_000009", "b_000001", "b_000002"), 0.5, ["a_000009", "b_000002"]),  # frames of two videos
 ]
 
 

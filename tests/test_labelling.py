@@ -14,9 +14,11 @@ import cv2
 import httpx
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from dimpoint.cli import build_app
 from dimpoint.datasets.dataset import open_dataset
-from dimpoint.errors import DataError, DimpointError, FrameError
+from dimpoint.errors import ConfigError, DataError, DimpointError, FrameError
 from dimpoint.labelling.carry import carry
 from dimpoint.labelling.frames import FrameReader, list_frames
 from dimpoint.labelling.project import Project, doubt
@@ -345,6 +347,26 @@ class TestServer:
         assert done.returncode == 2
         assert done.stderr.startswith(f"error: --port {port}: cannot listen there")
 
+    @pytest.mark.parametrize(
+        ("option", "said"),
+        [
+            (("--model", "no-such-model"), "no-such-model"),
+            (("--report", "no-such-report"), "no-such-report: the report cannot be read"),
+            (("--report", "page.html"), "page.html: no report of dimpoint evaluate"),
+        ],
+    )
+    def test_what_the_page_would_need_is_checked_first(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: tuple[str, str], said: str
+    ) -> None:
+        """A wrong model or report is one line, and makes no project."""
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "page.html").write_text("<html><figure data-frame='a'></figure></html>")
+        frames = write_frames(tmp_path / "frames", 1)
+        command = ["label", str(frames), "--project", "p", "--no-browser", *option]
+        with pytest.raises(DimpointError, match=said):
+            CliRunner().invoke(build_app(), command, catch_exceptions=False)
+        assert not (tmp_path / "p").exists()
+
     def test_a_project_of_many_frames_opens_fast(self, tmp_path: Path) -> None:
         store = LabelStore(tmp_path / "labels.db")
         store.add_frames([SourceFrame(f"{n:06d}", "/clip.mp4", n, 1, 1, n // 30) for n in range(20000)])
@@ -382,9 +404,12 @@ class TestTraining:
         job = TrainingJob(tmp_path)
         (tmp_path / "runs" / "001").mkdir(parents=True)
         (tmp_path / "runs" / "001.log").touch()
-        assert job.start(1, "spire-lite") == tmp_path / "runs" / "002"
+        assert job.start(1, "spire-lite", "time") == tmp_path / "runs" / "002"
         assert job.process is not None
         job.process.wait()
+        assert job.process.args[-4:-2] == ["--validation-by", "time"]  # type: ignore[index]
+        with pytest.raises(ConfigError, match="none of scene, time, random"):
+            job.start(1, "spire-lite", "luck")
 
     def test_a_training_that_dies_is_said_with_its_last_words(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

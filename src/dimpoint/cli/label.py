@@ -37,6 +37,7 @@ def label(
     for package in ("starlette", "uvicorn"):
         if find_spec(package) is None:
             raise MissingExtraError("labelling", package, "label")
+    from dimpoint.inference.detector import Detector
     from dimpoint.labelling.judging import read_report
     from dimpoint.labelling.project import Project
     from dimpoint.labelling.server import new_token, run
@@ -46,6 +47,8 @@ def label(
     from dimpoint.sources.colours import check_colour
 
     check_colour(colour)
+    if model is not None:
+        Detector(model)  # a wrong name ends here, before there is a project
     reported = None if report is None else read_report(report)
     opened = Project(
         project,

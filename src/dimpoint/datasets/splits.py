@@ -24,6 +24,8 @@ from dimpoint.datasets.layout import Layout
 from dimpoint.datasets.lists import SplitFile
 from dimpoint.errors import ConfigError
 
+_VIDEO_FRAME = re.compile(r"(.+)_\d{6}")  # as frames of a video are named
+
 
 def hold_out(
     samples: Sequence[Sample],
@@ -150,14 +152,17 @@ def divide(
 def hold_out_last(samples: Sequence[Sample], fraction: float) -> tuple[list[Sample], list[Sample]]:
     """Split samples into (train, validation): the last frames of each sequence, in the order of their names.
 
-    A sequence is a folder below the frame folder; frames in no folder are one sequence. Numbers in names are
-    compared as numbers. Sequences of one frame are trained on. Raises ConfigError like `hold_out`.
+    A sequence is a folder below the frame folder, or the frames of one video in a folder, named NAME_000012;
+    the other frames of a folder are one sequence. Numbers in names are compared as numbers. Sequences of one
+    frame are trained on. Raises ConfigError like `hold_out`.
     """
     if not 0 < fraction < 1:
         raise ConfigError(f"the validation fraction must be between 0 and 1, got {fraction}")
     sequences: dict[str, list[Sample]] = {}
     for sample in samples:
-        sequences.setdefault(sample.name.rpartition("/")[0], []).append(sample)
+        folder, _, name = sample.name.rpartition("/")
+        video = _VIDEO_FRAME.fullmatch(name)
+        sequences.setdefault(f"{folder}/{video[1] if video else ''}", []).append(sample)
     held: set[str] = set()
     for sequence in sequences.values():
         if len(sequence) > 1:

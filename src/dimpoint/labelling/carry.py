@@ -1,4 +1,4 @@
-"""One click labels a track: a point is carried through neighbouring frames by local matching."""
+"""One click labels a track: a point is carried through the next frames by template matching."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ _LEAST = 0.5  # least correlation of a match
 
 @dataclass(frozen=True)
 class Step:
-    """A carried point: frame id, position, and how well the patch matched (correlation, 0 to 1)."""
+    """A carried point.
+
+    frame: its id. x, y: pixels. match: normalised correlation of the patch, 0 to 1.
+    """
 
     frame: int
     x: float
@@ -37,11 +40,31 @@ def carry(
     back: bool = False,
     dark: bool = False,
 ) -> list[Step]:
-    """Follow a point of `frame` through up to `frames` further frames, and stop where it is lost.
+    """Follow a point through the next frames until it is lost.
 
-    The patch around the point is matched around its expected place by normalised correlation, and the match
-    moved to the centroid of its blob. Frames of another size, another source file and unreadable frames end
-    the track.
+    A patch of 17 x 17 pixels around the point is matched by normalised correlation around the place where the
+    point's velocity puts it, and the match moves to the centroid of its blob. The track ends at a correlation
+    below 0.5, at a frame of another size or source file, and at an unreadable frame.
+
+    Parameters
+    ----------
+    project
+        The project of the frames.
+    frame
+        Id of the frame in which the point lies.
+    point
+        x and y, pixels.
+    frames
+        Follow it through at most so many frames.
+    back
+        Go back in time. Default: forward.
+    dark
+        The target is darker than its surroundings. Default: brighter.
+
+    Returns
+    -------
+    list of Step
+        One for each frame in which the point was found, in the order of the search.
     """
     steps: list[Step] = []
     source, pixels = project.store.source(frame), project.pixels(frame)

@@ -34,10 +34,10 @@ _Region = tuple[float, float, float, float]
 
 @dataclass
 class Imported:
-    """What an import did.
+    """Result of an import.
 
-    labelled: frames that got labels. kept: frames that had an answer already, which stays. unknown: names
-    that are no frames of the project, at most 20 of `unknown_count`. outside: labels outside their frame.
+    labelled: frames that got labels, with `points` targets. kept: frames that had an answer, which stays.
+    outside: labels outside their frame. unknown: up to 20 of the `unknown_count` names without a frame.
     """
 
     labelled: int = 0
@@ -59,11 +59,30 @@ class _Found:
 
 
 def import_labels(project: Project, file: Path, author: str, *, snap: bool = True) -> Imported:
-    """Take the labels of a file for frames of the same names that have no answer yet.
+    """Take labels from a file for the frames of the same names that have no answer yet.
 
-    file: COCO keypoints or boxes, CVAT, Label Studio, labelme, VOC, YOLO, CSV, or a mask named as its
-    frame. A box becomes the centroid of the spot in it, or its centre where there is none or without `snap`.
-    Labels outside their frame are left out and counted. Raises DataError for a file of no such format.
+    Labels outside their frame are left out and counted.
+
+    Parameters
+    ----------
+    project
+        The project that takes them.
+    file
+        COCO keypoints or boxes, CVAT, Label Studio, labelme, VOC, YOLO, CSV of points or boxes, or a mask
+        named like its frame.
+    author
+        Name that the labels carry.
+    snap
+        Turn a box into the centroid of the spot in it. Default: yes; its centre without a spot, or if False.
+
+    Returns
+    -------
+    Imported
+
+    Raises
+    ------
+    DataError
+        If the file has none of these formats.
     """
     done = Imported()
     for found in list(_labels_in(project, file)):
@@ -144,10 +163,24 @@ def _spot(pixels: Any, box: _Region) -> tuple[float, float] | None:
 
 
 def export_labels(project: Project, kind: str) -> tuple[str, bytes]:
-    """The project's labels in a format of `EXPORTS`: a file name and its content.
+    """The project's labels in the format of another tool.
 
-    coco is points.json as it stands; formats with a file for each frame come as a ZIP archive. masks hold one
-    white pixel for each target. Raises ConfigError for another format.
+    Parameters
+    ----------
+    project
+        The project.
+    kind
+        One of `EXPORTS`. coco is points.json; masks have one white pixel for each target.
+
+    Returns
+    -------
+    tuple of str and bytes
+        A file name and its content; a ZIP archive for formats with a file for each frame.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such format.
     """
     if kind not in EXPORTS:
         raise ConfigError(f"format: '{kind[:40]}' is none of {', '.join(EXPORTS)}")
@@ -203,10 +236,10 @@ def _zipped(folder: Path) -> bytes:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How well two labellers agree on the frames that both answered.
+    """Agreement of two labellers on the frames that both labelled.
 
-    frames: how many. same: on how many both say the same, as many targets or none, each within the radius.
-    matched, first_only, second_only: targets. f1: 2 matched / all targets of both; None without any.
+    frames: how many. same: frames with the same answer, the same targets or none. matched, first_only,
+    second_only: targets of both, and of one alone. f1: 2 matched / all targets of both, None without any.
     distance: median distance of matched points, pixels.
     """
 
@@ -224,7 +257,17 @@ class Agreement:
 def agreements(project: Project, radius: float = 3.0) -> list[Agreement]:
     """The agreement of each pair of named labellers, by the last answer of each on a frame.
 
-    radius: pixels within which two points are one target.
+    Parameters
+    ----------
+    project
+        The project.
+    radius
+        Largest distance of two points of one target, pixels. Default: 3.
+
+    Returns
+    -------
+    list of Agreement
+        One for each pair that has labelled a common frame.
     """
     answers: dict[str, dict[int, Labels]] = {}
     for frame, labels in project.store.answers():

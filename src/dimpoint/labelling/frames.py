@@ -25,12 +25,27 @@ _SCENE_FRAMES = 30  # so many frames of a video count as one scene
 def list_frames(
     sources: Sequence[Path], *, recursive: bool = False, note: Callable[[str], None] = lambda _: None
 ) -> list[SourceFrame]:
-    """Every frame of files, folders, patterns, videos and multi-page files, without decoding images.
+    """Every frame of the sources, without decoding images.
 
-    Names are those of the files, made unique; a video's frames are NAME_000012, with the numbers that
-    `dimpoint detect` gives them. note: called with what could not be read.
+    Parameters
+    ----------
+    sources
+        Files, folders, patterns, videos and files of several pages.
+    recursive
+        Enter sub-folders. Default: no.
+    note
+        Called with a line about each file that cannot be read.
 
-    Raises FrameError where there is no frame at all.
+    Returns
+    -------
+    list of SourceFrame
+        Named after the files; names that occur twice get a number. A frame of a video is NAME_000012, with
+        the number that `dimpoint detect` gives it.
+
+    Raises
+    ------
+    FrameError
+        If there is no frame at all.
     """
     frames: list[SourceFrame] = []
     used: set[str] = set()
@@ -59,7 +74,7 @@ def list_frames(
 
 
 def safe_stem(name: str) -> str:
-    """A file's name without folders and suffix, as the names of a project's frames are written."""
+    """A file's name without folders and suffix, and with `_` for what is no letter, digit, dot or hyphen."""
     stem = Path(name.replace("\\", "/").replace("\0", "_")).stem
     return re.sub(r"[^\w.-]+", "_", stem).strip("._") or "frame"
 
@@ -83,10 +98,16 @@ def _unique(stem: str, used: set[str]) -> str:
 
 
 class FrameReader:
-    """Reads frames by source and number, from several threads; the last ones stay in memory.
+    """Reads frames in any order, from several threads, and keeps the last ones in memory.
 
-    Videos are read by seeking to the key frame before the wanted one. options: how the sources are read;
-    copies stand as they are.
+    Videos are read from the key frame before the wanted frame.
+
+    Parameters
+    ----------
+    kept_bytes
+        Memory for decoded frames. Default: 512 MiB.
+    options
+        How the sources are read; the project's copies are read as they are.
     """
 
     def __init__(self, kept_bytes: int = _KEPT_BYTES, options: ReadOptions = PLAIN) -> None:
@@ -96,9 +117,24 @@ class FrameReader:
         self._videos: dict[str, VideoReader] = {}
 
     def read(self, frame: SourceFrame, copy: Path | None = None) -> npt.NDArray[Any]:
-        """(H, W) uint8, uint16 or float32. copy: the project's own copy of the frame, read if it exists.
+        """The counts of a frame.
 
-        Raises FrameError where the file is gone, has changed since it was added, or cannot be read.
+        Parameters
+        ----------
+        frame
+            Where it comes from.
+        copy
+            The project's own copy; it is read instead of the source if it exists.
+
+        Returns
+        -------
+        ndarray
+            (H, W) uint8, uint16 or float32.
+
+        Raises
+        ------
+        FrameError
+            If the file is gone, has changed since it was added, or cannot be read.
         """
         key = frame.source, frame.number
         with self._lock:

@@ -23,9 +23,10 @@ Place = tuple[float, float, float]  # x, y, score
 
 @dataclass(frozen=True)
 class Mistake:
-    """Where a model and the labels differ. kind: missed (a labelled target) or false (a detection).
+    """A place where a model and the labels differ.
 
-    score: of the detection; of a miss the best one within the matching radius below the threshold.
+    kind: `missed` (a labelled target) or `false` (a detection). x, y: pixels. score: of the detection; of a
+    miss, the best one within the matching radius.
     """
 
     frame: int
@@ -51,9 +52,21 @@ class Reported:
 
 
 def read_report(path: Path) -> list[Reported]:
-    """The worst misses and false alarms of a report, in its order.
+    """The worst misses and false alarms that a report shows, in its order.
 
-    path: the report's folder, or its page. Raises DataError where there is no report of `dimpoint evaluate`.
+    Parameters
+    ----------
+    path
+        Folder of the report, or its page.
+
+    Returns
+    -------
+    list of Reported
+
+    Raises
+    ------
+    DataError
+        If this is no report of `dimpoint evaluate`.
     """
     file = path / "index.html" if path.is_dir() else path
     try:
@@ -108,10 +121,21 @@ def frame_named(project: Project, name: str) -> int | None:
 
 
 def mistakes(project: Project, most: int = 100) -> list[Mistake]:
-    """The false alarms and misses of the proposing model on the labelled frames, the worst first.
+    """False alarms and misses of the proposing model on the labelled frames, the worst first.
 
-    A false alarm is worse the higher its score, a miss the lower its best score is. Detections in ignore
-    regions do not count. Frames that cannot be read are passed over.
+    A false alarm with a high score is worse, and so is a miss with a low best score. Detections in ignore
+    regions do not count. Frames that cannot be read are skipped.
+
+    Parameters
+    ----------
+    project
+        The project.
+    most
+        Length of the list at most. Default: 100.
+
+    Returns
+    -------
+    list of Mistake
     """
     found: list[Mistake] = []
     for frame in project.store.answered():
@@ -150,10 +174,25 @@ def _differences(labels: Labels, found: Sequence[Place]) -> tuple[list[int], lis
 def changes(project: Project, run: Path, before: str | Path) -> dict[str, Any]:
     """What a training run changed on the labelled frames that it held out.
 
-    run: its folder. before: the model that it started from. The answer has the run's own scores (`scores`:
-    F1 with interval, and the difference to `before`), the number of frames, and as lists of mistakes the
-    targets found anew and lost, and the false alarms that came and went. Raises DataError if `run` has no
-    record.
+    Parameters
+    ----------
+    project
+        The project that it was trained on.
+    run
+        Folder of the run.
+    before
+        The model that it started from.
+
+    Returns
+    -------
+    dict
+        `frames`: their number. `scores`: F1 of the run with its interval, and the difference to `before`.
+        Lists of `Mistake`: `found` and `lost` targets, `false` alarms that are new and that are `gone`.
+
+    Raises
+    ------
+    DataError
+        If the run has no record of what it held out.
     """
     from dimpoint.model.onnx_file import read_meta
 

@@ -31,18 +31,36 @@ from dimpoint.sources import PLAIN, ReadOptions
 PROPOSAL_FLOOR = 0.05  # proposals of a lower score are not offered
 _MOST_PROPOSALS = 200
 _KEPT_PROPOSALS = 2000
-_SCANNED_AHEAD = 32  # frames that the model looks at in the background while one is labelled
+_SCANNED_AHEAD = 32  # frames that the model sees in the background while one is labelled
 _WRITE_AFTER = 0.5  # seconds from a change to the new points.json
 
 
 class Project:
     """The labels, frames and models of one project folder, for one server.
 
-    folder: made if it is not there. sources: files, folders, patterns or videos to add; may be empty for a
-    project that exists. model: proposes targets; None for the shipped default. options: how sources are
-    read.
-    Raises DimpointError where the folder cannot be written or another server has it open, DataError for a
-    damaged store, FrameError for sources without a frame.
+    Parameters
+    ----------
+    folder
+        The project's folder; it is made if it does not exist.
+    sources
+        Files, folders, patterns or videos to add. Default: none, for a project that exists.
+    model
+        Name or file of the model that proposes targets. Default: the shipped default.
+    recursive
+        Enter sub-folders of the sources. Default: no.
+    note
+        Called with a line about each file that cannot be read.
+    options
+        How the sources are read. Default: as they stand.
+
+    Raises
+    ------
+    DimpointError
+        If the folder cannot be written, or another server has it open.
+    DataError
+        If the store is damaged, or the project has no frames.
+    FrameError
+        If the sources have no frame.
     """
 
     def __init__(
@@ -78,7 +96,7 @@ class Project:
         self.export()
 
     def close(self) -> None:
-        """Write what is due and give the project free."""
+        """Write what is due and release the project."""
         self._closing = True
         self.write_due()
         if hasattr(self, "_worker"):
@@ -87,13 +105,16 @@ class Project:
         os.close(self._lock_file)
 
     def pixels(self, frame: int) -> npt.NDArray[Any]:
-        """The counts of a frame, (H, W) uint8, uint16 or float32; raises FrameError, DataError."""
+        """The counts of a frame, (H, W) uint8, uint16 or float32.
+
+        Raises FrameError if it cannot be read, DataError for an unknown id.
+        """
         source = self.store.source(frame)
         copies = [self.folder / "images" / f"{source.name}{suffix}" for suffix in (".png", ".npy")]
         return self.reader.read(source, next((copy for copy in copies if copy.is_file()), None))
 
     def save(self, frame: int, labels: Labels) -> Labels:
-        """Store a frame's labels; see `LabelStore.save`. The data set on disk follows within a second."""
+        """Store a frame's labels, as `LabelStore.save` does. `points.json` follows within a second."""
         pixels = self.pixels(frame)
         height, width = pixels.shape
         if labels.points or labels.status == "empty":
@@ -138,16 +159,16 @@ class Project:
 
     @property
     def model_name(self) -> str:
-        """The model that proposes."""
+        """Name of the model that proposes targets."""
         return self._detector_at_hand().meta.name
 
     @property
     def threshold(self) -> float:
-        """The threshold that the model's record states."""
+        """The detection threshold in the model's record."""
         return self._detector_at_hand().meta.decode.threshold
 
     def use_model(self, model: str | Path | None) -> None:
-        """Let another model propose from now on; raises ModelFileError where it cannot be opened."""
+        """Use another model for proposals; raises ModelFileError if it cannot be opened."""
         self._worker.submit(self._open, model).result()
 
     def _detector_at_hand(self) -> Detector:
@@ -162,7 +183,7 @@ class Project:
         return self._detector
 
     def proposals(self, frame: int) -> list[tuple[float, float, float]]:
-        """What the model finds in a frame: (x, y, score), best first, down to a low score."""
+        """The model's detections in a frame above a low score: (x, y, score), highest score first."""
         known = self._proposals.get(frame)
         if known is not None:
             return known
@@ -182,9 +203,9 @@ class Project:
         return listed
 
     def most_doubtful(self, after: int | None = None) -> int | None:
-        """The unlabelled frame that a label helps most; see `LabelStore.most_doubtful`.
+        """The unlabelled frame that a label helps most, as `LabelStore.most_doubtful` chooses it.
 
-        Only frames that the model has looked at can be told; more of them follow in the background.
+        It is one of the frames that the model has seen; the model sees more of them in the background.
         """
         found = self.store.most_doubtful(after)
         if found in (None, after):
@@ -204,7 +225,7 @@ class Project:
             self._scanning.release()
 
     def scan(self, count: int) -> int:
-        """Let the model look at up to `count` more unlabelled frames; returns how many there were."""
+        """Run the model on up to `count` unlabelled frames that it has not seen; returns how many."""
         frames = self.store.unscanned(self.model_name, count)
         for frame in frames:
             try:
@@ -221,9 +242,21 @@ def _give_way() -> None:
 
 
 def doubt(found: Sequence[tuple[float, float, float]], threshold: float) -> float:
-    """How doubtful a model is of a frame, 0 to 1: that of its most doubtful detection.
+    """Doubt of a model about a frame: that of its most doubtful detection, 0 for a frame without any.
 
-    A detection whose score is the threshold has doubt 1; it falls linearly to 0 at scores of 0 and 1.
+    The doubt of a detection is 1 where its score is the threshold, and falls linearly to 0 at 0 and 1.
+
+    Parameters
+    ----------
+    found
+        (x, y, score) of the detections.
+    threshold
+        The model's detection threshold.
+
+    Returns
+    -------
+    float
+        0 to 1.
     """
     scores = [score for _, _, score in found]
     return max((min(score / threshold, (1 - score) / (1 - threshold)) for score in scores), default=0.0)

@@ -1,4 +1,4 @@
-"""The local server behind `dimpoint label`: a page, and the project as JSON and raw counts.
+"""The local server of `dimpoint label`: a page, and the project as JSON and raw counts.
 
 Everything below `/api/` needs the token of the printed address. Requests whose `Host` or `Origin` is not
 this server's are refused, so that no other page in the browser can reach it.
@@ -51,10 +51,23 @@ def run(
     hosts: tuple[str, ...],
     report: Sequence[Reported] | None = None,
 ) -> None:
-    """Serve until a signal comes, then end within two seconds whatever is still being read or detected.
+    """Serve until a signal comes, then end within two seconds, whatever is still being read or detected.
 
     Every acknowledged label is on disk by then, and `points.json` is written. A running training is stopped
-    as by its button. report: mistakes of an evaluation that the page shows, None without a report.
+    as by its button.
+
+    Parameters
+    ----------
+    project
+        The open project.
+    listening
+        The socket to serve on.
+    token
+        What requests below `/api/` must carry.
+    hosts
+        `name:port` values that requests may carry as their `Host`.
+    report
+        Mistakes of an evaluation that the page lists. Default: no report.
     """
     job = TrainingJob(project.folder)
     config = uvicorn.Config(
@@ -67,9 +80,9 @@ def run(
 
 
 class _Server(uvicorn.Server):
-    """Ends the process where requests outlast the grace: a thread that reads a frame cannot be stopped.
+    """Ends the process if requests take too long: a thread that reads a frame cannot be stopped.
 
-    last: what is done before.
+    last: called before that.
     """
 
     def __init__(self, config: uvicorn.Config, last: Sequence[Callable[[], object]]) -> None:
@@ -97,7 +110,7 @@ def build_app(
     hosts: tuple[str, ...],
     report: Sequence[Reported] | None = None,
 ) -> Starlette:
-    """The application. hosts: `name:port` values that requests may carry as their `Host`."""
+    """The application; its parameters are those of `run`, and `job`, the project's training."""
     pages = _Pages(project, job, report)
     routes = [
         Route("/api/project", pages.project_info),
@@ -264,7 +277,12 @@ class _Pages:
             if targets < FEWEST_FRAMES:
                 raise DataError(f"training takes {FEWEST_FRAMES} frames with targets; {targets} are labelled")
             self.store_of.export()
-            return self.job.start(minutes, str(content.get("init") or "spire-lite")).name
+            init = str(content.get("init") or "spire-lite")
+            asked = str(content.get("held_out") or "auto")
+            # frames of a video resemble each other: one scene, of which nothing would be left to train on
+            videos = any(source.number is not None for source, _, _ in self.store_of.store.labelled())
+            held_out = ("time" if videos else "scene") if asked == "auto" else asked
+            return self.job.start(minutes, init, held_out).name
 
         return JSONResponse({"run": await run_in_threadpool(work)})
 

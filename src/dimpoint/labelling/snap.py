@@ -14,13 +14,25 @@ _RING = 9  # beyond this distance lies background
 
 
 def snap(frame: npt.NDArray[Any], x: float, y: float, *, dark: bool = False) -> tuple[float, float] | None:
-    """The sub-pixel centroid of the blob under a click, or None where there is none.
+    """Sub-pixel centroid of the blob under a click.
 
-    The brightest pixel within 4 pixels of the click is the blob's peak. The blob is what is connected to it
-    and lies above half of its height over the background, the median of the pixels 9 to 12 away. It counts
-    if it stands 3 robust deviations above the background.
+    The brightest pixel within 4 pixels of the click is the blob's peak. The blob is the connected region
+    around it above half of its height over the background, the median of the pixels 9 to 12 away. It counts
+    if the peak stands 3 robust standard deviations above the background.
 
-    frame: (H, W) uint8, uint16 or float32. x, y: pixels. dark: the blob is darker than its surroundings.
+    Parameters
+    ----------
+    frame
+        (H, W) uint8, uint16 or float32.
+    x, y
+        The click, pixels.
+    dark
+        Look for a blob that is darker than its surroundings. Default: brighter.
+
+    Returns
+    -------
+    tuple of float or None
+        x and y, pixels; None where no blob stands out.
     """
     height, width = frame.shape
     column, row = int(np.clip(round(x), 0, width - 1)), int(np.clip(round(y), 0, height - 1))

@@ -1,8 +1,8 @@
 """The labels of a project, in SQLite: every accepted change is on disk before it is acknowledged.
 
-The database is in write-ahead mode with `synchronous = FULL`: a change that `save` has returned survives a
-killed process and a power cut. Each frame has a version; a change must name the version that it was made
-on, so that two open pages never overwrite each other. Every former state stays in the table `history`.
+The database is in write-ahead mode with `synchronous = FULL`: what `save` has returned survives a killed
+process and a power cut. Each frame has a version. A change names the version that it was made on, so that two
+open pages never overwrite each other. Every former state stays in the table `history`.
 """
 
 from __future__ import annotations
@@ -52,9 +52,11 @@ class ConflictError(DimpointError):
 
 @dataclass(frozen=True)
 class SourceFrame:
-    """Where a frame of the project comes from. number: of the frame in a video or stack, else None.
+    """Where a frame of the project comes from.
 
-    size, modified: of the file when it was added, bytes and nanoseconds.
+    name: unique in the project. source: path of the file. number: of the frame in a video or a file of
+    several pages, else None. size, modified: of the file when it was added, bytes and nanoseconds. scene:
+    frames of one scene resemble each other.
     """
 
     name: str
@@ -69,8 +71,9 @@ class SourceFrame:
 class Labels:
     """The labels of one frame.
 
-    points: (x, y) of targets, pixels. regions: (left, top, right, bottom) of areas that training and
-    evaluation leave aside. rejected: (x, y) of proposals that are no targets.
+    version: counts the changes. points: (x, y) of targets, pixels. regions: (left, top, right, bottom) of
+    areas that training and evaluation ignore. rejected: (x, y) of proposals that are no targets. author: who
+    made the change. changed: when, seconds since 1970.
     """
 
     version: int = 0
@@ -89,7 +92,7 @@ class Labels:
 
 @dataclass(frozen=True)
 class Row:
-    """A frame in a list."""
+    """A frame in a list. points: number of targets."""
 
     id: int
     name: str
@@ -189,10 +192,30 @@ class LabelStore:
         return _labels(row)
 
     def save(self, frame: int, labels: Labels, size: tuple[int, int]) -> Labels:
-        """Store the labels of a frame, made on `labels.version`; returns them with their new version.
+        """Store the labels of a frame, made on `labels.version`.
 
-        size: (height, width) of the frame. Raises ConflictError where another change came first, DataError
-        for labels outside the frame or a wrong status, DimpointError where the disk refuses.
+        Parameters
+        ----------
+        frame
+            Its id.
+        labels
+            The new labels.
+        size
+            (height, width) of the frame.
+
+        Returns
+        -------
+        Labels
+            As stored, with their new version.
+
+        Raises
+        ------
+        ConflictError
+            If another change came first.
+        DataError
+            If a label lies outside the frame, or the status is unknown.
+        DimpointError
+            If the disk is full or read-only.
         """
         _check(labels, size)
         status = "targets" if labels.points else labels.status
@@ -229,7 +252,7 @@ class LabelStore:
         return [_labels(row) for row in rows]
 
     def answers(self) -> list[tuple[int, Labels]]:
-        """Every answer (targets or none) that was ever given, with its frame, the oldest first."""
+        """Every answer (targets or none) ever given, with its frame's id, the oldest first."""
         with self._lock:
             found = self._db.execute(
                 "SELECT frame, version, status, labels, author, changed FROM history "
@@ -238,7 +261,7 @@ class LabelStore:
         return [(int(row[0]), _labels(row[1:])) for row in found]
 
     def answered(self) -> list[int]:
-        """The frames that have an answer now (targets or none)."""
+        """Ids of the frames that have an answer now (targets or none)."""
         with self._lock:
             found = self._db.execute(
                 "SELECT id FROM frames WHERE status IN ('targets', 'empty') ORDER BY id"
@@ -246,7 +269,7 @@ class LabelStore:
         return [int(row[0]) for row in found]
 
     def rows(self, start: int, count: int) -> list[Row]:
-        """Frames from the `start`-th on, in the project's order."""
+        """Up to `count` frames from the `start`-th on, in the project's order."""
         with self._lock:
             found = self._db.execute(
                 "SELECT id, name, status, json_array_length(labels, '$.points'), doubt FROM frames "
@@ -256,7 +279,7 @@ class LabelStore:
         return [Row(key, name, status, points or 0, doubt) for key, name, status, points, doubt in found]
 
     def labelled(self) -> list[tuple[SourceFrame, Labels, tuple[int, int]]]:
-        """Every frame that has an answer (targets or none), with its labels and (height, width)."""
+        """Every frame with an answer (targets or none), its labels and its (height, width)."""
         with self._lock:
             found = self._db.execute(
                 "SELECT name, source, number, size, modified, scene, version, status, labels, author, "
@@ -265,7 +288,7 @@ class LabelStore:
         return [(SourceFrame(*row[:6]), _labels(row[6:11]), (row[11], row[12])) for row in found]
 
     def find(self, name: str) -> int | None:
-        """The id of the frame of that name."""
+        """The id of the frame of that name, or None."""
         with self._lock:
             row = self._db.execute("SELECT id FROM frames WHERE name = ?", (name,)).fetchone()
         return None if row is None else int(row[0])
@@ -282,9 +305,9 @@ class LabelStore:
         return None if row is None else int(row[0])
 
     def most_doubtful(self, after: int | None = None) -> int | None:
-        """The unlabelled frame of the highest doubt.
+        """The unlabelled frame with the highest doubt, or None.
 
-        after: a frame whose scene comes last; the frame itself only where no other is left.
+        after: a frame whose scene comes last, and which itself comes last of all.
         """
         scene = None if after is None else self.source(after).scene
         with self._lock:
@@ -303,7 +326,7 @@ class LabelStore:
             )
 
     def unscanned(self, model: str, count: int) -> list[int]:
-        """Unlabelled frames that a model has not looked at, spread evenly over the project."""
+        """Ids of unlabelled frames that a model has not seen, spread evenly over the project."""
         with self._lock:
             rows = self._db.execute(
                 "SELECT id FROM frames WHERE status = 'unlabelled' AND scanned_by IS NOT ? ORDER BY id",

@@ -15,12 +15,17 @@ from typing import Any
 
 from dimpoint.errors import ConfigError, MissingExtraError
 
+HELD_OUT = ("scene", "time", "random")
 FEWEST_FRAMES = 4  # with targets; fewer leave nothing to train or to validate on
 
 
 @dataclass
 class TrainingJob:
-    """A training run of a project, started, watched and stopped by the server."""
+    """A training run of a project, started, watched and stopped by the server.
+
+    project: its folder. process, run: of the newest training. began: when, seconds since 1970. minutes: its
+    length. init: the model that it started from.
+    """
 
     project: Path
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
@@ -30,16 +35,37 @@ class TrainingJob:
     init: str = "spire-lite"
 
     def __post_init__(self) -> None:
-        """Know the newest finished run of an earlier server."""
+        """Find the newest finished run of an earlier server."""
         models = self.project.glob("runs/[0-9]*/model.onnx")
         done = sorted((m for m in models if m.parent.name.isdigit()), key=lambda m: int(m.parent.name))
         self.run = done[-1].parent if done else None
 
-    def start(self, minutes: float, init: str) -> Path:
-        """Start a run of about `minutes` from the weights `init`; returns its folder.
+    def start(self, minutes: float, init: str, held_out: str = "scene") -> Path:
+        """Start a run.
 
-        Raises MissingExtraError without the training packages, ConfigError if one is running.
+        Parameters
+        ----------
+        minutes
+            Its approximate length.
+        init
+            Name or file of the model that it starts from.
+        held_out
+            How frames are held out: one of `HELD_OUT`. Default: whole scenes.
+
+        Returns
+        -------
+        Path
+            Folder of the run.
+
+        Raises
+        ------
+        MissingExtraError
+            Without the packages for training.
+        ConfigError
+            If a training is running already, or `held_out` is no such way.
         """
+        if held_out not in HELD_OUT:
+            raise ConfigError(f"held_out: '{held_out[:40]}' is none of {', '.join(HELD_OUT)}")
         if self.running:
             raise ConfigError("a training is running already")
         for package in ("torch", "lightning"):
@@ -52,6 +78,7 @@ class TrainingJob:
         self.began, self.minutes, self.init = time.time(), minutes, init
         log = (self.run.parent / f"{self.run.name}.log").open("wb")
         options = ["--data", str(self.project), "--out", str(self.run), "--init", init]
+        options += ["--validation-by", held_out]
         command = [sys.executable, "-m", "dimpoint", "train", "finetune", *options]
         self.process = subprocess.Popen(
             [*command, "--minutes", f"{minutes:g}"], stdout=log, stderr=subprocess.STDOUT
@@ -61,7 +88,7 @@ class TrainingJob:
 
     @property
     def running(self) -> bool:
-        """Whether the process is at work."""
+        """Whether a training is running."""
         return self.process is not None and self.process.poll() is None
 
     def end(self) -> None:
@@ -85,7 +112,7 @@ class TrainingJob:
         return path if path is not None and path.is_file() else None
 
     def status(self) -> dict[str, Any]:
-        """State, losses so far, the last lines of the log, seconds gone and the comparison at the end."""
+        """State, losses, last lines of the log, seconds since the start, and the scores at the end."""
         if self.run is None:
             return {"state": "none"}
         code = self.process.poll() if self.process is not None else 0

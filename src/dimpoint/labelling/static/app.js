@@ -161,7 +161,7 @@ function change(parts, { remember = true } = {}) {
     state.undo.push(content(state.labels));
     state.redo = [];
   }
-  state.labels = { ...state.labels, ...parts };
+  state.labels = { ...state.labels, ...parts, author: element("author").value };
   if (state.labels.points.length) state.labels.status = "targets";
   else if (state.labels.status === "targets") state.labels.status = "unlabelled";
   refresh();
@@ -544,7 +544,7 @@ const KEYS = [
   ["0", "whole frame", () => { view.fit(); view.draw(); }],
   ["g", "mistakes: where the model and the labels differ", () => mistakes(state.info.report ? "report" : "model")],
   ["t", "train", () => training.open(state.info)],
-  ["?", "these keys", () => element("help").showModal()],
+  ["?", "show these keys", () => element("help").showModal()],
 ];
 const ACTIONS = Object.fromEntries(KEYS.map(([key, , act]) => [key, act]));
 

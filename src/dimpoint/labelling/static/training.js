@@ -20,13 +20,14 @@ export class Training {
     const { targets, empty } = info.counts;
     element("train-note").textContent =
       `Labelled so far: ${targets} with targets, ${empty} without. Training starts from the shipped model ` +
-      `and needs at least ${info.fewest} frames with targets. It holds a part of the frames out to measure the result.`;
+      `and needs at least ${info.fewest} frames with targets. It holds out a part of the frames to measure the result.`;
     element("train").showModal();
     this.watch();
   }
 
   async start() {
-    await this.attempt(() => api.post("training", { minutes: Number(element("minutes").value) }));
+    const options = { minutes: Number(element("minutes").value), held_out: element("held-out").value };
+    await this.attempt(() => api.post("training", options));
     this.watch();
   }
 
