@@ -2,8 +2,9 @@
 
     python benchmarks/label_screens.py --out screens [--size 1366x768] [--docs]
 
-Frames are those of the clip in examples/ (CC0). --docs writes docs/images/label.png and label-training.png
-from the screens of 1366x768. A training of --minutes runs for some of them. Needs Chromium and playwright.
+Frames are those of the clip in examples/ (CC0). --docs writes docs/images/label.png from the screens of
+1366x768; label-training.png is the screen before-after. A training of --minutes runs for some of them.
+Needs Chromium and playwright.
 """
 
 from __future__ import annotations
@@ -138,6 +139,18 @@ def walk(browser: Any, size: tuple[int, int], out: Path, minutes: float) -> None
             page.close()
 
 
+def training_of(browser: Any, project: Path, out: Path) -> None:
+    """What the last training of a project changed."""
+    out.mkdir(parents=True, exist_ok=True)
+    with label_server(project) as running:
+        page = browser.new_page(viewport={"width": 1366, "height": 768})
+        page.goto(running.address)
+        page.locator("#name", has_text="_").wait_for()
+        page.click("#train-open")
+        page.locator("#changes p").first.wait_for(timeout=600_000)
+        Screens(page, out).take("training-of-project")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -146,6 +159,7 @@ def main() -> None:
     parser.add_argument(
         "--size", action="append", metavar="WIDTHxHEIGHT", help="default: 1366x768 and 1080x1920"
     )
+    parser.add_argument("--project", type=Path, help="only what the last training of this project changed")
     parser.add_argument("--docs", action="store_true", help="write the pictures of the documentation")
     parser.add_argument("--minutes", type=float, default=1, help="of the training; 0 for none")
     options = parser.parse_args()
@@ -153,14 +167,16 @@ def main() -> None:
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=list(_FLAGS))
+        if options.project is not None:
+            training_of(browser, options.project, options.out)
+            return
         for size in options.size or ["1366x768", "1080x1920"]:
             width, height = (int(value) for value in size.split("x"))
             walk(browser, (width, height), options.out / size, options.minutes)
         browser.close()
     if options.docs:
-        for name, picture in (("labelled", "label.png"), ("before-after", "label-training.png")):
-            (shown,) = (options.out / "1366x768").glob(f"*-{name}.png")
-            shutil.copyfile(shown, ROOT / "docs" / "images" / picture)
+        (shown,) = (options.out / "1366x768").glob("*-labelled.png")
+        shutil.copyfile(shown, ROOT / "docs" / "images" / "label.png")
 
 
 if __name__ == "__main__":

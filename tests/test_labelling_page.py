@@ -292,6 +292,12 @@ def test_a_mistake_is_opened_by_one_click_and_corrected(browser: Any, running: R
     saved(page)
     history = running.client.get("/api/frames/3/history").json()
     assert (history[0]["author"], history[0]["points"]) == ("Ann", [[20, 140]])
+    page.keyboard.press("h")
+    page.locator("#history-list button", has_text="Ann · 1 target").click()  # what she said is back
+    page.locator("#status", has_text="1 target").wait_for()
+    page.keyboard.press("Control+z")
+    page.locator("#status", has_text="3 targets").wait_for()
+    saved(page)
     page.click("#mistakes-open")
     page.locator("#mistakes-note", has_text="agree on every labelled frame").wait_for()
     page.close()

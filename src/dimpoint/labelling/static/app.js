@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import * as carrying from "./carry.js";
-import { importFiles, showLabels, showMistakes } from "./dialogs.js";
+import { importFiles, showHistory, showLabels, showMistakes } from "./dialogs.js";
 import { Display } from "./display.js";
 import * as frames from "./frames.js";
 import { Rows } from "./rows.js";
@@ -543,6 +543,7 @@ const KEYS = [
   ["-", "zoom out", () => view.zoom(0.8)],
   ["0", "whole frame", () => { view.fit(); view.draw(); }],
   ["g", "mistakes: where the model and the labels differ", () => mistakes(state.info.report ? "report" : "model")],
+  ["h", "history of this frame's labels", history],
   ["t", "train", () => training.open(state.info)],
   ["?", "show these keys", () => element("help").showModal()],
 ];
@@ -588,6 +589,12 @@ async function mistakes(from) {
   showMistakes(state.info.model, show, from);
 }
 
+async function history() {
+  await saving.settled();
+  const restore = ({ points, regions, rejected, status }) => change({ points, regions, rejected, status });
+  await showHistory(state.frame.id, restore).catch((error) => warn(error.message));
+}
+
 // ---- Buttons
 
 const click = (id, act) => element(id).addEventListener("click", act);
@@ -602,6 +609,7 @@ click("carry", carry);
 click("help-open", ACTIONS["?"]);
 click("train-open", ACTIONS.t);
 click("mistakes-open", ACTIONS.g);
+click("history-open", history);
 click("mistakes-report", () => mistakes("report"));
 click("mistakes-model", () => mistakes("model"));
 click("labels-open", async () => {

@@ -56,6 +56,32 @@ async function ofReport() {
   return [found, text + rest];
 }
 
+const ANSWERS = { unlabelled: "no answer", empty: "no target", unsure: "unsure" };
+const answer = ({ status, points }) => ANSWERS[status] ?? (points.length === 1 ? "1 target" : `${points.length} targets`);
+
+// The states of a frame's labels, the newest first; restore(state) makes one the present one again.
+export async function showHistory(frame, restore) {
+  const dialog = element("history");
+  const states = (await api.get(`frames/${frame}/history`)).reverse();
+  const lines = states.map((one, index) => {
+    const line = document.createElement("li"), button = document.createElement("button");
+    const when = new Date(1000 * one.changed).toLocaleString();
+    button.textContent = `${when}  ·  ${one.author || "no name"}  ·  ${answer(one)}${index ? "" : "  (now)"}`;
+    button.title = one.points.map(([x, y]) => `${x.toFixed(1)}, ${y.toFixed(1)}`).join("; ");
+    button.addEventListener("click", () => {
+      dialog.close();
+      if (index) restore(one);
+    });
+    line.append(button);
+    return line;
+  });
+  element("history-list").replaceChildren(...lines);
+  element("history-note").textContent = lines.length
+    ? "Every state of this frame's labels. Click one to restore it."
+    : "This frame has not been labelled yet.";
+  dialog.showModal();
+}
+
 export async function showLabels() {
   element("import-done").textContent = "";
   element("labels").showModal();

@@ -92,10 +92,15 @@ export class Training {
       say("p", `${after}${before}${low}.`);
     }
     const titles = { found: "Newly found targets", lost: "Lost targets", false: "New false alarms", gone: "False alarms that are gone" };
+    const none = [];
     for (const [key, title] of Object.entries(titles)) {
-      say("h2", `${title}: ${found[key].length}`);
-      if (found[key].length) parts.push(places(found[key], this.go, element("train")));
+      if (!found[key].length) none.push(title.toLowerCase());
+      else {
+        say("h2", `${title}: ${found[key].length}`);
+        parts.push(places(found[key], this.go, element("train")));
+      }
     }
+    if (none.length) say("p", `None of these: ${none.join(", ")}.`);
     box.replaceChildren(...parts);
   }
 
