@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from dimpoint.cli import build_command
 
@@ -30,6 +32,14 @@ def test_values_are_named_as_people_write_them_and_flags_have_none(name: str) ->
         assert shown is not None, parameter.name
         assert not set(shown) & set("<>"), parameter.name
         assert bool(shown) is not bool(getattr(parameter, "is_flag", False)), parameter.name
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_shows_no_python_types(name: str) -> None:
+    words = [] if name == "dimpoint" else name.split()
+    shown = CliRunner().invoke(COMMANDS["dimpoint"], [*words, "--help"], prog_name="dimpoint").output
+    assert "Usage: dimpoint" in shown
+    assert not re.search(r"<[A-Za-z]|\.\.\.\}|\.\.\.\.", shown)
 
 
 @pytest.mark.parametrize(

@@ -66,15 +66,16 @@ def build_command() -> Any:
 
 
 def _name_types(command: Any) -> None:
-    """Set missing metavars: INTEGER, NUMBER, PATH or TEXT; none for flags."""
+    """Set missing metavars: INTEGER, NUMBER, PATH or TEXT; none for flags, no types of arguments."""
     shown = command.get_help_option(command.context_class(command))
     for parameter in [*command.params, *([shown] if shown is not None else [])]:
-        if getattr(parameter, "is_flag", False):
+        if parameter.param_type_name == "argument":
+            parameter.metavar = (parameter.metavar or parameter.name.upper()).removesuffix("...")
+            parameter.display_type_rich = lambda ctx: None
+        elif getattr(parameter, "is_flag", False):
             parameter.metavar = ""
         elif parameter.metavar is not None:
             continue
-        elif parameter.param_type_name == "argument":
-            parameter.metavar = parameter.name.upper()
         else:
             kind = str(parameter.bare_type()).removeprefix("list[").removesuffix("]").partition(" ")[0]
             parameter.metavar = _WORDS.get(kind.lower(), "TEXT")

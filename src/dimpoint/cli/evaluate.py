@@ -117,7 +117,7 @@ def evaluate(
         None,
         "--label-page",
         metavar="ADDRESS",
-        help="What dimpoint label printed: the report links its mistakes to that page.",
+        help="Address that dimpoint label printed; the report links its errors to that page.",
     ),
     threads: int | None = THREADS,
     tracks: list[Path] = TRACKS,

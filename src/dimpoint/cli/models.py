@@ -85,7 +85,10 @@ def export(
         help="Name (see `dimpoint models`), .safetensors file, or folder of a training run.",
     ),
     out: Path = typer.Option(
-        ..., "--out", help="The file to write: .onnx (to run) or .safetensors (to train further)."
+        ...,
+        "--out",
+        metavar="FILE",
+        help="The file to write: .onnx (to run) or .safetensors (to train further).",
     ),
     half: bool = typer.Option(
         False, "--half", help="Store float16 weights, half the size; .safetensors only."
@@ -158,7 +161,10 @@ def import_(
     network: str = typer.Argument(..., help="Network of the checkpoint: spire, acm or alcnet."),
     file: Path = typer.Argument(..., help="The authors' checkpoint (.pth, .pt, .tar or .safetensors)."),
     out: Path = typer.Option(
-        ..., "--out", help="The file to write: .onnx (to run) or .safetensors (to train further)."
+        ...,
+        "--out",
+        metavar="FILE",
+        help="The file to write: .onnx (to run) or .safetensors (to train further).",
     ),
     input_scale: int | None = typer.Option(
         None,

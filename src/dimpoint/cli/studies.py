@@ -114,7 +114,9 @@ def ablate(
     host: str = typer.Option("acm", "--host", help="Recipe of the encoder-decoder network."),
     data: list[Path] = DATA,
     foundation: str = typer.Option(..., "--foundation", help="Folder or id of a Hugging Face backbone."),
-    out: Path = typer.Option(..., "--out", help="Folder for the runs; finished runs are kept."),
+    out: Path = typer.Option(
+        ..., "--out", metavar="DIR", help="Folder for the runs; finished runs are kept."
+    ),
     seeds: int = typer.Option(3, min=1, help="Number of runs per arm."),
     arms: str = typer.Option(
         "plain,fdep,add,random",

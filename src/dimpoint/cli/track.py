@@ -77,10 +77,13 @@ def track(
         None,
         metavar="LAT,LON[,ALT]",
         rich_help_panel=_MAP,
-        help="Of the camera, degrees (WGS 84) and metres: writes tracks.geojson and tracks.kml.",
+        help="Position of the camera, degrees (WGS 84) and metres; writes tracks.geojson and tracks.kml.",
     ),
     heading: float | None = typer.Option(
-        None, metavar="DEG", rich_help_panel=_MAP, help="Of the first frame's middle, clockwise from north."
+        None,
+        metavar="DEG",
+        rich_help_panel=_MAP,
+        help="Direction of the first frame's centre, clockwise from north.",
     ),
     fov: float | None = typer.Option(
         None, metavar="DEG", rich_help_panel=_MAP, help="Horizontal field of view of the whole frame."
@@ -89,7 +92,7 @@ def track(
         None,
         metavar="DEG",
         rich_help_panel=_MAP,
-        help="Of the first frame's middle above the horizon.",
+        help="Elevation of the first frame's centre above the horizon.",
         show_default="0",
     ),
     line_length: float | None = typer.Option(
@@ -97,7 +100,7 @@ def track(
         "--line-length",
         metavar="M",
         rich_help_panel=_MAP,
-        help="Of the lines of sight; distances are not measured.",
+        help="Length of the lines of sight; distances are not measured.",
         show_default="2000",
     ),
     threads: int | None = THREADS,
