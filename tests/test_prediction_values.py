@@ -67,6 +67,7 @@ READINGS = [
     ("0 and 1, the first empty", ONES, 25, "0-1", "only 0 and 1"),
     ("0 and 1 in 16 bit", ONES.astype(np.uint16), 0, "0-1", "only 0 and 1"),
     ("0 and 100", ONES * np.uint8(100), 0, "labels", "below a half"),
+    ("percent", ONES * np.uint8(90) + np.uint8(5), 0, "0-100", "percent .--predictions-values 0-100"),
     ("8 bit in 16", GREY.astype(np.uint16), 0, "0-255", "16 bit but reach only 255"),
     ("alpha", with_alpha(GREY * 0, GREY), 0, "alpha", "--predictions-values alpha"),
     ("alpha beside grey", with_alpha(GREY, GREY), 0, "0-255", "--predictions-values alpha"),

@@ -461,3 +461,34 @@ class TestStreamsAndTimes:
     def test_a_colon_in_the_name_is_no_protocol(self, tmp_path):
         path = self.write(tmp_path / "a:b.mkv", [(16, 20)], [0, 1])
         assert len(list(frames_from(path))) == 2
+
+
+@pytest.mark.parametrize("start", [0, 200])
+def test_a_damaged_frame_of_a_png_avi_costs_that_frame_alone(tmp_path, start):
+    """Damage to the signature of a picture, and to its data."""
+    path = tmp_path / "x.avi"
+    pictures = [RNG.integers(0, 256, (80, 100), dtype=np.uint8) for _ in range(9)]
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("png", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 100, 80, "gray"
+        for number, picture in enumerate(pictures):
+            frame = av.VideoFrame.from_ndarray(picture, format="gray")
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    data = bytearray(path.read_bytes())
+    places = [at for at in range(len(data)) if data[at : at + 8] == b"\x89PNG\r\n\x1a\n"]
+    assert len(places) == 9
+    data[places[4] + start : places[4] + start + 8] = b"Z" * 8
+    path.write_bytes(data)
+    errors = []
+    frames = list(frames_from(path, on_error=lambda name, error: errors.append(name)))
+    assert [frame.index for frame in frames] == [0, 1, 2, 3, 5, 6, 7, 8]
+    for frame in frames:
+        np.testing.assert_array_equal(frame.pixels, pictures[frame.index])
+    assert errors == [f"{path}#000004"]
+    data[places[4] - 8 : places[4]] = b"Z" * 8  # the head of the packet: it is not found any more
+    path.write_bytes(data)
+    errors.clear()
+    assert len(list(frames_from(path, on_error=lambda name, error: errors.append(str(error))))) == 8
+    assert "about 1 frames are missing" in errors[0]

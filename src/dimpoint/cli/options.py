@@ -63,7 +63,7 @@ PREDICTION_VALUES: Any = typer.Option(
     None,
     "--predictions-values",
     metavar="RULE",
-    help="What the values of predicted maps mean, if unclear: 0-1, 0-255, 0-65535, labels or alpha.",
+    help="What the values of predicted maps mean, if unclear: 0-1, 0-100, 0-255, 0-65535, labels or alpha.",
 )
 SET: Any = typer.Option(
     [],

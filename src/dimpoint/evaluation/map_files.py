@@ -18,12 +18,13 @@ from dimpoint.metrics.components import Map, check_map
 
 VALUES = {
     "0-1": "1 is predicted, 0 is not",
+    "0-100": "probabilities in percent",
     "0-255": "probabilities times 255",
     "0-65535": "probabilities times 65535",
     "labels": "every value above 0 is predicted",
     "alpha": "the alpha channel holds probabilities times 255",
 }
-_FULL = {"0-1": 1, "0-255": 255, "0-65535": 65535}
+_FULL = {"0-1": 1, "0-100": 100, "0-255": 255, "0-65535": 65535}
 
 _FEW = 32  # pictures whose values are all below it are more likely labels than probabilities
 _COLOUR = 16  # smallest difference of colour channels; less is compression noise
@@ -127,6 +128,11 @@ def _refuse_unclear(whole: Sequence[_Kind]) -> None:
             f"{where} are only 0 and {highest}, and {highest} of {largest} is below a half: a mask "
             "(--predictions-values labels), or probabilities (--predictions-values "
             f"{'0-65535' if largest > 255 else '0-255'})?"
+        )
+    if largest == 255 and highest <= 100:
+        raise DataError(
+            f"{where} reach only {highest}: percent (--predictions-values 0-100), or low probabilities times "
+            "255 (--predictions-values 0-255)?"
         )
 
 

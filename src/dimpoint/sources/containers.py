@@ -10,7 +10,7 @@ import re
 import warnings
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,6 +27,9 @@ from dimpoint.sources.picture import (
     picture_of,
     unreadable,
 )
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
 
 NPY_SIGNATURE = b"\x93NUMPY"
 ZIP_SIGNATURE = b"PK\x03\x04"
@@ -199,6 +202,21 @@ def _raw_frames(path: Path, raw: RawFormat | None) -> int:
             f"({raw.frame_bytes} bytes each); {RAW_REMEDY}"
         )
     return size // raw.frame_bytes
+
+
+def open_container(path: Path) -> InputContainer:
+    """Open a video by PyAV; raises its errors."""
+    import av
+
+    url = f"file:{path}"  # a colon in a name does not make it a protocol's name
+    options = {"protocol_whitelist": "file"}  # a play list in a file must not fetch anything
+    opened: InputContainer = av.open(url, options=options, metadata_errors="replace")
+    contexts = [stream.codec_context for stream in opened.streams.video]
+    if opened.format.name == "avi" and any(one is not None and one.name == "png" for one in contexts):
+        # FFmpeg's parser of PNG would join a damaged frame with those behind it; in AVI each is a packet
+        opened.close()
+        opened = av.open(url, options=options | {"fflags": "noparse"}, metadata_errors="replace")
+    return opened
 
 
 def y16_size(path: Path) -> tuple[int, int]:

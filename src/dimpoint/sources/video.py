@@ -7,6 +7,7 @@ Rotation tags are not applied, as in image files.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 
 from dimpoint.errors import DimpointError, FrameError, MissingExtraError
 from dimpoint.sources.colours import VideoColours
-from dimpoint.sources.containers import y16_size
+from dimpoint.sources.containers import open_container, y16_size
 from dimpoint.sources.files import SUPPORTED_FORMATS
 from dimpoint.sources.picture import PLAIN, OpenFile, Picture, Pixels, ReadOptions, as_frame
 
@@ -55,7 +56,7 @@ def video_frames(path: Path, options: ReadOptions = PLAIN) -> Iterator[tuple[int
     av = import_av()
     given = 0
     try:
-        with av.open(_url(path), options=_OPTIONS, metadata_errors="replace") as container:
+        with open_container(path) as container:
             stream = _video_stream(container, path, options.stream)
             notes = _stream_notes(container, stream)
             if stream.codec_context is None:
@@ -77,7 +78,8 @@ def video_frames(path: Path, options: ReadOptions = PLAIN) -> Iterator[tuple[int
                     yield number, Picture(pixels, None, (*notes, *missing, *said), found.time)
                     given += 1
                     end = found.time
-            if damaged and stream.frames > numbering.count:
+            # of PNG a packet whose head is damaged is not there at all
+            if (damaged or stream.codec_context.name == "png") and stream.frames > numbering.count:
                 raise _DamageError(_cut(stream.frames - numbering.count))
             _check_complete(container, stream, end)
     except (av.error.FFmpegError, _DamageError) as error:
@@ -136,13 +138,13 @@ class VideoReader:
         av = import_av()
         self.path = path
         try:
-            with av.open(_url(path), options=_OPTIONS, metadata_errors="replace") as container:
+            with open_container(path) as container:
                 stream = _video_stream(container, path, options.stream)
                 numbering = _Numbering(stream)
                 times = {packet.pts for packet in container.demux(stream) if packet.pts is not None}
                 base = float(stream.time_base or 1)
                 self._times = {numbering.next(time * base)[0]: time for time in sorted(times)}
-            self._container = av.open(_url(path), options=_OPTIONS, metadata_errors="replace")
+            self._container = open_container(path)
         except av.error.FFmpegError as error:
             raise FrameError(_complaint(path, 0, error)) from error
         self._stream = _video_stream(self._container, path, options.stream)
@@ -186,7 +188,7 @@ def count_video_frames(path: Path, options: ReadOptions = PLAIN) -> int | None:
     except DimpointError:
         return None
     try:
-        with av.open(_url(path), options=_OPTIONS, metadata_errors="replace") as container:
+        with open_container(path) as container:
             return _video_stream(container, path, options.stream).frames or None
     except (av.error.FFmpegError, FrameError):
         return None
@@ -199,12 +201,6 @@ class _DamageError(Exception):
 _CONSTANT = 0.6  # of the finest rate, that the mean rate has where frames are dropped and no more
 _OFF_GRID = 0.1  # frames, that a time may lie beside the grid of the rate
 _MOST_DROPPED = 100_000  # frames; a larger gap is a clock that jumped
-_OPTIONS = {"protocol_whitelist": "file"}  # a play list in a file must not fetch anything
-
-
-def _url(path: Path) -> str:
-    """The path as FFmpeg takes it: a colon in a name does not make it a protocol's name."""
-    return f"file:{path}"
 
 
 def import_av() -> ModuleType:
@@ -275,6 +271,8 @@ class _Numbering:
         if self._rate is None or time is None:
             return self.count
         place = (time - self._start) * self._rate
+        if not math.isfinite(place):  # a damaged file states no time base
+            return self.count
         on_grid = abs(place - round(place)) < _OFF_GRID
         return round(place) if on_grid and place - self.count < _MOST_DROPPED else self.count
 
