@@ -197,7 +197,7 @@ def main() -> None:
     runs: dict[str, tuple[Callable[[Found], Rows], str]] = {"dimpoint": (dimpoint, "as it ships")}
     for name, make, choices in (
         ("norfair", norfair, list(itertools.product((5.0, 10.0), (5, 10), (11, 18)))),
-        ("stonesoup", stone_soup, [(5, 18), (10, 18)]),
+        ("stonesoup", stone_soup, [(5, 9), (10, 9), (10, 18)]),
     ):
         tried = [(judged(make(*choice), choosing)["hota"], choice) for choice in choices]  # type: ignore[operator]
         _, best = max(tried)
