@@ -13,7 +13,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -319,8 +319,8 @@ class LabelStore:
         return None if row is None else int(row[0])
 
     def set_doubt(self, frame: int, doubt: float, model: str) -> None:
-        """Store how doubtful a model is of a frame, 0 (sure) to 1."""
-        with self._lock:
+        """Store how doubtful a model is of a frame, 0 (sure) to 1; nothing where the disk is full."""
+        with self._lock, suppress(sqlite3.OperationalError):
             self._db.execute(
                 "UPDATE frames SET doubt = ?, scanned_by = ? WHERE id = ?", (doubt, model, frame)
             )
