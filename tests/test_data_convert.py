@@ -205,13 +205,19 @@ def test_chosen_labels(root: Path) -> None:
 
 class TestRefused:
     def test_nothing_there(self, root: Path) -> None:
-        with pytest.raises(DataError, match="here: no known format; name one with --from"):
+        with pytest.raises(DataError, match="no labels found in a known format: voc, cvat"):
             convert_labels(root)
+
+    def test_no_folder(self, root: Path) -> None:
+        (root / "clip.mp4").write_bytes(b"")
+        for name, fault in (("nothing", "no such folder"), ("clip.mp4", "not a folder")):
+            with pytest.raises(DataError, match=f"{name}: {fault}"):
+                convert_labels(root / name)
 
     def test_two_formats(self, root: Path) -> None:
         voc(root)
         yolo(root)
-        with pytest.raises(DataError, match=r"here: VOC XML \(2 files\), YOLO text \(2 files\)"):
+        with pytest.raises(DataError, match=r"several formats: VOC XML \(2 files\), YOLO text \(2 files\)"):
             convert_labels(root)
         assert convert_labels(root, kind="voc").points == 2
 

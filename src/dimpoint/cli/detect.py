@@ -232,7 +232,9 @@ def _open_results(results: Results, files: list[Path], *, resume: bool, overwrit
     if resume and overwrite:
         raise ConfigError("give either --resume or --overwrite, not both")
     if resume and not results.unfinished:
-        raise ConfigError(f"--resume: there is no unfinished run in {results.path}")
+        raise ConfigError(
+            f"--resume: there is no unfinished run in {results.path}; leave --resume out to start one"
+        )
     if not overwrite and not results.unfinished and getattr(results, "finished", False):
         raise ConfigError(
             f"{results.path} holds the results of a finished run; choose another --out or add --overwrite"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,10 @@ import typer
 from dimpoint.text import printable
 
 _KINDS = ("tracks", "alarms", "points", "interruptions")
+_SHOWN = {  # columns of the table, which has to fit a terminal; CSV and JSON have all
+    "tracks": ("started", "duration", "state", "best_score", "last_x", "last_y", "alarms"),
+    "alarms": ("time", "rule", "x", "y", "speed", "score", "clip"),
+}
 
 
 def register(app: typer.Typer) -> None:
@@ -24,7 +29,9 @@ def show_events(
         None, metavar="TIME", help="List events from this time on, ISO 8601, such as 2026-05-01T22:00."
     ),
     until: str | None = typer.Option(None, metavar="TIME", help="List events up to this time."),
-    form: str = typer.Option("table", "--format", metavar="NAME", help="Output format: table, csv or json."),
+    form: str = typer.Option(
+        "table", "--format", metavar="NAME", help="table (the main columns), csv or json."
+    ),
     out: Path | None = typer.Option(
         None, metavar="FILE", help="Write to this file instead of standard output."
     ),
@@ -40,7 +47,7 @@ def show_events(
         raise ConfigError(f"--format must be table, csv or json, got '{form}'")
     found = events(database, what, since=_moment("--since", since), until=_moment("--until", until))
     if form == "table" and out is None:
-        _print_table(list(found))
+        _print_table(list(found), what)
         return
     text = as_json(found) if form == "json" else as_csv(found)
     if out is None:
@@ -49,17 +56,27 @@ def show_events(
         write_text(out, text)
 
 
-def _print_table(records: list[dict[str, Any]]) -> None:
+def _cell(value: Any) -> str:
+    """A value in few characters: times to the second, numbers with at most four digits."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return re.sub(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)\.?\d*", r"\1 \2", printable(str(value)))
+
+
+def _print_table(records: list[dict[str, Any]], what: str) -> None:
     from rich.table import Table
 
     from dimpoint.cli.console import table_console
 
     if not records:
-        typer.echo("nothing")
+        typer.echo(f"no {what}")
         return
-    table = Table(*records[0])
+    shown = [key for key in _SHOWN.get(what, ()) if key in records[0]] or list(records[0])
+    table = Table(*shown)
     for record in records:
-        table.add_row(*("" if value is None else printable(str(value)) for value in record.values()))
+        table.add_row(*(_cell(record[key]) for key in shown))
     table_console().print(table)
 
 

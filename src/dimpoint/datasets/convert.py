@@ -146,16 +146,21 @@ def convert_labels(
     DataError
         If there are no such labels, several formats, or the file exists.
     """
+    if not root.is_dir():
+        fault = "not a folder" if root.exists() else "no such folder"
+        raise DataError(f"{root}: {fault}; give the folder of a data set")
     path = root / "points.json" if out is None else out
     if path.exists():
         raise DataError(f"{path}: already exists; remove it, or name another file with --out")
     found = find_other_labels(root, kind)
-    if len(found) != 1:
-        held = ", ".join(f"{one.title} ({len(one.files)} files)" for one in found) or "no known format"
+    if not found:
         raise DataError(
-            f"{root}: labels in one format are converted at a time; here: {held}; "
-            f"name one with --from: {', '.join(TITLES)}"
+            f"{root}: no labels found in a known format: {', '.join(TITLES)}; "
+            "a CSV file has the header file,x,y or file,x,y,width,height"
         )
+    if len(found) > 1:
+        held = ", ".join(f"{one.title} ({len(one.files)} files)" for one in found)
+        raise DataError(f"{root}: holds labels in several formats: {held}; choose one with --from")
     layout = find_layout(root)
     done = Converted(path)
     merged: dict[str, PointImage] = {}

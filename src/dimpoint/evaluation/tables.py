@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from dimpoint.errors import DataError
@@ -25,6 +25,9 @@ from dimpoint.text import csv_cell, latex_table, printable
 Rows = list[tuple[str, tuple[str, ...]]]
 
 
+CSV_COLUMNS = ("table", "quantity", "method", "data", "value", "low", "high")
+
+
 @dataclass(frozen=True)
 class TextTable:
     """A table; rows: a label and a cell for each column. A label with * at its end is chosen in hindsight."""
@@ -40,6 +43,7 @@ class Column:
 
     label: str
     part: SetResult
+    method: str = ""
 
 
 def columns_of(results: Result | Sequence[Result]) -> list[Column]:
@@ -51,7 +55,8 @@ def columns_of(results: Result | Sequence[Result]) -> list[Column]:
         several = len(result.sets) > 1
         for part in (*result.sets, result.pooled) if several else result.sets:
             of_method = f"{name}, {part.name}" if several else name
-            columns.append(Column(printable(part.name if len(every) == 1 else of_method), part))
+            label = printable(part.name if len(every) == 1 else of_method)
+            columns.append(Column(label, part, name))
     return columns
 
 
@@ -96,16 +101,22 @@ def check_alike(results: Sequence[Result]) -> None:
             raise DataError("results side by side need the same frames")
 
 
-def csv_of(results: Result | Sequence[Result]) -> str:
-    """All tables as CSV: table, quantity, column, value, low, high; an interval's ends where there is one."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("table", "quantity", "method", "value", "low", "high"))
+def rows_of(results: Result | Sequence[Result]) -> Iterator[tuple[str, ...]]:
+    """All tables as rows of `CSV_COLUMNS`: a row for each number of each method on each data set."""
+    columns = {column.label: (column.method, printable(column.part.name)) for column in columns_of(results)}
     for table in tables_of(results):
         for label, cells in table.rows:
             for column, cell in zip(table.columns, cells, strict=True):
-                texts = (csv_cell(text) for text in (table.title, label.strip(), column))
-                writer.writerow((*texts, *split_cell(cell)))
+                yield (table.title, label.strip(), *columns[column], *split_cell(cell))
+
+
+def csv_of(results: Result | Sequence[Result]) -> str:
+    """All tables as CSV with the columns `CSV_COLUMNS`; low and high are empty where there is no interval."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for row in rows_of(results):
+        writer.writerow((*(csv_cell(cell) for cell in row[:4]), *row[4:]))
     return text.getvalue()
 
 

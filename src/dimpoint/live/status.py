@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from dimpoint.live.watch import Watcher
 
 _STALLED = 3.0  # seconds without a frame
+_ENOUGH = 5.0  # frames a second that tracking needs
+_SETTLED = 10.0  # seconds after which the rate of searched frames is known
 
 
 def status(watcher: Watcher) -> dict[str, Any]:
@@ -29,18 +31,23 @@ def status(watcher: Watcher) -> dict[str, Any]:
     state = health.state
     if state == "watching" and quiet is not None and quiet > _STALLED:
         state = "stalled"
+    uptime = time.time() - totals.started
+    searched_per_s = totals.searched / max(uptime, 1e-3)
+    if state == "watching" and uptime > _SETTLED and searched_per_s < min(_ENOUGH, 0.8 * health.rate):
+        state = "too slow"  # the machine, not the camera
     size = None if health.size is None else {"width": health.size[1], "height": health.size[0]}
     record: dict[str, Any] = {
         "state": state,
         "source": watcher.camera.shown,
         "error": health.error or None,
-        "uptime_s": round(time.time() - totals.started, 1),
+        "uptime_s": round(uptime, 1),
         "frame_size": size,
         "frames": health.frames,
         "searched": totals.searched,
         "passed_over": watcher.capture.passed_over,
         "unreadable": totals.refused + int(getattr(watcher.camera, "broken", 0)),
         "frames_per_s": round(health.rate, 2),
+        "searched_per_s": round(searched_per_s, 2),
         "latency_ms": round(1000 * totals.latency, 1),
         "last_frame_s_ago": quiet,
         "reconnects": health.reconnects,
@@ -65,8 +72,11 @@ def status(watcher: Watcher) -> dict[str, Any]:
 
 def status_line(record: dict[str, Any]) -> str:
     """A status as one line."""
+    state = record["state"]
+    if state == "too slow":
+        state = f"too slow: {record['searched_per_s']:.1f} frames/s searched, targets will be missed"
     words = [
-        record["state"],
+        state,
         f"up {timedelta(seconds=int(record['uptime_s']))}",
         f"{record['frames_per_s']:.1f} frames/s",
         f"{record['searched']} searched",

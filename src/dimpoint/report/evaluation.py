@@ -16,12 +16,13 @@ from dimpoint.evaluation.run import evaluate as evaluate_predictor
 from dimpoint.evaluation.subject import Data, Memory, Subject, open_either, same_frames
 from dimpoint.evaluation.summary import Number, measured_hse, measured_numbers, numbers_of, to_record
 from dimpoint.evaluation.tables import (
+    CSV_COLUMNS,
     TextTable,
     columns_of,
     csv_of,
     latex_of,
     names_of,
-    split_cell,
+    rows_of,
     tables_of,
 )
 
@@ -88,26 +89,20 @@ class Evaluation:
     def to_dataframe(self) -> Any:
         """All numbers as a pandas DataFrame.
 
-        The columns are table, quantity, method, value, low and high (ends of the 95 % interval). Raises
+        The columns are table, quantity, method, data, value, low and high (ends of the 95 % interval). Raises
         MissingExtraError without pandas.
         """
         if find_spec("pandas") is None:
             raise MissingExtraError("to_dataframe", "pandas", "notebook")
         import pandas as pd
 
-        rows = [
-            (table.title, label.strip(), column, *split_cell(cell))
-            for table in self.tables
-            for label, cells in table.rows
-            for column, cell in zip(table.columns, cells, strict=True)
-        ]
-        frame = pd.DataFrame(rows, columns=["table", "quantity", "method", "value", "low", "high"])
+        frame = pd.DataFrame(list(rows_of(self.results)), columns=list(CSV_COLUMNS))
         for name in ("value", "low", "high"):
             frame[name] = pd.to_numeric(frame[name], errors="coerce")
         return frame.dropna(subset="value").reset_index(drop=True)
 
     def to_csv(self) -> str:
-        """All tables as CSV text: table, quantity, method, value, low, high."""
+        """All tables as CSV text: table, quantity, method, data, value, low, high."""
         return csv_of(self.results)
 
     def to_latex(self) -> str:
