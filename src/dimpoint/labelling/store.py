@@ -176,8 +176,7 @@ class LabelStore:
 
     def count(self) -> dict[str, int]:
         """The number of frames by status, and `all`."""
-        with self._lock:
-            rows = self._db.execute("SELECT status, COUNT(*) FROM frames GROUP BY status").fetchall()
+        rows = self._all("SELECT status, COUNT(*) FROM frames GROUP BY status")
         counts = dict.fromkeys(STATUSES, 0) | dict(rows)
         return counts | {"all": sum(counts.values())}
 
@@ -243,66 +242,53 @@ class LabelStore:
 
     def history(self, frame: int) -> list[Labels]:
         """All states of a frame's labels, the oldest first."""
-        with self._lock:
-            rows = self._db.execute(
-                "SELECT version, status, labels, author, changed FROM history "
-                "WHERE frame = ? ORDER BY version",
-                (frame,),
-            ).fetchall()
+        rows = self._all(
+            "SELECT version, status, labels, author, changed FROM history WHERE frame = ? ORDER BY version",
+            (frame,),
+        )
         return [_labels(row) for row in rows]
 
     def answers(self) -> list[tuple[int, Labels]]:
         """Every answer (targets or none) ever given, with its frame's id, the oldest first."""
-        with self._lock:
-            found = self._db.execute(
-                "SELECT frame, version, status, labels, author, changed FROM history "
-                "WHERE status IN ('targets', 'empty') ORDER BY id"
-            ).fetchall()
+        found = self._all(
+            "SELECT frame, version, status, labels, author, changed FROM history "
+            "WHERE status IN ('targets', 'empty') ORDER BY id"
+        )
         return [(int(row[0]), _labels(row[1:])) for row in found]
 
     def answered(self) -> list[int]:
         """Ids of the frames that have an answer now (targets or none)."""
-        with self._lock:
-            found = self._db.execute(
-                "SELECT id FROM frames WHERE status IN ('targets', 'empty') ORDER BY id"
-            ).fetchall()
+        found = self._all("SELECT id FROM frames WHERE status IN ('targets', 'empty') ORDER BY id")
         return [int(row[0]) for row in found]
 
     def rows(self, start: int, count: int) -> list[Row]:
         """Up to `count` frames from the `start`-th on, in the project's order."""
-        with self._lock:
-            found = self._db.execute(
-                "SELECT id, name, status, json_array_length(labels, '$.points'), doubt FROM frames "
-                "WHERE id > ? ORDER BY id LIMIT ?",
-                (start, count),
-            ).fetchall()
+        found = self._all(
+            "SELECT id, name, status, json_array_length(labels, '$.points'), doubt FROM frames "
+            "WHERE id > ? ORDER BY id LIMIT ?",
+            (start, count),
+        )
         return [Row(key, name, status, points or 0, doubt) for key, name, status, points, doubt in found]
 
     def labelled(self) -> list[tuple[SourceFrame, Labels, tuple[int, int]]]:
         """Every frame with an answer (targets or none), its labels and its (height, width)."""
-        with self._lock:
-            found = self._db.execute(
-                "SELECT name, source, number, size, modified, scene, version, status, labels, author, "
-                "changed, height, width FROM frames WHERE status IN ('targets', 'empty') ORDER BY id"
-            ).fetchall()
+        found = self._all(
+            "SELECT name, source, number, size, modified, scene, version, status, labels, author, "
+            "changed, height, width FROM frames WHERE status IN ('targets', 'empty') ORDER BY id"
+        )
         return [(SourceFrame(*row[:6]), _labels(row[6:11]), (row[11], row[12])) for row in found]
 
     def find(self, name: str) -> int | None:
         """The id of the frame of that name, or None."""
-        with self._lock:
-            row = self._db.execute("SELECT id FROM frames WHERE name = ?", (name,)).fetchone()
-        return None if row is None else int(row[0])
+        return self._id("SELECT id FROM frames WHERE name = ?", (name,))
 
     def neighbour(self, frame: int, step: Literal[-1, 1], status: Status | None = None) -> int | None:
         """The next or previous frame, of that status if one is given; None at the end."""
         sign, order = (">", "ASC") if step > 0 else ("<", "DESC")
         where = "" if status is None else "AND status = ?"
         values: tuple[Any, ...] = (frame,) if status is None else (frame, status)
-        with self._lock:
-            row = self._db.execute(
-                f"SELECT id FROM frames WHERE id {sign} ? {where} ORDER BY id {order} LIMIT 1", values
-            ).fetchone()
-        return None if row is None else int(row[0])
+        query = f"SELECT id FROM frames WHERE id {sign} ? {where} ORDER BY id {order} LIMIT 1"
+        return self._id(query, values)
 
     def most_doubtful(self, after: int | None = None) -> int | None:
         """The unlabelled frame with the highest doubt, or None.
@@ -310,13 +296,11 @@ class LabelStore:
         after: a frame whose scene comes last, and which itself comes last of all.
         """
         scene = None if after is None else self.source(after).scene
-        with self._lock:
-            row = self._db.execute(
-                "SELECT id FROM frames WHERE status = 'unlabelled' AND doubt IS NOT NULL "
-                "ORDER BY id = ?, scene = ?, doubt DESC, id LIMIT 1",
-                (after or 0, -1 if scene is None else scene),
-            ).fetchone()
-        return None if row is None else int(row[0])
+        return self._id(
+            "SELECT id FROM frames WHERE status = 'unlabelled' AND doubt IS NOT NULL "
+            "ORDER BY id = ?, scene = ?, doubt DESC, id LIMIT 1",
+            (after or 0, -1 if scene is None else scene),
+        )
 
     def set_doubt(self, frame: int, doubt: float, model: str) -> None:
         """Store how doubtful a model is of a frame, 0 (sure) to 1; nothing where the disk is full."""
@@ -327,20 +311,29 @@ class LabelStore:
 
     def unscanned(self, model: str, count: int) -> list[int]:
         """Ids of unlabelled frames that a model has not seen, spread evenly over the project."""
-        with self._lock:
-            rows = self._db.execute(
-                "SELECT id FROM frames WHERE status = 'unlabelled' AND scanned_by IS NOT ? ORDER BY id",
-                (model,),
-            ).fetchall()
+        rows = self._all(
+            "SELECT id FROM frames WHERE status = 'unlabelled' AND scanned_by IS NOT ? ORDER BY id", (model,)
+        )
         step = max(1, len(rows) // count)
         return [int(row[0]) for row in rows[::step][:count]]
 
-    def _one(self, query: str, *values: Any) -> Any:
+    def _all(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
+        """The rows of a query; DataError where the file is damaged."""
         with self._lock:
-            row = self._db.execute(query, values).fetchone()
-        if row is None:
+            try:
+                return self._db.execute(query, values).fetchall()
+            except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+                raise DataError(f"{self.path}: the store cannot be read: {error}") from None
+
+    def _id(self, query: str, values: Sequence[Any]) -> int | None:
+        rows = self._all(query, values)
+        return int(rows[0][0]) if rows else None
+
+    def _one(self, query: str, *values: Any) -> Any:
+        rows = self._all(query, values)
+        if not rows:
             raise DataError("there is no such frame in the project")
-        return row
+        return rows[0]
 
 
 def _labels(row: Sequence[Any]) -> Labels:
