@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from dimpoint.datasets.reading import reader_notes
 from dimpoint.errors import ConfigError, DataError
+from dimpoint.evaluation.doubts import Doubts
 from dimpoint.evaluation.predictions import PredictedPoints, Predictor
 from dimpoint.evaluation.subject import (
     Memory,
@@ -217,12 +218,15 @@ def evaluate(
     read: list[tuple[str, tuple[str, ...]]] = []
     see = observe if memory is None else memory.observe
     room = _PICTURE_BYTES
+    doubts = Doubts(predictor.threshold)
     for seen in in_order(lambda f: see(predictor, f, by_mask), frames, workers_for(predictor, len(frames))):
         evaluator = None
         if by_mask:
             assert predictor.threshold is not None
             evaluator = maps.setdefault(seen.frame.data_set, Evaluator((predictor.threshold,), chosen))
         result = _frame_result(seen, rules, predictor.threshold, evaluator, room)
+        if predictor.meta is None:  # a model reads and writes what it should
+            doubts.add(result, seen.predicted)
         room -= 0 if result.pixels is None else result.pixels.nbytes
         results.setdefault(seen.frame.data_set, []).append(result)
         digests.append((seen.frame, seen.digest))
@@ -233,7 +237,8 @@ def evaluate(
         _set_result(name, part, maps.get(name), predictor, rules[0]) for name, part in results.items()
     )
     pooled = _pooled(sets, maps, chosen, predictor)
-    return Result(predictor, chosen, sets, pooled, (*reader_notes(read), *notes, *duplicate_notes(digests)))
+    every = (*reader_notes(read), *notes, *duplicate_notes(digests), *doubts.notes())
+    return Result(predictor, chosen, sets, pooled, every)
 
 
 def _frame_result(

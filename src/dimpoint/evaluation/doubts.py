@@ -1,0 +1,96 @@
+"""Signs in the results that predictions or labels mean something else than their format says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dimpoint.metrics.points import match_points
+
+if TYPE_CHECKING:
+    from dimpoint.evaluation.run import FrameResult
+
+_LEAST = 5  # targets, and predictions, that a sign takes
+_MOST = 200  # predictions of a frame that are compared
+_COVERED = 0.5  # of the pixels
+_STRETCHED = 10  # maps
+_BETWEEN = 0.05  # of the pixels; the maps of a network are nearly 0 almost everywhere
+_DISTANCE = 5.0  # pixels
+_READINGS = {
+    "with x and y swapped": lambda xy, _shape: xy[:, ::-1],
+    "in percent of the frame": lambda xy, shape: xy * (shape[1] / 100, shape[0] / 100),
+    "as parts of the frame, 0 to 1": lambda xy, shape: xy * (shape[1], shape[0]),
+    "counted from the bottom left": lambda xy, shape: np.column_stack([xy[:, 0], shape[0] - 1 - xy[:, 1]]),
+}
+
+
+class Doubts:
+    """Collects the signs frame by frame.
+
+    Parameters
+    ----------
+    threshold : float or None
+        Pixels of maps, and predictions, above it count.
+    """
+
+    def __init__(self, threshold: float | None) -> None:
+        self.threshold = -np.inf if threshold is None else threshold
+        self.targets = self.found = self.predicted = 0
+        self.matches = {which: dict.fromkeys(_READINGS, 0) for which in ("predictions", "labels")}
+        self.covered: list[float] = []
+        self.full, self.between = 0, 0.0
+
+    def add(self, result: FrameResult, predicted: Any) -> None:
+        """Take in a frame: its result, and what was predicted, a map (H, W) or points."""
+        if isinstance(predicted, np.ndarray):
+            self._add_map(predicted)
+        self.targets += len(result.truth_xy)
+        self.found += len(result.pairs)
+        self.predicted += len(result.pred_xy)
+        if self.found == 0 and len(result.truth_xy) and 0 < len(result.pred_xy) <= _MOST:
+            self._read_otherwise(result.pred_xy, result.truth_xy, result.shape)
+
+    def notes(self) -> Iterator[str]:
+        """One line for each sign."""
+        if self.covered and np.mean(self.covered) > _COVERED:
+            yield (
+                f"the predicted maps mark {np.mean(self.covered):.0%} of the pixels as target; if they are "
+                "inverted (1 - p), write p"
+            )
+        if self.full == len(self.covered) >= _STRETCHED and self.between > _BETWEEN * self.full:
+            yield (
+                f"each of the {self.full} maps reaches from 0 to the highest value, as if it was stretched "
+                "on its own: one threshold then means something else in each of them"
+            )
+        if self.found == 0 and min(self.targets, self.predicted) >= _LEAST:
+            yield (
+                f"none of the {self.targets} targets is found by the {self.predicted} predictions; "
+                f"{self._explained() or 'do they belong to these frames, at this size?'}"
+            )
+
+    def _add_map(self, predicted: npt.NDArray[Any]) -> None:
+        low, high = float(predicted.min()), float(predicted.max())
+        self.covered.append(float((predicted > self.threshold).mean()))
+        self.full += low == 0 and high > 0.99
+        self.between += float(((predicted > 0.02) & (predicted < 0.98)).mean())
+
+    def _read_otherwise(
+        self, predicted: npt.NDArray[Any], truth: npt.NDArray[Any], shape: tuple[int, int]
+    ) -> None:
+        for name, read in _READINGS.items():
+            for which, ours, theirs in (
+                ("predictions", read(predicted, shape), truth),
+                ("labels", predicted, read(truth, shape)),
+            ):
+                match = match_points(ours, np.ones(len(ours)), theirs, _DISTANCE)
+                self.matches[which][name] += len(match.pairs)
+
+    def _explained(self) -> str:
+        """The reading under which most targets are found, if that is more than half of them."""
+        best, which, name = max(
+            (count, which, name) for which, counts in self.matches.items() for name, count in counts.items()
+        )
+        return f"{best} are, if {which} are read {name}" if best > self.targets / 2 else ""
