@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,13 +13,15 @@ from dimpoint.metrics.points import match_points
 if TYPE_CHECKING:
     from dimpoint.evaluation.run import FrameResult
 
+Points = npt.NDArray[np.float64]
+
 _LEAST = 5  # targets, and predictions, that a sign takes
 _MOST = 200  # predictions of a frame that are compared
 _COVERED = 0.5  # of the pixels
 _STRETCHED = 10  # maps
 _BETWEEN = 0.05  # of the pixels; the maps of a network are nearly 0 almost everywhere
 _DISTANCE = 5.0  # pixels
-_READINGS = {
+_READINGS: dict[str, Callable[[Points, tuple[int, int]], Points]] = {
     "with x and y swapped": lambda xy, _shape: xy[:, ::-1],
     "in percent of the frame": lambda xy, shape: xy * (shape[1] / 100, shape[0] / 100),
     "as parts of the frame, 0 to 1": lambda xy, shape: xy * (shape[1], shape[0]),
