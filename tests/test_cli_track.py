@@ -355,3 +355,18 @@ def test_a_file_that_is_no_tracks_json(tmp_path, text):
     (tmp_path / "t.json").write_text(text)
     with pytest.raises(DataError, match=r"t\.json"):
         read_tracks(tmp_path / "t.json")
+
+
+def test_a_black_hot_clip(run, tmp_path):
+    """Inverted frames give the tracks of the frames themselves."""
+    write_clip(tmp_path / "white.mkv", flight(12))
+    write_clip(tmp_path / "black.mkv", [255 - frame for frame in flight(12)])
+    assert run("white.mkv", "--out", "white")[0] == 0
+    assert run("black.mkv", "--out", "black", "--polarity", "black-hot")[0] == 0
+    white, black = (
+        json.loads((tmp_path / out / "tracks.json").read_text())["tracks"] for out in ("white", "black")
+    )
+    assert white == black != []
+    code, _, err = run("black.mkv", "--out", "wrong", "--polarity", "black")
+    assert code == 2
+    assert "white-hot or black-hot" in err

@@ -50,7 +50,7 @@ def test_less_than_an_epoch_is_fewer_steps() -> None:
     said: list[str] = []
     short = plan(recipe, Costs(10.0, 0.0), 50, 5, 1.0, said.append)
     assert (short.epochs, short.steps_per_epoch) == (1, 5)
-    assert said == ["1 epochs of 5 steps, 10.00 s a step: about 50 s"]
+    assert said == ["1 epoch of 5 steps, 10.00 s a step: about 50 s"]
 
 
 @pytest.mark.parametrize(

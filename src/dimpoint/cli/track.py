@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from dimpoint.cli.options import CANDIDATE_SCORE as SCORE
-from dimpoint.cli.options import COLOUR, DEVICE, MODEL, RECURSIVE, STREAM, THREADS, VERBOSE
+from dimpoint.cli.options import COLOUR, DEVICE, MODEL, POLARITY, RECURSIVE, STREAM, THREADS, VERBOSE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -67,6 +67,7 @@ def track(
         help="Resting spots of this camera; read at the start, written at the end.",
     ),
     candidate_score: float | None = SCORE,
+    polarity: str = POLARITY,
     stream: int | None = STREAM,
     colour: str | None = COLOUR,
     video: bool = typer.Option(
@@ -125,6 +126,7 @@ def track(
     check_colour(colour)
     options = ReadOptions(stream=stream, colour=colour)
     tally = _Tally()
+    which: Any = polarity  # the detector refuses what it does not know
     run = begin(
         list(sources),
         model=model,
@@ -133,6 +135,7 @@ def track(
         camera_memory=camera_memory,
         threads=threads,
         device=device,
+        polarity=which,
         recursive=recursive,
         exclude=(out,),
         on_error=tally.set_aside,

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from dimpoint.errors import ConfigError, DataError
 from dimpoint.inference.detections import Detections
 from dimpoint.inference.detector import Detector
+from dimpoint.model.intensity import Polarity
 from dimpoint.sources import Frame, Sources, frames_from
 from dimpoint.sources.frames import OnError, OnPassed
 from dimpoint.sources.picture import PLAIN, ReadOptions
@@ -203,6 +204,7 @@ def track(
     camera_memory: Path | None = None,
     threads: int | None = None,
     device: str = "cpu",
+    polarity: Polarity = "white-hot",
     recursive: bool = False,
     exclude: tuple[Path, ...] = (),
     on_error: OnError | None = None,
@@ -232,6 +234,8 @@ def track(
         Threads of the processor; all cores if left out.
     device : str
         Where the model runs; see `dimpoint.inference.backends.open_backend`.
+    polarity : {"white-hot", "black-hot"}
+        "black-hot" inverts frames in which targets are dark.
     recursive, exclude, on_error, on_passed, options
         As of `dimpoint.sources.frames_from`.
 
@@ -251,7 +255,9 @@ def track(
     memory = CameraMemory() if camera_memory is None else read_memory(camera_memory)
     name = ""
     if finder is None:
-        detector = Detector(model, threshold=candidate_score, threads=threads, device=device)
+        detector = Detector(
+            model, threshold=candidate_score, threads=threads, device=device, polarity=polarity
+        )
         finder, name = detector, detector.meta.name
     frames = frames_from(
         source,

@@ -206,10 +206,14 @@ def plan(
             steps = min(steps, max(1, int((seconds - held * costs.frame) / max(costs.step, 1e-9))))
             recipe = recipe.model_copy(update={"steps_per_epoch": steps})
     log(
-        f"{recipe.epochs} epochs of {steps} steps, {costs.step:.2f} s a step: "
+        f"{_counted(recipe.epochs, 'epoch')} of {_counted(steps, 'step')}, {costs.step:.2f} s a step: "
         f"about {duration(costs.seconds(recipe, steps, held))}"
     )
     return recipe
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" + "s" * (number != 1)
 
 
 def measure(
