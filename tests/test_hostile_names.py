@@ -53,10 +53,10 @@ def test_names_of_data_sets_and_predictions(name: str, tmp_path: Path) -> None:
     assert not any(line.startswith("F1 1.000") for line in printed.splitlines())
     with (out / "t.csv").open(newline="") as file:
         rows = list(csv.reader(file))
-    assert {len(row) for row in rows} == {6}
+    assert {len(row) for row in rows} == {7}
     for row in rows[1:]:
-        assert not any(cell.startswith(("=", "+", "-", "@")) for cell in row[:3])
-        assert all(_is_number(cell) for cell in row[4:] if cell)
+        assert not any(cell.startswith(("=", "+", "-", "@")) for cell in row[:4])
+        assert all(_is_number(cell) for cell in row[5:] if cell)
     page = (out / "page" / "index.html").read_text("utf-8")
     assert "<script>alert" not in page
     assert "\x1b" not in page
