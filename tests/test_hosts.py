@@ -188,6 +188,7 @@ class TestEveryHost:
             optimizer.step()
         assert finest < wanted
 
+    @pytest.mark.slow
     def test_onnx(
         self, host: Host, network: HostNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

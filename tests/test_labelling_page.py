@@ -382,7 +382,7 @@ def test_training_from_the_page(browser: Any, tmp_path: Path) -> None:
         page.fill("#minutes", "0.1")
         page.click("#train-start")
         page.locator("#changes p", has_text="F1 on the").wait_for()
-        assert "before" in page.locator("#changes p").inner_text()
+        assert "before" in page.locator("#changes p").first.inner_text()
         page.click("#train-use")
         page.locator("#model", has_text="from 001").wait_for()
         assert len(running.client.get("/api/frames/1/proposals").json()) >= 1

@@ -196,6 +196,7 @@ def study(scenes: Path, foundation: str, tmp_path_factory: pytest.TempPathFactor
     return Study("unet", foundation, TrainingData([scenes]), out, seeds=2, changes=changes, machine=CPU)
 
 
+@pytest.mark.slow
 def test_every_arm_is_trained_once_and_compared(study: Study, scenes: Path) -> None:
     frames = open_truth([scenes], "test")
     said: list[str] = []

@@ -404,7 +404,7 @@ def test_events_are_listed_and_exported(tmp_path, monkeypatch, capsys):
         printed = capsys.readouterr()
         return int(stop.value.code or 0), printed.out + printed.err
 
-    assert run(str(path)) == (0, "nothing\n")
+    assert run(str(path)) == (0, "no tracks\n")
     assert run(str(path), "--format", "json", "--show", "alarms") == (0, "[]\n")
     assert run(str(path), "--out", str(tmp_path / "e.csv"), "--format", "csv")[0] == 0
     for wrong in (("--show", "birds"), ("--format", "xml"), ("--since", "noon")):
