@@ -62,6 +62,7 @@ def clone(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [one for one in README_COMMANDS if one not in BY_THE_GATE])
 def test_every_other_command_runs(command: str, clone: Path) -> None:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

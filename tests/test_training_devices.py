@@ -36,6 +36,7 @@ def _train(*arguments: str) -> str:
     ).stdout
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_model_and_go_on(tmp_path: Path) -> None:
     data, out = make_spots(tmp_path / "SPOTS"), tmp_path / "run"
     changes = [part for key, value in SMALL.items() for part in ("--set", f"{key}={value}")]

@@ -218,7 +218,9 @@ def test_every_arm_is_trained_once_and_compared(study: Study, scenes: Path) -> N
     assert json.loads(json.dumps(to_record(study, rows, len(frames))))["arms"]["random"]["difference"]
 
 
+@pytest.mark.slow
 def test_another_recipe_in_the_folder_is_refused(study: Study, scenes: Path) -> None:
+    study.models("plain", lambda _: None)
     longer = Study(
         "unet", study.foundation, study.sources, study.out, changes=(*SMALL, "epochs=3"), machine=CPU
     )

@@ -76,6 +76,7 @@ def test_every_mask_loss_trains(scenes: Path, tmp_path: Path, kind: str) -> None
     assert any("validation IoU" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_deep_supervision_trains(scenes: Path, tmp_path: Path) -> None:
     recipe = load_recipe("dnanet", [*SMALL[1:], "epochs=1", "steps_per_epoch=1", "batch=1"])
     fit(recipe, TrainingData([scenes]), tmp_path / "run", machine=CPU, log=lambda _: None)

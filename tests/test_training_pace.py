@@ -106,6 +106,7 @@ def test_a_run_that_is_slower_than_measured_stops_and_has_a_model(scenes: Path, 
     assert any("validation F1" in line for line in said)
 
 
+@pytest.mark.slow
 def test_measuring_changes_nothing(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = load_recipe("acm", [*SMALL[1:], "epochs=1"])  # with dropout and batch norm
     losses = []
