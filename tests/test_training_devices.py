@@ -32,7 +32,7 @@ def _train(*arguments: str) -> str:
     script = Path(sys.executable).with_name("dimpoint")  # a script: further processes start it again
     on = ["--accelerator", "cpu", "--devices", "2", "--threads", "1"]
     return subprocess.run(
-        [script, "train", *arguments, *on], capture_output=True, text=True, check=True, timeout=200
+        [script, "train", *arguments, *on], capture_output=True, text=True, check=True, timeout=900
     ).stdout
 
 
