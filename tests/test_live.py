@@ -30,6 +30,7 @@ from dimpoint.live.export import as_csv, as_json, events
 from dimpoint.live.folder import FolderCamera
 from dimpoint.live.judge import Judge, Sight, inside
 from dimpoint.live.rules import AlarmRule, ClipRule, Command, Rules, Webhook, read_rules
+from dimpoint.live.status import status, status_line
 from dimpoint.live.watch import Outputs, Watcher
 from dimpoint.live.webhook import WebhookQueue
 from dimpoint.tracking.tracker import Tracker
@@ -785,6 +786,22 @@ class TestWatcher:
     def noise(self, count: int, shape=(60, 80)):
         rng = np.random.default_rng(0)
         return [rng.integers(50, 60, shape, np.uint8) for _ in range(count)]
+
+    @pytest.mark.parametrize(("every", "state"), [(1.0, "too slow"), (0.1, "watching")])
+    def test_a_machine_that_searches_too_few_frames_is_reported(self, every, state):
+        """Of 25 frames a second; the latest count, not the average since the start."""
+        watcher = Watcher(Frames([]), lambda _: None, Outputs(say=lambda _: None), note=lambda _: None)
+        now = time.monotonic()
+        watcher.capture.health.state = "watching"
+        watcher.capture.health.last_frame = now
+        watcher.capture.health.recent.extend(now + number / 25 for number in range(30))
+        watcher.totals.started = time.time() - 3600
+        watcher.totals.searched = 25 * 3600
+        watcher.totals.recent.extend(now + number * every for number in range(30))
+        record = status(watcher)
+        assert record["state"] == state
+        assert record["searched_per_s"] == pytest.approx(1 / every, abs=0.01)
+        assert ("targets will be missed" in status_line(record)) == (state == "too slow")
 
     def watch(self, pictures, finder, **options) -> Watcher:
         notes: list[str] = []

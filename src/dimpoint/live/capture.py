@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from dimpoint.errors import DimpointError
@@ -76,6 +76,12 @@ class LiveClock:
         self._presented = None
 
 
+def frames_per_second(recent: Sequence[float]) -> float:
+    """The rate of frames from the times of the latest ones, seconds; 0 where it is not known."""
+    times = list(recent)
+    return (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 and times[-1] > times[0] else 0.0
+
+
 @dataclass
 class Health:
     """How the source is: state is `connecting`, `watching`, `waiting` (to open it again) or `ended`."""
@@ -94,8 +100,7 @@ class Health:
     @property
     def rate(self) -> float:
         """Frames a second that arrive."""
-        times = list(self.recent)
-        return (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 and times[-1] > times[0] else 0.0
+        return frames_per_second(self.recent)
 
 
 class Capture:

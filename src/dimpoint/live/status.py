@@ -32,8 +32,7 @@ def status(watcher: Watcher) -> dict[str, Any]:
     if state == "watching" and quiet is not None and quiet > _STALLED:
         state = "stalled"
     uptime = time.time() - totals.started
-    searched_per_s = totals.searched / max(uptime, 1e-3)
-    if state == "watching" and uptime > _SETTLED and searched_per_s < min(_ENOUGH, 0.8 * health.rate):
+    if state == "watching" and uptime > _SETTLED and totals.rate < min(_ENOUGH, 0.8 * health.rate):
         state = "too slow"  # the machine, not the camera
     size = None if health.size is None else {"width": health.size[1], "height": health.size[0]}
     record: dict[str, Any] = {
@@ -47,7 +46,7 @@ def status(watcher: Watcher) -> dict[str, Any]:
         "passed_over": watcher.capture.passed_over,
         "unreadable": totals.refused + int(getattr(watcher.camera, "broken", 0)),
         "frames_per_s": round(health.rate, 2),
-        "searched_per_s": round(searched_per_s, 2),
+        "searched_per_s": round(totals.rate, 2),
         "latency_ms": round(1000 * totals.latency, 1),
         "last_frame_s_ago": quiet,
         "reconnects": health.reconnects,

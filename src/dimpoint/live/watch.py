@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,7 +14,7 @@ from typing import Any
 from dimpoint.errors import DimpointError
 from dimpoint.inference.detector import Detector
 from dimpoint.live.cameras import Camera
-from dimpoint.live.capture import Capture, Captured
+from dimpoint.live.capture import Capture, Captured, frames_per_second
 from dimpoint.live.clips import ClipWriter
 from dimpoint.live.command import CommandRunner
 from dimpoint.live.events import EventStore
@@ -48,6 +49,12 @@ class Totals:
     going: int = 0
     static: int = 0
     started: float = field(default_factory=time.time)
+    recent: deque[float] = field(default_factory=lambda: deque(maxlen=60))  # when frames were searched
+
+    @property
+    def rate(self) -> float:
+        """Frames a second that are searched."""
+        return frames_per_second(self.recent)
 
 
 @dataclass
@@ -153,6 +160,7 @@ class Watcher:
                 self._note(f"frame {frame.number} is passed over: {error}")
             return
         self.totals.searched += 1
+        self.totals.recent.append(time.monotonic())
         self._record(tracks, (size[1], size[0]))
         self._raise_alarms(tracks, frame, (size[1], size[0]))
         spent = time.monotonic() - frame.arrived
