@@ -44,7 +44,9 @@ def place(page: Any, x: float, y: float) -> tuple[float, float]:
     return box["x"] + left + (x + 0.5) * scale, box["y"] + top + (y + 0.5) * scale
 
 
-def saved(page: Any) -> None:
+def saved(page: Any, status: str = "") -> None:
+    """Wait until the page shows this status, which a click changes when it has its answer, and has stored it."""
+    page.locator("#status", has_text=status).wait_for()
     page.locator("#saved", has_text="saved").and_(page.get_by_text("saved", exact=True)).wait_for()
 
 
@@ -56,8 +58,7 @@ def labels(running: Running, frame: int) -> dict[str, Any]:
 def test_a_click_snaps_to_the_blob_and_undo_takes_it_back(browser: Any, running: Running) -> None:
     page = open_page(browser, running.address)
     page.mouse.click(*place(page, SPOTS[0][0] + 2, SPOTS[0][1] - 1))
-    page.locator("#status", has_text="1 target").wait_for()
-    saved(page)
+    saved(page, "1 target")
     page.wait_for_timeout(300)
     saved(page)
     np.testing.assert_allclose(labels(running, 1)["points"], [SPOTS[0]], atol=0.3)
@@ -84,6 +85,7 @@ def test_everything_by_keyboard_alone(browser: Any, running: Running) -> None:
     page.keyboard.press("e")
     page.keyboard.press("n")
     page.locator("#name", has_text="0001").wait_for()
+    saved(page)
     assert labels(running, 1)["status"] == "empty"
     page.keyboard.press("?")
     assert "no target in this frame" in page.locator("#keys").inner_text()
@@ -96,8 +98,7 @@ def test_proposals_are_accepted_and_rejected(browser: Any, running: Running) -> 
     page.keyboard.press("x")
     page.locator("#proposal-count", has_text="2").wait_for()
     page.keyboard.press("a")
-    page.locator("#status", has_text="2 targets").wait_for()
-    saved(page)
+    saved(page, "2 targets")
     stored = labels(running, 1)
     np.testing.assert_allclose(stored["rejected"], [SPOTS[2]], atol=0.7)
     np.testing.assert_allclose(sorted(stored["points"]), sorted(SPOTS[:2]), atol=0.7)
@@ -127,7 +128,7 @@ def test_the_window_is_on_true_counts(browser: Any, running: Running) -> None:
 def test_two_pages_lose_nothing(browser: Any, running: Running) -> None:
     first, second = (open_page(browser, running.address) for _ in range(2))
     first.mouse.click(*place(first, *SPOTS[0]))
-    saved(first)
+    saved(first, "1 target")
     second.keyboard.press("u")
     banner = second.locator("#banner", has_text="Conflict")
     banner.wait_for()
@@ -153,7 +154,7 @@ def test_an_ignore_region_by_drag(browser: Any, running: Running) -> None:
 def test_a_point_is_carried_through_the_frames(browser: Any, running: Running) -> None:
     page = open_page(browser, running.address)
     page.mouse.click(*place(page, *SPOTS[1]))
-    saved(page)
+    saved(page, "1 target")
     page.keyboard.press("c")
     page.locator("#banner button", has_text="Accept all").click()
     page.locator("#banner", has_text="3 frames labelled").wait_for()
@@ -167,7 +168,7 @@ def test_clicks_survive_a_killed_server(browser: Any, tmp_path: Path) -> None:
     with label_server(project, frames) as running:
         page = open_page(browser, running.address)
         page.mouse.click(*place(page, *SPOTS[0]))
-        saved(page)
+        saved(page, "1 target")
         running.process.send_signal(signal.SIGKILL)
         running.process.wait()
         page.keyboard.press("e")
@@ -204,7 +205,7 @@ def test_a_full_disk_is_said_and_nothing_acknowledged_is_lost(browser: Any, runn
     """The server may not write another byte to its files; when it may again, one click saves the label."""
     page = open_page(browser, running.address)
     page.mouse.click(*place(page, *SPOTS[0]))
-    saved(page)
+    saved(page, "1 target")
     page.wait_for_timeout(1500)  # points.json is written
     unlimited = resource.prlimit(running.process.pid, resource.RLIMIT_FSIZE)
     resource.prlimit(running.process.pid, resource.RLIMIT_FSIZE, (0, unlimited[1]))
@@ -241,7 +242,7 @@ def test_the_most_doubtful_frames_come_one_after_another(browser: Any, running: 
     for _ in range(3):
         page.locator("#view").focus()
         page.keyboard.press("e")
-        saved(page)
+        saved(page, "No target in this frame")
         before = page.locator("#name").text_content()
         page.keyboard.press("n")
         page.wait_for_function("was => document.getElementById('name').textContent !== was", arg=before)
@@ -256,7 +257,7 @@ def test_the_most_doubtful_frames_come_one_after_another(browser: Any, running: 
 def test_the_export_is_what_was_clicked(browser: Any, running: Running, tmp_path: Path) -> None:
     page = open_page(browser, running.address)
     page.keyboard.press("a")
-    saved(page)
+    saved(page, "3 targets")
     page.click("#labels-open")
     with page.expect_download() as download:
         page.click("#export")
@@ -288,16 +289,14 @@ def test_a_mistake_is_opened_by_one_click_and_corrected(browser: Any, running: R
     page.locator("#proposal-count", has_text="3").wait_for()
     page.keyboard.press("Delete")  # the label in question is selected
     page.keyboard.press("a")
-    page.locator("#status", has_text="3 targets").wait_for()
-    saved(page)
+    saved(page, "3 targets")
     history = running.client.get("/api/frames/3/history").json()
     assert (history[0]["author"], history[0]["points"]) == ("Ann", [[20, 140]])
     page.keyboard.press("h")
     page.locator("#history-list button", has_text="Ann · 1 target").click()  # what she said is back
     page.locator("#status", has_text="1 target").wait_for()
     page.keyboard.press("Control+z")
-    page.locator("#status", has_text="3 targets").wait_for()
-    saved(page)
+    saved(page, "3 targets")
     page.click("#mistakes-open")
     page.locator("#mistakes-note", has_text="agree on every labelled frame").wait_for()
     page.close()
