@@ -1,6 +1,6 @@
 """What tracking costs, whole and beside the network: JSON lines for each frame size.
 
-    python benchmarks/track_speed.py [--before OLD/src] [--frames 150] [--threads 2]
+    python benchmarks/track_speed.py [--before OLD/src] [--frames 150] [--threads 2] [--device cpu]
 
 `frames_per_s`: videos of --frames frames through `dimpoint.track`: decoding, network, tracking, and the files
 of `dimpoint track` but the annotated video; by the clock, without the start of the process and of the model.
@@ -62,7 +62,7 @@ def measured(width: int, height: int) -> dict[str, object]:
     return {"motion_ms": round(motion_ms, 2), "tracker_ms": round(tracker_ms, 2)}
 
 
-def whole(width: int, height: int, frames: int, threads: int) -> dict[str, object]:
+def whole(width: int, height: int, frames: int, threads: int, device: str) -> dict[str, object]:
     import dimpoint
     from dimpoint.inference.overlay import write_picture
     from dimpoint.tracking.page import write_page
@@ -84,7 +84,7 @@ def whole(width: int, height: int, frames: int, threads: int) -> dict[str, objec
                 yield number / 30, cv2.merge([frame.clip(0, 255).astype(np.uint8)] * 3)
 
         encoder = write_pictures(folder / "clip.mp4", pictures())
-        run = dimpoint.track(folder / "clip.mp4", threads=threads)
+        run = dimpoint.track(folder / "clip.mp4", threads=threads, device=device)
         begin, used = time.perf_counter(), time.process_time()
         for frame, _ in run:
             last = frame.pixels
@@ -96,6 +96,7 @@ def whole(width: int, height: int, frames: int, threads: int) -> dict[str, objec
         seconds, used = time.perf_counter() - begin, time.process_time() - used
     return {
         "size": f"{width}x{height}",
+        "device": device,
         "frames_per_s": round(frames / seconds, 1),
         "processor_ms": round(1000 * used / frames, 1),
         "frames": frames,
@@ -112,13 +113,14 @@ def main() -> None:
     parser.add_argument("--before", type=Path, help="src folder of older code to compare with")
     parser.add_argument("--frames", type=int, default=150, help="of the videos that are tracked whole")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu", help="of the videos: as dimpoint track --device")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
         print(json.dumps([measured(*size) for size in SIZES]))
         return
     for size in SIZES:
-        print(json.dumps(whole(*size, options.frames, options.threads)), flush=True)
+        print(json.dumps(whole(*size, options.frames, options.threads, options.device)), flush=True)
     codes = {"now": None} if options.before is None else {"before": options.before, "now": None}
     found: dict[str, list[list[dict[str, float]]]] = {name: [] for name in codes}
     for _ in range(ROUNDS):
