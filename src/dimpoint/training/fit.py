@@ -176,7 +176,8 @@ def train(
     frames, validation = load_frames(sets, recipe)
     every, names = [*frames, *validation], ", ".join(part.name for part in sets)
     notes = reader_notes((frame.sample.name, frame.notes) for frame in every)
-    log("\n".join([*notes, f"{len(frames)} training and {len(validation)} validation frames from {names}"]))
+    for line in (*notes, f"{len(frames)} training and {len(validation)} validation frames from {names}"):
+        log(line)
     if not is_helper():
         hashes = fingerprints(sets, every)
         if resume:
