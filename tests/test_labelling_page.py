@@ -45,7 +45,7 @@ def place(page: Any, x: float, y: float) -> tuple[float, float]:
 
 
 def saved(page: Any, status: str = "") -> None:
-    """Wait until the page shows this status, which a click changes when it has its answer, and has stored it."""
+    """Wait until the page shows this status, which a click changes once it is answered, and has stored it."""
     page.locator("#status", has_text=status).wait_for()
     page.locator("#saved", has_text="saved").and_(page.get_by_text("saved", exact=True)).wait_for()
 
