@@ -48,6 +48,13 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def test_one_threshold_for_both(many: Path) -> None:
+    found = record(many / "40.json", many / "20.json", "--data", many / "SET", "--threshold", "0.95")
+    assert (found["first"]["threshold"], found["second"]["threshold"]) == (0.95, 0.95)
+    numbers = found["comparisons"][0]["numbers"]
+    assert (numbers["recall"]["first"], numbers["recall"]["second"]) == (0, 0)  # all scores are 0.9
+
+
 def test_a_clear_difference(many: Path) -> None:
     found = record(many / "40.json", many / "20.json", "--data", many / "SET")
     numbers = found["comparisons"][0]["numbers"]

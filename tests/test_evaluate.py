@@ -253,6 +253,13 @@ def test_predictions_of_another_split_are_left_aside_and_told(tmp_path: Path) ->
     assert "2 predictions are of frames outside split test" in " ".join(text.split())
 
 
+def test_predictions_of_another_split_alone_are_told(tmp_path: Path) -> None:
+    data = make_set(tmp_path / "SET", ("bright", "dim"))
+    maps = make_maps(tmp_path / "maps", ("empty",))
+    with pytest.raises(DimpointError, match=r"1 predictions are of frames outside the split \(empty.png\)"):
+        run("--predictions", maps, "--data", data, "--split", "test")
+
+
 def test_same_names_in_two_sets_are_told_apart_by_folder(tmp_path: Path) -> None:
     first, second = make_set(tmp_path / "A"), make_set(tmp_path / "B")
     maps = tmp_path / "maps"

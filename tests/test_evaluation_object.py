@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 from pathlib import Path
 
@@ -10,12 +11,13 @@ import pytest
 from typer.testing import CliRunner
 
 import dimpoint
+from data_sets import save
 from dimpoint.cli import build_app
-from dimpoint.errors import ConfigError, MissingExtraError
+from dimpoint.errors import ConfigError, DataError, MissingExtraError
 from dimpoint.evaluation.summary import threshold_digits
 from dimpoint.evaluation.tables import split_cell
 from dimpoint.report import evaluation as module
-from evaluation_sets import all_points, detections, make_maps, make_model, make_set
+from evaluation_sets import all_points, detections, make_maps, make_model, make_set, mask
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +136,35 @@ class TestSideBySide:
         assert "recall (Pd)" in latex
         columns = {line.count(" & ") for line in latex.splitlines() if line.endswith(r"\\")}
         assert len(columns) == 1  # every row has as many cells as the head
+        low = found[str(world / "few.json")]["low"]
+        assert f"0.750 [{low}, " in latex  # with its interval
+
+    def test_predictions_have_the_name_that_they_are_given(self, world: Path, tmp_path: Path) -> None:
+        named = ("--predictions", f"ours={world / 'all.json'}", "--predictions", f"a=b={world / 'few.json'}")
+        with pytest.raises(DataError, match=r"b=.*no such file"):  # the name ends at the first sign
+            run(*named, "--data", world / "SET")
+        (world / "x=1.json").write_bytes((world / "few.json").read_bytes())
+        named = ("--predictions", f"ours={world / 'all.json'}", "--predictions", str(world / "x=1.json"))
+        run(*named, "--data", world / "SET", "--csv", tmp_path / "t.csv")
+        rows = csv.DictReader((tmp_path / "t.csv").read_text().splitlines())
+        assert {row["method"] for row in rows} == {"ours", str(world / "x=1.json")}
+
+    def test_record_and_report_say_what_was_evaluated(self, world: Path, tmp_path: Path) -> None:
+        make_set(tmp_path / "SET")
+        model = world / "blob.onnx"
+        command = ("--model", model, "--data", tmp_path / "SET")
+        run(*command, "--json", tmp_path / "a.json", "--report", tmp_path / "page")
+        first = json.loads((tmp_path / "a.json").read_text())
+        assert first["model_sha256"] == hashlib.sha256(model.read_bytes()).hexdigest()
+        labels = first["pooled"]["labels_sha256"]
+        page = (tmp_path / "page" / "index.html").read_text()
+        assert "Made by <code>dimpoint" in page
+        assert f"<td>{labels[:12]}</td>" in page
+        assert f"<td>{first['model_sha256'][:12]}</td>" in page
+        save(tmp_path / "SET" / "masks" / "dim.png", mask([(31, 12, 0.5)]))
+        run(*command, "--json", tmp_path / "b.json")
+        second = json.loads((tmp_path / "b.json").read_text())
+        assert second["pooled"]["labels_sha256"] != labels
 
     def test_one_figure_holds_the_curves_of_all(self, world: Path, tmp_path: Path) -> None:
         both = ("--predictions", world / "all.json", "--predictions", world / "few.json")

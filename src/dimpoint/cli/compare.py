@@ -33,6 +33,9 @@ def compare(
         metavar="NAME",
         help="Protocol (see `dimpoint protocols`), module:object, or all; may be repeated.",
     ),
+    threshold: float | None = typer.Option(
+        None, help="Count predictions of both with a score above this.", show_default="each one's own"
+    ),
     allow_missing: bool = typer.Option(
         False, "--allow-missing", help="Compare only the frames for which both have a prediction."
     ),
@@ -43,7 +46,7 @@ def compare(
     *,
     reading: Reading,
 ) -> None:
-    """Compare A and B on the same frames, each at its own threshold, with paired confidence intervals."""
+    """Compare A and B on the same frames, each at its own threshold unless told, with paired intervals."""
     from contextlib import ExitStack
 
     from dimpoint.cli.console import progress, write_json
@@ -52,7 +55,7 @@ def compare(
     from dimpoint.report.evaluation import compared, evaluate_subjects
 
     labelled = Data(tuple(data), split, allow_missing, reading, prediction_values)
-    sides = [open_either(name, labelled, threads=threads, device=device) for name in (first, second)]
+    sides = [open_either(name, labelled, threshold, threads, device) for name in (first, second)]
     for side in sides:
         print_subject(side, device)
     with ExitStack() as bars:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -84,6 +85,11 @@ def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
             bar.update(task, completed=done, speed=done / (time.perf_counter() - begin))
 
         yield step
+
+
+def command_line() -> str:
+    """The command that runs, as one would type it."""
+    return shlex.join(["dimpoint", *sys.argv[1:]])
 
 
 def write_json(record: dict[str, object], target: str) -> None:

@@ -12,6 +12,7 @@ import typer
 
 from dimpoint.cli.compare import compare
 from dimpoint.cli.console import (
+    command_line,
     plain,
     print_lines,
     print_subject,
@@ -63,9 +64,9 @@ def evaluate(
     ),
     predictions: list[Path] = typer.Option(
         [],
-        metavar="PATH",
+        metavar="[NAME=]PATH",
         help="Predictions: results of dimpoint detect (folder, folder of shards, or file), COCO points, or a "
-        "folder of maps or masks; may be repeated.",
+        "folder of maps or masks; NAME is their name in tables; may be repeated.",
     ),
     prediction_values: str | None = PREDICTION_VALUES,
     split: str | None = typer.Option(
@@ -192,7 +193,8 @@ def evaluate(
         typer.echo(f"pictures: {overlays} ({evaluation.overlays(overlays)} frames)", err=as_json == "-")
     if report is not None:
         section = "" if followed is None else section_of(followed)
-        typer.echo(f"report: {evaluation.report(report, section, label_page)}", err=as_json == "-")
+        page = replace(evaluation, command=command_line()).report(report, section, label_page)
+        typer.echo(f"report: {page}", err=as_json == "-")
 
 
 def protocols() -> None:
@@ -213,13 +215,15 @@ def _subjects(
     threads: int | None,
     device: str,
 ) -> list[Subject]:
-    from dimpoint.evaluation.subject import open_model, open_predictions
+    from dimpoint.evaluation.subject import named_path, open_model, open_predictions
 
     named: list[str | None] = [*models] if models or predictions else [None]
     subjects = [open_model(name, data, threshold, threads, device) for name in named]
     for subject in subjects:
         print_subject(subject, device)
-    return [*subjects, *(open_predictions(path, data, threshold) for path in predictions)]
+    for name, path in map(named_path, predictions):
+        subjects.append(open_predictions(path, data, threshold, name))
+    return subjects
 
 
 def _goal(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -23,7 +22,7 @@ from dimpoint.inference.backends import Backend, OnnxBackend
 from dimpoint.inference.detector import Detector
 from dimpoint.inference.openvino_backend import INT8_KEY, OpenvinoBackend
 from dimpoint.metrics.points import match_points
-from dimpoint.model.files import resolve_model
+from dimpoint.model.files import resolve_model, sha256_of
 from dimpoint.model.onnx_file import read_property, with_metadata
 from dimpoint.model.record import METADATA_KEY, ModelMeta
 
@@ -109,7 +108,7 @@ def export_int8(
                 f"{out}: not written: int8 loses {measured.loss:.4f} of F1, more than --max-loss {max_loss:g}"
             )
         record = {
-            "source": hashlib.sha256(source.read_bytes()).hexdigest(),
+            "source": sha256_of(source),
             "frames": measured.frames,
             "f1": measured.int8,
             "f1_float32": measured.float32,

@@ -169,6 +169,11 @@ class Pairing(Generic[P]):
             faults.append(f"{len(self.missing)} frames have no prediction ({_some(self.missing)})")
         if self.extra:
             faults.append(f"{len(self.extra)} predictions belong to no frame ({_some(self.extra)})")
+        if faults and self.elsewhere:
+            others = (
+                f"{len(self.elsewhere)} predictions are of frames outside the split ({_some(self.elsewhere)})"
+            )
+            faults.append(f"{others}: is it the right split?")
         return "; ".join(faults) or None
 
 
@@ -204,15 +209,17 @@ class FilePredictor:
         others: Sequence[TruthFrame] = (),
         threshold: float | None = None,
         values: str | None = None,
+        name: str | None = None,
     ) -> None:
         """others: frames of the same data sets outside the split; predictions of them are left aside.
 
         values: how maps are read, one of `map_files.VALUES`; left out: as `map_files.survey` finds plain.
+        name: in the results; the path if left out.
 
         Raises DataError if the predictions cannot be read or fit no frame at all.
         """
         self.path = path
-        self.name = str(path)
+        self.name = name or str(path)
         if not path.exists():
             raise DataError(f"{path}: no such file or folder of predictions")
         in_folder = path.is_dir() and not holds_detections(path)
@@ -223,7 +230,8 @@ class FilePredictor:
         entries |= _map_files(path) if self.kind == "maps" else _read_points(path)
         self.pairing = pair(entries, frames, others)
         if not self.pairing.found:
-            raise DataError(f"{path}: {self.pairing.fault()}; predictions are named like the frames")
+            hint = "" if self.pairing.elsewhere else "; predictions are named like the frames"
+            raise DataError(f"{path}: {self.pairing.fault()}{hint}")
         if self.kind == "maps":
             survey([entry for entry in self.pairing.found.values() if isinstance(entry, Path)], values)
         elif values is not None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dimpoint.datasets.dataset import combined_hash, hash_array
 from dimpoint.datasets.reading import reader_notes
 from dimpoint.errors import ConfigError, DataError
 from dimpoint.evaluation.doubts import Doubts
@@ -118,6 +119,12 @@ class SetResult:
         """The summed counts under a protocol."""
         counts = self.counts(protocol)
         return type(counts[0]).total(counts)
+
+    def labels_sha256(self) -> str:
+        """SHA-256 (hex) of the frames' names and sizes and the true positions: what was evaluated against."""
+        return combined_hash(
+            (frame.frame.key, str(frame.shape), hash_array(frame.truth_xy)) for frame in self.frames
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -116,8 +116,10 @@ def _trained_on(predictor: ModelPredictor, frames: list[TruthFrame]) -> Iterator
         )
 
 
-def open_predictions(path: Path, data: Data, threshold: float | None = None) -> Subject:
-    """Open predictions on disk with the frames that they belong to.
+def open_predictions(
+    path: Path, data: Data, threshold: float | None = None, name: str | None = None
+) -> Subject:
+    """Open predictions on disk with the frames that they belong to; name: in the results, else the path.
 
     Raises
     ------
@@ -126,7 +128,7 @@ def open_predictions(path: Path, data: Data, threshold: float | None = None) -> 
     """
     notes: list[str] = []
     frames = data.frames(notes)
-    predictor = FilePredictor(path, frames, data.others(), threshold, data.prediction_values)
+    predictor = FilePredictor(path, frames, data.others(), threshold, data.prediction_values, name)
     fault = predictor.pairing.fault()
     if fault is not None and not data.allow_missing:
         raise DataError(f"{path} against {data}: {fault}; --allow-missing scores the frames that have one")
@@ -137,6 +139,14 @@ def open_predictions(path: Path, data: Data, threshold: float | None = None) -> 
     if elsewhere:
         notes.append(f"{elsewhere} predictions are of frames outside split {data.split}, and left aside")
     return Subject(predictor, [frame for frame in frames if predictor.has(frame)], tuple(notes))
+
+
+def named_path(given: Path) -> tuple[str | None, Path]:
+    """Name and path of `NAME=PATH`; a path that exists as it is given has no name."""
+    name, sign, path = str(given).partition("=")
+    if not sign or not name or not path or given.exists():
+        return None, given
+    return name, Path(path)
 
 
 def open_either(

@@ -15,6 +15,7 @@ from dimpoint.metrics.breakdown import BreakdownRow, By, TargetTable, breakdown
 from dimpoint.metrics.counts import Counts
 from dimpoint.metrics.pixel import ErrorCounts
 from dimpoint.metrics.protocols import get_protocol
+from dimpoint.model.files import sha256_of
 
 BREAKDOWNS: dict[By, str] = {
     "size": "target size, pixels",
@@ -208,6 +209,7 @@ def to_record(result: Result) -> dict[str, Any]:
         "dimpoint": dimpoint.__version__,
         "evaluated": predictor.name,
         "kind": predictor.kind,
+        "model_sha256": model_sha256(predictor),
         "threshold": predictor.threshold,
         "threshold_origin": predictor.threshold_origin,
         "protocols": list(result.protocols),
@@ -220,12 +222,19 @@ def to_record(result: Result) -> dict[str, Any]:
     return finite
 
 
+def model_sha256(predictor: Predictor) -> str | None:
+    """SHA-256 (hex) of the model's file; None for predictions and for a model in memory."""
+    path = getattr(predictor, "path", None)
+    return sha256_of(path) if predictor.meta is not None and path is not None and path.is_file() else None
+
+
 def _set_record(part: SetResult, result: Result) -> dict[str, Any]:
     best = best_f1(part)
     record: dict[str, Any] = {
         "name": part.name,
         "frames": len(part.frames),
         "targets": sum(len(frame.truth_xy) for frame in part.frames),
+        "labels_sha256": part.labels_sha256(),
         "protocols": {name: _group_record(part, name) for name in result.protocols},
         "best_f1": None if best is None else {**asdict(best), "chosen_on": "the evaluated data"},
         "breakdowns": {

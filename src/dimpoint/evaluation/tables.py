@@ -130,17 +130,15 @@ def split_cell(cell: str) -> tuple[str, str, str]:
 def latex_of(results: Result | Sequence[Result]) -> str:
     """The tables as LaTeX `tabular` environments with booktabs rules, one row for each method.
 
-    They need `\\usepackage{booktabs}`; intervals are left out, hindsight too.
+    They need `\\usepackage{booktabs}`. Intervals stand beside the numbers; rows chosen in hindsight
+    are left out.
     """
     return "\n".join(_latex_table(table) for table in tables_of(results))
 
 
 def _latex_table(table: TextTable) -> str:
     rows = [(label.strip(), cells) for label, cells in table.rows if not label.endswith("*")]
-    lines = [
-        [column, *(split_cell(cells[index])[0] or "-" for _, cells in rows)]
-        for index, column in enumerate(table.columns)
-    ]
+    lines = [[column, *(cells[index] for _, cells in rows)] for index, column in enumerate(table.columns)]
     return latex_table(table.title, ["", *(label for label, _ in rows)], lines)
 
 

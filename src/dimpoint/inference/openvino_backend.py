@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dimpoint.errors import MissingExtraError, ModelFileError
+from dimpoint.model.files import sha256_of
 from dimpoint.model.onnx_file import read_meta, read_property
 from dimpoint.model.record import ModelMeta
 
@@ -100,7 +100,7 @@ def int8_model(path: Path) -> Path | None:
     if not beside.is_file():
         return None
     made_of = json.loads(read_property(beside, INT8_KEY) or "{}").get("source")
-    return beside if made_of == hashlib.sha256(path.read_bytes()).hexdigest() else None
+    return beside if made_of == sha256_of(path) else None
 
 
 def computes_int8() -> bool:

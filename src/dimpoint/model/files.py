@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -208,3 +209,8 @@ def _nearest(name: str, names: list[str]) -> list[str]:
     """The name that differs in letter case alone, or else the two most similar."""
     same = [each for each in names if each.lower() == name.lower()]
     return same or difflib.get_close_matches(name, names, n=2, cutoff=0.5)
+
+
+def sha256_of(file: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -49,6 +49,8 @@ class Evaluation:
         Notes that matter for reading the numbers, such as frames without a prediction.
     threshold_notes : tuple of str
         Sentences about a threshold that was chosen for a goal.
+    command : str
+        The command that the report names as its own; none if empty.
 
     Examples
     --------
@@ -62,6 +64,7 @@ class Evaluation:
     data: str
     notes: tuple[str, ...] = ()
     threshold_notes: tuple[str, ...] = ()
+    command: str = ""
 
     @property
     def numbers(self) -> dict[str, float]:
@@ -175,6 +178,7 @@ class Evaluation:
             threshold_notes=self.threshold_notes,
             section=section,
             label_page=label_page,
+            command=self.command,
         )
 
     def overlays(self, folder: str | Path) -> int:

@@ -25,6 +25,7 @@ from dimpoint.evaluation.summary import (
     breakdowns,
     measured_hse,
     measured_numbers,
+    model_sha256,
     numbers_of,
     threshold_text,
 )
@@ -33,6 +34,7 @@ from dimpoint.metrics.bootstrap import Interval
 from dimpoint.metrics.breakdown import BreakdownRow
 from dimpoint.metrics.protocols import get_protocol
 from dimpoint.model.input_rule import InputRule
+from dimpoint.model.record import HASH_DIGITS
 from dimpoint.report import figures, gallery
 from dimpoint.report.growth import growth_section
 from dimpoint.text import printable
@@ -86,6 +88,7 @@ def write_report(
     threshold_notes: Sequence[str] = (),
     section: str = "",
     label_page: str | None = None,
+    command: str = "",
 ) -> Path:
     """Write `index.html` in `folder`, with several results side by side.
 
@@ -103,6 +106,8 @@ def write_report(
         HTML of another section, such as that of `report.tracks.track_section`.
     label_page : str, optional
         Address that `dimpoint label` printed; the pictures of errors then link to their places there.
+    command : str, optional
+        The command that made the page.
 
     Returns
     -------
@@ -120,7 +125,7 @@ def write_report(
     every = [results] if isinstance(results, Result) else list(results)
     sections = "".join([section, *_grown(every)])
     context = _context(every, data, notes, threshold_notes)
-    page = _template().render(section=sections, label_page=label_page, **context)
+    page = _template().render(section=sections, label_page=label_page, command=command, **context)
     path = folder / "index.html"
     write_text(path, page)
     return path
@@ -285,12 +290,13 @@ def _model_card(result: Result) -> list[tuple[str, str]]:
         ("trained on", ", ".join(meta.training_data)),
         ("licence", meta.licence),
         ("date", meta.date),
+        ("file", (model_sha256(result.predictor) or "")[:HASH_DIGITS]),
     ]
     return [(key, value) for key, value in rows if value]
 
 
-def _set_card(part: SetResult) -> tuple[str, int, int, int, str]:
-    """Name, frames, frames without targets, targets, and sizes of the frames."""
+def _set_card(part: SetResult) -> tuple[str, int, int, int, str, str]:
+    """Name, frames, frames without targets, targets, sizes of frames, first digits of the labels' hash."""
     sizes = sorted({frame.shape for frame in part.frames}, key=lambda size: size[0] * size[1])
     first, last = (f"{width}x{height}" for height, width in (sizes[0], sizes[-1]))
     targets = [len(frame.truth_xy) for frame in part.frames]
@@ -300,6 +306,7 @@ def _set_card(part: SetResult) -> tuple[str, int, int, int, str]:
         targets.count(0),
         sum(targets),
         first if first == last else f"{first} to {last}",
+        part.labels_sha256()[:HASH_DIGITS],
     )
 
 

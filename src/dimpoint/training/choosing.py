@@ -6,7 +6,6 @@ training started from, or cross-validated over the held-out frames.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from dimpoint.inference.detector import Detector
 from dimpoint.metrics.bootstrap import Interval, difference, interval
 from dimpoint.metrics.points import PointCounts, ScoredFrame, match_points, spared, sweep
 from dimpoint.model.checkpoint import load_model
+from dimpoint.model.files import sha256_of
 from dimpoint.model.record import DecodeRule, ModelMeta
 from dimpoint.networks import Network
 from dimpoint.training.frames import LabelledFrame
@@ -276,11 +276,6 @@ def _old_counts(parent: Mapping[str, Any], held: Sequence[LabelledFrame]) -> lis
         return None
     network, meta = load_model(file)
     return detect_held_out(Detector(TorchBackend(network, meta)), held).counts(0.0)
-
-
-def sha256_of(file: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _counts(frame: ScoredFrame, shape: tuple[int, int], threshold: float) -> PointCounts:

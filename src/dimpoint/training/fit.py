@@ -20,17 +20,19 @@ from torch.utils.data import DataLoader
 
 from dimpoint.datasets.dataset import DataSet, Labels, open_dataset, training_split
 from dimpoint.datasets.plausibility import demand_plausible
-from dimpoint.datasets.reading import AS_WRITTEN, Reading, reader_notes
+from dimpoint.datasets.reading import AS_WRITTEN, Reading
 from dimpoint.errors import ConfigError, MissingExtraError
 from dimpoint.model.checkpoint import load_model, save_model
 from dimpoint.model.export import export_onnx
+from dimpoint.model.files import sha256_of
 from dimpoint.model.record import HASH_DIGITS, ModelMeta, parse_meta
 from dimpoint.networks import Network, create
 from dimpoint.networks.base import HostNetwork
-from dimpoint.training.choosing import Trained, assess, sha256_of
+from dimpoint.training.choosing import Trained, assess
 from dimpoint.training.frames import (
     LabelledFrame,
     TrainingViews,
+    describe_frames,
     disagreements,
     fingerprints,
     labels_of,
@@ -174,12 +176,10 @@ def train(
     meta = describe_model(network, recipe, sets, folder.name, parent["name"] if parent else None)
     teacher = _teacher(recipe, network, out)
     frames, validation = load_frames(sets, recipe)
-    every, names = [*frames, *validation], ", ".join(part.name for part in sets)
-    notes = reader_notes((frame.sample.name, frame.notes) for frame in every)
-    for line in (*notes, f"{len(frames)} training and {len(validation)} validation frames from {names}"):
+    for line in describe_frames(sets, frames, validation):
         log(line)
     if not is_helper():
-        hashes = fingerprints(sets, every)
+        hashes = fingerprints(sets, [*frames, *validation])
         if resume:
             folder.check_data(hashes)
             if teacher is not None:
@@ -397,5 +397,4 @@ def _load_start(
         log("no checkpoint: starting again from the seed's weights")
 
 
-def _silent(_: str) -> None:
-    return
+def _silent(_: str) -> None: ...

@@ -26,6 +26,7 @@ from dimpoint.datasets.dataset import (
     validation_part,
 )
 from dimpoint.datasets.masks import centroids
+from dimpoint.datasets.reading import reader_notes
 from dimpoint.datasets.splits import divide, thumbnail
 from dimpoint.errors import ConfigError, DataError
 from dimpoint.metrics.points import match_points
@@ -152,6 +153,15 @@ def _labelled(sample: Sample, picture: Picture, group: str, recipe: Recipe, *, k
     kept = counts if keep else None
     target_mask = mask if is_target else None
     return LabelledFrame(sample, group, points, limits, kept, target_mask, deep, hashes, picture.notes)
+
+
+def describe_frames(
+    sets: Sequence[DataSet], frames: Sequence[LabelledFrame], validation: Sequence[LabelledFrame]
+) -> list[str]:
+    """What readers say about the frames, and how many there are."""
+    notes = reader_notes((frame.sample.name, frame.notes) for frame in (*frames, *validation))
+    names = ", ".join(part.name for part in sets)
+    return [*notes, f"{len(frames)} training and {len(validation)} validation frames from {names}"]
 
 
 def fingerprints(sets: Sequence[DataSet], frames: Sequence[LabelledFrame]) -> dict[str, str]:
