@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -299,17 +300,22 @@ class Evaluator:
         return record, seen[0]
 
     def _flush(self) -> None:
-        """Add the buffered frames to the curves."""
+        """Add the buffered frames to the curves, those of pixels beside those of objects."""
         if not self._waiting:
             return
-        for prob, mask, _ in self._waiting:
-            self._pixels.add(prob, mask)
         probs, masks, truths = zip(*self._waiting, strict=True)
-        batch = Batch(probs, masks, max(self.hse_config.radii), truths)
-        self._targets.add(batch)
-        self._matches.add(batch)
-        self._samples.add(batch)
+        with ThreadPoolExecutor(1) as pool:
+            pixels = pool.submit(self._add_pixels, probs, masks)
+            batch = Batch(probs, masks, max(self.hse_config.radii), truths)
+            self._targets.add(batch)
+            self._matches.add(batch)
+            self._samples.add(batch)
+            pixels.result()
         self._waiting = []
+
+    def _add_pixels(self, probs: Sequence[Map], masks: Sequence[Mask]) -> None:
+        for prob, mask in zip(probs, masks, strict=True):
+            self._pixels.add(prob, mask)
 
 
 def _settings(evaluator: Evaluator) -> tuple[Any, ...]:
