@@ -136,16 +136,32 @@ def run_study(
     for arm in arms:
         models = study.models(arm, log)
         results[arm] = [evaluate(ModelPredictor(model), frames, (PROTOCOL,)).pooled for model in models]
-    return [_row(arm, results[arm], results.get(PLAIN)) for arm in arms]
+    return [summarise(arm, results[arm], None if arm == PLAIN else results.get(PLAIN)) for arm in arms]
 
 
-def _row(arm: str, results: Sequence[SetResult], plain: Sequence[SetResult] | None) -> Row:
+def summarise(arm: str, results: Sequence[SetResult], plain: Sequence[SetResult] | None = None) -> Row:
+    """The row of one arm.
+
+    Parameters
+    ----------
+    arm : str
+        Its name.
+    results : sequence of SetResult
+        One for each seed, evaluated under `PROTOCOL` with true masks.
+    plain : sequence of SetResult, optional
+        Results of the arm that it is compared with, on the same frames. Default: no comparison.
+
+    Returns
+    -------
+    Row
+        With a `difference` if `plain` is given.
+    """
     values = {
         number.key: [_value(number, _parts(number, each)) * number.times for each in results]
         for number in NUMBERS
     }
     difference = None
-    if arm != PLAIN and plain is not None:
+    if plain is not None:
         difference = {number.key: _difference(number, results, plain) for number in NUMBERS}
     return Row(
         arm,
