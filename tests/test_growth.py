@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from dimpoint.targets.growth import Growth, Region, difficulty, finds, first_regions, grow, mask_of
+from dimpoint.targets.growth import Growth, Region, difficulty, finds, first_regions, grow, mask_of, swallows
 
 SHAPE = (64, 64)
 
@@ -139,6 +139,39 @@ class TestGrow:
         rows, columns = np.nonzero(mask)
         beside = np.array([np.hypot(rows - r, columns - c) for r, c in (r.seed for r in regions)]).min(axis=0)
         assert beside.max() <= np.hypot(5, 5)
+
+
+class TestBrightGround:
+    @pytest.mark.parametrize("setting", ["progressive", "lesps"])
+    @pytest.mark.parametrize(
+        ("frame", "point"),
+        [
+            (spot((30, 20)), (30, 20)),
+            (np.where(disc(30, 20, 6), 255, 20), (30, 20)),
+            (np.where(disc(0, 0, 6), 255, 20), (0, 0)),  # cut by two borders of the frame
+            (np.full(SHAPE, 7), (30, 20)),
+        ],
+        ids=["spot", "blob", "corner", "flat"],
+    )
+    def test_a_spot_is_no_ground(self, frame: np.ndarray, point: tuple[int, int], setting: str) -> None:
+        (region,) = regions_at(frame, point, setting=setting)
+        assert not swallows(region, SHAPE, Growth(setting=setting))  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("steep", [0, 1], ids=["level", "diagonal"])
+    def test_a_bright_line_is_ground(self, steep: int) -> None:
+        rows, columns = np.indices(SHAPE)
+        frame = np.where(abs(rows - 32 - steep * (columns - 32)) <= 1, 200, 20)
+        (region,) = regions_at(frame, (32, 32))
+        assert swallows(region, SHAPE, Growth())
+
+    def test_a_label_that_grows_larger_than_a_spot_is_ground(self) -> None:
+        frame = np.where(disc(32, 32, 9), 120, 20).astype(np.float32)
+        (region,) = regions_at(frame, (32, 32), setting="lesps")
+        rule = Growth(setting="lesps")
+        assert not swallows(region, SHAPE, rule)
+        for _ in range(9):
+            (region,) = grow(frame, np.where(disc(32, 32, 9), 0.9, 0).astype(np.float32), [region], rule)
+        assert swallows(region, SHAPE, rule)
 
 
 class TestEasyFrames:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -14,11 +15,14 @@ import torch
 
 import dimpoint
 from dimpoint import api
-from dimpoint.datasets.dataset import open_dataset
+from dimpoint.datasets.coco import PointImage, write_points
+from dimpoint.datasets.dataset import Sample, open_dataset
 from dimpoint.errors import ConfigError, DataError
+from dimpoint.report.growth import growth_section
 from dimpoint.training.fit import Machine, TrainingData, fit
 from dimpoint.training.frames import TrainingViews, load_frames
 from dimpoint.training.growing import GrowingLabels
+from dimpoint.training.label_strip import StripRow, label_picture
 from dimpoint.training.recipe import Recipe
 from dimpoint.training.run_folder import RunFolder
 from spot_scenes import make_spots
@@ -41,6 +45,14 @@ def run(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "points"
     fit(small(), TrainingData([scenes]), out, machine=CPU, log=lambda _: None)
     return out
+
+
+def moved(sample: Sample, by: int) -> PointImage:
+    """The sample's points, moved by `by` pixels towards the middle of the frame."""
+    height, width = sample.read_frame().shape
+    points = sample.read_points()
+    step = np.where(points < np.array([width, height]) / 2, by, -by)
+    return PointImage(sample.frame_path.name, width, height, points + step)
 
 
 def masks(root: Path) -> dict[str, np.ndarray]:
@@ -125,6 +137,71 @@ def test_hard_frames_wait_until_the_network_finds_their_targets(scenes: Path, tm
     assert number not in growing.active
     growing._update(number, frame, frame.mask.astype(np.float32))
     assert number in growing.active
+
+
+def test_labels_that_cover_bright_ground_are_counted_and_named(scenes: Path, tmp_path: Path) -> None:
+    frames, _ = load_frames([open_dataset(scenes)], small())
+    lined = frames[0].counts().copy()
+    lined[round(float(frames[0].points[0, 1])), :] = 255  # a bright line through the target
+    frames[0] = replace(frames[0], kept=lined)
+    lines: list[str] = []
+    near = small("growth.reach=6")
+    growing = GrowingLabels(TrainingViews(frames, near), near, RunFolder(tmp_path), lines.append)
+    growing._record(0)
+    (row,) = json.loads((tmp_path / "labels.json").read_text())
+    assert (row["bright_ground"], row["bright_ground_frames"]) == (1, [frames[0].sample.name])
+    name = frames[0].sample.name
+    (warning,) = [line for line in lines if line.startswith("warning: ")]
+    assert f"bright ground around their target: 1 of {row['targets']}, in {name}" in warning
+    assert f"bright ground around their target: 1, in {name}." in growth_section(tmp_path)
+
+
+def test_spots_give_no_warning(run: Path) -> None:
+    history = json.loads((run / "labels.json").read_text())
+    assert all(row["bright_ground"] == 0 and not row["bright_ground_frames"] for row in history)
+    assert "bright ground" not in growth_section(run)
+
+
+def test_the_picture_has_headings_and_a_note_and_no_gap_where_a_mask_is_unknown() -> None:
+    counts = np.zeros((33, 33))
+    counts[16, 16] = 9
+    spot = counts > 0
+    known, unknown = (StripRow((16, 16), counts, truth, [spot, ~spot]) for truth in (spot, None))
+    picture = label_picture([known, unknown], [0, 5])
+    assert picture.shape[1] == 4 * 74  # frame, true mask, two labels
+    assert all(picture[:16, 74 * k : 74 * (k + 1)].any() for k in range(4))
+    assert picture[16 + 2 * 74 :].any()
+    first, second = (picture[16 + 74 * k : 16 + 74 * (k + 1)] for k in range(2))
+    assert np.array_equal(first[:, :74], second[:, :74])
+    assert np.array_equal(first[:, 148:], second[:, 148:])
+    assert (first[1:-1, 75:147].max(), second[1:-1, 75:147].max()) == (255, 0)
+    assert label_picture([unknown], [0, 5]).shape[1] == 3 * 74
+    many = StripRow((16, 16), counts, None, [spot] * 40)
+    assert label_picture([many], list(range(0, 200, 5))).shape[1] == 17 * 74
+
+
+def test_points_that_disagree_with_masks_are_learnt_and_said(scenes: Path, tmp_path: Path) -> None:
+    root = tmp_path / scenes.name
+    shutil.copytree(scenes, root)
+    write_points(root / "points.json", [moved(sample, 8) for sample in open_dataset(scenes, "train")])
+    lines: list[str] = []
+    fit(small("epochs=2"), TrainingData([root]), tmp_path / "run", machine=CPU, log=lines.append)
+    assert any("points and masks disagree in 9 of 9 frames" in line for line in lines)
+    history = json.loads((tmp_path / "run" / "labels.json").read_text())
+    assert history[0]["missed"] == history[0]["targets"] > 0
+    labels = masks(tmp_path / "run" / "labels")
+    assert labels
+    for name, label in labels.items():
+        sample = open_dataset(scenes)[Path(name).stem]
+        assert label.any()
+        assert not (label[sample.read_mask()]).any()
+
+
+def test_a_data_set_without_targets_is_refused(tmp_path: Path) -> None:
+    empty = make_spots(tmp_path / "EMPTY", without=12)
+    with pytest.raises(DataError, match="EMPTY: no point in any of the 6 training frames"):
+        fit(small(), TrainingData([empty]), tmp_path / "run", machine=CPU, log=lambda _: None)
+    assert not (tmp_path / "run").exists()
 
 
 def test_labels_are_exported_as_a_data_set(scenes: Path, run: Path, tmp_path: Path) -> None:

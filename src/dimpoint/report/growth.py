@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dimpoint.errors import DataError
+from dimpoint.text import printable
 
 _MOST_ROWS = 12
 
@@ -25,7 +26,7 @@ def growth_section(run: Path, heading: str = "") -> str:
         return ""
     try:
         history = json.loads(record.read_text("utf-8"))
-        body = _table(history) + _groups(history[-1])
+        body = _table(history) + _bright_ground(history[-1]) + _groups(history[-1])
     except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
         raise DataError(
             f"{record}: is no record of grown labels ({type(error).__name__}: {error})"
@@ -59,6 +60,15 @@ def _table(history: Sequence[dict[str, Any]]) -> str:
         f'<p class="small soft">Labels of the training frames. {meaning}</p><div class="wide">'
         f'<table class="sets"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
     )
+
+
+def _bright_ground(last: dict[str, Any]) -> str:
+    """A warning about labels that cover bright ground."""
+    count, names = int(last.get("bright_ground", 0)), last.get("bright_ground_frames", [])
+    if not count:
+        return ""
+    some = ", ".join(escape(printable(str(name))) for name in names)
+    return f"<p>Labels that cover bright ground around their target: {count}, in {some}.</p>"
 
 
 def _groups(last: dict[str, Any]) -> str:

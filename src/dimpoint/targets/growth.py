@@ -211,6 +211,35 @@ def difficulty(regions: Sequence[Region]) -> float:
     return max((region.noise / max(region.height, 1e-6) for region in regions), default=0.0)
 
 
+def swallows(region: Region, shape: tuple[int, ...], rule: Growth) -> bool:
+    """Whether a region covers bright ground rather than a spot.
+
+    Parameters
+    ----------
+    region : Region
+        The label of one point.
+    shape : tuple of int
+        Height and width of its frame.
+    rule : Growth
+        `largest` is used.
+
+    Returns
+    -------
+    bool
+        True if the region reaches two or more sides of its window that are inside the frame, or is larger
+        than a spot may be: four times `largest` of the frame, and at least 150 pixels.
+    """
+    pixels, (rows, columns) = region.pixels, region.values.shape
+    sides = (
+        (pixels[0], region.top > 0),
+        (pixels[-1], region.top + rows < shape[0]),
+        (pixels[:, 0], region.left > 0),
+        (pixels[:, -1], region.left + columns < shape[1]),
+    )
+    reached = sum(bool(side.any()) for side, inside in sides if inside)
+    return reached > 1 or float(pixels.sum()) > _most(rule, shape)
+
+
 def _seed(frame: Array, x: float, y: float, snap: int) -> tuple[int, int]:
     """Row and column of the brightest pixel within `snap` of a point; if several, the nearest."""
     rows, columns = frame.shape

@@ -2,7 +2,7 @@
 
 RUN/labels.json     one entry for each update: frames in use, area of the labels, and, where the data have
                     masks, IoU with them by size and contrast; these masks are never trained on
-RUN/labels.png      some targets, one row each: the frame, its true mask if known, the label after each update
+RUN/labels.png      some targets, one row each (`dimpoint.training.label_strip`)
 RUN/labels/         the final labels, one PNG for each frame
 """
 
@@ -16,7 +16,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import cv2
 import lightning
 import numpy as np
 import numpy.typing as npt
@@ -25,13 +24,15 @@ from lightning.pytorch.callbacks import Callback
 
 from dimpoint.atomic import write_text
 from dimpoint.datasets.dataset import DataSet
-from dimpoint.errors import ConfigError
+from dimpoint.errors import ConfigError, DataError
 from dimpoint.inference.backends import TorchBackend
 from dimpoint.inference.detector import Detector
 from dimpoint.inference.overlay import write_picture
 from dimpoint.metrics.components import Components
-from dimpoint.targets.growth import Region, difficulty, finds, first_regions, grow, mask_of
+from dimpoint.targets.growth import Region, difficulty, finds, first_regions, grow, mask_of, swallows
+from dimpoint.text import printable
 from dimpoint.training.frames import LabelledFrame, TrainingViews
+from dimpoint.training.label_strip import StripRow, label_picture
 from dimpoint.training.module import DetectionModule
 from dimpoint.training.recipe import Recipe
 from dimpoint.training.run_folder import RunFolder
@@ -39,7 +40,7 @@ from dimpoint.training.run_folder import RunFolder
 ALL_FROM = 0.8  # fraction of the epochs after which all frames are used
 _SIZES = (0, 9, 25, 81)  # lower limits of the groups by area, pixels
 _SHOWN = 12  # targets in labels.png
-_SIDE, _MAGNIFIED = 24, 3  # side of the square around a target in pixels, and its magnification
+_NAMED = 20  # frames named in a warning and in the record
 
 Mask = npt.NDArray[np.bool_]
 
@@ -59,6 +60,11 @@ class GrowingLabels(Callback):
         Where labels and their record are written.
     report : callable
         Called with one line for each update.
+
+    Raises
+    ------
+    DataError
+        If no frame has a point.
     """
 
     def __init__(
@@ -73,6 +79,12 @@ class GrowingLabels(Callback):
         self._truth: dict[int, list[Mask]] | None = None
         hard = [difficulty(regions) for regions in self.regions]
         with_targets = [number for number, frame in enumerate(views.frames) if len(frame.points)]
+        if not with_targets:
+            sets = ", ".join(sorted({frame.group for frame in views.frames}))
+            raise DataError(
+                f"{sets}: no point in any of the {len(views.frames)} training frames; masks grow from "
+                "points, so give at least one labelled target"
+            )
         by_ease = sorted(with_targets, key=lambda number: hard[number])
         left_out = by_ease[max(1, round(self.rule.easy * len(by_ease))) :]
         self.active = set(range(len(views.frames))) - set(left_out)
@@ -125,12 +137,13 @@ class GrowingLabels(Callback):
         self._apply()
 
     def write(self) -> None:
-        """Write the present labels: a PNG of 0 and 255 for each training frame."""
+        """Write the present labels, a PNG of 0 and 255 for each training frame, and warn about wrong ones."""
         for frame in self.views.frames:
             mask = frame.mask
             assert mask is not None
             file = self.folder.labels / frame.group / f"{frame.sample.name}.png"
             write_picture(file, np.where(mask, 255, 0).astype(np.uint8))
+        self._warn()
 
     def _due(self, epoch: int) -> bool:
         first = max(1, round(self.rule.first * self.epochs))
@@ -163,11 +176,36 @@ class GrowingLabels(Callback):
             self._truth = {n: t for n, f in enumerate(self.views.frames) if (t := _true_masks(f))}
         if self._truth:
             row |= quality(self.regions, self._truth)
+        row |= self._swallowing()
         self.history.append(row)
         self._draw()
         write_text(self.folder.label_record, json.dumps(self.history, indent=1) + "\n")
         known = f", IoU with their masks {row['iou']:.3f}" if "iou" in row else ""
         self.report(f"labels of {used} of {with_targets} frames, {row['area']:.1f} pixels a target{known}")
+        if epoch == 0:
+            self._warn()
+
+    def _swallowing(self) -> dict[str, Any]:
+        """Number of labels that cover bright ground, and the first frames that have one."""
+        found = [
+            (frame.sample.name, sum(swallows(region, frame.counts().shape, self.rule) for region in regions))
+            for frame, regions in zip(self.views.frames, self.regions, strict=True)
+        ]
+        return {
+            "bright_ground": sum(count for _, count in found),
+            "bright_ground_frames": [name for name, count in found if count][:_NAMED],
+        }
+
+    def _warn(self) -> None:
+        """Report the labels that cover bright ground at present."""
+        count, names = self._swallowing().values()
+        if count:
+            more = ", ..." if len(names) == _NAMED else ""
+            self.report(
+                "warning: labels that cover bright ground around their target: "
+                f"{count} of {sum(map(len, self.regions))}, in {', '.join(map(printable, names))}{more}; "
+                "leave out frames whose targets cannot be told from the ground"
+            )
 
     def _draw(self) -> None:
         chosen = [
@@ -179,17 +217,18 @@ class GrowingLabels(Callback):
         self.strips.append([self.regions[number][which].pixels for number, which in chosen])
         rows = []
         for place, (number, which) in enumerate(chosen):
-            region, counts = self.regions[number][which], self.views.frames[number].counts()
-            at = region.seed[0] - region.top, region.seed[1] - region.left
-            here = counts[region.window]
-            tiles = [_tile(here, at, float(here.min()), float(here.max()))]
-            if true := (self._truth or {}).get(number):
-                tiles.append(_tile(true[which][region.window], at, 0, 1))
-            tiles += [_tile(labels[place], at, 0, 1) for labels in _thinned(self.strips)]
-            rows.append(np.hstack(tiles))
-        width = max(row.shape[1] for row in rows)
-        rows = [np.pad(row, ((0, 0), (0, width - row.shape[1]))) for row in rows]
-        write_picture(self.folder.label_strip, np.vstack(rows))
+            region, true = self.regions[number][which], (self._truth or {}).get(number)
+            counts, at = self.views.frames[number].counts(), region.seed
+            rows.append(
+                StripRow(
+                    (at[0] - region.top, at[1] - region.left),
+                    counts[region.window],
+                    true[which][region.window] if true else None,
+                    [labels[place] for labels in self.strips],
+                )
+            )
+        epochs = [int(row["epoch"]) for row in self.history]
+        write_picture(self.folder.label_strip, label_picture(rows, epochs))
 
 
 def quality(regions: Sequence[Sequence[Region]], truth: dict[int, list[Mask]]) -> dict[str, Any]:
@@ -296,19 +335,3 @@ def _true_masks(frame: LabelledFrame) -> list[Mask]:
     labels[objects.pixels] = objects.labels
     apart = np.hypot(*np.moveaxis(frame.points[:, None] - objects.centroids, 2, 0))
     return [labels.reshape(mask.shape) == number for number in apart.argmin(axis=1)]
-
-
-def _thinned(strips: list[list[Mask]]) -> list[list[Mask]]:
-    """The first and the last labels and at most 14 between them."""
-    keep = np.unique(np.linspace(0, len(strips) - 1, min(len(strips), 16)).round().astype(int))
-    return [strips[number] for number in keep]
-
-
-def _tile(window: npt.NDArray[Any], at: tuple[int, int], low: float, high: float) -> npt.NDArray[np.uint8]:
-    """A magnified square around `at` (row, column) of a window, grey from `low` to `high`, with a border."""
-    grey = np.clip((window.astype(np.float32) - low) / max(high - low, 1e-6), 0, 1) * 255
-    half = _SIDE // 2
-    padded = np.pad(grey.astype(np.uint8), half)
-    square = padded[at[0] : at[0] + _SIDE, at[1] : at[1] + _SIDE]
-    large = cv2.resize(square, None, fx=_MAGNIFIED, fy=_MAGNIFIED, interpolation=cv2.INTER_NEAREST)
-    return np.pad(large, 1, constant_values=96)
