@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 
 class DimpointError(Exception):
     """Bad input. The message names the file, line or key, and what would be right."""
@@ -28,3 +30,9 @@ class MissingExtraError(DimpointError):
 
     def __init__(self, feature: str, package: str, extra: str) -> None:
         super().__init__(f"{feature} needs the package '{package}': pip install 'dimpoint[{extra}]'")
+
+
+def one_line(error: BaseException, most: int = 300) -> str:
+    """The message of another package's error on one line of at most `most` characters."""
+    text = " ".join(str(error).split())
+    return re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)[:most]

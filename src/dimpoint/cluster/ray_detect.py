@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from dimpoint.cluster.storage import Results, address_of, open_results, read_addresses
-from dimpoint.errors import ConfigError, DimpointError, MissingExtraError
+from dimpoint.errors import ConfigError, DimpointError, MissingExtraError, one_line
 from dimpoint.inference.detector import Detector
 from dimpoint.inference.journal import json_line, stamp
 from dimpoint.inference.parts import (
@@ -196,7 +196,7 @@ def _run(pieces: list[dict[str, Any]], job: Job, address: str) -> Iterator[dict[
             try:
                 ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
             except (ConnectionError, ValueError, RuntimeError) as error:
-                reason = " ".join(str(error).split())[:200]
+                reason = one_line(error, 200)
                 raise ConfigError(f"--ray {address}: no cluster answers ({reason})") from None
     try:
         context = ray.data.DataContext.get_current()

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 from dimpoint.atomic import replacing
-from dimpoint.errors import FrameError
+from dimpoint.errors import FrameError, one_line
 from dimpoint.inference.parts import UNFINISHED, write_part
 from dimpoint.inference.stream import Failure, read_files
 from dimpoint.sources import PLAIN, Frame, ReadOptions
@@ -264,4 +264,4 @@ class AddressResults:
 
 
 def _brief(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    return f"{type(error).__name__}: {one_line(error, 200)}"

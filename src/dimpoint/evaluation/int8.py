@@ -17,7 +17,7 @@ import numpy.typing as npt
 from dimpoint.atomic import replacing
 from dimpoint.datasets.dataset import Sample, open_dataset, training_split
 from dimpoint.datasets.splits import hold_out_scenes, thumbnail
-from dimpoint.errors import ConfigError, DataError, MissingExtraError, ModelFileError
+from dimpoint.errors import ConfigError, DataError, MissingExtraError, ModelFileError, one_line
 from dimpoint.inference.backends import Backend, OnnxBackend
 from dimpoint.inference.detector import Detector
 from dimpoint.inference.openvino_backend import INT8_KEY, OpenvinoBackend
@@ -182,7 +182,7 @@ def _quantised(source: Path, inputs: Sequence[npt.NDArray[np.float32]]) -> bytes
             advanced_parameters=AdvancedQuantizationParameters(activations_range_estimator_params=whole),
         )
     except Exception as error:  # NNCF's errors have no common base
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error)
         raise ModelFileError(f"{source}: cannot be quantised: {reason}") from None
     if not any(node.op_type == "QuantizeLinear" for node in model.graph.node):
         raise ModelFileError(f"{source}: not written as int8: nothing in it can be quantised")

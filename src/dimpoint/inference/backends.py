@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from dimpoint.errors import ConfigError, ModelFileError
+from dimpoint.errors import ConfigError, ModelFileError, one_line
 from dimpoint.inference.openvino_backend import OpenvinoBackend, int8_model
 from dimpoint.model.files import resolve_model
 from dimpoint.model.onnx_file import INPUT, check_kind, import_runtime
@@ -188,7 +188,7 @@ class OnnxBackend:
             outputs = self._session.run([self.meta.kind], {INPUT: frames})
         except Exception as error:  # the runtime's exceptions have no common base
             raise ModelFileError(
-                f"{self.path}: cannot run on {frames.shape} input: {_brief(error)}"
+                f"{self.path}: cannot run on {frames.shape} input: {one_line(error)}"
             ) from None
         response: npt.NDArray[np.float32] = outputs[0]
         return response
@@ -204,7 +204,7 @@ def _open_session(path: Path, threads: int | None, providers: Sequence[str]) -> 
         return onnxruntime.InferenceSession(str(path), options, providers=list(providers))
     except Exception as error:  # the runtime's exceptions have no common base
         raise ModelFileError(
-            f"{path}: not an ONNX model that ONNX Runtime can load: {_brief(error)}"
+            f"{path}: not an ONNX model that ONNX Runtime can load: {one_line(error)}"
         ) from None
 
 
@@ -218,10 +218,6 @@ def _check_graph(path: Path, session: Any, output: str) -> None:
         )
     if inputs[0].type != "tensor(float)":
         raise ModelFileError(f"{path}: input '{INPUT}' must be tensor(float), it is {inputs[0].type}")
-
-
-def _brief(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
 
 
 def computes_bfloat16(device: str) -> bool:

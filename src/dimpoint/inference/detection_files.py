@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dimpoint import limits
-from dimpoint.errors import DataError, MissingExtraError
+from dimpoint.errors import DataError, MissingExtraError, one_line
 from dimpoint.inference.detections import Detections
 from dimpoint.sources.georeference import Georeference
 
@@ -182,7 +182,7 @@ def _read_parquet(path: Path) -> Iterator[Detections]:
                     number += 1
                     yield from _from_row(entry, f"{path}, row {number}")
     except (OSError, pa.ArrowException) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
+        reason = getattr(error, "strerror", None) or one_line(error, 200)
         raise DataError(f"{path}: cannot be read ({reason})") from None
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dimpoint.errors import MissingExtraError, ModelFileError
+from dimpoint.errors import MissingExtraError, ModelFileError, one_line
 from dimpoint.model.files import sha256_of
 from dimpoint.model.onnx_file import read_meta, read_property
 from dimpoint.model.record import ModelMeta
@@ -62,7 +62,7 @@ class OpenvinoBackend:
             for _ in range(frames):
                 self._requests.put(model.create_infer_request())
         except Exception as error:  # OpenVINO raises RuntimeError and its own kinds
-            raise ModelFileError(f"{path}: OpenVINO cannot load it: {_brief(error)}") from None
+            raise ModelFileError(f"{path}: OpenVINO cannot load it: {one_line(error)}") from None
 
     def run(self, frames: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """See `Backend.run`. Raises ModelFileError if the graph cannot take the frames."""
@@ -71,7 +71,7 @@ class OpenvinoBackend:
             response: npt.NDArray[np.float32] = np.array(request.infer({0: frames})[0])
         except Exception as error:
             raise ModelFileError(
-                f"{self.path}: cannot run on {frames.shape} input: {_brief(error)}"
+                f"{self.path}: cannot run on {frames.shape} input: {one_line(error)}"
             ) from None
         finally:
             self._requests.put(request)
@@ -110,7 +110,3 @@ def computes_int8() -> bool:
     except OSError:
         return False
     return any(name in flags for name in ("avx512_vnni", "avx_vnni", "amx_int8"))
-
-
-def _brief(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

@@ -18,7 +18,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, TypeAlias
 
-from dimpoint.errors import DimpointError, FrameError
+from dimpoint.errors import DimpointError, FrameError, one_line
 from dimpoint.inference.backends import PROCESSORS
 from dimpoint.inference.detections import Detections
 from dimpoint.limits import limit
@@ -259,7 +259,7 @@ class _ReadingThread:
 
 
 def _brief(error: Exception) -> str:
-    text = " ".join(str(error).split())[:200]
+    text = one_line(error, 200)
     return text if isinstance(error, _TooSlowError) else f"{type(error).__name__}: {text}"
 
 

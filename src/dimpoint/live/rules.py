@@ -12,7 +12,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from dimpoint import limits
-from dimpoint.errors import ConfigError
+from dimpoint.errors import ConfigError, one_line
 from dimpoint.text import explain
 
 _HOURS = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)\s*-\s*([01]?\d|2[0-4]):([0-5]\d)")
@@ -154,7 +154,7 @@ def read_rules(path: Path) -> Rules:
         limits.check_yaml(text, str(path), ConfigError)
         content = yaml.load(text, _Unique)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())[:300]}") from None
+        raise ConfigError(f"{path}: not valid YAML: {one_line(error)}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: rules are a mapping with the keys {', '.join(Rules.model_fields)}")
     try:

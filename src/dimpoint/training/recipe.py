@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from dimpoint import limits
-from dimpoint.errors import ConfigError
+from dimpoint.errors import ConfigError, one_line
 from dimpoint.model.input_rule import FORMER_KEYS, InputRule, under_input
 from dimpoint.model.record import DecodeRule
 from dimpoint.targets import TargetRule
@@ -302,7 +302,7 @@ def _content(name_or_file: str, above: tuple[str, ...]) -> tuple[dict[str, Any],
         limits.check_yaml(text, file, ConfigError)
         content = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{file}: not valid YAML: {' '.join(str(error).split())[:300]}") from None
+        raise ConfigError(f"{file}: not valid YAML: {one_line(error)}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{file}: a recipe is a mapping of keys to values")
     content = _under_input(content)

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Literal
 
 from dimpoint.atomic import replacing
-from dimpoint.errors import ConfigError, MissingExtraError, ModelFileError
+from dimpoint.errors import ConfigError, MissingExtraError, ModelFileError, one_line
 from dimpoint.model.files import resolve_model
 from dimpoint.model.onnx_file import import_runtime, read_meta
 from dimpoint.model.record import ModelMeta
@@ -119,4 +119,4 @@ def _try(content: bytes, out: Path) -> None:
     try:
         runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime's exceptions have no common base
-        raise ModelFileError(f"{out}: not written: {' '.join(str(error).split())[:300]}") from None
+        raise ModelFileError(f"{out}: not written: {one_line(error)}") from None
