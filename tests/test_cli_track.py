@@ -171,6 +171,37 @@ def test_a_truncated_video_gives_the_tracks_before_the_damage(run, tmp_path):
     assert read_tracks(tmp_path / "results" / "tracks.json").of("confirmed")
 
 
+def test_an_mp4_without_its_index_was_cut_off(run, tmp_path):
+    path = write_clip(tmp_path / "clip.mp4", flight(20))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    code, _, err = run("clip.mp4", "--out", "results")
+    assert code == 2
+    assert "clip.mp4: an MP4 or MOV file that was cut off" in err
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(("option", "code", "frames"), [((), 1, 3), (("--accept-damaged",), 0, 4)])
+def test_a_damaged_frame_is_left_out_or_taken(run, tmp_path, option, code, frames):
+    (tmp_path / "frames").mkdir()
+    for n, frame in enumerate(flight(4)):
+        cv2.imwrite(str(tmp_path / "frames" / f"{n}.jpg"), frame)
+    damaged = tmp_path / "frames" / "2.jpg"
+    damaged.write_bytes(damaged.read_bytes()[: damaged.stat().st_size // 2] + b"\xff\xd9")
+    got, _, err = run("frames", "--fps", "25", "--out", "results", *option)
+    assert (got, "--accept-damaged" in err) == (code, not option)
+    assert read_tracks(tmp_path / "results" / "tracks.json").frames == frames
+
+
+def test_tentative_tracks_have_ids_of_their_own(run, tmp_path):
+    scene = background(4)
+    frames = flight(30)
+    frames[-1] = frame_of(scene, [(78, 74.5), (120, 30), (150, 120)], 1, 29, 190)
+    write_clip(tmp_path / "clip.mkv", frames)
+    run("clip.mkv", "--out", "results")
+    tracks = list(read_tracks(tmp_path / "results" / "tracks.json"))
+    assert [(one.id, one.state) for one in tracks] == [(1, "confirmed"), (2, "tentative"), (3, "tentative")]
+
+
 def test_frames_that_change_size_end_the_tracks(run, tmp_path):
     (tmp_path / "frames").mkdir()
     for n, frame in enumerate(flight(60)):

@@ -9,6 +9,7 @@ import typer
 
 from dimpoint.cli.detect_ray import DetectCommand, addresses_of, detect_on_ray, list_addresses
 from dimpoint.cli.options import (
+    ACCEPT_DAMAGED,
     COLOUR,
     DEVICE,
     FRAME_PANEL,
@@ -78,12 +79,7 @@ def detect(
     ),
     overwrite: bool = typer.Option(False, help="Discard the unfinished run in --out."),
     verbose: bool = VERBOSE,
-    accept_damaged: bool = typer.Option(
-        False,
-        "--accept-damaged",
-        rich_help_panel=FRAME_PANEL,
-        help="Use whatever can be decoded from damaged files.",
-    ),
+    accept_damaged: bool = ACCEPT_DAMAGED,
     orientation: str | None = typer.Option(
         None,
         metavar="RULE",

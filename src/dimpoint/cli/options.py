@@ -52,6 +52,12 @@ COLOUR: Any = typer.Option(
     rich_help_panel=FRAME_PANEL,
     help=_COLOUR,
 )
+ACCEPT_DAMAGED: Any = typer.Option(
+    False,
+    "--accept-damaged",
+    rich_help_panel=FRAME_PANEL,
+    help="Use whatever can be decoded from damaged files.",
+)
 CANDIDATE_SCORE: Any = typer.Option(
     None, "--candidate-score", help="Lowest score of a detection that may join a track.", show_default="0.3"
 )

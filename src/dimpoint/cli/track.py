@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from dimpoint.cli.options import CANDIDATE_SCORE as SCORE
-from dimpoint.cli.options import COLOUR, DEVICE, MODEL, POLARITY, RECURSIVE, STREAM, THREADS, VERBOSE
+from dimpoint.cli.options import ACCEPT_DAMAGED, COLOUR, DEVICE, MODEL, POLARITY, RECURSIVE, STREAM, THREADS, VERBOSE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -70,6 +70,7 @@ def track(
     polarity: str = POLARITY,
     stream: int | None = STREAM,
     colour: str | None = COLOUR,
+    accept_damaged: bool = ACCEPT_DAMAGED,
     video: bool = typer.Option(
         False, "--video", help="Write tracks.mp4: the frames with trails, track ids and scores."
     ),
@@ -124,7 +125,7 @@ def track(
     began = _parse_start(start)
     view = _view(position, heading, fov, elevation, line_length)
     check_colour(colour)
-    options = ReadOptions(stream=stream, colour=colour)
+    options = ReadOptions(accept_damaged, stream=stream, colour=colour)
     tally = _Tally()
     which: Any = polarity  # the detector refuses what it does not know
     run = begin(

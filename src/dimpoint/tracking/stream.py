@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -182,14 +183,17 @@ class Run:
             )
 
     def result(self) -> Tracks:
-        """The tracks so far."""
+        """The tracks so far; tentative ones get numbers after those of the others."""
         notes = [*self.notes, *self.clock.notes()]
         if self.tracker.passed_over:
             most = self.tracker.settings.most_candidates
             notes.append(
                 f"{self.tracker.passed_over} candidates beyond the best {most} of a frame passed over"
             )
-        tracks = self.tracker.all_tracks()
+        tracks = [copy(one) for one in self.tracker.all_tracks()]
+        used = max((one.id for one in tracks), default=0)
+        for number, one in enumerate((one for one in tracks if one.state == "tentative"), used + 1):
+            one.id = number
         return Tracks(tracks, self.source, self.model, self.count, self.motions, notes, span=self.span)
 
 

@@ -107,7 +107,7 @@ class Track:
     Attributes
     ----------
     id : int
-        From 1, in order of confirmation; 0 while tentative.
+        From 1, in order of confirmation; 0 while tentative (`Run.result` numbers those after the others).
     state : {"tentative", "confirmed", "static"}
         A static track is a spot that rests; `reason` says why.
     points : list of Point
