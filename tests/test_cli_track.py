@@ -135,6 +135,18 @@ def test_without_times_the_assumed_rate_is_said(run, tmp_path):
     assert "3 frames have no time of their own: 25 frames/s assumed" in err
 
 
+def test_many_notes_are_counted(run, tmp_path):
+    """Every third frame is missing: one note each in the file, a few on the screen."""
+    numbers = [n for n in range(24) if n % 3]
+    frames = flight(24)
+    write_clip(tmp_path / "clip.mkv", [frames[n] for n in numbers], [n / 25 for n in numbers])
+    code, _, err = run("clip.mkv", "--out", "results")
+    notes = json.loads((tmp_path / "results" / "tracks.json").read_text())["notes"]
+    assert (code, len(notes) > 5) == (0, True)
+    assert err.count("note: clip.mkv") == 5
+    assert f"note: {len(notes) - 5} more notes in tracks.json" in err
+
+
 def test_times_that_run_backwards(run, tmp_path):
     """Presentation times of a recorder whose clock was set back by 0.6 s in the middle of a file."""
     path = tmp_path / "clip.mkv"

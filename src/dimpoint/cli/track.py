@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from dimpoint.cli.options import CANDIDATE_SCORE as SCORE
-from dimpoint.cli.options import ACCEPT_DAMAGED, COLOUR, DEVICE, MODEL, POLARITY, RECURSIVE, STREAM, THREADS, VERBOSE
+from dimpoint.cli.options import (
+    ACCEPT_DAMAGED,
+    COLOUR,
+    DEVICE,
+    MODEL,
+    POLARITY,
+    RECURSIVE,
+    STREAM,
+    THREADS,
+    VERBOSE,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,6 +34,7 @@ if TYPE_CHECKING:
     from dimpoint.tracking.stream import Run
 
 _MOST_LISTED = 20
+_MOST_NOTES = 5
 _MAP = "Directions on a map, from a camera that stands still"
 
 
@@ -303,8 +314,10 @@ def _report(tracks: Tracks, tally: _Tally, out: Path, encoder: str | None) -> No
     )
     table.add_row(*(str(count) for count in counts))
     table_console().print(table)
-    for note in tracks.notes:
+    for note in tracks.notes[:_MOST_NOTES]:
         print_line(f"note: {note}", error=True)
+    if len(tracks.notes) > _MOST_NOTES:
+        typer.echo(f"note: {len(tracks.notes) - _MOST_NOTES} more notes in tracks.json", err=True)
     print_line(f"results: {out / 'tracks.json'}, page: {out / 'tracks.html'}")
     if encoder is not None:
         print_line(f"video: {out / 'tracks.mp4'} (encoder {encoder})")

@@ -387,7 +387,9 @@ def _cut(missing: int) -> str:
 def _complaint(path: Path, number: int, error: Exception) -> str:
     reason = getattr(error, "strerror", None) or str(error)
     if number == 0 and _lacks_index(path):
-        return f"{path}: an MP4 or MOV file that was cut off: its index (moov) is missing; copy or save it again"
+        return (
+            f"{path}: an MP4 or MOV file that was cut off: its index (moov) is missing; copy or save it again"
+        )
     if number == 0:
         return f"{path}: no video that can be read ({reason}); what is read: {SUPPORTED_FORMATS}"
     return f"{path}: the video ends after {number} readable frames ({reason}); copy or save it again"
