@@ -330,7 +330,7 @@ class TestDamage:
         ("data", "message"),
         [
             (b"frame,label,x,y\n" * 20, "no video that can be read"),
-            (b"", "no video that can be read"),
+            (b"", "no video that can be read .the file is empty"),
             (bytes(5000), "no video that can be read"),
         ],
         ids=["text", "empty", "zeros"],

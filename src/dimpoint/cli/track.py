@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from dimpoint.cli.options import CANDIDATE_SCORE as SCORE
 from dimpoint.cli.options import (
     ACCEPT_DAMAGED,
     COLOUR,
@@ -20,6 +19,7 @@ from dimpoint.cli.options import (
     THREADS,
     VERBOSE,
 )
+from dimpoint.cli.options import CANDIDATE_SCORE as SCORE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

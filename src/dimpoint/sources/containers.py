@@ -233,3 +233,21 @@ def y16_size(path: Path) -> tuple[int, int]:
             limits.check("frame_pixels", width * height, f"{path}: pixels", FrameError)
             return width, height
     raise FrameError(f"{path}: a video of a type that is not read; save it as FFV1 (gray16le) or as TIFF")
+
+
+def lacks_index(path: Path) -> bool:
+    """Whether a file begins as MP4 or MOV and has no `moov` box, which a recorder writes last."""
+    with path.open("rb") as file:
+        head = file.read(8)
+        if head[4:] != b"ftyp":
+            return False
+        place = 0
+        while len(head) == 8 and head[4:] != b"moov":
+            size = int.from_bytes(head[:4], "big")
+            size = int.from_bytes(file.read(8), "big") if size == 1 else size
+            if size < 8:
+                return True
+            place += size
+            file.seek(place)
+            head = file.read(8)
+    return len(head) < 8

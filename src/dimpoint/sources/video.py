@@ -17,7 +17,7 @@ import numpy as np
 
 from dimpoint.errors import DimpointError, FrameError, MissingExtraError
 from dimpoint.sources.colours import VideoColours
-from dimpoint.sources.containers import open_container, y16_size
+from dimpoint.sources.containers import lacks_index, open_container, y16_size
 from dimpoint.sources.files import SUPPORTED_FORMATS
 from dimpoint.sources.picture import PLAIN, OpenFile, Picture, Pixels, ReadOptions, as_frame
 
@@ -386,28 +386,12 @@ def _cut(missing: int) -> str:
 
 def _complaint(path: Path, number: int, error: Exception) -> str:
     reason = getattr(error, "strerror", None) or str(error)
-    if number == 0 and _lacks_index(path):
+    if number == 0 and not path.stat().st_size:
+        reason = "the file is empty"
+    if number == 0 and lacks_index(path):
         return (
             f"{path}: an MP4 or MOV file that was cut off: its index (moov) is missing; copy or save it again"
         )
     if number == 0:
         return f"{path}: no video that can be read ({reason}); what is read: {SUPPORTED_FORMATS}"
     return f"{path}: the video ends after {number} readable frames ({reason}); copy or save it again"
-
-
-def _lacks_index(path: Path) -> bool:
-    """Whether a file begins as MP4 or MOV and has no `moov` box, which a recorder writes last."""
-    with path.open("rb") as file:
-        head = file.read(8)
-        if head[4:] != b"ftyp":
-            return False
-        place = 0
-        while len(head) == 8 and head[4:] != b"moov":
-            size = int.from_bytes(head[:4], "big")
-            size = int.from_bytes(file.read(8), "big") if size == 1 else size
-            if size < 8:
-                return True
-            place += size
-            file.seek(place)
-            head = file.read(8)
-    return len(head) < 8
