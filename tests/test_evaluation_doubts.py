@@ -55,7 +55,7 @@ def points_file(scenes: Path, path: Path, change: object) -> Path:
         (lambda x, y, w, h: (x, y), None),
         (lambda x, y, w, h: (y, x), "with x and y swapped"),
         (lambda x, y, w, h: (100 * x / w, 100 * y / h), "in percent of the frame"),
-        (lambda x, y, w, h: (x / w, y / h), "as parts of the frame"),
+        (lambda x, y, w, h: (x / w, y / h), "as fractions of the frame"),
         (lambda x, y, w, h: (x, h - 1 - y), "counted from the bottom left"),
     ],
 )

@@ -221,6 +221,8 @@ def convert(
     print_line(f"{done.path}: {done.points} points in {done.images} frames{boxes}")
     shown = ", ".join(f"{label or 'without name'} ({count})" for label, count in done.labels.most_common(10))
     print_line(f"labels: {shown or 'none'}", error=True)
+    for line in done.notes:
+        print_line(f"note: {line}", error=True)
     for line in done.skipped[:20]:
         print_line(f"skipped: {line}", error=True)
     if len(done.skipped) > 20:

@@ -105,8 +105,8 @@ _LABEL_OPTIONS: dict[str, tuple[type, Any]] = {
         _label_option(
             None,
             "--points",
-            "normalised: coordinates are fractions of the frame size; unlabelled: count points of "
-            "visibility 0.",
+            "What coordinates of points are: normalised (0..1), percent (0..100), swapped (y, x), "
+            "bottom-left (y upwards) or one-based; unlabelled: count points of visibility 0.",
             "LIST",
         ),
     ),

@@ -12,8 +12,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from dimpoint.datasets.coco import PointFile, PointImage, is_inside, parse_points
-from dimpoint.datasets.dataset import THREADS, hash_array
+from dimpoint.datasets.coco import PointFile, PointImage, parse_points
+from dimpoint.datasets.coordinates import is_inside
+from dimpoint.datasets.dataset import THREADS, Sample, hash_array
 from dimpoint.datasets.layout import Layout, find_layout
 from dimpoint.datasets.masks import (
     as_mask,
@@ -28,6 +29,7 @@ from dimpoint.datasets.plausibility import (
     MaskSummary,
     mask_doubts,
     other_labels,
+    place_doubts,
     point_doubts,
     summarise_mask,
 )
@@ -203,8 +205,7 @@ def _compare(path: Path, points: npt.NDArray[np.float32], centres: npt.NDArray[n
     return [_error("points-disagree", path, message) for message in messages]
 
 
-def _without(path: Path, error: DimpointError) -> str:
-    """The error's message without the leading path."""
+def _without(path: Path, error: DimpointError) -> str:  # the leading path
     return str(error).removeprefix(f"{path}: ")
 
 
@@ -319,6 +320,7 @@ def check_dataset(
         frame.mask_summary for frame in frames if frame.mask_summary is not None and frame.name not in labels
     ]
     doubts += mask_doubts(summaries, reading)
+    doubts += place_doubts(_samples(layout, frames, labels, reading), reading)
     if not layout.point_files:
         doubts += other_labels(layout.root, unlabelled=not layout.masks)
     findings += [_doubted(layout, doubt, reading) for doubt in doubts if doubt.severe or not doubt.by_file]
@@ -327,6 +329,15 @@ def check_dataset(
         findings.append(Finding("passed-over", "info", layout.root, passed))
     findings.sort(key=lambda finding: (finding.severity, finding.kind))  # stable: by file within a kind
     return Report(layout, tuple(frames), labels, tuple(overlaps), tuple(findings), tuple(doubts), reading)
+
+
+def _samples(
+    layout: Layout, frames: Iterable[Frame], labels: dict[str, PointImage], reading: Reading
+) -> list[Sample]:
+    """The frames that can be used with their labels."""
+    names = [frame.name for frame in frames if frame.size is not None and frame.mask != "unusable"]
+    points = {name: label.points for name, label in labels.items()}
+    return [Sample(n, layout.frame(n), layout.mask(n), points.get(n), reading=reading) for n in names]
 
 
 def _doubted(layout: Layout, doubt: Doubt, reading: Reading) -> Finding:
@@ -385,9 +396,5 @@ def _without_labels(layout: Layout, labels: dict[str, PointImage]) -> Iterable[F
     """Frames without labels in data sets that have no masks at all."""
     without = len(layout.frames) - len(labels)
     if not layout.masks and without:
-        yield Finding(
-            "unlabelled",
-            "info",
-            layout.frame_folder,
-            f"{without} of {len(layout.frames)} frames have no label",
-        )
+        text = f"{without} of {len(layout.frames)} frames have no label"
+        yield Finding("unlabelled", "info", layout.frame_folder, text)

@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from dimpoint import limits
 from dimpoint.atomic import write_text
+from dimpoint.datasets.coordinates import hint, is_inside
 from dimpoint.datasets.reading import AS_WRITTEN, Reading
 from dimpoint.errors import DataError
 
@@ -145,6 +146,7 @@ class _Parser:
         self.images, self.wrong_ids, self.problems = _parse_images(content["images"])
         self.points: dict[str, list[tuple[float, float]]] = {key: [] for key in self.images}
         self.regions: dict[str, list[tuple[float, ...]]] = {key: [] for key in self.images}
+        self.written: list[tuple[float, float, tuple[int, int]]] = []
         self.unlabelled = 0
         self.categories: Counter[str] = Counter()
         annotations = content["annotations"]
@@ -165,6 +167,12 @@ class _Parser:
             ignore = np.asarray(self.regions[key], np.float32).reshape(-1, 4)
             images.append(replace(image, points=_as_array(once), ignore=ignore))
         facts = Facts(self.unlabelled, merged, unsized, self.categories)
+        outside = [place for place, one in enumerate(self.problems) if one.kind == "point-outside"]
+        if outside and not self.reading.points - {"unlabelled"}:
+            first = self.problems[outside[0]]
+            self.problems[outside[0]] = first._replace(
+                message=first.message + hint(self.written, labels=merge)
+            )
         return PointFile(self.path, images, self.problems, facts)
 
     def _add(self, annotation: Any) -> list[Problem]:
@@ -198,8 +206,10 @@ class _Parser:
             counted = [(float(x), float(y)) for x, y, _ in triples]
         if counted:
             self.categories[category] += 1
-        if "normalised" in self.reading.points:
-            counted = [(x * image.width, y * image.height) for x, y in counted]
+        size = (image.height, image.width)
+        self.written += [(x, y, size) for x, y in counted]
+        if self.reading.points - {"unlabelled"}:
+            counted = [self.reading.to_pixels(x, y, size) for x, y in counted]
         problems = []
         for x, y in counted:
             if is_inside(x, y, image.width, image.height):
@@ -343,11 +353,6 @@ def _other_format(content: dict[str, Any]) -> str:
     if "shapes" in content:
         return "; this is a labelme file: convert it with dimpoint data convert"
     return ""
-
-
-def is_inside(x: float, y: float, width: int, height: int) -> bool:
-    """Whether a point lies on the frame, whose pixels extend half a pixel around their centres."""
-    return -0.5 <= x <= width - 0.5 and -0.5 <= y <= height - 0.5
 
 
 def _type_problem(entry: Any, keys: Iterable[str]) -> str | None:

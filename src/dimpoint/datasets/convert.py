@@ -15,12 +15,13 @@ import numpy as np
 
 from dimpoint.atomic import write_text
 from dimpoint.datasets.boxes import Labels, spot_in_box
-from dimpoint.datasets.coco import PointImage, is_inside, read_point_file, write_points
+from dimpoint.datasets.coco import PointImage, read_point_file, write_points
+from dimpoint.datasets.coordinates import hint, is_inside
 from dimpoint.datasets.cvat import cvat_text
 from dimpoint.datasets.dataset import Sample, open_dataset
 from dimpoint.datasets.formats import TITLES, find_other_labels, read_labels
 from dimpoint.datasets.layout import Layout, find_layout
-from dimpoint.datasets.plausibility import demand_plausible
+from dimpoint.datasets.plausibility import demand_plausible, place_doubts
 from dimpoint.datasets.reading import AS_WRITTEN, Reading, frame_options, frame_size
 from dimpoint.errors import ConfigError, DataError
 from dimpoint.sources.files import natural_key
@@ -100,6 +101,8 @@ class Converted:
         Label files or images without a frame of that name.
     labels : Counter
         Number of objects by label.
+    notes : list of str
+        Signs that the points mean something else.
     """
 
     path: Path
@@ -109,6 +112,7 @@ class Converted:
     snapped: int = 0  # points at spots in boxes
     skipped: list[str] = field(default_factory=list)
     labels: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
 
 
 def convert_labels(
@@ -179,6 +183,11 @@ def convert_labels(
             f"{done.skipped[0]}"
         )
     write_points(path, [merged[name] for name in sorted(merged)])
+    samples = [
+        Sample(name, layout.frame(name), None, label.points, reading=reading)
+        for name, label in merged.items()
+    ]
+    done.notes += [doubt.message for doubt in place_doubts(samples, reading)]
     done.images, done.points = len(merged), sum(len(image.points) for image in merged.values())
     return done
 
@@ -221,7 +230,8 @@ def _converted(
     outside = [point for point in points if not is_inside(*point, width, height)]
     if outside:
         x, y = outside[0]
-        raise DataError(f"{path}: a label at ({x:g}, {y:g}) is outside the {width}x{height} frame")
+        other = hint([(*point, (height, width)) for point in points], labels=False)
+        raise DataError(f"{path}: a label at ({x:g}, {y:g}) is outside the {width}x{height} frame{other}")
     array = np.asarray(points, np.float32).reshape(-1, 2)
     return PointImage(path.relative_to(layout.frame_folder).as_posix(), width, height, array)
 

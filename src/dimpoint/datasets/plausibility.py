@@ -18,6 +18,7 @@ from dimpoint.datasets.coco import PointFile
 from dimpoint.datasets.dataset import THREADS, DataSet, Sample
 from dimpoint.datasets.formats import find_other_labels
 from dimpoint.datasets.masks import Levels, apply_reading, binarise, lost_spots, read_levels
+from dimpoint.datasets.places import placement
 from dimpoint.datasets.reading import Reading
 from dimpoint.errors import DataError, DimpointError
 
@@ -38,6 +39,7 @@ NO_TARGETS = {
     "none",
     "unknown",
 }
+_ONE = 0.4  # pixels from a shift of one
 ACCEPT = "or --accept-labels if they are right"
 
 
@@ -109,6 +111,7 @@ def doubts(data: DataSet) -> list[Doubt]:
     found += mask_doubts(masks, reading)
     if not data.point_files and data.root.is_dir():
         found += other_labels(data.root, unlabelled=not any(_is_labelled(sample) for sample in data))
+    found += place_doubts(data.samples, reading)
     return sorted(found, key=lambda doubt: not doubt.severe)
 
 
@@ -123,6 +126,43 @@ def other_labels(root: Path, *, unlabelled: bool) -> list[Doubt]:
         )
         for one in find_other_labels(root)
     ]
+
+
+def place_doubts(samples: Sequence[Sample], reading: Reading) -> list[Doubt]:
+    """Labels that lie beside the spots of their frames; see `dimpoint.datasets.places`."""
+    if reading.accept:
+        return []
+    points = [sample for sample in samples if sample.points is not None and len(sample.points)]
+    masks = [sample for sample in samples if sample.points is None and sample.mask_path is not None]
+    found = []
+    for what, labelled in (("points", points), ("masks", masks)):
+        seen = placement(labelled)
+        if seen.rule is not None:
+            remedy = "save the masks as the frames are"
+            if what == "points":
+                option = seen.rule.option
+                remedy = f"--points {option}" if option else "write them in pixels from the top left"
+            text = (
+                f"{seen.given} of {seen.compared} targets by {what} lie on spots of their frames, and "
+                f"{seen.otherwise} if the {what} are read {seen.rule.text}: {remedy}, {ACCEPT}"
+            )
+            found.append(Doubt(f"{what}-elsewhere", True, text))
+        if seen.shift is not None:
+            x, y = seen.shift
+            text = (
+                f"the targets by {what} lie beside the spots of their frames, all in one direction: "
+                f"spots are {abs(x):.1f} px {'right' if x > 0 else 'left'} and {abs(y):.1f} px "
+                f"{'below' if y > 0 else 'above'}"
+            )
+            if what == "points":
+                counted = max(abs(x + 1), abs(y + 1)) < _ONE
+                text += (
+                    "; if they are counted from 1: --points one-based"
+                    if counted
+                    else ("; if they are corners of boxes, write the centres")
+                )
+            found.append(Doubt(f"{what}-shifted", False, text))
+    return found
 
 
 def demand_plausible(sets: Sequence[DataSet]) -> list[str]:

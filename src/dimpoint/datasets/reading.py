@@ -7,13 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
+from dimpoint.datasets.coordinates import BY_OPTION
 from dimpoint.errors import ConfigError
 
 if TYPE_CHECKING:
     from dimpoint.sources import ReadOptions
 
 MASK_VALUES = ("binary", "nonzero", "instances", "alpha")
-POINT_RULES = ("pixels", "normalised", "unlabelled")
+POINT_RULES = ("pixels", *BY_OPTION, "unlabelled")
 
 
 @dataclass(frozen=True)
@@ -29,8 +32,8 @@ class Reading:
     invert : bool, default False
         The unmarked pixels are the targets.
     points : frozenset of str
-        "normalised": coordinates are fractions of the frame's width and height. "unlabelled": points of
-        visibility 0 are targets.
+        "swapped", "percent", "normalised", "bottom-left" and "one-based" say what coordinates mean; see
+        `dimpoint.datasets.coordinates`. "unlabelled": points of visibility 0 are targets.
     categories : tuple of str
         The COCO categories that are targets. Default: all.
     accept : bool, default False
@@ -58,6 +61,8 @@ class Reading:
         unknown = sorted(self.points.difference(POINT_RULES))
         if unknown:
             raise ConfigError(f"--points: '{unknown[0]}' is none of {', '.join(POINT_RULES)}")
+        if {"normalised", "percent"} <= self.points:
+            raise ConfigError("--points: coordinates are normalised or percent, not both")
         if self.orientation not in (None, "stored", "upright"):
             raise ConfigError(f"--orientation: '{self.orientation}' is neither stored nor upright")
         if self.colour is not None:
@@ -71,6 +76,17 @@ class Reading:
             return tuple(float(part) for part in (self.mask_values or "").split(","))
         except ValueError:
             return None
+
+    def to_pixels(self, x: float, y: float, size: tuple[int, int]) -> tuple[float, float]:
+        """A point as written -> pixels from 0 at the top left. size: (height, width) of the frame.
+
+        Swapped coordinates are exchanged first.
+        """
+        point = np.array([[x, y]], np.float64)
+        for option, rule in BY_OPTION.items():
+            if option in self.points:
+                point = rule.to_pixels(point, size)
+        return float(point[0, 0]), float(point[0, 1])
 
     def to_record(self) -> dict[str, Any]:
         """A JSON-compatible dict; `from_record` reads it back."""

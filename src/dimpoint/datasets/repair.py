@@ -12,7 +12,8 @@ import numpy as np
 
 from dimpoint.atomic import replacing_folder, write_text
 from dimpoint.datasets.check import Frame, Report
-from dimpoint.datasets.coco import PointImage, is_inside, write_points
+from dimpoint.datasets.coco import PointImage, write_points
+from dimpoint.datasets.coordinates import is_inside
 from dimpoint.datasets.lists import SplitFile
 from dimpoint.datasets.masks import as_mask, fit_mask, read_levels
 from dimpoint.datasets.splits import Overlap, group_of

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from dimpoint.datasets.coordinates import OTHER_RULES
 from dimpoint.metrics.points import match_points
 
 if TYPE_CHECKING:
     from dimpoint.evaluation.run import FrameResult
-
-Points = npt.NDArray[np.float64]
 
 _LEAST = 5  # targets, and predictions, that a sign takes
 _MOST = 200  # predictions of a frame that are compared
@@ -21,12 +20,6 @@ _COVERED = 0.5  # of the pixels
 _STRETCHED = 10  # maps
 _BETWEEN = 0.05  # of the pixels; the maps of a network are nearly 0 almost everywhere
 _DISTANCE = 5.0  # pixels
-_READINGS: dict[str, Callable[[Points, tuple[int, int]], Points]] = {
-    "with x and y swapped": lambda xy, _shape: xy[:, ::-1],
-    "in percent of the frame": lambda xy, shape: xy * (shape[1] / 100, shape[0] / 100),
-    "as parts of the frame, 0 to 1": lambda xy, shape: xy * (shape[1], shape[0]),
-    "counted from the bottom left": lambda xy, shape: np.column_stack([xy[:, 0], shape[0] - 1 - xy[:, 1]]),
-}
 
 
 class Doubts:
@@ -41,7 +34,10 @@ class Doubts:
     def __init__(self, threshold: float | None) -> None:
         self.threshold = -np.inf if threshold is None else threshold
         self.targets = self.found = self.predicted = 0
-        self.matches = {which: dict.fromkeys(_READINGS, 0) for which in ("predictions", "labels")}
+        self.matches = {
+            which: dict.fromkeys((rule.text for rule in OTHER_RULES), 0)
+            for which in ("predictions", "labels")
+        }
         self.covered: list[float] = []
         self.full, self.between = 0, 0.0
 
@@ -82,13 +78,13 @@ class Doubts:
     def _read_otherwise(
         self, predicted: npt.NDArray[Any], truth: npt.NDArray[Any], shape: tuple[int, int]
     ) -> None:
-        for name, read in _READINGS.items():
+        for rule in OTHER_RULES:
             for which, ours, theirs in (
-                ("predictions", read(predicted, shape), truth),
-                ("labels", predicted, read(truth, shape)),
+                ("predictions", rule.to_pixels(predicted, shape), truth),
+                ("labels", predicted, rule.to_pixels(truth, shape)),
             ):
                 match = match_points(ours, np.ones(len(ours)), theirs, _DISTANCE)
-                self.matches[which][name] += len(match.pairs)
+                self.matches[which][rule.text] += len(match.pairs)
 
     def _explained(self) -> str:
         """The reading under which most targets are found, if that is more than half of them."""

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from dimpoint.datasets.boxes import spot_in_box
-from dimpoint.datasets.coco import PointImage, is_inside, read_points
+from dimpoint.datasets.coco import PointImage, read_points
 from dimpoint.datasets.convert import FORMATS, write_labels
+from dimpoint.datasets.coordinates import is_inside
 from dimpoint.datasets.formats import format_of, read_labels
 from dimpoint.datasets.masks import centroids, read_mask_file
 from dimpoint.errors import ConfigError, DataError, FrameError
