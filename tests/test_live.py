@@ -75,6 +75,19 @@ def test_what_is_no_address(text):
         Address(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "unknown"),
+    [
+        ("rtsp://me:a/b@127.0.0.1:554/live", False),
+        ("http://no-such-host.invalid/live?x=a@127.0.0.1", True),
+        (f"http://{'a' * 64}/", True),
+        ("udp://[::1]:1234", False),
+    ],
+)
+def test_a_host_name_that_nobody_knows(text, unknown):
+    assert Address(text).host_is_unknown == unknown
+
+
 def test_secrets_are_taken_out_of_messages():
     address = Address("rtsp://admin:hun%40ter2@host/live?token=abcdef")
     said = address.scrub(f"401 for '{address.url}', user admin, hun@ter2, hun%40ter2, abcdef")
@@ -802,6 +815,19 @@ class TestWatcher:
         assert record["state"] == state
         assert record["searched_per_s"] == pytest.approx(1 / every, abs=0.01)
         assert ("targets will be missed" in status_line(record)) == (state == "too slow")
+
+    @pytest.mark.parametrize(("every", "state"), [(0.5, "few frames"), (0.1, "watching")])
+    def test_a_camera_that_sends_too_few_frames_is_reported(self, every, state):
+        watcher = Watcher(Frames([]), lambda _: None, Outputs(say=lambda _: None), note=lambda _: None)
+        now = time.monotonic()
+        watcher.capture.health.state = "watching"
+        watcher.capture.health.last_frame = now
+        for recent in (watcher.capture.health.recent, watcher.totals.recent):
+            recent.extend(now + number * every for number in range(30))
+        watcher.totals.started = time.time() - 3600
+        record = status(watcher)
+        assert record["state"] == state
+        assert ("tracking needs about 5 a second" in status_line(record)) == (state == "few frames")
 
     def watch(self, pictures, finder, **options) -> Watcher:
         notes: list[str] = []

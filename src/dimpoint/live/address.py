@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import quote, unquote
+import socket
+from urllib.parse import quote, unquote, urlsplit
 
 from dimpoint.errors import ConfigError
 
@@ -50,6 +51,16 @@ class Address:
 
     def __repr__(self) -> str:
         return f"Address({self.shown!r})"
+
+    @property
+    def host_is_unknown(self) -> bool:
+        """Whether the address names a host that cannot be resolved now; asks the name server."""
+        try:
+            host = urlsplit(f"//{_split_user(self.url.partition('://')[2])[1]}").hostname
+            socket.getaddrinfo(host, None)
+        except (OSError, ValueError):  # ValueError: a name that is none, such as one with 64 letters
+            return True
+        return False
 
     @property
     def protocols(self) -> str:

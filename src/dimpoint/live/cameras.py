@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -174,6 +175,9 @@ class StreamCamera:
             return RefusedError(f"user or password refused ({reason})")
         if isinstance(error, av.error.HTTPNotFoundError):
             return RefusedError(f"no such stream there ({reason})")
+        failed = getattr(error, "errno", None) == errno.EIO  # what FFmpeg makes of every failed look-up
+        if failed and isinstance(self._source, Address) and self._source.host_is_unknown:
+            return LostError("the host name is not known; check it and the name server")
         return LostError(reason[:1].lower() + reason[1:])
 
 

@@ -198,7 +198,8 @@ class Capture:
                     pause = max(pause, _REFUSED_PAUSE)
                 if self._attempts is not None and health.failures >= self._attempts:
                     health.error, health.given_up = str(error), True
-                    self._note(f"{self.camera.shown}: {error}; given up after {health.failures} attempts")
+                    tried = "1 attempt" if health.failures == 1 else f"{health.failures} attempts"
+                    self._note(f"{self.camera.shown}: {error}; given up after {tried}")
                     return
                 self._wait(str(error), pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)

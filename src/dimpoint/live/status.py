@@ -34,6 +34,8 @@ def status(watcher: Watcher) -> dict[str, Any]:
     uptime = time.time() - totals.started
     if state == "watching" and uptime > _SETTLED and totals.rate < min(_ENOUGH, 0.8 * health.rate):
         state = "too slow"  # the machine, not the camera
+    elif state == "watching" and uptime > _SETTLED and health.rate < _ENOUGH:
+        state = "few frames"
     size = None if health.size is None else {"width": health.size[1], "height": health.size[0]}
     record: dict[str, Any] = {
         "state": state,
@@ -74,6 +76,8 @@ def status_line(record: dict[str, Any]) -> str:
     state = record["state"]
     if state == "too slow":
         state = f"too slow: {record['searched_per_s']:.1f} frames/s searched, targets will be missed"
+    if state == "few frames":
+        state = f"few frames: tracking needs about {_ENOUGH:g} a second"
     words = [
         state,
         f"up {timedelta(seconds=int(record['uptime_s']))}",
