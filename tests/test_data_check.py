@@ -220,8 +220,8 @@ def test_frames_outside_every_split_may_repeat(tmp_path: Path) -> None:
 TESTED_ELSEWHERE = {  # in this file, in test_data_plausibility.py, test_data_lists.py, …
     "point-size", "empty-mask", "unlabelled", "mask-levels", "mask-alpha", "mask-share", "instances-touch",
     "points-normalised", "points-unlabelled", "points-repeated", "categories", "other-labels", "no-target",
-    "layout", "passed-over", "frame-read", "points-size", "points-elsewhere", "points-shifted", "masks-elsewhere",
-    "masks-shifted",
+    "layout", "passed-over", "frame-read", "points-size", "points-elsewhere", "points-shifted",
+    "masks-elsewhere", "masks-shifted",
 }  # fmt: skip
 
 

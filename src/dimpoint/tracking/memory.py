@@ -19,7 +19,9 @@ results with the reason.
 from __future__ import annotations
 
 import json
+import math
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -86,17 +88,17 @@ class Places:
         default_factory=lambda: [0.0, 0.0]
     )  # from the first, in sensor and in scene
 
-    def add(self, time: float, sensor: Matrix, scene: Matrix, light: Matrix) -> None:
+    def add(
+        self, time: float, sensor: Sequence[float], scene: Sequence[float], light: Sequence[float]
+    ) -> None:
         """Add one measurement; light: a row of `brightness`, NaN where it is not known."""
-        places = (float(sensor[0]), float(sensor[1]), float(scene[0]), float(scene[1]))
-        row = (time, *places, float(light[0]), float(light[1]))
-        self.rows.append(row)
+        (x, y), (across, down) = sensor, scene
+        self.rows.append((time, x, y, across, down, light[0], light[1]))
         if self.first is None:
-            self.first = places
-        first = self.first
-        for which, at in ((0, 1), (1, 3)):
-            off = float(np.hypot(row[at] - first[at - 1], row[at + 1] - first[at]))
-            self.farthest[which] = max(self.farthest[which], off)
+            self.first = x, y, across, down
+        first, farthest = self.first, self.farthest
+        farthest[0] = max(farthest[0], math.hypot(x - first[0], y - first[1]))
+        farthest[1] = max(farthest[1], math.hypot(across - first[2], down - first[3]))
 
 
 class CameraMemory:

@@ -62,10 +62,10 @@ class MotionEstimator:
 
     def __init__(self) -> None:
         self._before: npt.NDArray[Any] | None = None
-        self._grey: Grey | None = None
         self._detail: Grey | None = None
         self._limits: tuple[float, float] | None = None
         self._usual: float | None = None
+        self._small: Grey | None = None  # of the last frame, for cuts
 
     def __call__(self, frame: npt.NDArray[Any]) -> Motion:
         """The motion from the last frame to this one, (H, W) uint8, uint16 or float32."""
@@ -82,13 +82,12 @@ class MotionEstimator:
             return Motion(identity, "start" if before is None else "cut")
         if np.array_equal(before, frame):
             return Motion(identity, "frozen")
-        last, last_detail = self._grey, self._detail
+        last = self._detail
         assert last is not None
-        assert last_detail is not None
-        self._grey = grey = self._reduced(frame)
+        grey = self._reduced(frame)
         self._detail = detail_of(grey)
-        matrix, how = _between(last_detail, self._detail)
-        if self._is_cut(last, grey, matrix):
+        matrix, how = _between(last, self._detail)
+        if self._is_cut(grey, matrix):
             self._restart(frame)
             return Motion(identity, "cut")
         scale = max(frame.shape) / max(grey.shape)
@@ -97,8 +96,9 @@ class MotionEstimator:
     def _restart(self, frame: npt.NDArray[Any]) -> None:
         self._limits = None
         self._usual = None
-        self._grey = self._reduced(frame)
-        self._detail = detail_of(self._grey)
+        grey = self._reduced(frame)
+        self._small = _small(grey)
+        self._detail = detail_of(grey)
 
     def _reduced(self, frame: npt.NDArray[Any]) -> Grey:
         """8 bits, at most the working size, by one gain for the whole scene."""
@@ -120,12 +120,14 @@ class MotionEstimator:
         grey: Grey = np.clip((small.astype(np.float32) - low) * (255 / (high - low)), 0, 255).astype(np.uint8)
         return grey
 
-    def _is_cut(self, last: Grey, grey: Grey, matrix: Matrix) -> bool:
+    def _is_cut(self, grey: Grey, matrix: Matrix) -> bool:
         """Whether another scene begins: far more change than usual, and no likeness."""
-        now = _small(grey)
+        last, self._small = self._small, _small(grey)
+        assert last is not None
+        now = self._small
         size = (now.shape[1], now.shape[0])
         reduced = _at_scale(matrix, size[0] / grey.shape[1])
-        warped = cv2.warpAffine(_small(last), reduced, size, borderMode=cv2.BORDER_REPLICATE)
+        warped = cv2.warpAffine(last, reduced, size, borderMode=cv2.BORDER_REPLICATE)
         one, two = _thumbnail(np.asarray(warped)), _thumbnail(now)
         change = float(np.abs(one - two).mean())
         usual = self._usual
@@ -146,14 +148,13 @@ def detail_of(grey: Grey) -> Grey:
     A bright target otherwise gives the strongest corners of a faint scene, and it moves on its own.
     """
     smooth = cv2.medianBlur(grey, 5)
-    mean = cv2.blur(smooth.astype(np.float32), (41, 41))
-    sample = np.abs(smooth[::6, ::6] - mean[::6, ::6]).ravel()
+    fine = smooth.astype(np.float32)
+    mean = cv2.blur(fine, (41, 41))
+    sample = np.abs(fine[::6, ::6] - mean[::6, ::6]).ravel()
     middle = float(np.partition(sample, len(sample) // 2)[len(sample) // 2])
     gain = 127 / (4 * max(1.4826 * middle, 0.25))
     # one call that scales, adds and cuts off to 0..255
-    return np.asarray(
-        cv2.addWeighted(smooth.astype(np.float32), gain, mean, -gain, 128, dtype=cv2.CV_8U), np.uint8
-    )
+    return np.asarray(cv2.addWeighted(fine, gain, mean, -gain, 128, dtype=cv2.CV_8U), np.uint8)
 
 
 def _small(grey: Grey) -> Grey:

@@ -197,9 +197,10 @@ class Tracker:
             self._mean[at], self._covariance[at] = kalman.update(
                 self._mean[at], self._covariance[at], xy[to], self.settings.noise
             )
+        sensor, still, lit = xy.tolist(), scene.tolist(), light.tolist()  # plain numbers are fast one by one
         for track, one in pairs:
             gain = self._gain(float(squared[track, one]), float(spread[track]), float(scores[one]))
-            self._active[track].places.add(time, xy[one], scene[one], light[one])
+            self._active[track].places.add(time, sensor[one], still[one], lit[one])
             self._hit(track, float(scores[one]), gain, time)
         self._miss(sorted(set(range(len(self._active))).difference(track for track, _ in pairs)), time)
         near = self._echoes(xy, taken)
@@ -306,7 +307,7 @@ class Tracker:
         for at in range(len(xy)):
             evidence = self.settings.score_slope * (scores[at] - self.settings.score_zero)
             track = Track(evidence=min(float(evidence), self.settings.best_gain), hits=1, last_measured=time)
-            track.places.add(time, xy[at], scene[at], light[at])
+            track.places.add(time, xy[at].tolist(), scene[at].tolist(), light[at].tolist())
             self._active.append(track)
             self._add_point(len(self._active) - 1, time, float(scores[at]), measured=True)
         self._thin()
