@@ -277,13 +277,13 @@ def training_split(root: Path | str) -> str | None:
     Raises
     ------
     DataError
-        If there are split lists but none for training.
+        If there are split lists but none for training, or none that is understood.
     """
     path = Path(root)
     if not path.is_dir():
         return None
     layout = find_layout(path)
-    if not layout.splits:
+    if not layout.splits and not layout.unread_lists:
         return None
     layout.chosen_splits("train")
     return "train"
@@ -304,7 +304,8 @@ def split_names(layout: Layout, split: str) -> list[str]:
         for line, entry in file.entries:
             name = layout.listed(entry)
             if name is None:
-                raise DataError(f"{file.path}, line {line}: no frame '{entry}' in {layout.frame_folder}")
+                what = "entry" if file.path.suffix.lower() == ".json" else "line"
+                raise DataError(f"{file.path}, {what} {line}: no frame '{entry}' in {layout.frame_folder}")
             names[name] = None
     if not names:
         raise DataError(f"{layout.root}: split '{split}' is empty")

@@ -40,6 +40,8 @@ class Layout:
         Files by frame name; several files of one name are kept, and refused when used.
     splits : tuple of SplitFile
         Split lists.
+    unread_lists : tuple of str
+        What was not understood of files named like split lists.
     point_files : tuple of Path
         COCO files.
     passed : tuple of (Path, str)
@@ -57,6 +59,7 @@ class Layout:
     point_files: tuple[Path, ...]
     passed: tuple[tuple[Path, str], ...] = ()
     notes: tuple[str, ...] = ()
+    unread_lists: tuple[str, ...] = ()
 
     def frame(self, name: str) -> Path:
         """The frame's file; DataError if several have this name."""
@@ -103,6 +106,8 @@ class Layout:
 
     def chosen_splits(self, split: str) -> list[SplitFile]:
         """The lists of a split; DataError that names the existing lists if there are none."""
+        if self.unread_lists and not self.splits:
+            raise DataError(self.unread_lists[0])
         return choose_lists(self.splits, split, self.root)
 
     def passed_over(self) -> str | None:
@@ -144,18 +149,20 @@ def _layout(root: Path) -> Layout:
     for here, usual in ((folder, "images"), (mask_folder, "masks")):
         if here != root and here.name != usual and here.is_dir():
             notes.append(f"{root}: {usual} are taken from the folder '{here.name}'")
+    splits, unread = find_lists(
+        root, frames, (folder, mask_folder), lambda text: _listed(text, frames, folder.name)
+    )
     return Layout(
         root=root,
         frame_folder=folder,
         frames=frames,
         mask_folder=mask_folder,
         masks=masks,
-        splits=find_lists(
-            root, frames, (folder, mask_folder), lambda text: _listed(text, frames, folder.name)
-        ),
+        splits=splits,
         point_files=_point_files(root),
         passed=(*_besides(found, root), *found_masks.passed),
-        notes=tuple(notes),
+        notes=(*notes, *unread),
+        unread_lists=unread,
     )
 
 

@@ -3,7 +3,8 @@
 Layouts: `img_idx/train_NAME.txt`, `train.txt` and `test.txt` in the data set's folder, `trainval.txt`,
 `50_50/train.txt`, `splits/*.txt`, `ImageSets/Main/*.txt`, and frames in `images/train` and `images/test`. A
 line is a frame's name, with or without suffix and folders; a second column (a mask, a flag) is ignored. Text
-may be UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
+may be UTF-8, UTF-16 or UTF-32, with or without a byte order mark. Without such lists, CSV and JSON files are
+read, as `dimpoint.datasets.list_tables` says.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dimpoint import limits
+from dimpoint.datasets.list_tables import groups_of
 from dimpoint.errors import DataError
 from dimpoint.sources.files import is_junk
 
@@ -30,6 +32,10 @@ _WORDS = {
 _LIST_FOLDERS = re.compile(r"(img_?)?idx|splits?|imagesets?|lists?|index|sets|\d+[_-]\d+")
 _NO_LISTS = {"labels", "annotations", "labelme", "xml"}  # text files there are labels
 _SUFFIXES = (".txt", ".lst")
+_TABLES = (".csv", ".tsv", ".json")
+_SPLITS = re.compile(
+    r"(.*[^a-z])?(splits?|folds?|partitions?)([^a-z].*)?"
+)  # names of files for several splits
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -50,7 +56,7 @@ class SplitFile:
     name : str
         Path below the data set without suffix, such as `img_idx/train_x`.
     entries : tuple of (int, str)
-        Line number and text of each line that is not blank.
+        Line number (in JSON the place) and text of each line that is not blank.
     """
 
     path: Path
@@ -82,8 +88,8 @@ def purpose_of(stem: str) -> tuple[str | None, bool]:
 
 def find_lists(
     root: Path, frames: Iterable[str], not_here: Sequence[Path], name_of: Callable[[str], str | None]
-) -> tuple[SplitFile, ...]:
-    """The split lists of the data set in `root`.
+) -> tuple[tuple[SplitFile, ...], tuple[str, ...]]:
+    """The split lists of the data set in `root`, and what was not understood of files named like lists.
 
     A text file outside a folder of lists counts if its name has a purpose (`train`) and, unless that is the
     whole name, it names a frame.
@@ -111,7 +117,10 @@ def find_lists(
         probed = (name_of(text) is not None for _, text in listed.entries[:_PROBED])
         if sure or any(probed):
             found.append(listed)
-    return tuple(found) or _folders_as_lists(names, not_here)
+    if found:
+        return tuple(found), ()
+    tables, unread = _tables(root, lambda text: name_of(text) is not None)
+    return tuple(tables) or _folders_as_lists(names, not_here), tuple(unread)
 
 
 def choose_lists(lists: Sequence[SplitFile], split: str, root: Path) -> list[SplitFile]:
@@ -154,9 +163,9 @@ def columns(text: str) -> Iterator[str]:
 
 
 def _one_folder(fits: list[SplitFile], split: str, root: Path) -> list[SplitFile]:
-    folders: dict[Path, list[SplitFile]] = {}
+    folders: dict[tuple[Path, str], list[SplitFile]] = {}
     for one in fits:
-        folders.setdefault(one.path.parent, []).append(one)
+        folders.setdefault((one.path.parent, one.name.rpartition("/")[0]), []).append(one)
     contents = {frozenset(text for one in part for _, text in one.entries) for part in folders.values()}
     if len(contents) > 1:
         raise DataError(
@@ -180,6 +189,51 @@ def _candidates(root: Path, frames: set[str], not_here: Sequence[Path]) -> Itera
             yield from ((file, sure) for file in _texts(path, deep=sure) if sure or _is_named(file))
         elif path.suffix.lower() in _SUFFIXES and path.stem not in frames and _is_named(path):
             yield path, path.stem.casefold() in _WORDS
+
+
+def _tables(root: Path, is_frame: Callable[[str], bool]) -> tuple[list[SplitFile], list[str]]:
+    """Lists in CSV and JSON files: those with a key or a value for each split, or named for a purpose."""
+    found: list[SplitFile] = []
+    unread = []
+    for path in _table_files(root):
+        name = path.relative_to(root).with_suffix("").as_posix()
+        try:
+            text = limits.read_bytes(path, "label_bytes", DataError)
+            groups = groups_of(
+                text.decode(_encoding(text), "surrogateescape").removeprefix("\ufeff"),
+                is_json=path.suffix.lower() == ".json",
+                is_frame=is_frame,
+            )
+        except (OSError, UnicodeError):
+            groups = {}
+        kept = {
+            key: tuple(entries)
+            for key, entries in groups.items()
+            if any(is_frame(text) for _, text in entries[:_PROBED])
+            and ((key == "" and _is_named(path)) or purpose_of(key.rpartition("/")[2])[0])
+        }
+        found += [SplitFile(path, f"{name}/{key}".rstrip("/"), entries) for key, entries in kept.items()]
+        stem = path.stem.casefold()
+        if not kept and (stem in _WORDS or _SPLITS.fullmatch(stem)) and path.parent.name != "annotations":
+            unread.append(
+                f"{path}: named like a split list, and not understood as one: no names of frames for train "
+                "or test; write names, one on each line, in img_idx/train.txt and img_idx/test.txt"
+            )
+    return found, unread
+
+
+def _table_files(root: Path) -> Iterator[Path]:
+    """CSV and JSON files that may be lists, in the data set's folder, in folders of lists and annotations."""
+    folders = [
+        path
+        for path in _sorted(root)
+        if path.is_dir() and (_LIST_FOLDERS.fullmatch(path.name.casefold()) or path.name == "annotations")
+    ]
+    for folder in (root, *folders):
+        for path in _sorted(folder):
+            own = path.name == "points.json" or path.name.startswith(".")
+            if path.suffix.lower() in _TABLES and not own and path.is_file():
+                yield path
 
 
 def _is_named(path: Path) -> bool:
