@@ -23,10 +23,10 @@ from dimpoint.training.fit import Machine, TrainingData, fit
 from dimpoint.training.frames import TrainingViews, load_frames
 from dimpoint.training.growing import GrowingLabels
 from dimpoint.training.label_strip import StripRow, label_picture
-from dimpoint.training.recipe import Recipe
+from dimpoint.training.recipe import Recipe, load_recipe
 from dimpoint.training.run_folder import RunFolder
 from spot_scenes import make_spots
-from training_runs import CPU, kill_at, logged, small_masks
+from training_runs import CPU, SMALL_MASKS, kill_at, logged, small_masks
 
 SMALL = ["labels=points", "epochs=6", "steps_per_epoch=6", "validate_every=2", "growth.every=2"]
 
@@ -121,6 +121,27 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(
         assert torch.equal(weight, resumed.content["state_dict"][name]), name
     assert (run / "labels.json").read_text() == (out / "labels.json").read_text()
     one, other = masks(run / "labels"), masks(out / "labels")
+    assert all(np.array_equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.slow
+def test_masks_grow_under_a_foundation_model_and_a_killed_run_ends_as_another(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("transformers")
+    from tiny_backbones import saved
+
+    teacher = [f"foundation.source={saved(tmp_path / 'tiny')}", "foundation.taps=2"]
+    recipe = load_recipe("fdep-unet", [*SMALL_MASKS, *SMALL, *teacher])
+    data, whole, killed = TrainingData([scenes]), tmp_path / "whole", tmp_path / "killed"
+    fit(recipe, data, whole, machine=CPU, log=lambda _: None)
+    history = json.loads((whole / "labels.json").read_text())
+    assert [row["epoch"] for row in history] == [0, 1, 3, 5]
+    assert history[-1]["missed"] == 0
+    kill_at(4, monkeypatch, lambda: fit(recipe, data, killed, machine=CPU, log=lambda _: None))
+    fit(recipe, data, killed, machine=CPU, resume=True, log=lambda _: None)
+    assert (killed / "labels.json").read_text() == (whole / "labels.json").read_text()
+    one, other = masks(whole / "labels"), masks(killed / "labels")
     assert all(np.array_equal(one[name], other[name]) for name in one)
 
 
