@@ -100,7 +100,7 @@ class GrowingLabels(Callback):
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         epoch = trainer.current_epoch
-        if epoch == self.updated or not self._due(epoch):
+        if epoch == self.updated or not self.due(epoch):
             return
         assert isinstance(pl_module, DetectionModule)
         detector = Detector(TorchBackend(pl_module.network, pl_module.meta))
@@ -145,7 +145,8 @@ class GrowingLabels(Callback):
             write_picture(file, np.where(mask, 255, 0).astype(np.uint8))
         self._warn()
 
-    def _due(self, epoch: int) -> bool:
+    def due(self, epoch: int) -> bool:
+        """Whether labels are updated before this epoch, counted from 0."""
         first = max(1, round(self.rule.first * self.epochs))
         return first <= epoch <= self.rule.last * self.epochs and (epoch - first) % self.rule.every == 0
 
