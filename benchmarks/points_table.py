@@ -4,7 +4,8 @@
     python benchmarks/points_table.py table --data NUAA-SIRST --work work --hosts acm
 
 `train` trains every host on the training split as each arm says: `masks` (full masks), `progressive` and
-`lesps` (points, with `growth.setting`), and `fdep` (progressive, with the foundation model `--foundation`).
+`lesps` (points, with `growth.setting`), `lesps-focal` (with a focal loss as well), and `fdep` (progressive,
+with the foundation model `--foundation`).
 Points are the centroids of the masks. Runs are kept in WORK/DATA/HOST-ARM-SEED: finished ones are skipped,
 stopped ones continue. All other settings are those of the recipe; nothing is chosen by the test split.
 
@@ -38,6 +39,7 @@ ARMS = {
     MASKS: ("labels=masks",),
     "progressive": ("labels=points", "growth.setting=progressive"),
     "lesps": ("labels=points", "growth.setting=lesps"),
+    "lesps-focal": ("labels=points", "growth.setting=lesps", "loss.kind=[mask-focal, soft-iou]"),
     "fdep": ("labels=points", "growth.setting=progressive"),
 }
 
