@@ -11,6 +11,8 @@ import pytest
 
 import dimpoint
 from dimpoint.datasets.dataset import open_dataset
+from dimpoint.errors import DataError
+from dimpoint.evaluation.subject import Data, open_predictions
 
 
 @pytest.fixture(scope="module")
@@ -66,10 +68,43 @@ def test_predicted_points(scenes: Path, tmp_path: Path, change: object, said: st
     assert said is None or f"predictions are read {said}" in found[0]
 
 
+def test_predictions_of_some_frames(scenes: Path, tmp_path: Path) -> None:
+    """Every second row in percent: the frames in which none is found say so."""
+    count = iter(range(99))
+    path = points_file(
+        scenes,
+        tmp_path / "p.json",
+        lambda x, y, w, h: (x, y) if next(count) % 2 else (100 * x / w, 100 * y / h),
+    )
+    (note,) = [note for note in dimpoint.evaluate(path, scenes).results[0].notes if "are read" in note]
+    assert note.startswith(
+        "6 targets are in frames in which none is found; 6 are, if predictions are read in p"
+    )
+
+
+def test_repeated_predictions(scenes: Path, tmp_path: Path) -> None:
+    path = points_file(scenes, tmp_path / "p.json", lambda x, y, w, h: (x, y))
+    content = json.loads(path.read_text())
+    content["annotations"] += [one | {"id": one["id"] + 100} for one in content["annotations"][:3]]
+    path.write_text(json.dumps(content))
+    notes = dimpoint.evaluate(path, scenes).results[0].notes
+    assert [note for note in notes if note.startswith("3 predictions lie exactly where another")]
+
+
+def test_a_csv_file_is_refused_with_what_is_read(scenes: Path, tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("file,x,y,score\n00.png,1,2,0.9\n")
+    with pytest.raises(DataError, match=r"does not list the frames without detections.*detections\.json"):
+        open_predictions(tmp_path / "p.csv", Data((scenes,)))
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         (lambda m: m, None),
+        (
+            lambda m: m * 0.47,
+            "no pixel of the 12 maps is above the threshold of 0.5; the highest value is 0.",
+        ),
         (lambda m: 255 - m, "inverted (1 - p)"),
         (
             lambda m: cv2.normalize(

@@ -87,6 +87,12 @@ def test_what_is_unclear_is_refused_and_read_as_told(
     assert (numbers["tp"], numbers["fp"]) == (2 * (FRAMES - empty), 0)
 
 
+def test_another_scale_in_16_bit_is_refused(data: Path, tmp_path: Path) -> None:
+    maps = write(tmp_path / "maps", GREY.astype(np.uint16) * 4, 0)
+    with pytest.raises(DataError, match="16 bit but reach only 1020: .*--predictions-values 0-65535"):
+        dimpoint.evaluate(maps, data, protocol="basicirstd")
+
+
 PLAIN = [
     ("masks of 0 and 255", GREY, 0),
     ("masks, the first empty", GREY, 29),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from dimpoint.evaluation.run import FrameResult
 
 _LEAST = 5  # targets, and predictions, that a sign takes
-_MOST = 200  # predictions of a frame that are compared
+_BY_CHANCE = 0.05  # of the targets, at most, are near a prediction of their frame by chance
 _COVERED = 0.5  # of the pixels
 _STRETCHED = 10  # maps
 _BETWEEN = 0.05  # of the pixels; the maps of a network are nearly 0 almost everywhere
@@ -33,13 +33,13 @@ class Doubts:
 
     def __init__(self, threshold: float | None) -> None:
         self.threshold = -np.inf if threshold is None else threshold
-        self.targets = self.found = self.predicted = 0
+        self.targets = self.found = self.predicted = self.missed = self.repeated = 0
         self.matches = {
             which: dict.fromkeys((rule.text for rule in OTHER_RULES), 0)
             for which in ("predictions", "labels")
         }
         self.covered: list[float] = []
-        self.full, self.between = 0, 0.0
+        self.full, self.between, self.highest = 0, 0.0, 0.0
 
     def add(self, result: FrameResult, predicted: Any) -> None:
         """Take in a frame: its result, and what was predicted, a map (H, W) or points."""
@@ -48,7 +48,12 @@ class Doubts:
         self.targets += len(result.truth_xy)
         self.found += len(result.pairs)
         self.predicted += len(result.pred_xy)
-        if self.found == 0 and len(result.truth_xy) and 0 < len(result.pred_xy) <= _MOST:
+        self.repeated += len(result.pred_xy) - len(np.unique(result.pred_xy, axis=0))
+        if len(result.pairs) or not len(result.truth_xy):
+            return
+        self.missed += len(result.truth_xy)
+        near = len(result.pred_xy) * np.pi * _DISTANCE**2 / (result.shape[0] * result.shape[1])
+        if 0 < near <= _BY_CHANCE:
             self._read_otherwise(result.pred_xy, result.truth_xy, result.shape)
 
     def notes(self) -> Iterator[str]:
@@ -63,14 +68,28 @@ class Doubts:
                 f"each of the {self.full} maps reaches from 0 to the highest value, as if it was stretched "
                 "on its own: one threshold then means something else in each of them"
             )
+        if self.covered and max(self.covered) == 0:
+            yield (
+                f"no pixel of the {len(self.covered)} maps is above the threshold of {self.threshold:g}; the "
+                f"highest value is {self.highest:.3g}"
+            )
+        if self.repeated:
+            yield (
+                f"{self.repeated} predictions lie exactly where another of their frame does, and count as "
+                "false; write each target once"
+            )
+        explained = self._explained()
         if self.found == 0 and min(self.targets, self.predicted) >= _LEAST:
             yield (
                 f"none of the {self.targets} targets is found by the {self.predicted} predictions; "
-                f"{self._explained() or 'do they belong to these frames, at this size?'}"
+                f"{explained or 'do they belong to these frames, at this size?'}"
             )
+        elif self.found and explained:
+            yield f"{self.missed} targets are in frames in which none is found; {explained}"
 
     def _add_map(self, predicted: npt.NDArray[Any]) -> None:
         low, high = float(predicted.min()), float(predicted.max())
+        self.highest = max(self.highest, high)
         self.covered.append(float((predicted > self.threshold).mean()))
         self.full += low == 0 and high > 0.99
         self.between += float(((predicted > 0.02) & (predicted < 0.98)).mean())
@@ -87,8 +106,8 @@ class Doubts:
                 self.matches[which][rule.text] += len(match.pairs)
 
     def _explained(self) -> str:
-        """The reading under which most targets are found, if that is more than half of them."""
+        """The reading under which most of the missed targets are found, if that is more than half of them."""
         best, which, name = max(
             (count, which, name) for which, counts in self.matches.items() for name, count in counts.items()
         )
-        return f"{best} are, if {which} are read {name}" if best > self.targets / 2 else ""
+        return f"{best} are, if {which} are read {name}" if best > max(self.missed / 2, _LEAST - 1) else ""

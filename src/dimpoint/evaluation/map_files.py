@@ -27,6 +27,7 @@ VALUES = {
 _FULL = {"0-1": 1, "0-100": 100, "0-255": 255, "0-65535": 65535}
 
 _FEW = 32  # pictures whose values are all below it are more likely labels than probabilities
+_LOW = 2**14  # 16-bit values that are all below are more likely of another scale, such as 0 to 1000
 _COLOUR = 16  # smallest difference of colour channels; less is compression noise
 _THREADS = 8
 
@@ -120,6 +121,11 @@ def _refuse_unclear(whole: Sequence[_Kind]) -> None:
         raise DataError(
             f"{where} are 16 bit but reach only {highest}: 8-bit values (--predictions-values 0-255), or low "
             "probabilities (--predictions-values 0-65535)?"
+        )
+    if largest > 255 and highest < _LOW:
+        raise DataError(
+            f"{where} are 16 bit but reach only {highest}: save probabilities times 65535; if they are, "
+            "and so low: --predictions-values 0-65535"
         )
     several = [kind.values for kind in whole]
     levels = frozenset[int]().union(*(each for each in several if each is not None))

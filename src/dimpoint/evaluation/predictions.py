@@ -331,6 +331,11 @@ def _map_files(folder: Path) -> dict[str, Path]:
 
 def _read_points(file: Path) -> dict[str, PredictedPoints]:
     """The points of a run of `dimpoint detect`, of a file of it, or of a COCO keypoints file, by image."""
+    if file.suffix.lower() == ".csv":
+        raise DataError(
+            f"{file}: a CSV file does not list the frames without detections, which count, too; predictions "
+            "are read from detections.json, .jsonl, .parquet, COCO files and folders of maps"
+        )
     if not holds_detections(file):
         content = _json_of(file)
         if isinstance(content, dict) and "annotations" in content:
