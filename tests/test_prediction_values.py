@@ -89,7 +89,7 @@ def test_what_is_unclear_is_refused_and_read_as_told(
 
 def test_another_scale_in_16_bit_is_refused(data: Path, tmp_path: Path) -> None:
     maps = write(tmp_path / "maps", GREY.astype(np.uint16) * 4, 0)
-    with pytest.raises(DataError, match="16 bit but reach only 1020: .*--predictions-values 0-65535"):
+    with pytest.raises(DataError, match=r"16 bit but reach only 1020: .*--predictions-values 0-65535"):
         dimpoint.evaluate(maps, data, protocol="basicirstd")
 
 
