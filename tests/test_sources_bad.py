@@ -224,14 +224,16 @@ class TestNpy:
         ("dtype", "remedy"),
         [
             ("bool", "save it as uint8, 0 and 255"),
-            ("complex64", "save the grey values as one of these"),
+            ("complex64", "give its magnitude"),
             ("U3", "save the grey values as one of these"),
             ("datetime64[s]", "save the grey values as one of these"),
         ],
     )
     def test_types_without_a_rule(self, tmp_path, dtype, remedy):
         message = refusal_of(tmp_path, "x.npy", npy_bytes(np.zeros((2, 3), dtype)))
-        assert "a frame is uint8, uint16 or float32, this is " in message
+        assert (
+            "a frame is uint8, uint16 or float32 (other integers and floats become float32), this" in message
+        )
         assert remedy in message
 
     def test_objects_are_never_unpickled(self, tmp_path):

@@ -203,11 +203,12 @@ class Detector:
         Parameters
         ----------
         frame : (H, W) array
-            uint8, uint16 or float32; also lists, greyscale PIL images, CPU tensors, and the path of one
-            image.
+            uint8, uint16 or float32; other integers of up to 24 bits and other floats become float32. Also
+            numpy masked arrays, lists (which become the smallest of these types), greyscale PIL images, CPU
+            tensors, a `Frame`, and the path of one image.
         valid : (H, W) bool array, optional
             False for pixels that are not measurements. They hold no targets, do not change the intensity
-            range, and are interpolated for the network. NaN, infinite values, and what
+            range, and are interpolated for the network. NaN, infinite and masked values, and what
             `dimpoint.model.validity.valid_pixels` finds in deep frames are treated alike. Default: all pixels
             are valid.
 
@@ -220,6 +221,8 @@ class Detector:
         FrameError
             If the array is empty, has another shape or type, or no finite value.
         """
+        if isinstance(frame, Frame) and valid is None:
+            valid = frame.valid
         checked = self._measured(as_array(frame), valid)
         return self._detections(checked, self._response(checked))
 

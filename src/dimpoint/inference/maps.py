@@ -23,7 +23,7 @@ from dimpoint.inference.detections import Detections
 from dimpoint.model.input_rule import InputRule
 from dimpoint.model.intensity import IntensityRule
 from dimpoint.model.validity import Mask, filled, valid_pixels
-from dimpoint.sources.picture import as_frame
+from dimpoint.sources.picture import as_frame, unmasked
 
 _LEAST_MARGINS = 4  # least length of a tile in margins, to limit the overlap
 _BESIDE = 2.0  # pixels; detections this close beside a fitted frame are moved onto it
@@ -82,6 +82,7 @@ def measured(
     FrameError
         If the array is not a frame, or no pixel is valid.
     """
+    array, valid = unmasked(array, valid)
     frame = as_frame(array, name)
     if valid is not None:
         valid = np.asarray(valid, np.bool_)

@@ -15,7 +15,7 @@ from dimpoint.errors import DimpointError, FrameError
 from dimpoint.sources.colours import one_channel
 from dimpoint.sources.files import UNREADABLE, VIDEO_SUFFIXES, FoundFiles, find_files
 from dimpoint.sources.georeference import Georeference
-from dimpoint.sources.picture import PLAIN, Picture, Pixels, ReadOptions, picture_of
+from dimpoint.sources.picture import FRAME_TYPES, PLAIN, Picture, Pixels, ReadOptions, picture_of
 from dimpoint.sources.readers import frame_suffixes, open_pages, read_image
 from dimpoint.sources.video import count_video_frames, video_frames
 
@@ -23,7 +23,7 @@ Source: TypeAlias = str | os.PathLike[str] | npt.NDArray[Any]
 Sources: TypeAlias = Source | Sequence[Source]
 OnError: TypeAlias = Callable[[str, DimpointError], None]
 OnPassed: TypeAlias = Callable[[str, FoundFiles], None]
-_RIGHT = "a frame is an array (height, width) of uint8, uint16 or float32"
+_RIGHT = f"a frame is an array (height, width) of {FRAME_TYPES}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -293,7 +293,7 @@ def as_array(value: Any) -> Pixels:
     if isinstance(value, list | tuple):
         return _of_list(value)
     if hasattr(value, "__array__"):
-        return np.asarray(value)
+        return value if isinstance(value, np.ma.MaskedArray) else np.asarray(value)
     raise FrameError(f"a {type(value).__name__} is no frame; {_RIGHT}")
 
 

@@ -25,6 +25,7 @@ from dimpoint.sources.files import is_regular
 from dimpoint.sources.georeference import Georeference
 
 HEAD_BYTES = 64  # of a file, by which readers know it
+FRAME_TYPES = "uint8, uint16 or float32 (other integers and floats become float32)"
 _EXACT = 2**24  # integers up to it are float32 numbers
 RAW_SUFFIXES = (".raw", ".bin", ".y16", ".y12", ".dat")
 _TYPES: dict[str, np.dtype[Any] | None] = {
@@ -233,12 +234,25 @@ def unreadable(path: Path, error: OSError) -> FrameError:
 def picture_of(
     array: Pixels, name: str, valid: npt.NDArray[np.bool_] | None = None, notes: tuple[str, ...] = ()
 ) -> Picture:
-    """The picture of an array: `as_frame`, and NaN and infinite pixels are no measurements."""
+    """The picture of an array: `as_frame`; NaN, infinite and masked pixels are no measurements."""
+    array, valid = unmasked(array, valid)
     if array.ndim == 2 and array.dtype.kind == "f":
         finite = np.isfinite(array)
         if not finite.all():
             valid = finite if valid is None else valid & finite
     return Picture(as_frame(array, name), valid, notes)
+
+
+def unmasked(
+    array: Pixels, valid: npt.NDArray[np.bool_] | None
+) -> tuple[Pixels, npt.NDArray[np.bool_] | None]:
+    """The data of a numpy masked array, whose masked pixels are not valid; other arrays as they are."""
+    if not isinstance(array, np.ma.MaskedArray):
+        return array, valid
+    measured = ~np.ma.getmaskarray(array)
+    if measured.ndim == 3:
+        measured = measured.all(axis=2)
+    return np.asarray(array), measured if valid is None else valid & measured
 
 
 def as_frame(array: Pixels, name: str) -> Pixels:
@@ -269,7 +283,7 @@ def frame_dtype(dtype: np.dtype[Any], name: str) -> np.dtype[Any]:
         return native
     if dtype.kind in "fiu":
         return np.dtype(np.float32)
-    raise FrameError(f"{name}: a frame is uint8, uint16 or float32, this is {dtype}; {_remedy(dtype)}")
+    raise FrameError(f"{name}: a frame is {FRAME_TYPES}, this is {dtype}; {_remedy(dtype)}")
 
 
 def _check_exact(array: Pixels, name: str) -> None:
@@ -302,4 +316,6 @@ def _finite(frame: Pixels, name: str) -> Pixels:
 
 
 def _remedy(dtype: np.dtype[Any]) -> str:
-    return "save it as uint8, 0 and 255" if dtype.kind == "b" else "save the grey values as one of these"
+    if dtype.kind == "b":
+        return "save it as uint8, 0 and 255"
+    return "give its magnitude" if dtype.kind == "c" else "save the grey values as one of these"
