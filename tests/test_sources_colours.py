@@ -270,3 +270,45 @@ class TestDataSets:
     def test_every_command_that_reads_frames_has_the_option(self, command: str) -> None:
         words = [*command.split(), "--help"]
         assert "--colour" in CliRunner().invoke(build_app(), words, env={"COLUMNS": "200"}).output
+
+
+@pytest.mark.parametrize("quality", [None, 90])
+@pytest.mark.parametrize(
+    ("picture", "pale"),
+    [
+        ("twilight", True),
+        ("twilight_shifted", True),
+        ("warm", False),
+        ("cool", False),
+        ("grey", False),
+    ],
+)
+def test_pale_colours_of_two_tints_are_told(picture: str, pale: bool, quality: int | None) -> None:
+    """Never in silence: refused, or read with a note. A grey picture with one tint has no note."""
+    ramp = np.linspace(60, 190, 128 * 128).reshape(128, 128)
+    counts = (ramp + np.random.default_rng(0).normal(0, 3, ramp.shape)).clip(0, 255).astype(np.uint8)
+    tints = {"warm": (0.93, 1, 1.05), "cool": (1.05, 1, 0.93), "grey": (1, 1, 1)}
+    if picture in tints:
+        colours = (counts[..., None] * np.array(tints[picture])).clip(0, 255).astype(np.uint8)
+    else:
+        colours = colour_maps()[picture][counts]
+    if quality is not None:
+        coded = cv2.imencode(".jpg", colours, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+        colours = np.asarray(cv2.imdecode(coded, cv2.IMREAD_UNCHANGED))
+    try:
+        _, notes = one_channel(colours, "x")
+    except FrameError:
+        assert pale
+        return
+    assert bool(notes) == pale
+
+
+def test_pale_colours_of_an_unknown_map_are_told() -> None:
+    grey = np.random.default_rng(0).integers(90, 150, (64, 64), dtype=np.uint8)
+    colours = np.dstack([grey] * 3)
+    colours[:32, :, 0] += 12
+    colours[32:, :, 2] += 12
+    _, notes = one_channel(colours, "x")
+    assert "pale colours of two tints" in notes[0]
+    with pytest.raises(FrameError, match="unequal channels"):
+        as_frame(colours, "x")

@@ -203,9 +203,8 @@ class Detector:
         Parameters
         ----------
         frame : (H, W) array
-            uint8, uint16 or float32; other integers of up to 24 bits and other floats become float32. Also
-            numpy masked arrays, lists (which become the smallest of these types), greyscale PIL images, CPU
-            tensors, a `Frame`, and the path of one image.
+            uint8, uint16 or float32; other integers up to 24 bits and floats become float32. Also masked
+            arrays, lists (smallest type is taken), greyscale PIL images, CPU tensors, and a file's path.
         valid : (H, W) bool array, optional
             False for pixels that are not measurements. They hold no targets, do not change the intensity
             range, and are interpolated for the network. NaN, infinite and masked values, and what
@@ -221,9 +220,8 @@ class Detector:
         FrameError
             If the array is empty, has another shape or type, or no finite value.
         """
-        if isinstance(frame, Frame) and valid is None:
-            valid = frame.valid
-        checked = self._measured(as_array(frame), valid)
+        known = frame.valid if isinstance(frame, Frame) and valid is None else valid
+        checked = self._measured(as_array(frame), known)
         return self._detections(checked, self._response(checked))
 
     def probability_map(self, frame: npt.NDArray[Any], valid: Mask | None = None) -> npt.NDArray[np.float32]:

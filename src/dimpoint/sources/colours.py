@@ -29,6 +29,12 @@ _CLOSE_FLAT = 10  # the second of them, for flat maps
 _CLOSE, _ROUGH = (8, 24), (14, 52)
 _AS_CLOSE = 8  # counts; a map that lies so much farther is as likely in compressed colours
 _TOGETHER = 0.9  # correlation of the levels of two maps that mean the same
+_TINT = 8  # counts from blue to red, of 255
+_TINTED = 0.05  # of the pixels, for each of two tints
+_PALE = (
+    "pale colours of two tints: their brightness is read; if they are of a colour map, such as twilight, "
+    "save the frame as grey counts or say --colour and its name"
+)
 _MOST_PROBED = 2000  # colours of a picture
 _STRONG = 64  # counts by which the channels of a strong colour differ
 _MOSTLY = 0.4  # a larger part of strong colours is hardly a picture of visible light
@@ -88,7 +94,8 @@ def one_channel(picture: Pixels, name: str, colour: str | None = None) -> tuple[
     if colour not in (None, LUMA) and picture.ndim == 3:
         return _levels(picture, colour or ""), (f"read as levels of the colour map '{colour}'",)
     if colour == LUMA or not _is_coloured(picture):
-        return grey_of_bgr(picture), ()
+        notes = (_PALE,) if colour is None and _two_tints(picture) else ()
+        return grey_of_bgr(picture), notes
     found, close = colour_map_of(picture)
     if found is not None and close and found not in _AMBIGUOUS:
         levels = _levels(picture, found)
@@ -124,7 +131,7 @@ def one_channel_of_array(array: Pixels, name: str) -> Pixels:
     """
     if equal_channels(array):
         return array[..., 0]
-    if array.dtype.kind == "u" and not _is_coloured(array):
+    if array.dtype.kind == "u" and not _is_coloured(array) and not _two_tints(array):
         return grey_of_bgr(array)
     orders = [array, array[..., 2::-1]]
     fits = [(picture, found) for picture in orders for found, close in [colour_map_of(picture)] if close]
@@ -146,6 +153,17 @@ def _is_coloured(picture: Pixels) -> bool:
     colours = picture[..., :3]
     apart = colours.max(axis=2) - colours.min(axis=2)
     return float((apart > np.iinfo(picture.dtype).max / _COLOURED).mean()) > 1 / _COLOURED
+
+
+def _two_tints(picture: Pixels) -> bool:
+    """Whether pale colours are bluish here and reddish there, as of the map 'twilight'; a grey picture that
+    is tinted has one tint.
+    """
+    if picture.ndim == 2 or picture.dtype.kind != "u" or equal_channels(picture):
+        return False
+    scale = np.iinfo(picture.dtype).max / 255
+    difference = (picture[..., 2].astype(np.float32) - picture[..., 0]) / scale
+    return float(min((difference > _TINT).mean(), (difference < -_TINT).mean())) > _TINTED
 
 
 @cache
