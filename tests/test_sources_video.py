@@ -492,3 +492,26 @@ def test_a_damaged_frame_of_a_png_avi_costs_that_frame_alone(tmp_path, start):
     errors.clear()
     assert len(list(frames_from(path, on_error=lambda name, error: errors.append(str(error))))) == 8
     assert "about 1 frames are missing" in errors[0]
+
+
+FTYP = b"\0\0\0\x10ftypisom\0\0\0\0"
+NO_INDEX = {
+    "nothing behind its type": FTYP,
+    "a box of 2**64 - 1 bytes": FTYP + b"\0\0\0\x01mdat" + b"\xff" * 8,
+    "a box of 2**63 - 1 bytes": FTYP + b"\0\0\0\x01mdat\x7f" + b"\xff" * 7,
+    "a box that is cut in its size": FTYP + b"\0\0\0\x01mdat\0\0",
+    "a box smaller than its head": FTYP + b"\0\0\0\x04mdat" + bytes(40),
+    "a box up to the end": FTYP + b"\0\0\0\0mdat" + bytes(40),
+    "an index that is cut": FTYP + b"\0\0\x10\0moov" + bytes(40),
+}
+
+
+@pytest.mark.parametrize("case", NO_INDEX)
+def test_mp4_files_that_were_cut_off(tmp_path: Path, case: str) -> None:
+    """Sizes that no file can have used to end in a ValueError."""
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(NO_INDEX[case])
+    with pytest.raises(
+        FrameError, match=r"clip\.mp4: an MP4 or MOV file that was cut off: its index \(moov\)"
+    ):
+        list(frames_from(str(path)))

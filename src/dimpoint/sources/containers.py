@@ -236,18 +236,19 @@ def y16_size(path: Path) -> tuple[int, int]:
 
 
 def lacks_index(path: Path) -> bool:
-    """Whether a file begins as MP4 or MOV and has no `moov` box, which a recorder writes last."""
+    """Whether a file begins as MP4 or MOV and has no whole `moov` box, which a recorder writes last."""
     with path.open("rb") as file:
-        head = file.read(8)
-        if head[4:] != b"ftyp":
-            return False
-        place = 0
-        while len(head) == 8 and head[4:] != b"moov":
-            size = int.from_bytes(head[:4], "big")
-            size = int.from_bytes(file.read(8), "big") if size == 1 else size
-            if size < 8:
-                return True
-            place += size
+        length = file.seek(0, 2)
+        place, kind = 0, b"ftyp"
+        while place + 8 <= length:
             file.seek(place)
-            head = file.read(8)
-    return len(head) < 8
+            head = file.read(16)
+            if place == 0 and head[4:8] != kind:
+                return False
+            size, kind = int.from_bytes(head[:4], "big"), head[4:8]
+            if size == 1:
+                size = int.from_bytes(head[8:], "big")
+            place = length if size == 0 else place + size  # 0: up to the end of the file
+            if size in range(1, 8) or place > length or kind == b"moov":
+                return place > length or kind != b"moov"
+    return length >= 8

@@ -213,8 +213,10 @@ def import_av() -> ModuleType:
 
 def _video_stream(container: InputContainer, path: Path, wanted: int | None = None) -> VideoStream:
     streams = container.streams.video
-    if not streams:
+    if not streams and not lacks_index(path):
         raise FrameError(f"{path}: holds no video stream; what is read: {SUPPORTED_FORMATS}")
+    if not streams:
+        raise FrameError(_complaint(path, 0, ValueError()))
     if wanted is not None and not 0 <= wanted < len(streams):
         raise FrameError(f"{path}: --stream {wanted}, but its video streams are {_streams(container)}")
     return streams[wanted or 0]
