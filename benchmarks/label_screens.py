@@ -80,6 +80,7 @@ def walk(browser: Any, size: tuple[int, int], out: Path, minutes: float) -> None
             page.locator("#strip figure").first.wait_for()
             screens.take("carried")
             page.click("#banner button >> text=Close")
+            assert not page.locator("#strip figure").count()
             for key in "li":
                 page.keyboard.press(key)
             page.wait_for_timeout(800)
@@ -112,6 +113,10 @@ def walk(browser: Any, size: tuple[int, int], out: Path, minutes: float) -> None
             page.locator("#banner", has_text="Conflict").wait_for()
             screens.take("conflict")
             page.get_by_role("button", name="Load theirs").click()
+            page.keyboard.press("h")
+            page.locator("#history-list button").first.wait_for()
+            screens.take("history")
+            screens.close()
             page.click("#labels-open")
             page.locator("#agreement p").first.wait_for()
             screens.take("agreement")

@@ -11,7 +11,20 @@ import pytest
 import dimpoint
 
 ROOT = Path(dimpoint.__file__).parent
-ROOMS = ("api.py", "fdep", "inference", "model", "networks", "pretraining", "targets", "training", "whole")
+ROOMS = (
+    "api.py",
+    "evaluation",
+    "fdep",
+    "inference",
+    "live",
+    "model",
+    "networks",
+    "pretraining",
+    "targets",
+    "tracking",
+    "training",
+    "whole",
+)
 SECTION = re.compile(r"^Parameters\n-+\n(.*?)(?=^\S[^\n]*\n-{3,}$|\Z)", re.DOTALL | re.MULTILINE)
 
 

@@ -156,6 +156,9 @@ def test_a_point_is_carried_through_the_frames(browser: Any, running: Running) -
     page.mouse.click(*place(page, *SPOTS[1]))
     saved(page, "1 target")
     page.keyboard.press("c")
+    page.locator("#banner button", has_text="Close").click()
+    assert not page.locator("#strip figure").count()
+    page.keyboard.press("c")
     page.locator("#banner button", has_text="Accept all").click()
     page.locator("#banner", has_text="3 frames labelled").wait_for()
     points = [labels(running, frame)["points"][0] for frame in (2, 3, 4)]
@@ -382,6 +385,7 @@ def test_training_from_the_page(browser: Any, tmp_path: Path) -> None:
         page.click("#train-start")
         page.locator("#changes p", has_text="F1 on the").wait_for()
         assert "before" in page.locator("#changes p").first.inner_text()
+        assert running.client.get("/api/training").json()["loss"]
         page.click("#train-use")
         page.locator("#model", has_text="from 001").wait_for()
         assert len(running.client.get("/api/frames/1/proposals").json()) >= 1

@@ -191,7 +191,9 @@ class FilePredictor:
     threshold : float, optional
         Scores or pixels above it count. Default: all points, and 0.5 for maps.
     values : str, optional
-        How maps are read; see `map_files.survey`.
+        How maps are read, one of `map_files.VALUES`. Default: as `map_files.survey` finds plain.
+    name : str, optional
+        In the results. Default: the path.
 
     Raises
     ------
@@ -211,13 +213,6 @@ class FilePredictor:
         values: str | None = None,
         name: str | None = None,
     ) -> None:
-        """others: frames of the same data sets outside the split; predictions of them are left aside.
-
-        values: how maps are read, one of `map_files.VALUES`; left out: as `map_files.survey` finds plain.
-        name: in the results; the path if left out.
-
-        Raises DataError if the predictions cannot be read or fit no frame at all.
-        """
         self.path = path
         self.name = name or str(path)
         if not path.exists():

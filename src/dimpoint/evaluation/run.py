@@ -98,6 +98,8 @@ class SetResult:
         Metrics of probability maps; None for points.
     threshold : float or None
         Scores or pixels above it count; None: all points count.
+    memory : dict
+        Results that were computed before.
     """
 
     name: str
@@ -105,7 +107,7 @@ class SetResult:
     curve: Curve
     maps: MapMetrics | None
     threshold: float | None
-    memory: dict[str, Any] = field(default_factory=dict, repr=False)  # results computed before
+    memory: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def counts(self, protocol: str) -> Sequence[PointCounts]:
         """The counts of each frame under a protocol; DataError if it was not evaluated."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dimpoint.errors import DataError, FrameError
+from dimpoint.errors import FrameError
 from dimpoint.labelling.store import SourceFrame
 from dimpoint.sources import PLAIN, VIDEO_SUFFIXES, ReadOptions, find_files, read_image
 from dimpoint.sources.readers import open_pages
@@ -185,5 +185,5 @@ def write_copy(path: Path, pixels: npt.NDArray[Any]) -> None:
         if path.suffix == ".npy":
             with temporary.open("wb") as file:
                 np.save(file, pixels)
-        elif not cv2.imwrite(str(temporary), pixels):
-            raise DataError(f"{path}: the frame cannot be written")
+        else:  # imwrite would not say why a file cannot be written
+            temporary.write_bytes(cv2.imencode(path.suffix, pixels)[1].tobytes())

@@ -138,7 +138,7 @@ def _losses(run: Path) -> list[float]:
         return []
     with path.open(newline="", encoding="utf-8", errors="replace") as file:
         rows = list(csv.DictReader(file))
-    values = [row.get("loss") or row.get("train_loss") or "" for row in rows]
+    values = [row.get("train/loss_epoch") or "" for row in rows]
     return [float(value) for value in values if re.fullmatch(r"[-+.\deE]+", value)][-200:]
 
 

@@ -29,9 +29,27 @@ _SHORTEST_SECRET = 3  # characters; hiding shorter ones everywhere would hide th
 class Address:
     """The address of a stream.
 
-    url: with its password, for FFmpeg alone. shown: what may be printed and stored: user and password, the
-    values of the query and of `key=value` parts of the path are replaced by `***`. scheme: in lower case.
-    password: put in place of the address's own, percent-encoded.
+    Parameters
+    ----------
+    text : str
+        The address.
+    password : str, optional
+        Replaces the address's own; it is percent-encoded here.
+
+    Attributes
+    ----------
+    url : str
+        With its password, for FFmpeg alone.
+    shown : str
+        What may be printed and stored: user and password, the values of the query and of `key=value` parts of
+        the path are replaced by `***`.
+    scheme : str
+        In lower case.
+
+    Raises
+    ------
+    ConfigError
+        For what is no address, and for a password without a user.
     """
 
     def __init__(self, text: str, password: str | None = None) -> None:

@@ -67,9 +67,14 @@ class Camera(Protocol):
 class StreamCamera:
     """An address or a camera device.
 
-    source: which. timeout: seconds without data after which it counts as lost. options: the number of the
-    video stream where there are several, and how colours are read; false colours are refused where it is not
-    chosen.
+    Parameters
+    ----------
+    source : Address or Path
+        A stream, or a device such as /dev/video0.
+    timeout : float
+        Seconds without data after which it counts as lost.
+    options : ReadOptions
+        `stream`, the number of the video stream where there are several, and `colour`, how colours are read.
     """
 
     def __init__(

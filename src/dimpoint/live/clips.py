@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from dimpoint.errors import DimpointError
@@ -62,8 +64,14 @@ class _Clip:
 class ClipWriter:
     """Writes one clip at a time, in a thread; an alarm while one is written makes that one longer.
 
-    rule: how long clips are. folder: for the files. note: told when a clip is written, and when that fails;
-    watching goes on.
+    Parameters
+    ----------
+    rule : ClipRule
+        How long clips are, seconds, and how much memory they may take, MB.
+    folder : Path
+        For the files.
+    note : callable
+        Called with a line of text when a clip is written or cannot be written.
     """
 
     def __init__(self, rule: ClipRule, folder: Path, note: Callable[[str], None]) -> None:
@@ -97,7 +105,20 @@ class ClipWriter:
             self._changed.notify_all()
 
     def begin(self, name: str, track: Track) -> Path | None:
-        """Begin a clip for an alarm, or make the one at work longer; gives its file."""
+        """Begin a clip for an alarm, or make the one at work longer.
+
+        Parameters
+        ----------
+        name : str
+            Of a new file, without suffix.
+        track : Track
+            Drawn into the clip.
+
+        Returns
+        -------
+        Path or None
+            The file that will have the alarm; None if no clip can begin now.
+        """
         with self._changed:
             if self._clip is not None:
                 if self._clip.ended:
@@ -143,6 +164,7 @@ class ClipWriter:
         finally:
             with self._changed:
                 self._clip = None
+            _give_back()
 
     def _pictures(self, clip: _Clip, begin: float) -> Iterator[tuple[float, Picture]]:
         while True:
@@ -157,6 +179,12 @@ class ClipWriter:
                 frame = clip.frames.popleft()
             yield frame.time - begin, _drawn(frame, clip.track)
             time.sleep(0)  # watching comes first
+
+
+def _give_back() -> None:
+    """Return freed memory to the system; glibc keeps what encoders leave in the heaps of their threads."""
+    with suppress(OSError, AttributeError, TypeError):  # another C library, or none that can be asked
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _drawn(frame: Captured, track: Track) -> Picture:

@@ -17,7 +17,15 @@ _GRACE = 2.0  # seconds that a running program may take once watching ends
 
 
 class CommandRunner:
-    """Runs the command for each alarm; `put` never waits. note: told what fails."""
+    """Runs the command for each alarm; `put` never waits.
+
+    Parameters
+    ----------
+    command : Command
+        The program with its arguments, and its time limit in seconds.
+    note : callable
+        Called with a line of text when something fails.
+    """
 
     def __init__(self, command: Command, note: Callable[[str], None]) -> None:
         self._command, self._note = command, note
@@ -75,7 +83,20 @@ class CommandRunner:
 
 
 def filled(word: str, record: dict[str, Any]) -> str:
-    """An argument with {rule}, {track}, {x} and the like replaced; other braces stay."""
+    """An argument of a command, filled in.
+
+    Parameters
+    ----------
+    word : str
+        With {rule}, {track}, {x}, {y}, {time}, {source} or {clip}; other braces stay.
+    record : dict
+        The alarm.
+
+    Returns
+    -------
+    str
+        The argument; what the alarm lacks is left out.
+    """
     for name in ("rule", "track", "x", "y", "time", "source", "clip"):
         word = word.replace(f"{{{name}}}", "" if record.get(name) is None else str(record[name]))
     return word

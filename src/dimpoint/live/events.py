@@ -68,11 +68,22 @@ class _Row:
 class EventStore:
     """Writes tracks while they go on; at most a second of points is lost when the process is killed.
 
-    path: of the SQLite file; made if it is new. source, model, version: of this run; the source without its
-    password. warn: told when the file cannot be written; what waits is tried again, and beyond 20,000 points
-    the oldest are lost, which is told, too. keep_days: older tracks are deleted; None keeps all.
+    Parameters
+    ----------
+    path : Path
+        The SQLite file; made if it is new.
+    source, model, version : str
+        Of this run; the source without its password.
+    warn : callable
+        Called with a line of text when the file cannot be written. What waits is tried again; beyond 20,000
+        entries the oldest are lost, which is reported.
+    keep_days : float, optional
+        Tracks that are older, in days, are deleted. Default: none.
 
-    Raises DataError for a file that is no event store, or of a newer version.
+    Raises
+    ------
+    DataError
+        For a file that is no event store, or of a newer version.
     """
 
     def __init__(
@@ -111,8 +122,16 @@ class EventStore:
     ) -> None:
         """Take in the new points of confirmed and static tracks.
 
-        offset: what the tracks' times differ from seconds since 1970 by. size: width and height of the frame.
-        ended: these tracks end here.
+        Parameters
+        ----------
+        tracks : iterable of Track
+            Those that go on, or those that have ended.
+        offset : float
+            Seconds since 1970 at time 0 of the tracks.
+        size : (int, int)
+            Width and height of the frame, pixels.
+        ended : bool
+            Whether these tracks end here.
         """
         for one in tracks:
             self._take(one, offset, size, ended)
@@ -123,7 +142,16 @@ class EventStore:
         return self._rows[one.id].key
 
     def alarm(self, record: dict[str, Any], one: Track) -> None:
-        """Store an alarm of a track that was taken in."""
+        """Store an alarm.
+
+        Parameters
+        ----------
+        record : dict
+            `id`, `time` (seconds since 1970), `rule`, `x` and `y` (pixels), `speed` (pixels a second),
+            `score`, `duration` (seconds), `clip` (a path, or None).
+        one : Track
+            The track that raised it; `take` has taken it in.
+        """
         fields = ("id", "time", "rule", "x", "y", "speed", "score", "duration", "clip")
         values = (self.key_of(one), *(record[name] for name in fields))
         self._pending.append(
@@ -131,7 +159,15 @@ class EventStore:
         )
 
     def interruption(self, began: float, ended: float, reason: str) -> None:
-        """Store a time without frames, seconds since 1970."""
+        """Store a time without frames.
+
+        Parameters
+        ----------
+        began, ended : float
+            Seconds since 1970.
+        reason : str
+            In words.
+        """
         statement = "INSERT INTO interruptions (run, began, ended, reason) VALUES (?, ?, ?, ?)"
         self._pending.append((statement, (self.run, began, ended, reason)))
 
@@ -246,7 +282,25 @@ def _new_points(one: Track, frame: int) -> list[Point]:
 
 
 def open_store(path: Path, *, make: bool) -> sqlite3.Connection:
-    """Open an event store. Raises DataError where it is none, cannot be opened, or is of a newer version."""
+    """Open an event store.
+
+    Parameters
+    ----------
+    path : Path
+        The SQLite file.
+    make : bool
+        Make it, and its folder, if it is not there.
+
+    Returns
+    -------
+    sqlite3.Connection
+        To be closed by the caller.
+
+    Raises
+    ------
+    DataError
+        If the file is no event store, cannot be opened, or is of a newer version.
+    """
     if not make and not path.is_file():
         raise DataError(f"{path}: no such file; `dimpoint watch --events` writes one")
     try:

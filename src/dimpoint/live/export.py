@@ -36,10 +36,26 @@ KINDS = tuple(_QUERIES)
 def events(
     path: Path, kind: str = "tracks", *, since: float | None = None, until: float | None = None
 ) -> Iterator[dict[str, Any]]:
-    """The tracks, alarms, points or interruptions of a store, one record each, in order of time.
+    """The tracks, alarms, points or interruptions of a store, in order of time.
 
-    since, until: seconds since 1970. Times of the records are ISO 8601, local with offset. The store may be
-    in use. Raises DataError for a file that is no event store.
+    Parameters
+    ----------
+    path : Path
+        The event store; it may be in use.
+    kind : {"tracks", "alarms", "points", "interruptions"}
+        What is listed.
+    since, until : float, optional
+        Seconds since 1970. Default: everything.
+
+    Yields
+    ------
+    dict
+        One record for each. Times are ISO 8601, local with offset.
+
+    Raises
+    ------
+    DataError
+        For a file that is no event store.
     """
     base = open_store(path, make=False)
     try:

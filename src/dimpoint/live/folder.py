@@ -39,8 +39,17 @@ class FolderCamera:
     """A folder of picture files; a file that is overwritten is a new frame.
 
     A file is read when its size and time of change have stood still for 0.3 s; one that cannot be read is
-    tried again when it changes, and is told of after 10 s as broken. Files that are there at the start are
-    passed over. fps: gives the frames times; left out, each has the time of its last change.
+    tried again when it changes, and is reported after 10 s. Files that are there at the start are passed
+    over.
+
+    Parameters
+    ----------
+    folder : Path
+        That gets new files.
+    fps : float, optional
+        Frames a second, from which the frames get their times. Default: the time of a file's last change.
+    options : ReadOptions
+        How pictures are read.
     """
 
     def __init__(self, folder: Path, *, fps: float | None = None, options: ReadOptions = PLAIN) -> None:

@@ -36,8 +36,21 @@ class Judge:
     ) -> Iterator[tuple[AlarmRule, Sight]]:
         """The alarms of a frame.
 
-        now: seconds since 1970. size: width and height of the frame. waiting: tracks that are not seen now
-        and may be seen again.
+        Parameters
+        ----------
+        seen : list of Sight
+            The confirmed tracks of the frame.
+        now : float
+            Seconds since 1970.
+        size : (int, int)
+            Width and height of the frame, pixels.
+        waiting : set of int
+            Ids of tracks that are not seen now and may be seen again.
+
+        Yields
+        ------
+        (AlarmRule, Sight)
+            Each rule with the track that raises its alarm.
         """
         going = {one.track for one in seen} | waiting
         self._raised = {pair for pair in self._raised if pair[1] in going}
@@ -83,7 +96,20 @@ class Judge:
 
 
 def inside(x: float, y: float, corners: list[XY]) -> bool:
-    """Whether a point lies in a polygon (even-odd rule)."""
+    """Whether a point lies in a polygon (even-odd rule).
+
+    Parameters
+    ----------
+    x, y : float
+        Pixels.
+    corners : list of (float, float)
+        Of the polygon, at least one.
+
+    Returns
+    -------
+    bool
+        Whether it lies inside.
+    """
     found = False
     before = corners[-1]
     for corner in corners:

@@ -107,9 +107,26 @@ def memory_mb() -> float | None:
 
 @contextmanager
 def served(port: int, answer: Callable[[], dict[str, Any]]) -> Iterator[str]:
-    """Serve `/status` on 127.0.0.1 in a thread while the block runs; gives the address.
+    """Serve `/status` on 127.0.0.1 in a thread while the block runs.
 
-    Only requests to this machine's own names are answered. Raises DimpointError if the port is in use.
+    Only requests to this machine's own names are answered.
+
+    Parameters
+    ----------
+    port : int
+        0 takes a free one.
+    answer : callable
+        Gives what is answered, a JSON-compatible dict.
+
+    Yields
+    ------
+    str
+        The address.
+
+    Raises
+    ------
+    DimpointError
+        If the port is in use.
     """
     import uvicorn
     from starlette.applications import Starlette

@@ -126,7 +126,15 @@ class Watcher:
         self._told = ""
 
     def run(self, stop: Callable[[], bool], each: Callable[[], None] | None = None) -> None:
-        """Watch until `stop` says so or the camera is given up. each: called after every frame and pause."""
+        """Watch until `stop` says so or the camera is given up.
+
+        Parameters
+        ----------
+        stop : callable
+            Whether to stop; asked after every frame.
+        each : callable, optional
+            Called after every frame, and at least five times a second.
+        """
         self.capture.start()
         try:
             while not stop():
@@ -304,5 +312,29 @@ def alarm_line(record: dict[str, Any]) -> str:
 def open_detector(
     model: str | Path | None, *, score: float, threads: int | None, device: str, polarity: Any
 ) -> Detector:
-    """The detector that gives candidates."""
+    """The detector that gives candidates.
+
+    Parameters
+    ----------
+    model : str or Path, optional
+        Name or file of the model. Default: the shipped one.
+    score : float
+        Least score of a candidate, 0..1.
+    threads : int, optional
+        Of the processor. Default: all cores.
+    device : str
+        Where the model runs, such as "cpu" or "auto".
+    polarity : {"white-hot", "black-hot"}
+        Whether targets are bright or dark.
+
+    Returns
+    -------
+    Detector
+        With `score` as its threshold.
+
+    Raises
+    ------
+    DimpointError
+        For a model, device or polarity that cannot be used.
+    """
     return Detector(model, threshold=score, threads=threads, device=device, polarity=polarity)

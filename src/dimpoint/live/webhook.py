@@ -28,11 +28,21 @@ _VARIABLE = re.compile(r"\$\{(\w+)\}")
 class WebhookQueue:
     """Sends alarms in order, each until it is accepted (an answer 2xx); `put` never waits for that.
 
-    hook: where to. folder: holds the alarms that wait, one JSON file each, so that a restart loses none.
-    note: told in words when sending fails and when it works again. first_pause: seconds before a second
-    attempt, doubled for each further one up to five minutes.
+    Parameters
+    ----------
+    hook : Webhook
+        Address, headers, time limit in seconds, and hours after which an alarm is dropped.
+    folder : Path
+        For the alarms that wait, one JSON file each, so that a restart loses none.
+    note : callable
+        Called with a line of text when sending fails and when it works again.
+    first_pause : float
+        Seconds before the second attempt; doubled for each further one, up to five minutes.
 
-    Raises ConfigError for a header that names an environment variable which is not set.
+    Raises
+    ------
+    ConfigError
+        For a header that names an environment variable which is not set.
     """
 
     def __init__(

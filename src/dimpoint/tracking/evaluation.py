@@ -17,7 +17,7 @@ import numpy as np
 from dimpoint.errors import DataError
 from dimpoint.metrics.bootstrap import Interval, bootstrap
 from dimpoint.text import csv_cell, latex_table
-from dimpoint.tracking.hota import hota_counts
+from dimpoint.tracking.hota import hota_counts, hota_numbers
 from dimpoint.tracking.labels import ClipLabels
 from dimpoint.tracking.measures import (
     Array,
@@ -57,8 +57,7 @@ class Number:
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """What was counted in one clip. delays: seconds from each object's first label to its confirmation,
-    infinite where it was not found."""
+    """The counts of one clip. delays: seconds from each object's first label to its confirmation, or inf."""
 
     name: str
     counts: dict[str, Array]
@@ -82,16 +81,7 @@ def _of(above: str, below: str, times: float = 1.0) -> Callable[[Totals], Array]
 
 def _hota(part: str) -> Callable[[Totals], Array]:
     def value(t: Totals) -> Array:
-        true = t["hota_true"]
-        detected = true / np.maximum(1, true + t["hota_missed"] + t["hota_false"])
-        associated = t["hota_associated"] / np.maximum(1, true)
-        similar = np.maximum(1e-10, t["hota_similar"]) / np.maximum(1e-10, true)
-        found: Array = {
-            "hota": np.sqrt(detected * associated),
-            "deta": detected,
-            "assa": associated,
-            "loca": similar,
-        }[part].mean(axis=-1)
+        found = hota_numbers({key.removeprefix("hota_"): each for key, each in t.items()})[part]
         return np.where(t["truth_points"] + t["track_points"] > 0, found, np.nan)
 
     return value
@@ -202,7 +192,25 @@ class TrackEvaluation:
 
 
 def evaluate_clips(clips: Sequence[Clip], distance: float = DISTANCE) -> TrackEvaluation:
-    """The numbers over clips; raises DataError without any."""
+    """The numbers over clips.
+
+    Parameters
+    ----------
+    clips : sequence of Clip
+        As `evaluate_clip` gives them, all at the same distance.
+    distance : float
+        That distance, pixels; for the titles of tables.
+
+    Returns
+    -------
+    TrackEvaluation
+        With 95 % bootstrap intervals over clips if there are several.
+
+    Raises
+    ------
+    DataError
+        Without any clip.
+    """
     if not clips:
         raise DataError("no clip to evaluate")
     stacked = {key: np.stack([clip.counts[key] for clip in clips]) for key in clips[0].counts}
@@ -231,9 +239,29 @@ def evaluate_clip(
 ) -> Clip:
     """Count what the confirmed tracks of one clip have and lack of its labels.
 
-    distance: the farthest that a track's point matches, pixels; also the cut-off of OSPA and GOSPA, and where
-    HOTA's similarity is 0. rate: frames a second, where the tracks have no times. Raises ConfigError for a
-    distance or rate that is not above 0.
+    Parameters
+    ----------
+    tracks : Tracks
+        Of the clip.
+    labels : ClipLabels
+        Points or boxes of its frames.
+    name : str
+        Of the clip, for tables.
+    distance : float
+        Largest distance of a match in pixels; also the cut-off of OSPA and GOSPA, and where HOTA's similarity
+        is 0.
+    rate : float, optional
+        Frames a second, if the tracks have no times. Default: 25.
+
+    Returns
+    -------
+    Clip
+        The counts.
+
+    Raises
+    ------
+    ConfigError
+        For a distance or rate that is not above 0.
     """
     check_distance(distance)
     times = tracks.times(rate)

@@ -8,7 +8,7 @@ TPA / (TPA + FNA + FPA), and HOTA = sqrt(DetA * AssA); each is then the mean ove
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,7 +36,24 @@ class HotaCounts:
 
 
 def hota_counts(frames: Sequence[Pairing], reach: float) -> HotaCounts:
-    """The counts of a clip; reach: the distance in pixels at which the similarity is 0."""
+    """The counts of a clip.
+
+    Parameters
+    ----------
+    frames : sequence of Pairing
+        As `dimpoint.tracking.measures.pair` gives them.
+    reach : float
+        Distance in pixels at which the similarity is 0.
+
+    Returns
+    -------
+    HotaCounts
+        For the 19 values of alpha.
+
+    Notes
+    -----
+    Luiten et al. 2021, https://arxiv.org/abs/2009.07736.
+    """
     similarities = [np.maximum(0.0, 1.0 - frame.distances / reach) for frame in frames]
     ones, others = _numbered([frame.truth for frame in frames]), _numbered([frame.found for frame in frames])
     truth = sum(len(frame.truth) for frame in frames)
@@ -57,6 +74,27 @@ def hota_counts(frames: Sequence[Pairing], reach: float) -> HotaCounts:
     union = np.maximum(1.0, counts[0][:, None] + counts[1] - matches)
     associated: Array = (matches * matches / union).sum(axis=(1, 2))
     return HotaCounts(true, truth - true, found - true, associated, similar)
+
+
+def hota_numbers(totals: Mapping[str, Array]) -> dict[str, Array]:
+    """HOTA, DetA, AssA and LocA, means over alpha.
+
+    Parameters
+    ----------
+    totals : mapping
+        The fields of `HotaCounts` by name, summed over clips: (..., 19) each.
+
+    Returns
+    -------
+    dict
+        "hota", "deta", "assa" and "loca": (...) each, 0..1.
+    """
+    true = totals["true"]
+    detected = true / np.maximum(1, true + totals["missed"] + totals["false"])
+    associated = totals["associated"] / np.maximum(1, true)
+    similar = np.maximum(1e-10, totals["similar"]) / np.maximum(1e-10, true)
+    parts = {"hota": np.sqrt(detected * associated), "deta": detected, "assa": associated, "loca": similar}
+    return {key: part.mean(axis=-1) for key, part in parts.items()}
 
 
 def _numbered(frames: list[list[int]]) -> dict[int, int]:

@@ -82,9 +82,26 @@ def measure(
 ) -> TrackMeasures:
     """Compare tracks with the truth, frame by frame.
 
-    truth, tracks: for each frame the objects by id. distance: the farthest that a pair matches, pixels; also
-    the cut-off of OSPA and GOSPA. order: of OSPA and GOSPA. Raises ConfigError for another number of frames
-    or a distance that is not above 0.
+    Parameters
+    ----------
+    truth : sequence of mappings
+        For each frame the labelled objects: id -> (x, y), or (left, top, right, bottom) of a box, in pixels.
+    tracks : sequence of mappings
+        For each frame the points of the tracks: id -> (x, y), in pixels.
+    distance : float
+        Largest distance of a matching pair in pixels; also the cut-off of OSPA and GOSPA.
+    order : int
+        Order p of OSPA and GOSPA.
+
+    Returns
+    -------
+    TrackMeasures
+        Counts, MOTA, IDF1, and the mean OSPA and GOSPA of the frames.
+
+    Raises
+    ------
+    ConfigError
+        If the numbers of frames differ, or for a distance that is not above 0 or an order below 1.
     """
     check_distance(distance, order)
     frames = pair(truth, tracks)
@@ -109,13 +126,42 @@ def measure(
 
 
 def check_distance(distance: float, order: int = 2) -> None:
-    """Raise ConfigError for a distance that is not above 0, or an order below 1."""
+    """Check the settings of the measures.
+
+    Parameters
+    ----------
+    distance : float
+        Largest distance of a matching pair in pixels.
+    order : int
+        Order p of OSPA and GOSPA.
+
+    Raises
+    ------
+    ConfigError
+        For a distance that is not above 0, or an order below 1.
+    """
     if not (distance > 0 and np.isfinite(distance)) or order < 1:
         raise ConfigError(f"distance must be above 0 and order at least 1, got {distance} and {order}")
 
 
 def pair(truth: Sequence[Objects], tracks: Sequence[Objects]) -> list[Pairing]:
-    """The frames of a clip with all distances; raises ConfigError for another number of frames."""
+    """The frames of a clip with all distances.
+
+    Parameters
+    ----------
+    truth, tracks : sequence of mappings
+        As of `measure`.
+
+    Returns
+    -------
+    list of Pairing
+        One for each frame.
+
+    Raises
+    ------
+    ConfigError
+        If the numbers of frames differ.
+    """
     if len(truth) != len(tracks):
         raise ConfigError(f"truth has {len(truth)} frames, the tracks {len(tracks)}")
     return [
@@ -125,7 +171,24 @@ def pair(truth: Sequence[Objects], tracks: Sequence[Objects]) -> list[Pairing]:
 
 
 def clear(frames: Sequence[Pairing], distance: float) -> Clear:
-    """CLEAR matching: pairs of the frame before that still match stay, the others by least total distance."""
+    """CLEAR matching: pairs of the frame before that still match stay, the others by least total distance.
+
+    Parameters
+    ----------
+    frames : sequence of Pairing
+        As `pair` gives them.
+    distance : float
+        Largest distance of a pair in pixels.
+
+    Returns
+    -------
+    Clear
+        The pairs of each frame, and what follows from them.
+
+    Notes
+    -----
+    Bernardin, Stiefelhagen 2008, https://doi.org/10.1155/2008/246309.
+    """
     result = Clear()
     last: dict[int, int] = {}  # object -> track of its last match
     gap: set[int] = set()  # objects that were matched before and are not now
@@ -150,7 +213,24 @@ def clear(frames: Sequence[Pairing], distance: float) -> Clear:
 
 
 def identified_points(frames: Sequence[Pairing], distance: float) -> int:
-    """IDTP: most matching points that an assignment of whole objects to whole tracks reaches."""
+    """IDTP: the most matching points that an assignment of whole objects to whole tracks reaches.
+
+    Parameters
+    ----------
+    frames : sequence of Pairing
+        As `pair` gives them.
+    distance : float
+        Largest distance of a pair in pixels.
+
+    Returns
+    -------
+    int
+        Number of points.
+
+    Notes
+    -----
+    Ristani et al. 2016, https://arxiv.org/abs/1609.01775.
+    """
     ones = sorted({one for frame in frames for one in frame.truth})
     others = sorted({one for frame in frames for one in frame.found})
     if not ones or not others:
@@ -165,17 +245,74 @@ def identified_points(frames: Sequence[Pairing], distance: float) -> int:
 
 
 def ospa(truth: Array, found: Array, cutoff: float, order: int = 2) -> float:
-    """Optimal sub-pattern assignment of (N, 2) and (M, 2) positions, pixels."""
+    """Optimal sub-pattern assignment (OSPA) of two sets of positions.
+
+    Parameters
+    ----------
+    truth : (N, 2) array
+        Labelled positions, pixels.
+    found : (M, 2) array
+        Positions of tracks, pixels.
+    cutoff : float
+        Cut-off c, pixels.
+    order : int
+        Order p.
+
+    Returns
+    -------
+    float
+        0 to `cutoff`, pixels; 0 for two empty sets.
+
+    Notes
+    -----
+    Schuhmacher, Vo, Vo 2008, https://doi.org/10.1109/TSP.2008.920469.
+    """
     return ospa_of(_distances(truth, found), cutoff, order)
 
 
 def gospa(truth: Array, found: Array, cutoff: float, order: int = 2) -> float:
-    """Generalised OSPA with alpha 2 of (N, 2) and (M, 2) positions: not normalised by their number."""
+    """Generalised OSPA (GOSPA) with alpha 2 of two sets of positions, not normalised by their number.
+
+    Parameters
+    ----------
+    truth : (N, 2) array
+        Labelled positions, pixels.
+    found : (M, 2) array
+        Positions of tracks, pixels.
+    cutoff : float
+        Cut-off c, pixels.
+    order : int
+        Order p.
+
+    Returns
+    -------
+    float
+        0 or more, pixels.
+
+    Notes
+    -----
+    Rahmathullah, Garcia-Fernandez, Svensson 2017, https://arxiv.org/abs/1601.05585.
+    """
     return gospa_of(_distances(truth, found), cutoff, order)
 
 
 def ospa_of(distances: Array, cutoff: float, order: int = 2) -> float:
-    """OSPA from distances (N, M)."""
+    """OSPA from distances; see `ospa`.
+
+    Parameters
+    ----------
+    distances : (N, M) array
+        Distances of N labelled objects from M tracks, pixels.
+    cutoff : float
+        Cut-off c, pixels.
+    order : int
+        Order p.
+
+    Returns
+    -------
+    float
+        Pixels.
+    """
     most = max(distances.shape)
     if most == 0:
         return 0.0
@@ -184,7 +321,22 @@ def ospa_of(distances: Array, cutoff: float, order: int = 2) -> float:
 
 
 def gospa_of(distances: Array, cutoff: float, order: int = 2) -> float:
-    """GOSPA with alpha 2 from distances (N, M)."""
+    """GOSPA with alpha 2 from distances; see `gospa`.
+
+    Parameters
+    ----------
+    distances : (N, M) array
+        Distances of N labelled objects from M tracks, pixels.
+    cutoff : float
+        Cut-off c, pixels.
+    order : int
+        Order p.
+
+    Returns
+    -------
+    float
+        Pixels.
+    """
     missing = cutoff**order / 2 * abs(distances.shape[0] - distances.shape[1])
     return float((_least_total(distances, cutoff, order) + missing) ** (1 / order))
 

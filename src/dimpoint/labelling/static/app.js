@@ -307,7 +307,7 @@ async function carry() {
   await carrying.strip(steps, display.tone(), acceptTrack);
   return warn(`Followed through ${steps.length} frames. Check the strip; click the last good picture, or:`, [
     ["Accept all", () => acceptTrack(steps)],
-  ]);
+  ], () => element("strip").replaceChildren());
 }
 
 async function acceptTrack(steps) {
@@ -328,8 +328,9 @@ async function acceptTrack(steps) {
 
 // ---- What the page says
 
-function warn(text, actions = []) {
-  const buttons = [...actions, ["Close", () => {}]].map(([label, act]) => {
+// actions: [text, work] of each button; closed: done by the button that closes it
+function warn(text, actions = [], closed = () => {}) {
+  const buttons = [...actions, ["Close", closed]].map(([label, act]) => {
     const button = document.createElement("button");
     button.textContent = label;
     button.addEventListener("click", () => {

@@ -5,14 +5,16 @@ import * as api from "./api.js";
 const element = (id) => document.getElementById(id);
 const KINDS = { missed: "missed", false: "false alarm" };
 
-// A list of places in frames; a click on one closes the dialog and shows it.
-export function places(items, go, dialog) {
+const scored = ({ kind, score, caption }) =>
+  `${KINDS[kind] ?? kind}  ·  ${caption ?? `${kind === "missed" ? "best score" : "score"} ${score.toFixed(2)}`}`;
+
+// A list of places in frames; a click on one closes the dialog and shows it. words: what is said of one.
+export function places(items, go, dialog, words = scored) {
   const list = document.createElement("ul");
   list.className = "places";
   for (const item of items) {
     const line = document.createElement("li"), button = document.createElement("button");
-    const why = item.caption ?? `${item.kind === "missed" ? "best score" : "score"} ${item.score.toFixed(2)}`;
-    button.textContent = `${item.name}  ·  ${KINDS[item.kind] ?? item.kind}  ·  ${why}`;
+    button.textContent = `${item.name}  ·  ${words(item)}`;
     button.title = `x ${item.x.toFixed(1)}, y ${item.y.toFixed(1)}`;
     button.addEventListener("click", () => {
       dialog.close();
@@ -84,6 +86,7 @@ export async function showHistory(frame, restore) {
 
 export async function showLabels() {
   element("import-done").textContent = "";
+  element("agreement").textContent = "Comparing the labellers …";
   element("labels").showModal();
   const pairs = await api.get("agreement").catch(() => []);
   const lines = pairs.map((one) => {

@@ -79,12 +79,12 @@ export class Display {
     const bins = new Array(128).fill(0);
     for (const value of this.image.sorted) bins[Math.min(127, Math.floor((127.99 * (value - least)) / (most - least)))] += 1;
     const top = Math.log1p(Math.max(...bins));
-    context.clearRect(0, 0, 256, 60);
+    context.clearRect(0, 0, 256, 44);
     context.fillStyle = "rgb(77 163 255 / .2)";
     const place = (value) => (256 * (value - least)) / (most - least);
-    context.fillRect(place(this.low), 0, place(this.high) - place(this.low), 60);
+    context.fillRect(place(this.low), 0, place(this.high) - place(this.low), 44);
     context.fillStyle = "#98a1ab";
-    bins.forEach((count, index) => context.fillRect(index * 2, 60, 2, -56 * (Math.log1p(count) / top)));
+    bins.forEach((count, index) => context.fillRect(index * 2, 44, 2, -40 * (Math.log1p(count) / top)));
   }
 
   slide() {

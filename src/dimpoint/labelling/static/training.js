@@ -5,6 +5,14 @@ import { places } from "./dialogs.js";
 
 const element = (id) => document.getElementById(id);
 
+// What a training changed: key of the server's answer, title, and what a place's score is.
+const GROUPS = [
+  ["found", "Newly found targets", "best score before"],
+  ["lost", "Lost targets", "best score now"],
+  ["false", "New false alarms", "score"],
+  ["gone", "False alarms that are gone", "score before"],
+];
+
 export class Training {
   // changed: told of another proposing model; go: shows a place in a frame
   constructor(changed, go) {
@@ -91,13 +99,12 @@ export class Training {
       const low = parent?.low === undefined ? "" : `, difference ${parent.low.toFixed(2)} to ${parent.high.toFixed(2)}`;
       say("p", `${after}${before}${low}.`);
     }
-    const titles = { found: "Newly found targets", lost: "Lost targets", false: "New false alarms", gone: "False alarms that are gone" };
     const none = [];
-    for (const [key, title] of Object.entries(titles)) {
+    for (const [key, title, words] of GROUPS) {
       if (!found[key].length) none.push(title.toLowerCase());
       else {
         say("h2", `${title}: ${found[key].length}`);
-        parts.push(places(found[key], this.go, element("train")));
+        parts.push(places(found[key], this.go, element("train"), ({ score }) => `${words} ${score.toFixed(2)}`));
       }
     }
     if (none.length) say("p", `None of these: ${none.join(", ")}.`);

@@ -118,8 +118,12 @@ export class View {
       context.setLineDash([4, 3]);
       context.strokeRect(at.x - 10, at.y - 10, 20, 20);
       context.setLineDash([]);
+      context.font = "600 11px system-ui";
+      context.strokeStyle = "rgb(0 0 0 / .75)"; // readable on white and on black
+      context.lineWidth = 3;
+      context.strokeText(score.toFixed(2), at.x + 13, at.y + 4);
+      context.lineWidth = 1.5;
       context.fillStyle = "#ffb02e";
-      context.font = "11px system-ui";
       context.fillText(score.toFixed(2), at.x + 13, at.y + 4);
     }
     points.forEach((point, index) => {
