@@ -21,9 +21,11 @@ from dimpoint.evaluation.subject import Data, open_model
 from dimpoint.evaluation.truth import held_out_frames
 from dimpoint.model.checkpoint import load_model
 from dimpoint.model.onnx_file import read_meta
+from dimpoint.networks import create
 from dimpoint.training import progress
 from dimpoint.training.fit import TrainingData, finish, fit, train
 from dimpoint.training.frames import CountingSampler, TrainingViews, fingerprints, load_frames
+from dimpoint.training.module import describe_model
 from dimpoint.training.recipe import load_recipe
 from dimpoint.training.validation import just_below
 from spot_scenes import make_spots
@@ -40,6 +42,23 @@ def run(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "whole"
     fit(small(), TrainingData([scenes]), out, machine=CPU, log=lambda _: None)
     return out
+
+
+@pytest.mark.parametrize(
+    ("network", "loss", "activation"),
+    [("spire", "focal", "sigmoid"), ("spire", "mse", "none"), ("spire-lite", "focal", "sigmoid")],
+)
+def test_the_loss_decides_what_becomes_of_the_output(network: str, loss: str, activation: str) -> None:
+    """A network without a sigmoid of its own that learns logits gets one in use, in every model file."""
+    made = create(network)
+    recipe = load_recipe("spire-sirst", [f"loss.kind={loss}", f"target.stride={made.stride}"])
+    assert describe_model(made, recipe, []).activation == activation
+
+
+def test_mse_is_not_summed_with_a_loss_of_logits() -> None:
+    recipe = load_recipe("spire-sirst", ["loss.kind=[mse, focal]"])
+    with pytest.raises(ConfigError, match="mse sees the output itself"):
+        describe_model(create("spire-lite"), recipe, [])
 
 
 def test_a_run_leaves_models_logs_and_its_story(run: Path) -> None:

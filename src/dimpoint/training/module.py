@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import lightning
 import torch
@@ -210,6 +210,22 @@ class DetectionModule(lightning.LightningModule):
         return warm * (schedule.final + (1 - schedule.final) * 0.5 * (1 + math.cos(math.pi * done)))
 
 
+def activation_of(recipe: Recipe) -> Literal["none", "sigmoid"]:
+    """What turns a trained output into a response: `mse` sees responses, every other loss sees logits.
+
+    Raises ConfigError if the recipe sums `mse` with another loss.
+    """
+    kinds = recipe.loss.kinds
+    if "mse" not in kinds:
+        return "sigmoid"
+    if len(set(kinds)) > 1:
+        raise ConfigError(
+            f"loss.kind is {', '.join(kinds)}: mse sees the output itself and the others its sigmoid; leave "
+            "out mse or the others"
+        )
+    return "none"
+
+
 def describe_model(
     network: Network,
     recipe: Recipe,
@@ -235,7 +251,7 @@ def describe_model(
     Raises
     ------
     ConfigError
-        If the strides of network and target differ.
+        If the strides of network and target differ, or the losses do not fit together.
     """
     if network.stride != recipe.target.stride:
         raise ConfigError(
@@ -248,7 +264,7 @@ def describe_model(
         package_version=dimpoint.__version__,
         network=recipe.network.name,
         options=recipe.network.options,
-        **traits(network),
+        **(traits(network) | {"activation": activation_of(recipe)}),
         input=recipe.input,
         decode=recipe.decode,
         training_data=[f"{part.name} ({len(part)} frames)" for part in sets],
