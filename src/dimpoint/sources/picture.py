@@ -249,9 +249,8 @@ def unmasked(
     """The data of a numpy masked array, whose masked pixels are not valid; other arrays as they are."""
     if not isinstance(array, np.ma.MaskedArray):
         return array, valid
-    measured = ~np.ma.getmaskarray(array)
-    if measured.ndim == 3:
-        measured = measured.all(axis=2)
+    hidden = np.ma.getmaskarray(array)
+    measured: npt.NDArray[np.bool_] = ~(hidden if hidden.ndim == 2 else hidden.any(axis=-1))
     return np.asarray(array), measured if valid is None else valid & measured
 
 
