@@ -428,3 +428,39 @@ def test_labels_that_would_be_lost_or_wrong_are_refused(
     with pytest.raises(DataError, match=message):
         convert_labels(root, kind=kind)
     assert not (root / "points.json").exists()
+
+
+CSV_FORMS = {
+    "semicolons, a mark and decimal commas": "\ufefffile;x;y\n0.png;4,5;3\n".encode(),
+    "quoted decimal commas": b'file,x,y\n0.png,"4,5","3,0"\n',
+    "tabs": b"file\tx\ty\n0.png\t4.5\t3\n",
+    "capitals and spaces": b"Filename, X, Y\n0.png, 4.5, 3\n",
+    "another order": b"y,x,image\n3,4.5,0.png\n",
+    "utf-16": "file,x,y\n0.png,4.5,3\n".encode("utf-16"),
+    "corners": b"filename,xmin,ymin,xmax,ymax,class\n0.png,3,2,6,4,bird\n",
+    "corners in the wrong order": b"filename,xmin,ymin,xmax,ymax\n0.png,6,4,3,2\n",
+    "boxes": b"file;x;y;width;height\n0.png;3;2;4;3\n",
+}
+
+
+@pytest.mark.parametrize("form", CSV_FORMS)
+def test_forms_of_csv(tmp_path: Path, form: str) -> None:
+    save(tmp_path / "images" / "0.png", frame(0))
+    (tmp_path / "labels.csv").write_bytes(CSV_FORMS[form])
+    convert_labels(tmp_path)
+    assert read_points(tmp_path / "points.json")[0].points.tolist() == [[4.5, 3]]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("0.png,3,2,-4,3", "line 2: width and height are above 0"),
+        ("0.png,3,2,a,3", "line 2: x, y, width and height are numbers"),
+        ("0.png,3,nan,4,3", "is not a position in a frame"),
+    ],
+)
+def test_csv_boxes_that_are_none(tmp_path: Path, row: str, message: str) -> None:
+    save(tmp_path / "images" / "0.png", frame(0))
+    (tmp_path / "labels.csv").write_text(f"file,x,y,width,height\n{row}\n")
+    with pytest.raises(DataError, match=message):
+        convert_labels(tmp_path)

@@ -11,7 +11,7 @@ import pytest
 
 from dimpoint.errors import FrameError
 from dimpoint.sources import find_files, frames_from
-from dimpoint.sources.files import plain_name
+from dimpoint.sources.files import plain_name, walk
 
 
 def write(path: Path) -> Path:
@@ -144,3 +144,13 @@ def test_a_number_of_many_digits_sorts_in_time(tmp_path: Path) -> None:
     from dimpoint.sources.files import natural_key
 
     assert sorted(paths, key=natural_key)[0] == Path("1.png")
+
+
+def test_a_link_to_a_folder_above_is_no_folder_of_frames(tmp_path: Path) -> None:
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.png").write_bytes(b"")
+    (tmp_path / "images" / "up").symlink_to("..")
+    found = walk(tmp_path / "images", True)
+    assert [path.name for path in found.files] == ["a.png"]
+    assert found.summary() == "1 links to folders that were seen already"

@@ -7,6 +7,7 @@ import struct
 import zlib
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 from PIL import Image
 
 from dimpoint.errors import FrameError
-from dimpoint.sources import as_frame, read_image
+from dimpoint.sources import as_frame, frames_from, read_image
 
 RNG = np.random.default_rng(0)
 GREY8 = RNG.integers(0, 256, (37, 53), dtype=np.uint8)
@@ -265,3 +266,24 @@ class TestAsFrame:
         with pytest.raises(FrameError, match=message) as caught:
             as_frame(array, "the array")
         assert str(caught.value).startswith("the array: ")
+
+
+@pytest.mark.parametrize(("suffix", "options"), [(".png", {}), (".webp", {"lossless": True})])
+def test_animated_pictures_say_that_one_frame_is_read(
+    tmp_path: Path, suffix: str, options: dict[str, Any]
+) -> None:
+    pictures = [Image.fromarray(np.full((12, 16), 40 * n, np.uint8)) for n in (1, 2, 3)]
+    path = tmp_path / f"x{suffix}"
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], **options)
+    (frame,) = frames_from(str(path))
+    assert frame.pixels.mean() == pytest.approx(40, abs=2)
+    assert "its first frame is read" in frame.notes[0]
+    pictures[0].save(path, **options)
+    assert next(iter(frames_from(str(path)))).notes == ()
+
+
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_ascii_pgm_may_end_with_its_last_number(tmp_path: Path, end: str) -> None:
+    (tmp_path / "x.pgm").write_text(f"P2\n# made by hand\n3 2\n255\n1 2 3 4 5 60{end}")
+    (frame,) = frames_from(str(tmp_path / "x.pgm"))
+    assert frame.pixels.tolist() == [[1, 2, 3], [4, 5, 60]]

@@ -444,3 +444,14 @@ class TestGeoTiff:
         assert features[1]["geometry"]["coordinates"] == pytest.approx(degrees[1], abs=1e-8)
         assert features[1]["properties"]["file"] == "x.tif"
         assert found[:1].geo == geo
+
+
+def test_three_planes_that_differ_may_be_a_stack(tmp_path: Path) -> None:
+    stack = np.random.default_rng(0).integers(900, 1000, (3, 20, 30)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "x.tif", stack, photometric="rgb", planarconfig="separate")
+    (frame,) = frames_from(str(tmp_path / "x.tif"))
+    assert any("frames of a stack" in note for note in frame.notes)
+    tifffile.imwrite(tmp_path / "x.tif", np.stack([stack[0]] * 3), photometric="rgb", planarconfig="separate")
+    assert next(iter(frames_from(str(tmp_path / "x.tif")))).notes == ()
+    tifffile.imwrite(tmp_path / "x.tif", stack, photometric="minisblack")
+    assert len(list(frames_from(str(tmp_path / "x.tif")))) == 3

@@ -16,9 +16,10 @@ from typing import Any
 from xml.etree import ElementTree
 
 from dimpoint import limits
-from dimpoint.datasets.boxes import Labels, read_boxes
+from dimpoint.datasets.boxes import Labels
 from dimpoint.datasets.coco import read_json
 from dimpoint.datasets.cvat import read_cvat
+from dimpoint.datasets.lists import encoding_of, read_lines
 from dimpoint.errors import DataError
 from dimpoint.sources.files import is_junk
 
@@ -90,7 +91,8 @@ def format_of(path: Path) -> str | None:
     """The format of a label file by its content; None if it is none of these, or native points."""
     try:
         with path.open("rb") as file:
-            head = file.read(4096).decode("utf-8", "replace")
+            start = file.read(4096)
+            head = start.decode(encoding_of(start), "replace").removeprefix("\ufeff")
     except OSError:
         return None
     if path.suffix.lower() == ".xml":
@@ -100,9 +102,10 @@ def format_of(path: Path) -> str | None:
     if path.suffix.lower() == ".txt":
         return "yolo" if _is_yolo(head) else None
     if path.suffix.lower() == ".csv":
-        columns = {column.strip().strip('"') for column in head.splitlines()[0].split(",")} if head else set()
-        sides = columns & {"width", "height"}
-        labels = columns >= {"x", "y"} and columns & set(_CSV_KEYS) and "score" not in columns
+        columns = _csv_columns(head.partition("\n")[0])[0]
+        known = {"x", "y"} <= columns.keys() or columns.keys() >= set(_VOC_SIDES)
+        labels = known and columns.keys() & set(_CSV_KEYS) and "score" not in columns
+        sides = columns.keys() & {"width", "height"}
         return "csv" if labels and len(sides) != 1 else None  # with scores it holds detections
     if '"shapes"' in head:
         return "labelme"
@@ -296,37 +299,49 @@ def _add_studio_shape(labels: Labels, result: dict[str, Any], path: Path) -> Non
         labels.boxes.append((x, y, x + across - 1, y + down - 1, label))
 
 
+def _csv_columns(head: str) -> tuple[dict[str, int], str]:
+    """The columns of a CSV file by name, in lower case, and what separates them."""
+    separator = max(",;\t", key=head.count)
+    names = [name.strip().casefold() for name in next(csv.reader([head], delimiter=separator), [])]
+    return {name: place for place, name in reversed(list(enumerate(names)))}, separator
+
+
 def _read_csv(path: Path, size: Size) -> list[Labels]:
-    head = path.read_text("utf-8-sig").splitlines()[0]
-    columns = [column.strip().strip('"') for column in head.split(",")]
-    key = next(name for name in _CSV_KEYS if name in columns)
-    if "width" not in columns:
-        return _read_csv_points(path, key)
-    found = []
-    for name, boxes in read_boxes(path, key).items():
-        pixels = [(left, top, right - 1, bottom - 1, "") for left, top, right, bottom in boxes.tolist()]
-        found.append(Labels(name, boxes=pixels))
-    return found
+    """One target a line; a line without numbers is a frame without targets.
 
-
-def _read_csv_points(path: Path, key: str) -> list[Labels]:
-    """One target a line; a line without x and y is a frame without targets."""
+    Columns are separated by commas, semicolons or tabs, and numbers may have decimal commas.
+    """
+    lines = read_lines(path)
+    columns, separator = _csv_columns(lines[0][1])
+    key = columns[next(name for name in _CSV_KEYS if name in columns)]
+    corners = "x" not in columns
+    names = _VOC_SIDES if corners else ("x", "y", "width", "height") if "width" in columns else ("x", "y")
     found: dict[str, Labels] = {}
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = csv.DictReader(file, skipinitialspace=True)
-        for row in rows:
-            name = row[key].removeprefix("'") if row[key][1:2] in ("=", "+", "-", "@") else row[key]
-            labels = found.setdefault(name, Labels(name))
-            place = [(row[axis] or "").strip() for axis in ("x", "y")]
-            if place == ["", ""]:
-                continue
-            try:
-                x, y = (float(value) for value in place)
-            except ValueError:
-                raise DataError(
-                    f"{path}, line {rows.line_num}: x and y are numbers, got {', '.join(place)!r}"
-                ) from None
+    rows = csv.reader((text for _, text in lines[1:]), delimiter=separator, skipinitialspace=True)
+    for (number, _), row in zip(lines[1:], rows, strict=False):
+        cells = [cell.strip() for cell in row] + [""] * (len(columns) - len(row))
+        name = cells[key].removeprefix("'") if cells[key][1:2] in ("=", "+", "-", "@") else cells[key]
+        labels = found.setdefault(name, Labels(name))
+        written = [cells[columns[each]] for each in names]
+        if not any(written):
+            continue
+        try:
+            x, y, *rest = (float(text.replace(",", ".")) for text in written)
+        except ValueError:
+            what = " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+            raise DataError(
+                f"{path}, line {number}: {what} are numbers, got {', '.join(written)!r}"
+            ) from None
+        if not rest:
             labels.points.append((x, y, ""))
+        elif not corners and min(rest) <= 0:
+            raise DataError(
+                f"{path}, line {number}: width and height are above 0, got {rest[0]:g}, {rest[1]:g}"
+            )
+        elif corners:
+            labels.boxes.append((min(x, rest[0]), min(y, rest[1]), max(x, rest[0]), max(y, rest[1]), ""))
+        else:
+            labels.boxes.append((x, y, x + rest[0] - 1, y + rest[1] - 1, ""))
     return list(found.values())
 
 

@@ -200,7 +200,7 @@ def _tables(root: Path, is_frame: Callable[[str], bool]) -> tuple[list[SplitFile
         try:
             text = limits.read_bytes(path, "label_bytes", DataError)
             groups = groups_of(
-                text.decode(_encoding(text), "surrogateescape").removeprefix("\ufeff"),
+                text.decode(encoding_of(text), "surrogateescape").removeprefix("\ufeff"),
                 is_json=path.suffix.lower() == ".json",
                 is_frame=is_frame,
             )
@@ -280,7 +280,7 @@ def read_lines(path: Path) -> tuple[tuple[int, str], ...]:
     """
     try:
         data = limits.read_bytes(path, "label_bytes", DataError)
-        text = data.decode(_encoding(data), "surrogateescape")
+        text = data.decode(encoding_of(data), "surrogateescape")
     except (OSError, UnicodeError) as error:
         raise DataError(f"{path}: not a readable text file of frame names ({error})") from None
     if "\0" in text:
@@ -289,7 +289,8 @@ def read_lines(path: Path) -> tuple[tuple[int, str], ...]:
     return tuple((n, line.strip()) for n, line in enumerate(lines, 1) if line.strip())
 
 
-def _encoding(data: bytes) -> str:
+def encoding_of(data: bytes) -> str:
+    """The encoding of a text, by its mark or its first letters; UTF-8 without one."""
     for mark, encoding in _MARKS:
         if data.startswith(mark):
             return encoding

@@ -126,7 +126,8 @@ def walk(
     """
     files: list[Path] = []
     passed: list[tuple[Path, str]] = []
-    seen = set(exclude)
+    above = {_identity(path) for path in Path(os.path.realpath(folder)).parents}  # links to them are circles
+    seen = {*exclude, *(identity for identity in above if identity is not None)}
     linked: list[Path] = []
     pending = [folder]
     while pending or linked:  # folders before links to them, so that files keep their own paths

@@ -24,6 +24,7 @@ from dimpoint.sources.thermal import radiometric
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNM = re.compile(rb"P[2356]\s")
+_ASCII_PNM = re.compile(rb"P[23]\s")
 _BMP_HEADERS = (40, 52, 56, 64, 108, 124)
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}  # by colour type, as decoded
 _TURNED = (
@@ -99,12 +100,24 @@ def _decode(path: Path, data: bytes, options: ReadOptions, notes: list[str]) -> 
         notes.append(f"{fault}, and taken all the same")
     try:
         # Decoding from memory: unlike imread it takes any path and reports what it cannot finish.
-        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        whole = data + b"\n" if _ASCII_PNM.match(data) else data  # the last number may end with the file
+        picture = cv2.imdecode(np.frombuffer(whole, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
         raise FrameError(f"{path}: cannot be decoded ({error.err}); {SUPPORTED_IMAGES} are read") from None
+    if _is_animated(data):
+        notes.append(
+            "an animated picture: its first frame is read; save each as a file of its own, or as a video"
+        )
     if picture is None:
         raise FrameError(f"{path}: damaged, or of a kind that is not read; copy it again or save it as PNG")
     return np.asarray(picture)
+
+
+def _is_animated(data: bytes) -> bool:
+    """Whether a PNG or WebP file holds several pictures."""
+    if data.startswith(PNG_SIGNATURE):
+        return b"acTL" in data[: data.find(b"IDAT")]
+    return data[8:16] == b"WEBPVP8X" and bool(data[20] & 2)
 
 
 def _check_size(path: Path, data: bytes) -> None:

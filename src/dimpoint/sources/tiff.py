@@ -26,7 +26,7 @@ from tifffile import EXTRASAMPLE, PHOTOMETRIC
 
 from dimpoint import limits
 from dimpoint.errors import DimpointError, FrameError
-from dimpoint.sources.colours import one_channel
+from dimpoint.sources.colours import equal_channels, one_channel
 from dimpoint.sources.georeference import georeference_of
 from dimpoint.sources.picture import (
     PLAIN,
@@ -77,6 +77,12 @@ def read_page(page: TiffPage, name: str, path: str, options: ReadOptions = PLAIN
         picture = _decode_with_opencv(page, name, path)
     grey, said = one_channel(picture, name, options.colour)
     notes = () if _orientation(page) == 1 else (f"it has an orientation tag ({_orientation(page)})",)
+    if page.axes == "SYX" and picture.ndim == 3 and not equal_channels(picture):
+        notes = (
+            *notes,
+            "three planes, red, green and blue, are read as one picture; if they are frames of a stack, save "
+            "each as a page (tifffile: photometric='minisblack')",
+        )
     geo, told = georeference_of(page)
     made = picture_of(grey, name, _valid_pixels(page, grey), (*notes, *said, *told))
     return replace(made, geo=geo)
