@@ -249,8 +249,9 @@ def unmasked(
     """The data of a numpy masked array, whose masked pixels are not valid; other arrays as they are."""
     if not isinstance(array, np.ma.MaskedArray):
         return array, valid
-    hidden = np.ma.getmaskarray(array)
-    measured: npt.NDArray[np.bool_] = ~(hidden if hidden.ndim == 2 else hidden.any(axis=-1))
+    measured = ~np.ma.getmaskarray(array)
+    if measured.ndim == 3:
+        measured = np.asarray(measured.all(axis=2), np.bool_)
     return np.asarray(array), measured if valid is None else valid & measured
 
 
