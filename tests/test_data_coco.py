@@ -262,3 +262,10 @@ def test_wrong_ignore_regions_are_refused(tmp_path: Path, change: dict[str, Any]
     content["annotations"] = [{**CROWD, **change}]
     with pytest.raises(DataError, match=f"annotation id 9: .*{says}"):
         read_points(write_json(tmp_path / "points.json", content))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+def test_json_in_other_encodings(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "points.json"
+    path.write_bytes(json.dumps(coco((3, 4, 2))).encode(encoding))
+    assert read_points(path)[0].points.tolist() == [[3, 4]]

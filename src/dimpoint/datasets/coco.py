@@ -381,7 +381,7 @@ def _where(what: str, entry: Any, index: int) -> str:
 def read_json(path: Path) -> Any:
     """The content of a JSON file; DataError if it is unreadable, too large or not JSON."""
     try:
-        return json.loads(limits.read_bytes(path, "label_bytes", DataError).decode("utf-8-sig"))
+        return json.loads(limits.read_bytes(path, "label_bytes", DataError))  # also UTF-16
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, RecursionError) as error:
