@@ -181,7 +181,7 @@ def test_clicks_survive_a_killed_server(browser: Any, tmp_path: Path) -> None:
     with label_server(project) as running:
         page = browser.new_page()
         page.goto(running.address)
-        page.locator("#progress", has_text="1 of 4 frames labelled").wait_for()
+        page.locator("#progress", has_text="1 of 4 labelled").wait_for()
         assert len(labels(running, 1)["points"]) == 1
         page.close()
 

@@ -391,7 +391,7 @@ function pointItem([x, y], index) {
 function showProgress() {
   const { all, targets, empty, unsure } = state.info.counts;
   element("project").textContent = state.info.name;
-  element("progress").textContent = `${targets + empty} of ${all} frames labelled${unsure ? `, ${unsure} unsure` : ""}`;
+  element("progress").textContent = `${targets + empty} of ${all} labelled${unsure ? `, ${unsure} unsure` : ""}`;
 }
 
 function showModel() {
