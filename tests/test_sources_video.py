@@ -348,7 +348,7 @@ class TestDamage:
         """Recorders that lose power leave MP4 files like this one."""
         data = (shared_data / "IR-video/IR_BIRD_010.mp4").read_bytes()
         (tmp_path / "x.mp4").write_bytes(data[: len(data) // 2])
-        with pytest.raises(FrameError, match="no video that can be read"):
+        with pytest.raises(FrameError, match=r"cut off: its index \(moov\) is missing"):
             list(frames_from(tmp_path / "x.mp4"))
 
     def test_sound_only(self, tmp_path):
