@@ -19,7 +19,7 @@ from dimpoint import limits
 from dimpoint.datasets.boxes import Labels
 from dimpoint.datasets.coco import read_json
 from dimpoint.datasets.cvat import read_cvat
-from dimpoint.datasets.lists import encoding_of, read_lines
+from dimpoint.datasets.lists import decoded, read_lines
 from dimpoint.errors import DataError
 from dimpoint.sources.files import is_junk
 
@@ -91,8 +91,7 @@ def format_of(path: Path) -> str | None:
     """The format of a label file by its content; None if it is none of these, or native points."""
     try:
         with path.open("rb") as file:
-            start = file.read(4096)
-            head = start.decode(encoding_of(start), "replace").removeprefix("\ufeff")
+            head = decoded(file.read(4096), "replace")
     except OSError:
         return None
     if path.suffix.lower() == ".xml":

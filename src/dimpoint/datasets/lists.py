@@ -198,12 +198,8 @@ def _tables(root: Path, is_frame: Callable[[str], bool]) -> tuple[list[SplitFile
     for path in _table_files(root):
         name = path.relative_to(root).with_suffix("").as_posix()
         try:
-            text = limits.read_bytes(path, "label_bytes", DataError)
-            groups = groups_of(
-                text.decode(encoding_of(text), "surrogateescape").removeprefix("\ufeff"),
-                is_json=path.suffix.lower() == ".json",
-                is_frame=is_frame,
-            )
+            text = decoded(limits.read_bytes(path, "label_bytes", DataError))
+            groups = groups_of(text, is_json=path.suffix.lower() == ".json", is_frame=is_frame)
         except (OSError, UnicodeError):
             groups = {}
         kept = {
@@ -279,17 +275,20 @@ def read_lines(path: Path) -> tuple[tuple[int, str], ...]:
     Names in encodings other than UTF-8 become strings with surrogate escapes, like Python's file names.
     """
     try:
-        data = limits.read_bytes(path, "label_bytes", DataError)
-        text = data.decode(encoding_of(data), "surrogateescape")
+        text = decoded(limits.read_bytes(path, "label_bytes", DataError))
     except (OSError, UnicodeError) as error:
         raise DataError(f"{path}: not a readable text file of frame names ({error})") from None
     if "\0" in text:
         raise DataError(f"{path}: not a readable text file of frame names (it holds zero bytes)")
-    lines = text.removeprefix("\ufeff").splitlines()
-    return tuple((n, line.strip()) for n, line in enumerate(lines, 1) if line.strip())
+    return tuple((n, line.strip()) for n, line in enumerate(text.splitlines(), 1) if line.strip())
 
 
-def encoding_of(data: bytes) -> str:
+def decoded(data: bytes, errors: str = "surrogateescape") -> str:
+    """A text without its byte order mark; errors: as of `bytes.decode`, UnicodeError where it raises."""
+    return data.decode(_encoding(data), errors).removeprefix("\ufeff")
+
+
+def _encoding(data: bytes) -> str:
     """The encoding of a text, by its mark or its first letters; UTF-8 without one."""
     for mark, encoding in _MARKS:
         if data.startswith(mark):
