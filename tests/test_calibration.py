@@ -17,9 +17,11 @@ from dimpoint.errors import ConfigError, DataError
 from dimpoint.evaluation.thresholds import isotonic_knots, threshold_for_rate
 from dimpoint.inference.decode import decode
 from dimpoint.inference.detector import Detector
+from dimpoint.live.watch import open_detector
 from dimpoint.model.onnx_file import read_meta
 from dimpoint.model.record import DecodeRule
-from tiny_models import spots, write_model
+from dimpoint.tracking.stream import CANDIDATE_SCORE, track
+from tiny_models import blob_meta, spots, write_model
 
 KNOTS = ((0.0, 0.0), (0.5, 0.1), (0.8, 0.7), (1.0, 1.0))
 
@@ -48,6 +50,44 @@ def test_a_calibration_keeps_positions_and_order() -> None:
     map_ = response(0.9, 0.6, 0.8)
     plain, mapped = (decode(map_, DecodeRule(threshold=0.01, calibration=k)) for k in (None, KNOTS))
     assert plain.xy.tolist() == mapped.xy.tolist()
+
+
+@pytest.mark.parametrize("threshold", [0.05, 0.1, 0.4, 0.9])
+def test_the_uncalibrated_rule_gives_the_same_detections(threshold: float) -> None:
+    map_ = response(0.2, 0.45, 0.55, 0.65, 0.75, 0.85, 0.99)
+    rule = DecodeRule(threshold=threshold, calibration=KNOTS)
+    plain = rule.uncalibrated()
+    assert plain.calibration is None
+    found, own = decode(map_, rule), decode(map_, plain)
+    assert own.xy.tolist() == found.xy.tolist()
+    assert found.scores.tolist() == pytest.approx(
+        np.interp(own.scores, *np.array(KNOTS).T).tolist(), abs=1e-6
+    )
+    assert plain.uncalibrated() is plain
+
+
+def test_a_detector_gives_the_scores_of_the_network_when_asked(tmp_path: Path) -> None:
+    rule = DecodeRule(threshold=0.4, calibration=KNOTS)
+    calibrated = write_model(tmp_path / "calibrated.onnx", blob_meta(decode=rule))
+    model = write_model(tmp_path / "plain.onnx", blob_meta())
+    frame = np.maximum(spots((64, 64), [(20, 20)]), spots((64, 64), [(44, 40)], height=0.8))
+    own = Detector(calibrated, threshold=0.2, calibrated=False)(frame)
+    expected = Detector(model, threshold=0.2)(frame)
+    assert own.scores.tolist() == expected.scores.tolist()
+    mapped = Detector(calibrated, threshold=0.05)(frame)
+    assert mapped.scores.tolist() == pytest.approx(
+        np.interp(own.scores, *np.array(KNOTS).T).tolist(), abs=1e-6
+    )
+
+
+def test_tracking_weighs_the_scores_of_the_network(tmp_path: Path) -> None:
+    rule = DecodeRule(threshold=0.4, calibration=KNOTS)
+    model = write_model(tmp_path / "calibrated.onnx", blob_meta(decode=rule))
+    run = track(np.zeros((3, 64, 64), np.float32), model=model)
+    assert isinstance(run.finder, Detector)
+    watched = open_detector(model, score=CANDIDATE_SCORE, threads=1, device="cpu", polarity="white-hot")
+    for detector in (run.finder, watched):
+        assert detector.rule == rule.uncalibrated().at(CANDIDATE_SCORE)
 
 
 @pytest.mark.parametrize(

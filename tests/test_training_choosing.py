@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from dimpoint.metrics.points import PointCounts, ScoredFrame
+from dimpoint.model.checkpoint import load_model, save_model
 from dimpoint.model.onnx_file import read_meta
 from dimpoint.training.choosing import FEW_TARGETS, HeldOut, Trained, choose, compare, warnings_of
 from dimpoint.training.fit import TrainingData, fit
@@ -117,6 +118,25 @@ def test_a_fine_tuned_model_is_compared_with_its_parent(scenes: Path, tmp_path: 
     assert meta.scores["validation"]["targets"] == 3
     assert "as in parent: 3 held-out targets are too few" in meta.scores["validation"]["threshold_from"]
     assert any("keep parent" in line for line in said)
+
+
+def test_the_threshold_of_a_calibrated_parent_is_inherited_on_the_scale_of_the_network(
+    scenes: Path, tmp_path: Path
+) -> None:
+    short = [*SMALL, "epochs=1", "steps_per_epoch=1", "validate_every=1"]
+    parent = tmp_path / "parent"
+    fit(load_recipe("spire-sirst", short), TrainingData([scenes]), parent, machine=CPU)
+    network, meta = load_model(parent / "model.safetensors")
+    rule = meta.decode.model_copy(
+        update={"calibration": ((0.0, 0.0), (0.5, 0.1), (1.0, 1.0)), "threshold": 0.28}
+    )
+    save_model(tmp_path / "calibrated.safetensors", network, meta.model_copy(update={"decode": rule}))
+    recipe = load_recipe("finetune", [*short, "optimizer.lr=1e-12"])
+    init = tmp_path / "calibrated.safetensors"
+    fit(recipe, TrainingData([scenes]), tmp_path / "tuned", machine=CPU, init=init)
+    tuned = read_meta(tmp_path / "tuned" / "model.onnx")
+    assert tuned.decode.calibration is None
+    assert tuned.decode.threshold == pytest.approx(0.6)
 
 
 WARNINGS = [

@@ -94,8 +94,7 @@ def _calibrated(
 ) -> Peaks:
     """Peaks at the threshold that the calibration maps to the rule's; their scores are then calibrated."""
     before, after = np.array(knots).T
-    plain = rule.model_copy(update={"calibration": None})
-    found = decode(response, plain.at(float(np.interp(rule.threshold, after, before))))
+    found = decode(response, rule.uncalibrated())
     scores = np.interp(found.scores, before, after).astype(np.float32)
     kept = scores > rule.threshold  # the threshold may be below the lowest knot, or affected by rounding
     return Peaks(found.xy[kept], scores[kept])

@@ -66,6 +66,9 @@ class Detector:
         Where the network runs, see `dimpoint.inference.backends.open_backend`. Default: `cpu`.
     polarity : {"white-hot", "black-hot"}
         `black-hot` where hot objects are dark. Default: `white-hot`.
+    calibrated : bool
+        Whether scores go through the calibration of the model's record, if it has one. Without it scores, and
+        `threshold`, are the network's own. Default: True.
 
     Raises
     ------
@@ -92,6 +95,7 @@ class Detector:
         memory_mb: int = 1024,
         device: str = "cpu",
         polarity: Polarity = "white-hot",
+        calibrated: bool = True,
     ) -> None:
         if polarity not in POLARITIES:
             raise ConfigError(f"polarity must be {' or '.join(POLARITIES)}, got {polarity!r}")
@@ -102,11 +106,12 @@ class Detector:
             raise ConfigError(f"threads must be at least 1, got {threads}")
         self.threads = threads
         options: dict[str, Any] = {"threshold": threshold, "memory_mb": memory_mb}
-        self._options = {**options, "polarity": polarity}
+        self._options = {**options, "polarity": polarity, "calibrated": calibrated}
         self._backend = _backend(model, threads, device)
         self._options["device"] = self.device
         self.meta: ModelMeta = self._backend.meta
-        self.rule = self.meta.decode if threshold is None else self.meta.decode.at(threshold)
+        rule = self.meta.decode if calibrated else self.meta.decode.uncalibrated()
+        self.rule = rule if threshold is None else rule.at(threshold)
         self._pixels = memory_mb * 2**20 // _BYTES_PER_PIXEL[self.meta.kind]
 
     @property

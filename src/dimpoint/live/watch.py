@@ -319,7 +319,7 @@ def open_detector(
     model : str or Path, optional
         Name or file of the model. Default: the shipped one.
     score : float
-        Least score of a candidate, 0..1.
+        Least score of a candidate, 0..1, without the model's calibration.
     threads : int, optional
         Of the processor. Default: all cores.
     device : str
@@ -337,4 +337,6 @@ def open_detector(
     DimpointError
         For a model, device or polarity that cannot be used.
     """
-    return Detector(model, threshold=score, threads=threads, device=device, polarity=polarity)
+    return Detector(
+        model, threshold=score, threads=threads, device=device, polarity=polarity, calibrated=False
+    )

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from dimpoint import limits
@@ -58,6 +59,14 @@ class DecodeRule(BaseModel):
             if self.kind != "peaks":
                 raise ValueError("calibration: only for kind 'peaks'")
         return self
+
+    def uncalibrated(self) -> DecodeRule:
+        """The same detections, with the network's own scores and the threshold on their scale."""
+        if self.calibration is None:
+            return self
+        before, after = zip(*self.calibration, strict=True)
+        threshold = float(np.interp(self.threshold, after, before))
+        return self.model_copy(update={"calibration": None, "threshold": threshold})
 
     def at(self, threshold: float) -> DecodeRule:
         """The same rule with another threshold. Raises ConfigError unless it lies in 0..1."""

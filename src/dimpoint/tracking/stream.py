@@ -229,7 +229,8 @@ def track(
         Frames a second; replaces the times of a video. Left out, the video's presentation times count, and 25
         frames a second where there are none, which the result's notes say.
     candidate_score : float
-        Least score of a candidate, 0..1.
+        Least score of a candidate, 0..1. Scores in tracking are the network's own, without the calibration
+        that a model's record may hold.
     settings : TrackerSettings, optional
         Of the tracker.
     camera_memory : Path, optional
@@ -260,7 +261,12 @@ def track(
     name = ""
     if finder is None:
         detector = Detector(
-            model, threshold=candidate_score, threads=threads, device=device, polarity=polarity
+            model,
+            threshold=candidate_score,
+            threads=threads,
+            device=device,
+            polarity=polarity,
+            calibrated=False,  # the tracker weighs the network's own scores
         )
         finder, name = detector, detector.meta.name
     frames = frames_from(

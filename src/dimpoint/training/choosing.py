@@ -241,8 +241,10 @@ def assess(
     lowest = threshold if trained.on_masks else LOWEST_THRESHOLD
     found = detect_held_out(Detector(TorchBackend(trained.network, meta), threshold=lowest), held)
     inherited = None
-    if parent is not None and DecodeRule(**parent["decode"]).at(threshold) == meta.decode.at(threshold):
-        inherited = parent["decode"]["threshold"], parent["name"]
+    if parent is not None:
+        rule = DecodeRule(**parent["decode"]).uncalibrated()
+        if rule.at(threshold) == meta.decode.at(threshold):
+            inherited = rule.threshold, parent["name"]
     choice = None if trained.on_masks else choose(found, meta.decode.threshold, inherited)
     if choice is None:
         counts = tuple(found.counts(0.0 if trained.on_masks else threshold))
