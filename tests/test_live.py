@@ -800,32 +800,27 @@ class TestWatcher:
         rng = np.random.default_rng(0)
         return [rng.integers(50, 60, shape, np.uint8) for _ in range(count)]
 
+    def after_an_hour(self, arrives: float, searched: float) -> Watcher:
+        """A watch with the given seconds from one frame to the next, of the camera and of the search."""
+        watcher = Watcher(Frames([]), lambda _: None, Outputs(say=lambda _: None), note=lambda _: None)
+        health, totals, now = watcher.capture.health, watcher.totals, time.monotonic()
+        health.state, health.last_frame = "watching", now
+        for recent, every in ((health.recent, arrives), (totals.recent, searched)):
+            recent.extend(now + number * every for number in range(30))
+        totals.started, totals.searched = time.time() - 3600, 25 * 3600
+        return watcher
+
     @pytest.mark.parametrize(("every", "state"), [(1.0, "too slow"), (0.1, "watching")])
     def test_a_machine_that_searches_too_few_frames_is_reported(self, every, state):
         """Of 25 frames a second; the latest count, not the average since the start."""
-        watcher = Watcher(Frames([]), lambda _: None, Outputs(say=lambda _: None), note=lambda _: None)
-        now = time.monotonic()
-        watcher.capture.health.state = "watching"
-        watcher.capture.health.last_frame = now
-        watcher.capture.health.recent.extend(now + number / 25 for number in range(30))
-        watcher.totals.started = time.time() - 3600
-        watcher.totals.searched = 25 * 3600
-        watcher.totals.recent.extend(now + number * every for number in range(30))
-        record = status(watcher)
+        record = status(self.after_an_hour(1 / 25, every))
         assert record["state"] == state
         assert record["searched_per_s"] == pytest.approx(1 / every, abs=0.01)
         assert ("targets will be missed" in status_line(record)) == (state == "too slow")
 
     @pytest.mark.parametrize(("every", "state"), [(0.5, "few frames"), (0.1, "watching")])
     def test_a_camera_that_sends_too_few_frames_is_reported(self, every, state):
-        watcher = Watcher(Frames([]), lambda _: None, Outputs(say=lambda _: None), note=lambda _: None)
-        now = time.monotonic()
-        watcher.capture.health.state = "watching"
-        watcher.capture.health.last_frame = now
-        for recent in (watcher.capture.health.recent, watcher.totals.recent):
-            recent.extend(now + number * every for number in range(30))
-        watcher.totals.started = time.time() - 3600
-        record = status(watcher)
+        record = status(self.after_an_hour(every, every))
         assert record["state"] == state
         assert ("tracking needs about 5 a second" in status_line(record)) == (state == "few frames")
 

@@ -271,23 +271,9 @@ def ospa(truth: Array, found: Array, cutoff: float, order: int = 2) -> float:
 
 
 def gospa(truth: Array, found: Array, cutoff: float, order: int = 2) -> float:
-    """Generalised OSPA (GOSPA) with alpha 2 of two sets of positions, not normalised by their number.
+    """Generalised OSPA (GOSPA) with alpha 2, not normalised by the number of positions.
 
-    Parameters
-    ----------
-    truth : (N, 2) array
-        Labelled positions, pixels.
-    found : (M, 2) array
-        Positions of tracks, pixels.
-    cutoff : float
-        Cut-off c, pixels.
-    order : int
-        Order p.
-
-    Returns
-    -------
-    float
-        0 or more, pixels.
+    Takes what `ospa` takes; 0 or more, pixels.
 
     Notes
     -----
@@ -297,22 +283,7 @@ def gospa(truth: Array, found: Array, cutoff: float, order: int = 2) -> float:
 
 
 def ospa_of(distances: Array, cutoff: float, order: int = 2) -> float:
-    """OSPA from distances; see `ospa`.
-
-    Parameters
-    ----------
-    distances : (N, M) array
-        Distances of N labelled objects from M tracks, pixels.
-    cutoff : float
-        Cut-off c, pixels.
-    order : int
-        Order p.
-
-    Returns
-    -------
-    float
-        Pixels.
-    """
+    """`ospa` from distances (N, M) of N labelled objects from M tracks, pixels."""
     most = max(distances.shape)
     if most == 0:
         return 0.0
@@ -321,22 +292,7 @@ def ospa_of(distances: Array, cutoff: float, order: int = 2) -> float:
 
 
 def gospa_of(distances: Array, cutoff: float, order: int = 2) -> float:
-    """GOSPA with alpha 2 from distances; see `gospa`.
-
-    Parameters
-    ----------
-    distances : (N, M) array
-        Distances of N labelled objects from M tracks, pixels.
-    cutoff : float
-        Cut-off c, pixels.
-    order : int
-        Order p.
-
-    Returns
-    -------
-    float
-        Pixels.
-    """
+    """`gospa` from distances (N, M) of N labelled objects from M tracks, pixels."""
     missing = cutoff**order / 2 * abs(distances.shape[0] - distances.shape[1])
     return float((_least_total(distances, cutoff, order) + missing) ** (1 / order))
 

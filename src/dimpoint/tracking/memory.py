@@ -152,7 +152,7 @@ class CameraMemory:
         rests = [rest and far <= LEFT for rest, far in zip(rests, places.farthest, strict=True)]
         if not any(rests) or _flickers(rows[:, 5:]):
             return None
-        middle = np.median(rows[:, 1:5], axis=0)
+        middle = _median(rows[:, 1:5])
         if not known and not self._was_there(middle, rests):
             return None
         kind: Kind = "resting"
@@ -213,10 +213,10 @@ def brightness(frame: npt.NDArray[np.generic], xy: npt.NDArray[np.generic]) -> M
     ring = np.concatenate(
         [patch[:, [0, -1]].reshape(len(xy), -1), patch[:, :, [0, -1]].reshape(len(xy), -1)], 1
     )
-    level = np.median(ring, axis=1, keepdims=True)
+    level = _median(ring.T)[:, None]
     side = 2 * _INNER + 1
     light = patch[:, inner, inner].sum(axis=(1, 2)) - side * side * level[:, 0]
-    return np.stack([light, side * 1.4826 * np.median(np.abs(ring - level), axis=1)], axis=1)
+    return np.stack([light, side * 1.4826 * _median(np.abs(ring - level).T)], axis=1)
 
 
 def read_memory(path: Path) -> CameraMemory:
@@ -259,13 +259,22 @@ def _entry(spot: Spot) -> dict[str, float | str]:
 
 def _rests(xy: Matrix) -> bool:
     half = len(xy) // 2
-    drift = np.abs(np.median(xy[:half], axis=0) - np.median(xy[half:], axis=0)).max()
-    scatter = 1.4826 * np.median(np.abs(xy - np.median(xy, axis=0)), axis=0).max()
+    drift = np.abs(_median(xy[:half]) - _median(xy[half:])).max()
+    scatter = 1.4826 * _median(np.abs(xy - _median(xy))).max()
     return bool(scatter < _SCATTER and drift < _DRIFT)
 
 
 def _flickers(light: Matrix) -> bool:
     """Whether brightness scatters by more than its surroundings explain; not where it is not known."""
-    middle = np.median(light[:, 0])
-    scatter = 1.4826 * np.median(np.abs(light[:, 0] - middle))
-    return bool(scatter >= _FLICKER * abs(middle) + _DOUBT * np.median(light[:, 1]))
+    middle, doubt = _median(light)
+    scatter = 1.4826 * _median(np.abs(light[:, 0] - middle))
+    return bool(scatter >= _FLICKER * abs(middle) + _DOUBT * doubt)
+
+
+def _median(values: Matrix) -> Matrix:
+    """`np.median` over the rows, NaN included: on so few values it takes a quarter of the time."""
+    ordered = np.sort(values, axis=0)
+    half = len(ordered) // 2
+    middle = ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
+    found: Matrix = np.where(np.isnan(ordered[-1]), np.nan, middle)
+    return found
