@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
 import sys
 from collections.abc import Callable
 from fractions import Fraction
@@ -18,6 +19,8 @@ import pytest
 from dimpoint import read_tracks
 from dimpoint.cli import main
 from dimpoint.errors import DataError
+from dimpoint.tracking.picture import draw_frame
+from dimpoint.tracking.track import Point, Track
 from tiny_models import write_model
 from track_scenes import background, frame_of
 
@@ -94,8 +97,8 @@ def test_a_clip_gives_all_files(run, tmp_path):
 def test_what_was_written_is_read_again(run, tmp_path):
     write_clip(tmp_path / "clip.mkv", flight(20))
     run("clip.mkv", "--out", "results")
-    tracks = read_tracks(tmp_path / "results" / "tracks.json")
-    tracks.write(tmp_path / "again")
+    tracks = read_tracks("results/tracks.json")
+    tracks.write("again")
     first, again = (
         json.loads((tmp_path / part / "tracks.json").read_text()) for part in ("results", "again")
     )
@@ -241,6 +244,54 @@ def test_a_black_stretch(run, tmp_path):
     run("clip.mkv", "--out", "results")
     (one,) = read_tracks(tmp_path / "results" / "tracks.json").of("confirmed")
     assert (one.points[0].frame, one.points[-1].frame) == (0, 39)
+
+
+@pytest.mark.parametrize("picture", ["black", "frozen"])
+def test_a_clip_of_one_picture_has_no_tracks(run, tmp_path, picture):
+    first = flight(1)[0]
+    write_clip(tmp_path / "clip.mkv", [np.zeros_like(first) if picture == "black" else first] * 30)
+    code, _, err = run("clip.mkv", "--out", "results", "--video")
+    assert (code, "Traceback" in err) == (0, False)
+    tracks = read_tracks("results/tracks.json")
+    assert (tracks.frames, tracks.of("confirmed")) == (30, [])
+    with av.open("results/tracks.mp4") as container:
+        assert sum(1 for _ in container.decode(video=0)) == 30
+
+
+@pytest.mark.parametrize(("size", "kept"), [("4k", []), ("60k", ["tracks.csv", "tracks.json", "tracks.txt"])])
+def test_a_full_disk_is_one_line_and_leaves_whole_files(run, tmp_path, size, kept):
+    small = tmp_path / "small"
+    small.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(small)]
+    if subprocess.run(words, capture_output=True, check=False).returncode:
+        pytest.skip("a small disk cannot be mounted here")
+    try:
+        write_clip(tmp_path / "clip.mkv", flight(40))
+        code, _, err = run("clip.mkv", "--out", "small/results", "--video")
+        assert code == 2
+        assert err.splitlines()[-1].startswith("error: small/results/")
+        assert "No space left on device" in err.splitlines()[-1]
+        assert "Traceback" not in err
+        assert sorted(file.name for file in (small / "results").iterdir()) == kept
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
+def test_ids_beside_each_other_do_not_overlap():
+    """Of two targets side by side each has its id at a place of its own, and nothing leaves the picture."""
+    places = [(250.0, 100.0), (268.0, 101.0), (509.0, 3.0), (511.0, 508.0)]
+    tracks = [
+        Track(number, "confirmed", [Point(0, 0.0, x, y, 0.0, 0.0, 0.5, True)])
+        for number, (x, y) in enumerate(places, 1)
+    ]
+    frame = np.zeros((512, 512), np.uint8)
+    empty = draw_frame(frame, [], 0, 0.0)
+
+    def inked(*shown: Track) -> int:
+        return int(np.any(draw_frame(frame, shown, 0, 0.0) != empty, axis=2).sum())
+
+    assert min(map(inked, tracks)) > 100
+    assert inked(*tracks) >= 0.97 * sum(map(inked, tracks))
 
 
 def test_a_shutter_freeze_of_a_second_is_coasted_over(run, tmp_path):

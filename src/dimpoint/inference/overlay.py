@@ -177,13 +177,30 @@ def write_label(
     for left, bottom in places:
         bottom = min(max(bottom, height), rows - 1)
         box = (left - 1, bottom - height, left + width, bottom + 1)
-        if left < 0 or left + width > columns or any(_overlap(box, other) for other in taken):
+        if left < 0 or left + width > columns or any(overlap(box, other) for other in taken):
             continue
         taken.append(box)
-        for ink, thickness in ((OUTLINE, 3), (colour, 1)):  # readable on a bright background, too
-            cv2.putText(picture, text, (left, bottom), font, size, ink, thickness, cv2.LINE_AA)
+        outlined(picture, text, (left, bottom), size, colour)
         return
 
 
-def _overlap(one: Box, other: Box) -> bool:
+def outlined(
+    picture: npt.NDArray[np.uint8],
+    text: str,
+    origin: tuple[int, int],
+    size: float,
+    colour: tuple[int, int, int],
+) -> None:
+    """Text with a dark edge, readable on a bright background, too.
+
+    The edge is the same text moved by a pixel: thick text is wider in OpenCV 5.
+    """
+    moves = [(x, y) for x in (-1, 0, 1) for y in (-1, 0, 1) if (x, y) != (0, 0)]
+    for (x, y), ink in [*((move, OUTLINE) for move in moves), ((0, 0), colour)]:
+        place = (origin[0] + x, origin[1] + y)
+        cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, size, ink, 1, cv2.LINE_AA)
+
+
+def overlap(one: Box, other: Box) -> bool:
+    """Whether two boxes have a common part."""
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

@@ -170,15 +170,17 @@ class Tracks:
                 )
         return "".join(f"{line}\n" for *_, line in sorted(lines))
 
-    def write(self, folder: Path) -> None:
+    def write(self, folder: str | Path) -> None:
         """Write `tracks.json`, `tracks.csv` and `tracks.txt` (MOTChallenge) into a folder."""
+        folder = Path(folder)
         write_text(folder / "tracks.json", json.dumps(self.to_dict(), allow_nan=False) + "\n")
         write_text(folder / "tracks.csv", self.csv_text())
         write_text(folder / "tracks.txt", self.mot_text())
 
 
-def read_tracks(path: Path) -> Tracks:
+def read_tracks(path: str | Path) -> Tracks:
     """The tracks of a `tracks.json`; raises DataError, naming file and key, for anything else."""
+    path = Path(path)
     try:
         content = json.loads(path.read_text("utf-8"))
     except OSError as error:
