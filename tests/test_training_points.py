@@ -18,7 +18,9 @@ from dimpoint import api
 from dimpoint.datasets.coco import PointImage, write_points
 from dimpoint.datasets.dataset import Sample, open_dataset
 from dimpoint.errors import ConfigError, DataError
+from dimpoint.inference.detector import Detector
 from dimpoint.report.growth import growth_section
+from dimpoint.targets.growth import first_regions
 from dimpoint.training.fit import Machine, TrainingData, fit
 from dimpoint.training.frames import TrainingViews, load_frames
 from dimpoint.training.growing import GrowingLabels
@@ -158,6 +160,33 @@ def test_hard_frames_wait_until_the_network_finds_their_targets(scenes: Path, tm
     assert number not in growing.active
     growing._update(number, frame, frame.mask.astype(np.float32))
     assert number in growing.active
+
+
+def test_an_update_of_a_large_frame_predicts_the_surroundings_of_its_points(
+    run: Path, scenes: Path, tmp_path: Path
+) -> None:
+    """The frame grows; what is predicted does not, and the label hardly changes."""
+    rule = small("growth.reach=6")
+    frames, _ = load_frames([open_dataset(scenes)], rule)
+    first, (height, width) = frames[0], frames[0].counts().shape
+    plain, large = np.full((2, 200, 200), 90, np.uint8)
+    top, left = 70, 75
+    large[top : top + height, left : left + width] = first.counts()
+    at = first.points + np.array([left, top], np.float32)
+    frames = [replace(first, kept=large, points=at), replace(first, kept=plain, points=first.points[:0])]
+    growing = GrowingLabels(TrainingViews(frames, rule), rule, RunFolder(tmp_path), lambda _: None)
+    detector = Detector(run / "model.onnx")
+    sizes: list[int] = []
+    network, backend = detector.backend.run, detector.backend
+    backend.run = lambda x: (sizes.append(x.size), network(x))[1]  # type: ignore[method-assign]
+    near = growing._predicted(detector, 0)
+    assert sum(sizes) < large.size / 10
+    growing._update(0, frames[0], near)
+    label = growing.regions[0][0].pixels
+    growing.regions[0] = first_regions(large, at, rule.growth)
+    growing._update(0, frames[0], detector.probability_map(large))
+    assert np.array_equal(label, growing.regions[0][0].pixels)
+    assert label.sum() > 4
 
 
 def test_labels_that_cover_bright_ground_are_counted_and_named(scenes: Path, tmp_path: Path) -> None:

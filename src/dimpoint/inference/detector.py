@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from dimpoint.errors import ConfigError, DimpointError, ModelFileError
+from dimpoint.errors import ConfigError, DimpointError
 from dimpoint.inference.backends import PROCESSORS, Backend, open_backend
 from dimpoint.inference.decode import decode
 from dimpoint.inference.detections import Detections
@@ -26,7 +26,7 @@ from dimpoint.inference.maps import (
     network_input,
     on_valid_pixels,
     plan_tiles,
-    sigmoid,
+    run_network,
     upsampled,
 )
 from dimpoint.inference.stream import predict, with_progress
@@ -308,7 +308,9 @@ class Detector:
         for scale in self.meta.input.scales_of(frames[0].shape):
             height, width = self._padded(frames[0].shape, scale)
             whole = Tile(Span(0, height, 0, height), Span(0, width, 0, width))
-            responses.append(self._run(np.stack([self._input(frame, whole, scale) for frame in frames])))
+            responses.append(
+                run_network(self._backend, np.stack([self._input(frame, whole, scale) for frame in frames]))
+            )
         for frame, *both in zip(frames, *responses, strict=True):
             yield self._detections(frame, self._blended(both))
 
@@ -333,11 +335,11 @@ class Detector:
         most = self._pixels if self.meta.input.fit is None else height * width
         tiles = plan_tiles(height, width, pixels=most, margin=margin, multiple=self._unit)
         if len(tiles) == 1:
-            return _float32(self._run(self._input(frame, tiles[0], scale)[None])[0])
+            return _float32(run_network(self._backend, self._input(frame, tiles[0], scale)[None])[0])
         stride = self.meta.stride
         response = np.empty((height // stride, width // stride), np.float32)
         for tile in tiles:
-            part = self._run(self._input(frame, tile, scale)[None])[0]
+            part = run_network(self._backend, self._input(frame, tile, scale)[None])[0]
             response[core(tile.rows, stride), core(tile.columns, stride)] = part[
                 core(tile.rows, stride, tile.rows.start), core(tile.columns, stride, tile.columns.start)
             ]
@@ -345,21 +347,6 @@ class Detector:
 
     def _input(self, frame: Measured, tile: Tile, scale: int) -> npt.NDArray[np.float32]:
         return network_input(self.meta.input, frame, tile, scale, self.meta.mean[0])
-
-    def _run(self, inputs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """(N, 1, H, W) -> (N, H / stride, W / stride) responses or probabilities."""
-        count, _, height, width = inputs.shape
-        outputs = self._backend.run(np.ascontiguousarray(inputs))
-        expected = (count, 1, height // self.meta.stride, width // self.meta.stride)
-        if outputs.shape != expected:
-            raise ModelFileError(
-                f"model '{self.meta.name}': output of shape {outputs.shape} for input {inputs.shape}, "
-                f"its metadata (stride {self.meta.stride}) says {expected}"
-            )
-        if not np.isfinite(outputs).all():
-            raise ModelFileError(f"model '{self.meta.name}': NaN or infinite output; its weights are damaged")
-        responses = outputs[:, 0]
-        return sigmoid(responses) if self.meta.activation == "sigmoid" else responses
 
     def _detections(self, frame: Measured, response: npt.NDArray[np.float32]) -> Detections:
         """Decode the part of the map that lies on the frame, not on its padding."""

@@ -17,7 +17,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from dimpoint.errors import FrameError
+from dimpoint.errors import FrameError, ModelFileError
+from dimpoint.inference.backends import Backend
 from dimpoint.inference.decode import Peaks
 from dimpoint.inference.detections import Detections
 from dimpoint.model.input_rule import InputRule
@@ -277,6 +278,39 @@ def upsampled(
     size = (shape[1], shape[0])
     warped = cv2.warpAffine(native, onto, size, flags=how, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(warped, np.float32)
+
+
+def run_network(backend: Backend, inputs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Responses or probabilities of prepared frames.
+
+    Parameters
+    ----------
+    backend : Backend
+        The network.
+    inputs : (N, 1, H, W) float32 array
+        As `network_input` prepares them.
+
+    Returns
+    -------
+    (N, H / stride, W / stride) float32 array
+
+    Raises
+    ------
+    ModelFileError
+        If the outputs have another shape than the record says, or are not finite.
+    """
+    meta, (count, _, height, width) = backend.meta, inputs.shape
+    outputs = backend.run(np.ascontiguousarray(inputs))
+    expected = (count, 1, height // meta.stride, width // meta.stride)
+    if outputs.shape != expected:
+        raise ModelFileError(
+            f"model '{meta.name}': output of shape {outputs.shape} for input {inputs.shape}, "
+            f"its metadata (stride {meta.stride}) says {expected}"
+        )
+    if not np.isfinite(outputs).all():
+        raise ModelFileError(f"model '{meta.name}': NaN or infinite output; its weights are damaged")
+    responses = outputs[:, 0]
+    return sigmoid(responses) if meta.activation == "sigmoid" else responses
 
 
 def sigmoid(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

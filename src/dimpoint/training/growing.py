@@ -28,6 +28,7 @@ from dimpoint.errors import ConfigError, DataError
 from dimpoint.inference.backends import TorchBackend
 from dimpoint.inference.detector import Detector
 from dimpoint.inference.overlay import write_picture
+from dimpoint.inference.windows import probability_at
 from dimpoint.metrics.components import Components
 from dimpoint.targets.growth import Region, difficulty, finds, first_regions, grow, mask_of, swallows
 from dimpoint.text import printable
@@ -72,6 +73,7 @@ class GrowingLabels(Callback):
     ) -> None:
         self.views, self.rule, self.epochs, self.folder = views, recipe.growth, recipe.epochs, folder
         self.report = report
+        self.crop = recipe.view.size if recipe.view.kind == "crop" else None
         self.regions = [first_regions(f.counts(), f.points, self.rule) for f in views.frames]
         self.history: list[dict[str, Any]] = []
         self.updated = -1  # the epoch of the last update
@@ -107,7 +109,7 @@ class GrowingLabels(Callback):
         pl_module.network.eval()
         for number, frame in enumerate(self.views.frames):
             if len(frame.points):
-                self._update(number, frame, detector.probability_map(frame.counts()))
+                self._update(number, frame, self._predicted(detector, number))
         pl_module.network.train()
         if epoch >= ALL_FROM * self.epochs:
             self.active = set(range(len(self.views.frames)))
@@ -149,6 +151,13 @@ class GrowingLabels(Callback):
         """Whether labels are updated before this epoch, counted from 0."""
         first = max(1, round(self.rule.first * self.epochs))
         return first <= epoch <= self.rule.last * self.epochs and (epoch - first) % self.rule.every == 0
+
+    def _predicted(self, detector: Detector, number: int) -> npt.NDArray[np.float32]:
+        """The prediction of a frame, of a large one only around its points, as training crops show them."""
+        counts = self.views.frames[number].counts()
+        if self.crop is None:
+            return detector.probability_map(counts)
+        return probability_at(detector, counts, [region.window for region in self.regions[number]], self.crop)
 
     def _update(self, number: int, frame: LabelledFrame, prediction: npt.NDArray[np.float32]) -> None:
         regions = self.regions[number]
