@@ -127,7 +127,10 @@ def signal_trials(frames: int, trials: int, seed: int) -> list[list[object]]:
                 place = root / "trial"
                 place.mkdir()
                 process = start(case.first(place), root / "log", {})
-                time.sleep(rng.uniform(0.3, 0.8) * seconds)
+                least = rng.uniform(0.1, 0.9) * frames
+                latest = time.monotonic() + 10 * seconds
+                while journal_lines(place) < least and time.monotonic() < latest:
+                    time.sleep(0.02)
                 before = journal_lines(place)
                 process.kill(getattr(signal, name))
                 code = wait(process)
