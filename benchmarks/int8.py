@@ -6,6 +6,8 @@
 `published` (with --weights) is SPIRE's network in eager torch with its authors' decoding, as in
 benchmarks/latency.py. The variants take turns; a busy machine disturbs the least times (`ms_least`) less
 than the medians, and the processor time (`cpu_ms_least`) least. Prints one JSON line for each variant.
+With `--warm 40`, the default, the times are those within a stream, for whose size OpenVINO has compiled the
+graph; `--warm 0` gives those of a first frame.
 
 With --data, instead: F1 on the frames that `dimpoint export --int8` holds out of each data set (those that
 trainings hold out by default), one line for a data set and one for all.
@@ -71,6 +73,9 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="the authors' SPIRE checkpoint")
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--repeats", type=int, default=60)
+    parser.add_argument(
+        "--warm", type=int, default=40, help="frames of each variant before; 0: a first frame"
+    )
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     cv2.setNumThreads(arguments.threads)
@@ -83,6 +88,11 @@ def main() -> None:
     every = variants(arguments)
     times: dict[str, list[float]] = {name: [] for name in every}
     cpu: dict[str, float] = {}
+    for _ in range(arguments.warm):
+        for name, variant in every.items():
+            if name != "published":
+                variant(frame)
+    time.sleep(2 if arguments.warm else 0)  # OpenVINO compiles the graph for this size beside the frames
     for variant in every.values():
         variant(frame)
     for _ in range(arguments.repeats):

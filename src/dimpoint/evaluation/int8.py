@@ -18,6 +18,7 @@ from dimpoint.atomic import replacing
 from dimpoint.datasets.dataset import Sample, open_dataset, training_split
 from dimpoint.datasets.splits import hold_out_scenes, thumbnail
 from dimpoint.errors import ConfigError, DataError, MissingExtraError, ModelFileError, one_line
+from dimpoint.evaluation.int8_graph import in_blocks, unsigned
 from dimpoint.inference.backends import Backend, OnnxBackend
 from dimpoint.inference.detector import Detector
 from dimpoint.inference.openvino_backend import INT8_KEY, OpenvinoBackend
@@ -94,7 +95,7 @@ def export_int8(
         raise ModelFileError(f"{source}: is int8 already; give the model that it was made of")
     backend = OnnxBackend(source)
     calibration, held = held_out([data] if isinstance(data, Path) else data)
-    content = _quantised(source, _inputs(backend, calibration))
+    content = _quantised(source, _inputs(backend, calibration), backend.meta.multiple // backend.meta.stride)
     meta = backend.meta.model_copy(update={"name": f"{backend.meta.name}-int8", "parent": backend.meta.name})
     with replacing(out) as temporary:
         temporary.write_bytes(with_metadata(content, METADATA_KEY, meta.to_json(), out))
@@ -154,8 +155,8 @@ def _inputs(backend: Backend, samples: Sequence[Sample]) -> list[npt.NDArray[np.
     return recording.inputs
 
 
-def _quantised(source: Path, inputs: Sequence[npt.NDArray[np.float32]]) -> bytes:
-    """The graph with quantisation nodes, by NNCF."""
+def _quantised(source: Path, inputs: Sequence[npt.NDArray[np.float32]], multiple: int) -> bytes:
+    """The graph with quantisation nodes, by NNCF. `multiple`: as for `in_blocks`."""
     os.environ.setdefault("NNCF_CI", "1")  # NNCF reports its use to its makers otherwise
     import nncf
     import onnx
@@ -164,6 +165,7 @@ def _quantised(source: Path, inputs: Sequence[npt.NDArray[np.float32]]) -> bytes
 
     nncf.set_log_level(logging.ERROR)
     network = onnx.load(source)
+    in_blocks(network, multiple)
     name = network.graph.input[0].name
     data = nncf.Dataset(inputs, lambda frames: {name: frames})
     layers = [node.name for node in network.graph.node if node.op_type == "Conv"]
@@ -186,6 +188,7 @@ def _quantised(source: Path, inputs: Sequence[npt.NDArray[np.float32]]) -> bytes
         raise ModelFileError(f"{source}: cannot be quantised: {reason}") from None
     if not any(node.op_type == "QuantizeLinear" for node in model.graph.node):
         raise ModelFileError(f"{source}: not written as int8: nothing in it can be quantised")
+    unsigned(model)
     content: bytes = model.SerializeToString(deterministic=True)
     return content
 

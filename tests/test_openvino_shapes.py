@@ -1,0 +1,175 @@
+"""OpenVINO's graph for a shape that comes often, and the changes of a graph that make its int8 form fast."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from dimpoint.inference import openvino_backend
+from dimpoint.inference.openvino_backend import OpenvinoBackend
+from tiny_models import blob_meta, write_model
+
+pytest.importorskip("openvino")
+OFTEN = openvino_backend._OFTEN
+
+
+def frames(height: int, width: int, count: int = 1) -> npt.NDArray[np.float32]:
+    return np.random.default_rng(height).random((count, 1, height, width), np.float32)
+
+
+def settle(backend: OpenvinoBackend) -> None:
+    for thread in backend._compiling:
+        thread.join()
+
+
+@pytest.fixture
+def backend(tmp_path: Path) -> OpenvinoBackend:
+    return OpenvinoBackend(write_model(tmp_path / "m.onnx", blob_meta()), threads=1)
+
+
+class TestAShapeThatComesOften:
+    def test_its_responses_are_those_of_the_graph_for_any_shape(self, backend: OpenvinoBackend) -> None:
+        seen = frames(48, 64)
+        before = backend.run(seen)
+        for _ in range(OFTEN):
+            backend.run(seen)
+        settle(backend)
+        fixed = backend._fixed[1, 1, 48, 64]
+        assert fixed is not None
+        backend._requests = None  # type: ignore[assignment]  # the other graph is used no more
+        for number in range(3):
+            assert np.array_equal(backend.run(seen), before), number
+        kept = backend.run(seen)
+        backend.run(1 - seen)
+        assert np.array_equal(kept, before)  # a response is not overwritten by the next one
+
+    def test_an_odd_frame_costs_nothing(self, backend: OpenvinoBackend) -> None:
+        for number in range(OFTEN - 1):
+            backend.run(frames(48, 64))
+            backend.run(frames(16, 16 + 16 * number))
+        assert not backend._compiling
+
+    def test_counting_many_shapes_takes_little_memory(
+        self, backend: OpenvinoBackend, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(openvino_backend, "_MOST_COUNTED", 4)
+        for number in range(20):
+            backend.run(frames(16, 16 + 16 * number))
+        assert len(backend._seen) <= 4
+
+    def test_only_a_few_shapes_are_compiled_for(
+        self, backend: OpenvinoBackend, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(openvino_backend, "_OFTEN", 2)
+        for width in range(16, 128, 16):
+            for _ in range(3):
+                backend.run(frames(16, width))
+        settle(backend)
+        assert len(backend._fixed) == openvino_backend._MOST_SHAPES
+
+    def test_frames_from_several_threads(self, tmp_path: Path) -> None:
+        backend = OpenvinoBackend(write_model(tmp_path / "m.onnx", blob_meta()), threads=1, frames=3)
+        inputs = [frames(48, 64) * np.float32(number / 200) for number in range(200)]
+        with ThreadPoolExecutor(6) as pool:
+            found = list(pool.map(backend.run, inputs))
+        settle(backend)
+        assert len(backend._compiling) == 1
+        assert all(
+            np.array_equal(backend.run(one), response) for one, response in zip(inputs, found, strict=True)
+        )
+
+    def test_a_graph_that_cannot_be_compiled_for_a_shape(
+        self, backend: OpenvinoBackend, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        before = backend.run(frames(48, 64))
+
+        def fails(graph: Any) -> Any:
+            raise RuntimeError("no")
+
+        monkeypatch.setattr(backend, "_compiled", fails)
+        for _ in range(2 * OFTEN):
+            assert np.array_equal(backend.run(frames(48, 64)), before)
+        settle(backend)
+        assert len(backend._compiling) == 1
+
+
+class TestGraphs:
+    """The graph of a network with spire-lite's stem and head, changed by `in_blocks`."""
+
+    def graph(self, **changes: Any) -> Any:
+        onnx = pytest.importorskip("onnx")
+        helper, numpy_helper = onnx.helper, onnx.numpy_helper
+        rng = np.random.default_rng(0)
+        shapes = {"a": (8, 1, 3, 3), "b": (16, 8, 2, 2), "c": (16, 16, 3, 3), "d": (1, 16, 3, 3)} | changes
+        nodes, weights, value = [], [], "frame"
+        for name, shape in shapes.items():
+            weights.append(numpy_helper.from_array(rng.normal(0, 0.3, shape).astype(np.float32), f"w{name}"))
+            bias = rng.normal(0, 0.3, shape[0]).astype(np.float32)
+            weights.append(numpy_helper.from_array(bias, f"b{name}"))
+            halving = shape[2] == 2
+            pads, strides = ([0] * 4, [2, 2]) if halving else ([1] * 4, [1, 1])
+            options = {"pads": pads, "strides": strides, "dilations": [1, 1], "group": 1}
+            nodes.append(helper.make_node("Conv", [value, f"w{name}", f"b{name}"], [name], name, **options))
+            last = name == "d"
+            value = "response" if last else f"r{name}"
+            nodes.append(helper.make_node("Sigmoid" if last else "Relu", [name], [value]))
+        kind, places = onnx.TensorProto.FLOAT, ["n", 1, "h", "w"]
+        taken = helper.make_tensor_value_info("frame", kind, places)
+        given = helper.make_tensor_value_info("response", kind, ["n", 1, "i", "j"])
+        graph = helper.make_graph(nodes, "g", [taken], [given], weights)
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+    def run(self, model: Any, seen: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        from dimpoint.model.onnx_file import import_runtime
+
+        session = import_runtime().InferenceSession(model.SerializeToString())
+        found: npt.NDArray[np.float32] = session.run(None, {"frame": seen})[0]
+        return found
+
+    @pytest.mark.parametrize("multiple", [8, 2])
+    def test_it_gives_the_same(self, multiple: int) -> None:
+        from dimpoint.evaluation.int8_graph import in_blocks
+
+        model, changed = self.graph(), self.graph()
+        in_blocks(changed, multiple)
+        layers = [node for node in changed.graph.node if node.op_type == "Conv"]
+        sizes = {each.name: list(each.dims) for each in changed.graph.initializer}
+        assert [sizes[node.input[1]][0] for node in layers] == [32, 16, 16, 16 if multiple == 8 else 4]
+        for height, width in ((16, 16), (48, 64)):
+            seen = frames(height, width, 2)
+            np.testing.assert_allclose(self.run(changed, seen), self.run(model, seen), atol=1e-6)
+
+    def test_other_shapes_stay(self) -> None:
+        from dimpoint.evaluation.int8_graph import in_blocks
+
+        plain = {"a": (8, 1, 3, 3), "b": (16, 8, 3, 3), "d": (2, 16, 3, 3)}
+        model, changed = self.graph(**plain), self.graph(**plain)
+        in_blocks(changed, 1)
+        in_blocks(changed, 8)
+        assert changed == model
+
+    def test_unsigned_activations_are_the_same_numbers(self) -> None:
+        onnx = pytest.importorskip("onnx")
+        from dimpoint.evaluation.int8_graph import unsigned
+
+        helper, numpy_helper = onnx.helper, onnx.numpy_helper
+        scale = numpy_helper.from_array(np.float32(0.05), "s")
+        zero = numpy_helper.from_array(np.array(-44, np.int8), "z")
+        nodes = [
+            helper.make_node("QuantizeLinear", ["frame", "s", "z"], ["q"]),
+            helper.make_node("DequantizeLinear", ["q", "s", "z"], ["response"]),
+        ]
+        kind, shape = onnx.TensorProto.FLOAT, ["n", 1, "h", "w"]
+        ends = [helper.make_tensor_value_info(name, kind, shape) for name in ("frame", "response")]
+        graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], [scale, zero])
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+        seen = np.linspace(-12, 24, 64, dtype=np.float32).reshape(1, 1, 8, 8)
+        before = self.run(model, seen)
+        unsigned(model)
+        assert numpy_helper.to_array(model.graph.initializer[1]) == np.uint8(84)
+        assert np.array_equal(self.run(model, seen), before)
