@@ -4,10 +4,12 @@
     python benchmarks/points_table.py table --data NUAA-SIRST --work work --hosts acm
 
 `train` trains every host on the training split as each arm says: `masks` (full masks), `progressive` and
-`lesps` (points, with `growth.setting`), `lesps-focal` (with a focal loss as well), and `fdep` (progressive,
-with the foundation model `--foundation`).
-Points are the centroids of the masks. Runs are kept in WORK/DATA/HOST-ARM-SEED: finished ones are skipped,
-stopped ones continue. All other settings are those of the recipe; nothing is chosen by the test split.
+`lesps` (points, with `growth.setting`), `lesps-focal` (with a focal loss as well), `fdep` (progressive,
+with the foundation model `--foundation`), and `coarse` (progressive, with points that are off by up to 3
+pixels in x and in y, uniformly and by the run's seed, also in the held-out frames; in a copy of the data set
+beside the runs). Otherwise points are the centroids of the masks. Runs are kept in WORK/DATA/HOST-ARM-SEED:
+finished ones are skipped, stopped ones continue. All other settings are those of the recipe; nothing is
+chosen by the test split.
 
 Each finished run is evaluated on the test split (protocol `basicirstd`) and gives one JSON line. `cpu_s`:
 processor seconds of an epoch, with its share of reading, validation and export; null for a continued run.
@@ -26,6 +28,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from dimpoint.datasets.coco import PointImage, write_points
+from dimpoint.datasets.dataset import open_dataset
+from dimpoint.datasets.layout import find_layout
+from dimpoint.datasets.reading import frame_size
 from dimpoint.evaluation.predictions import ModelPredictor
 from dimpoint.evaluation.run import SetResult, evaluate
 from dimpoint.evaluation.truth import TruthFrame, open_truth
@@ -41,12 +49,36 @@ ARMS = {
     "lesps": ("labels=points", "growth.setting=lesps"),
     "lesps-focal": ("labels=points", "growth.setting=lesps", "loss.kind=[mask-focal, soft-iou]"),
     "fdep": ("labels=points", "growth.setting=progressive"),
+    "coarse": ("labels=points", "growth.setting=progressive"),
 }
+OFF = 3.0  # pixels in x and y; the greatest error of a coarse point
 
 
 def folder_of(args: argparse.Namespace, host: str, arm: str, seed: int) -> Path:
     folder: Path = args.work / args.data.resolve().name / f"{host}-{arm}-{seed}"
     return folder
+
+
+def coarse_copy(root: Path, folder: Path, seed: int) -> Path:
+    """A data set of the training frames of `root` with their masks, and points that are off; made once."""
+    out = folder / root.resolve().name
+    if (out / "points.json").is_file():
+        return out
+    layout, rng = find_layout(root), np.random.default_rng(seed)
+    (out / "img_idx").mkdir(parents=True, exist_ok=True)
+    for name, source in (("images", layout.frame_folder), ("masks", root / "masks")):
+        if not (out / name).exists():
+            (out / name).symlink_to(source.resolve(), target_is_directory=True)
+    images, names = [], []
+    for sample in open_dataset(root, "train", labels="masks"):
+        height, width = frame_size(sample.frame_path)
+        points = sample.read_points()
+        moved = (points + rng.uniform(-OFF, OFF, points.shape)).clip(0, (width - 1, height - 1))
+        images.append(PointImage(sample.frame_path.name, width, height, moved.astype(np.float32)))
+        names.append(sample.name)
+    (out / "img_idx" / f"train_{out.name}.txt").write_text("\n".join(names) + "\n")
+    write_points(out / "points.json", images)
+    return out
 
 
 def train(args: argparse.Namespace, host: str, arm: str, seed: int) -> None:
@@ -62,7 +94,8 @@ def train(args: argparse.Namespace, host: str, arm: str, seed: int) -> None:
         ]
     recipe = load_recipe(f"fdep-{host}" if arm == "fdep" else host, changes)
     fresh, before = not out.exists(), time.process_time()
-    sources, machine = TrainingData([args.data]), Machine(threads=args.threads)
+    root = coarse_copy(args.data, out.parent / f"coarse-{seed}", seed) if arm == "coarse" else args.data
+    sources, machine = TrainingData([root]), Machine(threads=args.threads)
     train_once(recipe, sources, out, machine, lambda line: print(line, flush=True), Budget(args.epochs))
     seconds = (time.process_time() - before) / (args.epochs or recipe.epochs)
     (out / "cost.json").write_text(json.dumps({"cpu_s": round(seconds, 2) if fresh else None}) + "\n")
