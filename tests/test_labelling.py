@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import subprocess
@@ -20,7 +21,7 @@ from dimpoint.cli import build_app
 from dimpoint.datasets.dataset import open_dataset
 from dimpoint.errors import ConfigError, DataError, DimpointError, FrameError
 from dimpoint.labelling.carry import carry
-from dimpoint.labelling.frames import FrameReader, list_frames
+from dimpoint.labelling.frames import FrameReader, list_frames, packed
 from dimpoint.labelling.project import Project, doubt
 from dimpoint.labelling.snap import snap
 from dimpoint.labelling.store import ConflictError, Labels, LabelStore, SourceFrame
@@ -168,6 +169,34 @@ class TestFrames:
         for number in (120, 7, 8, 301, 0):
             np.testing.assert_array_equal(reader.read(listed[number]), expected[number])
 
+    @pytest.mark.parametrize("kind", ["uint8", "uint16", "float32"])
+    @pytest.mark.parametrize("size", [(1501, 2203), (1, 2050), (1024, 7)])
+    def test_levels_are_means_of_two_by_two(self, kind: str, size: tuple[int, int]) -> None:
+        pixels = np.random.default_rng(0).uniform(0, 250, size).astype(kind)
+        if kind == "float32":
+            pixels[0, 0] = np.nan
+        content, headers = packed(pixels)
+        assert headers["X-Type"] == kind
+        assert json.loads(headers["X-Ends"]) == [np.nanmin(pixels), np.nanmax(pixels)]
+        start, above = 0, pixels
+        for width, height in (map(int, one.split("x")) for one in headers["X-Levels"].split()):
+            level = np.frombuffer(content, kind, width * height, start).reshape(height, width)
+            start += level.nbytes
+            if start == pixels.nbytes:
+                np.testing.assert_array_equal(level, pixels)
+                continue
+            assert (height, width) == tuple(max(1, side // 2) for side in above.shape)
+            parts = [above[y : 2 * height : 2, x : 2 * width : 2] for y in (0, 1) for x in (0, 1)]
+            mean = np.mean([part for part in parts if part.size], axis=0, dtype=float)
+            np.testing.assert_allclose(level, mean, atol=0.001 if kind == "float32" else 0.5)
+            above = level
+        assert start == len(content)
+        assert max(above.shape) <= 1024
+
+    @pytest.mark.parametrize(("value", "ends"), [(np.nan, [0, 1]), (np.inf, [np.inf, np.inf]), (7, [7, 7])])
+    def test_the_ends_of_odd_frames(self, value: float, ends: list[float]) -> None:
+        assert json.loads(packed(np.full((3, 4), value, np.float32))[1]["X-Ends"]) == ends
+
     def test_a_file_that_changed_is_not_read_as_the_old_one(self, tmp_path: Path) -> None:
         (frame,) = list_frames([write_frames(tmp_path / "a", 1)])
         path = Path(frame.source)
@@ -287,10 +316,11 @@ class TestServer:
 
     def test_counts_come_as_they_are(self, running: Running, tmp_path: Path) -> None:
         answer = running.client.get("/api/frames/1/pixels")
-        size = int(answer.headers["x-height"]), int(answer.headers["x-width"])
-        assert (answer.headers["x-type"], size) == ("uint16", SIZE)
         expected = cv2.imread(str(write_frames(tmp_path / "same", 1) / "0000.png"), cv2.IMREAD_UNCHANGED)
-        np.testing.assert_array_equal(np.frombuffer(answer.content, "<u2").reshape(size), expected)
+        height, width = SIZE
+        assert (answer.headers["x-type"], answer.headers["x-levels"]) == ("uint16", f"{width}x{height}")
+        assert json.loads(answer.headers["x-ends"]) == [expected.min(), expected.max()]
+        np.testing.assert_array_equal(np.frombuffer(answer.content, "<u2").reshape(SIZE), expected)
 
     def test_label_snap_and_conflict(self, running: Running) -> None:
         client = running.client

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from collections import OrderedDict
@@ -19,6 +20,7 @@ from dimpoint.sources.readers import open_pages
 from dimpoint.sources.video import VideoReader
 
 _KEPT_BYTES = 512 << 20  # decoded frames in memory
+_LARGEST = 1024  # of the coarsest level's sides, pixels
 _SCENE_FRAMES = 30  # so many frames of a video count as one scene
 
 
@@ -168,6 +170,45 @@ class FrameReader:
             if frame.source not in self._videos:
                 self._videos[frame.source] = VideoReader(path, self._options)
             return self._videos[frame.source].read(frame.number).pixels
+
+
+def levels(pixels: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+    """A frame at full size, and each level half as large as the one before, down to 1024 pixels.
+
+    Parameters
+    ----------
+    pixels
+        (H, W) uint8, uint16 or float32.
+
+    Returns
+    -------
+    list of ndarray
+        Of the frame's type. A pixel is the mean of 2x2; a last odd row or column is left out.
+    """
+    import cv2
+
+    found = [np.ascontiguousarray(pixels)]
+    while max(found[-1].shape) > _LARGEST:
+        height, width = found[-1].shape
+        across, down = max(1, width // 2), max(1, height // 2)
+        whole = found[-1][: 2 * down, : 2 * across]
+        found.append(cv2.resize(whole, (across, down), interpolation=cv2.INTER_AREA))
+    return found
+
+
+def packed(pixels: npt.NDArray[Any]) -> tuple[bytes, dict[str, str]]:
+    """A frame as the page takes it: its levels one after another, little endian, and headers about them.
+
+    X-Ends: the lowest and the highest count without NaN, as JSON; 0 and 1 if there is nothing else.
+    """
+    found, little = levels(pixels), pixels.dtype.newbyteorder("<")
+    ends = [float(end.reduce(pixels, axis=None)) for end in (np.fmin, np.fmax)]
+    headers = {
+        "X-Type": pixels.dtype.name,
+        "X-Levels": " ".join(f"{level.shape[1]}x{level.shape[0]}" for level in found),
+        "X-Ends": json.dumps([0.0, 1.0] if np.isnan(ends[0]) else ends),
+    }
+    return b"".join(level.astype(little, copy=False).data for level in found), headers
 
 
 def copy_name(frame: SourceFrame, pixels: npt.NDArray[Any]) -> str:

@@ -27,6 +27,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from dimpoint.errors import ConfigError, DataError, DimpointError, FrameError, MissingExtraError
+from dimpoint.labelling.frames import packed
 from dimpoint.labelling.judging import Reported
 from dimpoint.labelling.project import Project
 from dimpoint.labelling.snap import snap
@@ -198,11 +199,8 @@ class _Pages:
 
     async def pixels(self, request: Request) -> Response:
         key: int = request.path_params["frame"]
-        pixels = await run_in_threadpool(self.store_of.pixels, key)
-        little = np.ascontiguousarray(pixels).astype(pixels.dtype.newbyteorder("<"), copy=False)
-        height, width = pixels.shape
-        shape = {"X-Width": str(width), "X-Height": str(height), "X-Type": pixels.dtype.name}
-        return Response(little.tobytes(), media_type="application/octet-stream", headers=shape)
+        content, headers = await run_in_threadpool(lambda: packed(self.store_of.pixels(key)))
+        return Response(content, media_type="application/octet-stream", headers=headers)
 
     async def save(self, request: Request) -> Response:
         labels = _labels(await _json(request))

@@ -4,8 +4,9 @@
 const SAMPLES = 65536;
 const LARGEST = 1024; // of the coarsest level's sides, pixels
 
-// What the page needs of a frame: levels of detail, each half as large as the one before, and the counts' range.
-// sorted: a sample of the counts in order, for percentiles and the histogram.
+// What the page needs of counts that were made here: levels of detail, each half as large as the one before, and
+// the range. sorted: a sample of the counts in order, for percentiles and the histogram. Of a frame the server
+// makes the levels, in a twentieth of the time.
 export function prepare(image) {
   const sorted = sample(image.counts);
   let least = Infinity, most = -Infinity;
@@ -19,7 +20,7 @@ export function prepare(image) {
   return { ...image, levels, sorted, least, most };
 }
 
-function sample(counts) {
+export function sample(counts) {
   const step = Math.max(1, Math.floor(counts.length / SAMPLES));
   const values = new Float32Array(Math.ceil(counts.length / step));
   let number = 0;
