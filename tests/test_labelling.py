@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -178,20 +179,22 @@ class TestFrames:
         content, headers = packed(pixels)
         assert headers["X-Type"] == kind
         assert json.loads(headers["X-Ends"]) == [np.nanmin(pixels), np.nanmax(pixels)]
-        start, above = 0, pixels
+        sample = np.frombuffer(content, "<f4", int(headers["X-Sample"]))
+        assert np.all(np.diff(sample) >= 0)
+        assert np.isin(sample, pixels).all()
+        start, found = sample.nbytes, []
         for width, height in (map(int, one.split("x")) for one in headers["X-Levels"].split()):
-            level = np.frombuffer(content, kind, width * height, start).reshape(height, width)
-            start += level.nbytes
-            if start == pixels.nbytes:
-                np.testing.assert_array_equal(level, pixels)
-                continue
-            assert (height, width) == tuple(max(1, side // 2) for side in above.shape)
+            found.append(np.frombuffer(content, kind, width * height, start).reshape(height, width))
+            start += found[-1].nbytes
+        assert start == len(content)
+        np.testing.assert_array_equal(found[-1], pixels)
+        assert max(found[0].shape) <= 1024
+        for above, level in pairwise(found[::-1]):
+            height, width = level.shape
+            assert level.shape == tuple(max(1, side // 2) for side in above.shape)
             parts = [above[y : 2 * height : 2, x : 2 * width : 2] for y in (0, 1) for x in (0, 1)]
             mean = np.mean([part for part in parts if part.size], axis=0, dtype=float)
             np.testing.assert_allclose(level, mean, atol=0.001 if kind == "float32" else 0.5)
-            above = level
-        assert start == len(content)
-        assert max(above.shape) <= 1024
 
     @pytest.mark.parametrize(("value", "ends"), [(np.nan, [0, 1]), (np.inf, [np.inf, np.inf]), (7, [7, 7])])
     def test_the_ends_of_odd_frames(self, value: float, ends: list[float]) -> None:
@@ -320,7 +323,10 @@ class TestServer:
         height, width = SIZE
         assert (answer.headers["x-type"], answer.headers["x-levels"]) == ("uint16", f"{width}x{height}")
         assert json.loads(answer.headers["x-ends"]) == [expected.min(), expected.max()]
-        np.testing.assert_array_equal(np.frombuffer(answer.content, "<u2").reshape(SIZE), expected)
+        sample = int(answer.headers["x-sample"])
+        assert np.frombuffer(answer.content, "<f4", sample).tolist() == sorted(expected.ravel().tolist())
+        counts = np.frombuffer(answer.content, "<u2", offset=4 * sample).reshape(SIZE)
+        np.testing.assert_array_equal(counts, expected)
 
     def test_label_snap_and_conflict(self, running: Running) -> None:
         client = running.client

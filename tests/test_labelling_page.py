@@ -125,6 +125,42 @@ def test_the_window_is_on_true_counts(browser: Any, running: Running) -> None:
     page.close()
 
 
+def test_a_large_frame_is_shown_before_all_of_it_is_here(browser: Any, tmp_path: Path) -> None:
+    """Its coarsest level comes first; then the counts under the pointer are those of the file."""
+    import cv2
+
+    (tmp_path / "frames").mkdir()
+    for number in range(2):
+        pixels = np.random.default_rng(number).normal(6000, 20, (1500, 2100)).astype(np.uint16)
+        cv2.imwrite(str(tmp_path / "frames" / f"{number}.png"), pixels)
+    with label_server(tmp_path / "project", tmp_path / "frames") as running:
+        page = browser.new_page(viewport={"width": 1366, "height": 768})
+        page.set_default_timeout(60_000)
+        page.on("pageerror", lambda error: pytest.fail(f"error in the page: {error}"))
+        page.goto(running.address)
+        page.locator("#name", has_text="2100 × 1500").wait_for()
+        early, whole = page.evaluate("""async () => {
+          const { load } = await import("./frames.js"), { early, image } = load(2);
+          const seen = ({ width, height, least, most, sorted, levels }) => ({
+            width, height, ends: [least, most], sample: sorted.length,
+            levels: levels.map(({ width, height, counts }) => [width, height, counts && counts[0]]),
+          });
+          return [seen(await early), seen(await image)];
+        }""")
+        assert [level[:2] for level in whole["levels"]] == [[2100, 1500], [1050, 750], [525, 375]]
+        assert [level[2] for level in early["levels"]] == [None, None, whole["levels"][2][2]]
+        assert whole["levels"][0][2] == pixels[0, 0]
+        assert whole["ends"] == early["ends"] == [pixels.min(), pixels.max()]
+        page.keyboard.press("n")
+        page.locator("#name", has_text="1").wait_for()
+        box = page.locator("#view").bounding_box()
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        page.wait_for_function("/count [0-9]/.test(document.getElementById('cursor').textContent)")
+        _, x, _, y, _, count = page.locator("#cursor").inner_text().split()
+        assert int(count) == pixels[int(y), int(x)]
+        page.close()
+
+
 def test_two_pages_lose_nothing(browser: Any, running: Running) -> None:
     first, second = (open_page(browser, running.address) for _ in range(2))
     first.mouse.click(*place(first, *SPOTS[0]))

@@ -21,6 +21,7 @@ from dimpoint.sources.video import VideoReader
 
 _KEPT_BYTES = 512 << 20  # decoded frames in memory
 _LARGEST = 1024  # of the coarsest level's sides, pixels
+_SAMPLED = 65536  # counts of a frame, for percentiles and the histogram
 _SCENE_FRAMES = 30  # so many frames of a video count as one scene
 
 
@@ -197,18 +198,24 @@ def levels(pixels: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
 
 
 def packed(pixels: npt.NDArray[Any]) -> tuple[bytes, dict[str, str]]:
-    """A frame as the page takes it: its levels one after another, little endian, and headers about them.
+    """A frame as the page takes it: a sample of its counts, then its levels, little endian, and headers.
 
-    X-Ends: the lowest and the highest count without NaN, as JSON; 0 and 1 if there is nothing else.
+    The sample is sorted float32, without NaN, X-Sample of them. The coarsest level comes first: it can be
+    shown while the others are on their way. X-Ends: the lowest and the highest count without NaN, as JSON; 0
+    and 1 if there is nothing else.
     """
-    found, little = levels(pixels), pixels.dtype.newbyteorder("<")
+    found, little = levels(pixels)[::-1], pixels.dtype.newbyteorder("<")
+    sample = np.sort(pixels.ravel()[:: max(1, pixels.size // _SAMPLED)].astype("<f4"))
+    sample = sample[~np.isnan(sample)] if np.isnan(sample[-1]) else sample
+    sample = sample if len(sample) else np.zeros(1, "<f4")
     ends = [float(end.reduce(pixels, axis=None)) for end in (np.fmin, np.fmax)]
     headers = {
         "X-Type": pixels.dtype.name,
+        "X-Sample": str(len(sample)),
         "X-Levels": " ".join(f"{level.shape[1]}x{level.shape[0]}" for level in found),
         "X-Ends": json.dumps([0.0, 1.0] if np.isnan(ends[0]) else ends),
     }
-    return b"".join(level.astype(little, copy=False).data for level in found), headers
+    return b"".join([sample.data, *(level.astype(little, copy=False).data for level in found)]), headers
 
 
 def copy_name(frame: SourceFrame, pixels: npt.NDArray[Any]) -> str:

@@ -47,7 +47,8 @@ async function open(id) {
   try {
     const entry = frames.load(id);
     frames.only((other) => Math.abs(other - id) <= 2); // the rest can wait
-    [frame, image] = await Promise.all([entry.info, entry.image]);
+    const counts = entry.whole ?? (element("local").checked ? entry.image : entry.early);
+    [frame, image] = await Promise.all([entry.info, counts]);
     shown = await display.of(image);
   } catch (error) {
     if (ticket !== state.loading) return;
@@ -69,7 +70,22 @@ async function open(id) {
   refresh();
   loadProposals();
   if (readBefore) renew(id);
-  readAhead(ticket);
+  if (image.counts || (await sharpen(frames.load(id), ticket))) readAhead(ticket);
+}
+
+// The rest of a frame that is on the screen already; whether it came in time.
+async function sharpen(entry, ticket) {
+  try {
+    const image = await entry.image, local = element("local").checked, shown = await display.of(image);
+    if (ticket !== state.loading) return false;
+    state.image = image;
+    if (local) display.show(shown);
+    else display.sharpen(shown);
+  } catch (error) {
+    if (ticket === state.loading) warn(error.message);
+    return false;
+  }
+  return true;
 }
 
 // Labels may have changed elsewhere since the frame was read ahead. A change made here in the meantime goes
@@ -411,7 +427,8 @@ canvas.addEventListener("pointermove", (event) => {
   else view.cursor = at;
   const x = Math.round(at.x), y = Math.round(at.y);
   const inside = x >= 0 && y >= 0 && x < state.image.width && y < state.image.height;
-  element("cursor").textContent = inside ? `x ${x}  y ${y}  count ${state.image.counts[y * state.image.width + x]}` : "";
+  const count = state.image.counts?.[y * state.image.width + x] ?? "";
+  element("cursor").textContent = inside ? `x ${x}  y ${y}  count ${count}` : "";
   view.draw();
 });
 
@@ -626,7 +643,7 @@ element("import-files").addEventListener("change", async ({ target }) => {
   target.value = "";
 });
 element("local").addEventListener("change", async () => {
-  const { image } = state, shown = image && (await display.of(image));
+  const { image } = state, shown = image?.counts && (await display.of(image)); // else it is on its way
   if (shown && image === state.image) display.show(shown);
 });
 element("order").addEventListener("change", () => state.frame && readAhead(state.loading));

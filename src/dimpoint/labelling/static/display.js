@@ -30,6 +30,13 @@ export class Display {
     }
   }
 
+  // The same frame with all of its levels.
+  sharpen(image) {
+    this.image = image;
+    this.view.image = image;
+    this.view.draw();
+  }
+
   auto() {
     if (!this.image) return;
     const [low, high] = [0.005, 0.998].map((share) => percentile(this.image.sorted, share));

@@ -9,19 +9,22 @@ const worker = new Worker("worker.js", { type: "module" });
 const waiting = new Map();
 let tickets = 0;
 
-worker.addEventListener("message", ({ data: { ticket, image, error } }) => {
-  const { resolve, reject } = waiting.get(ticket);
+worker.addEventListener("message", ({ data: { ticket, early, image, error } }) => {
+  const { resolve, reject, begin } = waiting.get(ticket);
+  if (early) return begin(early);
   waiting.delete(ticket);
-  if (image) resolve(image);
-  else reject(new api.ApiError(error.status, error.content));
+  return image ? resolve(image) : reject(new api.ApiError(error.status, error.content));
 });
 
 function ask(message) {
   tickets += 1;
   const ticket = tickets;
-  const answer = new Promise((resolve, reject) => waiting.set(ticket, { resolve, reject }));
+  const hands = {};
+  const answer = new Promise((resolve, reject) => Object.assign(hands, { resolve, reject }));
+  const begun = new Promise((begin) => Object.assign(hands, { begin }));
+  waiting.set(ticket, hands);
   worker.postMessage({ ticket, ...message });
-  return { ticket, answer };
+  return { ticket, answer, early: Promise.race([answer, begun]) };
 }
 
 // The frame in local contrast, made when it is first asked for.
@@ -33,14 +36,16 @@ export function contrast(image) {
 
 const ahead = new Map(); // id -> { info, image, ticket }; in the order of their use
 
-// The labels and the prepared counts of a frame, as two promises.
+// The labels and the prepared counts of a frame, as promises `info` and `image`. `early` may be there sooner: the frame
+// with its coarsest level alone. `whole`: the prepared counts, once they are here.
 export function load(id) {
   let entry = ahead.get(id);
   if (entry) ahead.delete(id);
   else {
-    const { ticket, answer } = ask({ frame: id, token: api.token });
-    entry = { ticket, image: answer, info: null, bytes: 0 };
-    entry.image.then(({ counts }) => { entry.bytes = 1.4 * counts.byteLength; }, () => drop(id, entry));
+    const { ticket, answer, early } = ask({ frame: id, token: api.token });
+    entry = { ticket, image: answer, early, info: null, whole: null, bytes: 0 };
+    answer.then((image) => Object.assign(entry, { whole: image, bytes: 1.4 * image.counts.byteLength }), () => drop(id, entry));
+    early.catch(() => drop(id, entry));
   }
   if (!entry.info) {
     entry.info = api.get(`frames/${id}`);

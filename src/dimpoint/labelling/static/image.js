@@ -20,7 +20,7 @@ export function prepare(image) {
   return { ...image, levels, sorted, least, most };
 }
 
-export function sample(counts) {
+function sample(counts) {
   const step = Math.max(1, Math.floor(counts.length / SAMPLES));
   const values = new Float32Array(Math.ceil(counts.length / step));
   let number = 0;

@@ -67,8 +67,9 @@ export class Training {
     element("train-stop").disabled = !running;
     element("train-use").disabled = !status.model;
     if (status.state !== "none") {
-      const left = Math.max(0, status.minutes - status.seconds / 60);
-      const head = running ? `Training, about ${left.toFixed(1)} min left` : `Training ${status.state}`;
+      const left = Math.max(0, 60 * status.minutes - status.seconds);
+      const words = left > 90 ? `${Math.round(left / 60)} min` : `${Math.round(left)} s`;
+      const head = running ? `Training, about ${words} left` : `Training ${status.state}`;
       this.log([head, ...status.log].join("\n"));
       this.draw(status.loss);
     }
@@ -107,13 +108,15 @@ export class Training {
         parts.push(places(found[key], this.go, element("train"), ({ score }) => `${words} ${score.toFixed(2)}`));
       }
     }
-    if (none.length) say("p", `None of these: ${none.join(", ")}.`);
+    if (none.length) say("p", `No ${none.join(", no ")}.`);
     box.replaceChildren(...parts);
   }
 
   log(text) {
-    element("train-log").textContent = text;
-    element("train-log").hidden = !text;
+    const box = element("train-log"), changed = box.textContent !== text;
+    box.textContent = text;
+    box.hidden = !text;
+    if (changed) box.scrollTop = box.scrollHeight; // its last line
   }
 
   draw(losses) {

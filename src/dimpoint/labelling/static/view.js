@@ -88,7 +88,8 @@ export class View {
   paintImage(context, ratio) {
     const { levels } = this.image;
     const wanted = Math.floor(Math.log2(1 / (this.scale * ratio)));
-    const chosen = Math.min(Math.max(wanted, 0), levels.length - 1);
+    let chosen = Math.min(Math.max(wanted, 0), levels.length - 1);
+    while (!levels[chosen].counts) chosen += 1; // on its way
     const level = levels[chosen], size = this.scale * 2 ** chosen; // of a pixel of the level, on the screen
     const left = Math.max(0, Math.floor(-this.left / size)), top = Math.max(0, Math.floor(-this.top / size));
     const across = Math.min(level.width, Math.ceil((this.canvas.clientWidth - this.left) / size)) - left;
@@ -190,7 +191,7 @@ export class View {
     const left = Math.round(this.cursor.x) - 10, top = Math.round(this.cursor.y) - 10;
     const from = { left: Math.max(0, left), top: Math.max(0, top) };
     const across = Math.min(this.image.width, left + pixels) - from.left, down = Math.min(this.image.height, top + pixels) - from.top;
-    if (this.tone && across > 0 && down > 0) {
+    if (this.tone && this.image.counts && across > 0 && down > 0) {
       this.map(this.image.levels[0], { ...from, across, down });
       context.imageSmoothingEnabled = false;
       const place = [(from.left - left) * size, (from.top - top) * size, across * size, down * size];
