@@ -70,22 +70,21 @@ async function open(id) {
   refresh();
   loadProposals();
   if (readBefore) renew(id);
-  if (image.counts || (await sharpen(frames.load(id), ticket))) readAhead(ticket);
+  if (!image.counts) sharpen(frames.load(id), ticket);
+  readAhead(ticket); // at once: the server reads while this page receives
 }
 
-// The rest of a frame that is on the screen already; whether it came in time.
+// The rest of a frame that is on the screen already.
 async function sharpen(entry, ticket) {
   try {
     const image = await entry.image, local = element("local").checked, shown = await display.of(image);
-    if (ticket !== state.loading) return false;
+    if (ticket !== state.loading) return;
     state.image = image;
     if (local) display.show(shown);
     else display.sharpen(shown);
   } catch (error) {
     if (ticket === state.loading) warn(error.message);
-    return false;
   }
-  return true;
 }
 
 // Labels may have changed elsewhere since the frame was read ahead. A change made here in the meantime goes
