@@ -27,6 +27,7 @@ from dimpoint.labelling.project import Project, doubt
 from dimpoint.labelling.snap import snap
 from dimpoint.labelling.store import ConflictError, Labels, LabelStore, SourceFrame
 from dimpoint.labelling.training_job import TrainingJob
+from dimpoint.training.recipe import load_recipe
 from label_server import SPOTS, Running, label_server, write_frames
 
 SIZE = (160, 200)
@@ -357,6 +358,9 @@ class TestServer:
             ("PUT", "frames/1", b'{"version": 0, "points": [[NaN, 2]]}', 400),
             ("PUT", "frames/1", b"x" * (5 << 20), 413),
             ("POST", "training", b'{"minutes": 1}', 400),
+            ("POST", "training", b'{"minutes": "long"}', 400),
+            ("POST", "training", b'{"minutes": -1}', 400),
+            ("POST", "training", b'{"minutes": NaN}', 400),
             ("POST", "model", b'{"model": "trained"}', 400),
             ("DELETE", "frames/1", None, 405),
         ],
@@ -443,7 +447,9 @@ class TestTraining:
         assert job.start(1, "spire-lite", "time") == tmp_path / "runs" / "002"
         assert job.process is not None
         job.process.wait()
-        assert job.process.args[-4:-2] == ["--validation-by", "time"]  # type: ignore[index]
+        assert job.process.args[-2:] == ["--validation-by", "time"]  # type: ignore[index]
+        recipe = load_recipe(str(tmp_path / "runs" / "002.yaml"))
+        assert (recipe.most_minutes, recipe.epochs) == (1, load_recipe("finetune").epochs)
         with pytest.raises(ConfigError, match="none of scene, time, random"):
             job.start(1, "spire-lite", "luck")
 

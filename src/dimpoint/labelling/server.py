@@ -270,7 +270,12 @@ class _Pages:
         content = await _json(request)
 
         def work() -> str:
-            minutes = float(content.get("minutes", 5))
+            try:
+                minutes = float(content.get("minutes", 15))
+            except (TypeError, ValueError):
+                minutes = 0.0
+            if not 0 < minutes < 1e6:
+                raise DataError(f"minutes: a number above 0, got {content['minutes']!r:.40}")
             targets = self.store_of.store.count()["targets"]
             if targets < FEWEST_FRAMES:
                 raise DataError(f"training takes {FEWEST_FRAMES} frames with targets; {targets} are labelled")

@@ -23,8 +23,8 @@ FEWEST_FRAMES = 4  # with targets; fewer leave nothing to train or to validate o
 class TrainingJob:
     """A training run of a project, started, watched and stopped by the server.
 
-    project: its folder. process, run: of the newest training. began: when, seconds since 1970. minutes: its
-    length. init: the model that it started from.
+    project: its folder. process, run: of the newest training. began: when, seconds since 1970. minutes: that
+    it may take. init: the model that it started from.
     """
 
     project: Path
@@ -41,12 +41,12 @@ class TrainingJob:
         self.run = done[-1].parent if done else None
 
     def start(self, minutes: float, init: str, held_out: str = "scene") -> Path:
-        """Start a run.
+        """Start a run of the recipe `finetune`.
 
         Parameters
         ----------
         minutes
-            Its approximate length.
+            That it may take; on a machine that is too slow for the recipe's length, training is shorter.
         init
             Name or file of the model that it starts from.
         held_out
@@ -79,10 +79,10 @@ class TrainingJob:
         log = (self.run.parent / f"{self.run.name}.log").open("wb")
         options = ["--data", str(self.project), "--out", str(self.run), "--init", init]
         options += ["--validation-by", held_out]
-        command = [sys.executable, "-m", "dimpoint", "train", "finetune", *options]
-        self.process = subprocess.Popen(
-            [*command, "--minutes", f"{minutes:g}"], stdout=log, stderr=subprocess.STDOUT
-        )
+        recipe = self.run.parent / f"{self.run.name}.yaml"
+        recipe.write_text(f"base: finetune\nmost_minutes: {minutes:g}\n", "utf-8")
+        command = [sys.executable, "-m", "dimpoint", "train", str(recipe), *options]
+        self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         log.close()
         return self.run
 

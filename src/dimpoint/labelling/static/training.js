@@ -13,6 +13,13 @@ const GROUPS = [
   ["gone", "False alarms that are gone", "score before"],
 ];
 
+// parent: the difference of F1 to the model before, with the ends of its interval.
+function verdict(parent) {
+  if (parent?.low === undefined) return "";
+  if (parent.high < 0) return " The new model is worse on these frames: do not use it. Label more frames, or train longer.";
+  return parent.low > 0 ? " The new model is better on these frames." : " The frames are too few to tell whether it is better.";
+}
+
 export class Training {
   // changed: told of another proposing model; go: shows a place in a frame
   constructor(changed, go) {
@@ -69,7 +76,7 @@ export class Training {
     if (status.state !== "none") {
       const left = Math.max(0, 60 * status.minutes - status.seconds);
       const words = left > 90 ? `${Math.round(left / 60)} min` : `${Math.round(left)} s`;
-      const head = running ? `Training, about ${words} left` : `Training ${status.state}`;
+      const head = running ? `Training, at most ${words} left` : `Training ${status.state}`;
       this.log([head, ...status.log].join("\n"));
       this.draw(status.loss);
     }
@@ -98,7 +105,7 @@ export class Training {
       const after = `F1 on the ${found.frames} held-out frames: ${validation.f1.toFixed(3)}${range}`;
       const before = parent?.difference === undefined ? "" : `; before ${(validation.f1 - parent.difference).toFixed(3)}`;
       const low = parent?.low === undefined ? "" : `, difference ${parent.low.toFixed(2)} to ${parent.high.toFixed(2)}`;
-      say("p", `${after}${before}${low}.`);
+      say("p", `${after}${before}${low}.${verdict(parent)}`);
     }
     const none = [];
     for (const [key, title, words] of GROUPS) {
