@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import signal
 from collections.abc import Callable, Iterator
@@ -78,6 +79,21 @@ class TestParts:
         assert result.err.count("not read: ") == 2
         assert len(read_detections("found")) == FRAMES - 2
         assert json.loads(Path("found/manifest.json").read_text())["unreadable"] == 2
+
+    def test_one_unreadable_file_among_a_thousand(
+        self, kind: str, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(parts, "_FRAMES", 100)
+        for number in range(FRAMES, 1000):
+            os.link("frames/1.png", f"frames/{number}.png")
+        Path("frames/1000.png").write_bytes(Path("frames/1.png").read_bytes()[:100])
+        result = run("--out", "found", "--format", kind)
+        assert result.code == 1
+        (line,) = [line for line in result.err.splitlines() if line.startswith("not read: ")]
+        assert "frames/1000.png" in line
+        assert len(read_detections("found")) == 1000
+        manifest = json.loads(Path("found/manifest.json").read_text())
+        assert (manifest["frames"], manifest["unreadable"]) == (1000, 1)
 
     def test_nothing_but_unreadable_files_is_an_error(self, kind: str, run: Callable[..., Result]) -> None:
         for number in range(FRAMES):

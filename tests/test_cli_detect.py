@@ -115,8 +115,8 @@ def test_overlays_of_frames_with_one_name_do_not_replace_each_other(run: Callabl
     assert result.code == 0
     names = sorted(file.name for file in Path("results/overlays").iterdir())
     assert names == [
-        "stack.tif#000000.png",
-        "stack.tif#000001.png",
+        "stack.tif_000000.png",
+        "stack.tif_000001.png",
         "x_y_a-2.png",
         "x_y_a-3.png",
         "x_y_a.png",

@@ -161,7 +161,7 @@ CASES: dict[str, tuple[Spoil, tuple[str, str, str]]] = {
     ),
     "more targets than points": (
         lambda root: write_json(root / "points.json", coco()),
-        ("points-disagree", "images/a.png", "0 points, 1 targets in the mask"),
+        ("points-disagree", "images/a.png", "points: 0, targets in the mask: 1"),
     ),
 }
 

@@ -44,13 +44,13 @@ def test_check_of_a_clean_set(tmp_path: Path, dimpoint, capsys: pytest.CaptureFi
 def test_info_alone_is_exit_code_0(tmp_path: Path, dimpoint, capsys: pytest.CaptureFixture[str]) -> None:
     save(make(tmp_path) / "masks/a.png", mask())
     assert dimpoint("data", "check", tmp_path) == 0
-    assert "0 errors, 1 notes" in capsys.readouterr().out
+    assert "0 errors, 1 note" in capsys.readouterr().out
 
 
 def test_check_of_a_wrong_set(bad: Path, dimpoint, capsys: pytest.CaptureFixture[str]) -> None:
     assert dimpoint("data", "check", bad) == 1
     out = capsys.readouterr().out
-    assert "1 errors, 1 notes" in out
+    assert "1 error, 1 note" in out
     assert "non-binary-mask" in out
 
 

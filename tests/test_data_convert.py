@@ -162,7 +162,7 @@ def test_beside_masks_they_are_a_note(tmp_path: Path) -> None:
     root = make(tmp_path / "set", 2, train=0)
     write(root / "labels" / "a.txt", "0 0.5 0.5 0.1 0.1\n")
     (note,) = demand_plausible([open_dataset(root)])
-    assert "YOLO text labels (1 files, first labels/a.txt) are not read" in note
+    assert "YOLO text labels (1 file, first labels/a.txt) are not read" in note
 
 
 def test_snapping_takes_the_spot_inside_the_box(root: Path) -> None:

@@ -198,7 +198,7 @@ class TestFoldersUnderOtherNames:
         save(tmp_path / "masks" / "img_1.png", mask((3, 4)))
         data = open_dataset(tmp_path)
         assert data.samples[0].read_points().tolist() == [[3, 4]]
-        assert data.notes() == ["1 masks differ from their frames' names in letter case (first 'img_1')"]
+        assert data.notes() == ["1 mask differs from its frame's name in letter case (first 'img_1')"]
 
     def test_composed_and_decomposed_names(self, tmp_path: Path) -> None:
         save(tmp_path / "images" / "caf\u00e9.png", frame(0))
@@ -219,4 +219,4 @@ def test_junk_folders_hold_no_frames(tmp_path: Path) -> None:
     save(tmp_path / "images" / ".ipynb_checkpoints" / "a-checkpoint.png", frame(0))
     data = open_dataset(tmp_path)
     assert len(data) == 2
-    assert data.notes() == [f"{tmp_path}: passed over: 1 hidden or thumbnail files and folders"]
+    assert data.notes() == [f"{tmp_path}: passed over: 1 hidden or thumbnail file or folder"]

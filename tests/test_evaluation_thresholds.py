@@ -159,7 +159,7 @@ def test_chosen_on_one_split_and_told_for_another(data: Path, model: Path, tmp_p
         *("--model", model, "--data", data, "--split", "test", "--json", out),
         *("--false-alarms-per-frame", "0", "--calibrate-split", "train"),
     )
-    assert f"chosen on {data}, split train (2 frames, 1 targets)" in text.replace("\n", " ")
+    assert f"chosen on {data}, split train (2 frames, 1 target)" in text.replace("\n", " ")
     assert "WARNING" not in text
     found = json.loads(out.read_text())
     point = found["operating_point"]

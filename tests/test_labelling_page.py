@@ -312,7 +312,7 @@ def test_labels_of_another_tool_are_imported(browser: Any, running: Running, tmp
     page = open_page(browser, running.address)
     page.click("#labels-open")
     page.locator("#import-files").set_input_files([str(file)])
-    page.locator("#import-done", has_text="1 frames labelled with 1 targets").wait_for()
+    page.locator("#import-done", has_text="1 frame labelled with 1 target.").wait_for()
     np.testing.assert_allclose(labels(running, 3)["points"], [(SPOTS[0][0] + 2, SPOTS[0][1])], atol=0.6)
     page.close()
 

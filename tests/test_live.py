@@ -258,7 +258,7 @@ class TestFolder:
         self.write(tmp_path / "b.png", 3)
         until(lambda: len(shots) == 2)
         assert [int(one.pixels[0, 0]) for one in shots] == [2, 3]
-        assert notes == ["1 files that are in the folder already are passed over"]
+        assert notes == ["1 file that is in the folder already is passed over"]
 
     def test_a_file_that_is_overwritten_is_a_new_frame(self, follow, tmp_path):
         _, shots, _ = follow()

@@ -14,7 +14,7 @@ import threading
 import time
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import cv2
@@ -108,6 +108,37 @@ def test_a_batch_lists_the_file_that_is_no_image(client: httpx.Client) -> None:
     assert "the image" in answer[1]["error"]
 
 
+def test_files_whose_type_curl_does_not_know(client: httpx.Client) -> None:
+    """curl -F sends .tif and .npy as application/octet-stream; the name's ending says what they are."""
+    tiff, array = io.BytesIO(), io.BytesIO()
+    tifffile.imwrite(tiff, scene())
+    np.save(array, scene())
+    unknown = "application/octet-stream"
+    files = [
+        ("files", ("a.tif", tiff.getvalue(), unknown)),
+        ("files", ("b.npy", array.getvalue(), unknown)),
+        ("files", ("c.dat", array.getvalue(), unknown)),
+    ]
+    answer = client.post("/v1/detect/batch", files=files).json()["images"]
+    assert [len(each.get("detections", [])) for each in answer] == [3, 3, 0]
+    assert "Content-Type application/octet-stream is not accepted, but image/png" in answer[2]["error"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "words"),
+    [
+        ("GET", "/v1/detect", 405, "/v1/detect takes POST, not GET"),
+        ("POST", "/health", 405, "/health takes GET, not POST"),
+        ("GET", "/", 404, "there is no /; /openapi.json describes the addresses"),
+    ],
+)
+def test_addresses_and_methods_that_are_not_there(
+    client: httpx.Client, method: str, path: str, status: int, words: str
+) -> None:
+    answer = client.request(method, path)
+    assert (answer.status_code, answer.json()["error"]) == (status, words)
+
+
 def test_a_decompression_bomb_is_refused_by_its_header(client: httpx.Client) -> None:
     """300 kB that unpack to 289 million pixels, more than a frame may have."""
     side = 17_000
@@ -136,7 +167,9 @@ def test_a_higher_threshold_leaves_out_targets(client: httpx.Client) -> None:
         ("", b"", {"content-type": "image/png"}, 422, "no body"),
         ("", b"no image", {"content-type": "image/png"}, 422, "the image"),
         ("", png(np.zeros((9, 9), np.uint8))[:40], {"content-type": "image/png"}, 422, "the image"),
-        ("", b"x" * 99, {"content-type": "text/plain"}, 422, "Content-Type is one of"),
+        ("", b"x" * 99, {"content-type": "text/plain"}, 422, "text/plain is not accepted, but image/png"),
+        ("", b"x", {"content-type": "multipart/form-data; boundary=a"}, 422, "go to /v1/detect/batch"),
+        ("?shape=9x9", b"x" * 99, {"content-type": "image/png"}, 422, "raw counts need both shape"),
         ("?shape=9x9&dtype=uint16", b"x" * 99, {}, 422, "takes 162 bytes"),
         ("?shape=9x9&dtype=complex", b"x" * 99, {}, 422, "dtype: one of"),
         ("?shape=9&dtype=uint8", b"x" * 99, {}, 422, "shape: HEIGHTxWIDTH"),
@@ -149,8 +182,9 @@ def test_a_higher_threshold_leaves_out_targets(client: httpx.Client) -> None:
         ("/batch", b"x", {"content-type": "multipart/form-data"}, 400, "boundary"),
     ],
     ids=[
-        "0 bytes", "no image", "cut image", "unknown type", "wrong size", "wrong dtype", "wrong shape",
-        "empty shape", "huge shape", "wrong threshold", "too large", "no form", "empty form",
+        "0 bytes", "no image", "cut image", "unknown type", "a form", "no dtype", "wrong size",
+        "wrong dtype", "wrong shape", "empty shape", "huge shape", "wrong threshold",
+        "too large", "no form", "empty form",
         "form without boundary",
     ],
 )  # fmt: skip
@@ -187,9 +221,17 @@ def test_the_token_is_asked_for() -> None:
 
 
 def test_a_client_that_sends_a_byte_a_second_is_cut_off() -> None:
-    with service("--timeout", "1") as (client, _), connected(client) as link:
-        link.sendall(b"POST /v1/detect HTTP/1.1\r\nHost: a\r\nContent-Length: 50\r\n\r\nx")
-        assert b"408" in link.recv(100)
+    with service("--timeout", "1.5") as (client, _), connected(client) as link:
+        link.sendall(b"POST /v1/detect HTTP/1.1\r\nHost: a\r\nContent-Length: 50\r\n\r\n")
+        link.settimeout(1)
+        answer = b""
+        for _ in range(20):  # each byte comes in time for the last one, the body does not
+            with suppress(TimeoutError):
+                answer = link.recv(100)
+                break
+            link.sendall(b"x")
+        assert b"408" in answer
+        assert client.get("/health").status_code == 200
 
 
 def test_more_than_may_wait_get_429_and_the_queue_does_not_grow() -> None:

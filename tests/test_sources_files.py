@@ -44,7 +44,7 @@ def test_junk_folders_are_passed_over_and_counted(tmp_path: Path, folder: str) -
     write(tmp_path / folder / "a-checkpoint.png")
     found = find_files(tmp_path, recursive=True)
     assert below(tmp_path, found.files) == ["a.png"]
-    assert found.summary() == "1 hidden or thumbnail files and folders"
+    assert found.summary() == "1 hidden or thumbnail file or folder"
     assert below(tmp_path, find_files(f"{tmp_path}/**/*.png").files) == ["a.png"]
 
 
@@ -55,14 +55,14 @@ def test_files_of_other_kinds_are_counted_by_suffix(tmp_path: Path) -> None:
     (tmp_path / "._a.png").write_text("resource fork")
     write(tmp_path / "night" / "b.png")
     assert find_files(tmp_path).summary() == (
-        "1 hidden or thumbnail files and folders, 4 files of other kinds (.txt 2, .xyz 1, no suffix 1), "
-        "1 sub-folders (--recursive enters them)"
+        "1 hidden or thumbnail file or folder, 4 files of other kinds (.txt 2, .xyz 1, no suffix 1), "
+        "1 sub-folder (--recursive enters them)"
     )
 
 
 def test_no_frame_at_all_is_an_error_with_the_counts(tmp_path: Path) -> None:
     (tmp_path / "b.txt").write_text("x")
-    with pytest.raises(FrameError, match=r"no frames in the folder .*; passed over: 1 files .*\(\.txt 1\)"):
+    with pytest.raises(FrameError, match=r"no frames in the folder .*; passed over: 1 file .*\(\.txt 1\)"):
         find_files(tmp_path)
 
 
@@ -94,7 +94,7 @@ class TestLinks:
     def test_a_broken_link_of_another_kind_is_passed_over(self, tmp_path: Path) -> None:
         write(tmp_path / "a.png")
         (tmp_path / "b").symlink_to(tmp_path / "gone")
-        assert find_files(tmp_path).summary() == "1 broken links"
+        assert find_files(tmp_path).summary() == "1 broken link"
 
 
 def test_a_pipe_is_refused_without_waiting_for_it(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_the_folder_of_results_is_left_out(tmp_path: Path, source: str) -> None:
     write(tmp_path / "out" / "overlays" / "a.png")
     found = find_files(source.format(tmp_path), recursive=True, exclude=[tmp_path / "out"])
     assert below(tmp_path, found.files) == ["n/m/a.png"]
-    assert found.summary() == "1 folders of results"
+    assert found.summary() == "1 folder of results"
 
 
 @pytest.mark.parametrize(
@@ -153,4 +153,4 @@ def test_a_link_to_a_folder_above_is_no_folder_of_frames(tmp_path: Path) -> None
     (tmp_path / "images" / "up").symlink_to("..")
     found = walk(tmp_path / "images", True)
     assert [path.name for path in found.files] == ["a.png"]
-    assert found.summary() == "1 links to folders that were seen already"
+    assert found.summary() == "1 link to a folder that was seen already"

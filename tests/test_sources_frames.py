@@ -62,7 +62,7 @@ class TestFolders:
         frames_from(folder, on_passed=lambda source, found: told.update({source: found.summary()}))
         assert told == {
             str(folder): "2 hidden or thumbnail files and folders, 2 files of other kinds (.json 1, .txt 1), "
-            "1 sub-folders (--recursive enters them)"
+            "1 sub-folder (--recursive enters them)"
         }
 
     def test_a_sub_folder_named_like_a_frame_is_no_frame(self, tmp_path):

@@ -491,7 +491,7 @@ def test_a_damaged_frame_of_a_png_avi_costs_that_frame_alone(tmp_path, start):
     path.write_bytes(data)
     errors.clear()
     assert len(list(frames_from(path, on_error=lambda name, error: errors.append(str(error))))) == 8
-    assert "about 1 frames are missing" in errors[0]
+    assert "about 1 frame is missing" in errors[0]
 
 
 FTYP = b"\0\0\0\x10ftypisom\0\0\0\0"

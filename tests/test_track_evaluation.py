@@ -259,7 +259,7 @@ def test_a_folder_of_clips_and_a_folder_of_labels(tmp_path):
 @pytest.mark.parametrize(
     ("tracks", "truth", "error", "message"),
     [
-        (["runs/a", "runs/b"], ["truth/a.csv"], ConfigError, "2 clips with tracks and 1 files of labels"),
+        (["runs/a", "runs/b"], ["truth/a.csv"], ConfigError, "2 clips with tracks and 1 file of labels"),
         (["runs/c"], ["truth"], DataError, "no labels in .*looked for c.csv, c_LABELS.csv"),
         (["truth"], ["truth"], DataError, "has no tracks.json"),
         (["runs/none.json"], ["truth/a.csv"], DataError, "none.json: cannot be read"),

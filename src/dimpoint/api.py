@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dimpoint.errors import ConfigError, MissingExtraError
+from dimpoint.text import counted
 
 if TYPE_CHECKING:
     from dimpoint.datasets.reading import Reading
@@ -157,7 +158,7 @@ def _with_labels(
         from dimpoint.training.run_folder import RunFolder
 
         count = export_labels(RunFolder(trained.parent), sources.open(), Path(out))
-        log(f"{out}: {count} frames with masks")
+        log(f"{out}: {counted(count, 'frame')} with masks")
     return trained
 
 

@@ -24,6 +24,25 @@ def printable(text: str) -> str:
     return shown if len(shown) <= LONGEST else f"{shown[: LONGEST // 2]} ... {shown[-LONGEST // 2 :]}"
 
 
+def counted(number: float, noun: str, plural: str | None = None) -> str:
+    """A number with its noun.
+
+    Parameters
+    ----------
+    number : int or float
+    noun : str
+        Of one.
+    plural : str, optional
+        Of none or several. Default: the noun with an s.
+
+    Examples
+    --------
+    >>> counted(1, "frame"), counted(0, "frame"), counted(2, "box", "boxes")
+    ('1 frame', '0 frames', '2 boxes')
+    """
+    return f"{number:g} {noun}" if number == 1 else f"{number} {plural or noun + 's'}"
+
+
 def csv_cell(text: str) -> str:
     """A text of a CSV file that no spreadsheet takes for a formula: an apostrophe before = + - @ and tab."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

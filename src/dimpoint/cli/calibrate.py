@@ -8,6 +8,7 @@ import typer
 
 from dimpoint.cli.options import RECURSIVE, THREADS
 from dimpoint.errors import ConfigError
+from dimpoint.text import counted
 
 _LOWEST = 0.01  # scores above this are considered
 
@@ -59,7 +60,8 @@ def calibrate(
     hourly = f", {found.per_frame * fps * 3600:.3g} per hour" if fps else ""
     typer.echo(
         f"{out}: threshold {changed.decode.threshold:g} (before: {meta.decode.threshold:g}); "
-        f"{found.false} false alarms in {found.frames} frames, {found.per_frame:.3g} per frame{hourly}"
+        f"{counted(found.false, 'false alarm')} in {counted(found.frames, 'frame')}, "
+        f"{found.per_frame:.3g} per frame{hourly}"
     )
 
 

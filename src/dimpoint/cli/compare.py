@@ -10,6 +10,7 @@ import typer
 
 from dimpoint.cli.console import plain, print_lines, print_subject, table_console
 from dimpoint.cli.options import DEVICE, JSON_FILE, PREDICTION_VALUES, THREADS, reads_labels
+from dimpoint.text import counted
 
 if TYPE_CHECKING:
     from dimpoint.datasets.reading import Reading
@@ -88,7 +89,7 @@ def _print(comparisons: Sequence[Comparison], results: Sequence[Result], notes: 
     )
     for each in comparisons:
         under = "pixels" if each.protocol == "pixels" else f"protocol {each.protocol}"
-        title = plain(f"{each.data_set}, {each.frames} frames, {under}")
+        title = plain(f"{each.data_set}, {counted(each.frames, 'frame')}, {under}")
         table = Table(title=title, title_justify="left")
         table.add_column("")
         for column in ("A", "B", "A - B [95 %]", ""):

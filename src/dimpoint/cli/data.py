@@ -11,7 +11,7 @@ import typer
 from dimpoint.cli.console import print_line, table_console
 from dimpoint.cli.options import LABELS_ALONE, reads_labels
 from dimpoint.errors import ConfigError
-from dimpoint.text import printable
+from dimpoint.text import counted, printable
 
 if TYPE_CHECKING:
     from dimpoint.datasets.check import Report
@@ -115,7 +115,7 @@ def split(
     with progress("reading", len(dataset)) as step:
         files = write_split(dataset, parts, seed, by, step)  # type: ignore[arg-type]
     for name, file in files.items():
-        print_line(f"{name}: {len(file.read_text('utf-8').splitlines())} frames, {file}")
+        print_line(f"{name}: {counted(len(file.read_text('utf-8').splitlines()), 'frame')}, {file}")
 
 
 @data_app.command("points")
@@ -143,7 +143,7 @@ def points(
             reading,
             lambda line: print_line(line, error=True),
         )
-    print_line(f"{path}: {targets} points in {frames} frames")
+    print_line(f"{path}: {counted(targets, 'point')} in {counted(frames, 'frame')}")
 
 
 def _print_report(report: Report) -> None:
@@ -161,7 +161,10 @@ def _print_report(report: Report) -> None:
         table_console().print(table)
     frames, masks = len(report.frames), len(report.layout.masks)
     infos = len(report.findings) - report.errors
-    typer.echo(f"{report.layout.root}: {frames} frames, {masks} masks, {report.errors} errors, {infos} notes")
+    typer.echo(
+        f"{report.layout.root}: {counted(frames, 'frame')}, {counted(masks, 'mask')}, "
+        f"{counted(report.errors, 'error')}, {counted(infos, 'note')}"
+    )
 
 
 def _print_repair(repaired: Repair, out: Path | None) -> None:
@@ -211,14 +214,14 @@ def convert(
         if out is None:
             raise ConfigError("--to needs --out")
         images, points = export_labels(source, out, to, box)
-        print_line(f"{out}: {points} points of {images} frames")
+        print_line(f"{out}: {counted(points, 'point')} of {counted(images, 'frame')}")
         return
     wanted = [part.strip() for part in categories.split(",")] if categories else []
     done = convert_labels(source, out, from_, snap=snap, categories=wanted, reading=reading)
     boxes = f" ({done.snapped} at spots in boxes, {done.centres} at box centres)" * (
         done.snapped + done.centres > 0
     )
-    print_line(f"{done.path}: {done.points} points in {done.images} frames{boxes}")
+    print_line(f"{done.path}: {counted(done.points, 'point')} in {counted(done.images, 'frame')}{boxes}")
     shown = ", ".join(f"{label or 'without name'} ({count})" for label, count in done.labels.most_common(10))
     print_line(f"labels: {shown or 'none'}", error=True)
     for line in done.notes:
@@ -264,7 +267,9 @@ def synth(
     with Progress(console=Console(stderr=True)) as bar:
         task = bar.add_task("scenes", total=frames)
         write_dataset(out, config, frames, seed, test_fraction, lambda done: bar.update(task, completed=done))
-    print_line(f"{out}: {frames} frames of {height}x{width}, {bits} bit, with masks, points and splits")
+    print_line(
+        f"{out}: {counted(frames, 'frame')} of {height}x{width}, {bits} bit, with masks, points and splits"
+    )
 
 
 def _size(text: str) -> tuple[int, int]:

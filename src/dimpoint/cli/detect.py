@@ -20,7 +20,7 @@ from dimpoint.cli.options import (
     THREADS,
     VERBOSE,
 )
-from dimpoint.text import printable
+from dimpoint.text import counted, printable
 
 if TYPE_CHECKING:
     from dimpoint.inference.detector import Detector
@@ -175,7 +175,10 @@ def detect(
     if overlay:
         _hint_at_labels(files, model)
     if stopped:
-        typer.echo(f"stopped after {results.done.frames} frames; run the same command to continue", err=True)
+        typer.echo(
+            f"stopped after {counted(results.done.frames, 'frame')}; run the same command to continue",
+            err=True,
+        )
         raise typer.Exit(130)
     if failed:
         raise typer.Exit(1)

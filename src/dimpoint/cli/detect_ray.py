@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperCommand
 
-from dimpoint.text import printable
+from dimpoint.text import counted, printable
 
 if TYPE_CHECKING:
     from dimpoint.inference.detector import Detector
@@ -103,7 +103,10 @@ def detect_on_ray(
     except KeyboardInterrupt:
         typer.echo("stopped; run the same command to continue", err=True)
         raise typer.Exit(130) from None
-    typer.echo(f"{found['frames']} frames, {found['targets']} targets; results: {printable(out)}")
+    typer.echo(
+        f"{counted(found['frames'], 'frame')}, {counted(found['targets'], 'target')}; "
+        f"results: {printable(out)}"
+    )
     for name, reason in missing + [tuple(each) for each in found["failures"]]:
         typer.echo(f"not read: {printable(reason if name in reason else f'{name}: {reason}')}", err=True)
     if missing or found["unreadable"]:

@@ -32,6 +32,7 @@ from dimpoint.cli.tracks import (
     write_tracks,
 )
 from dimpoint.errors import ConfigError
+from dimpoint.text import counted
 
 if TYPE_CHECKING:
     from dimpoint.datasets.reading import Reading
@@ -190,7 +191,9 @@ def evaluate(
         parts = [evaluation.to_latex()] + ([] if followed is None else [followed.to_latex()])
         write_text(latex, "\n".join(parts))
     if overlays is not None:
-        typer.echo(f"pictures: {overlays} ({evaluation.overlays(overlays)} frames)", err=as_json == "-")
+        typer.echo(
+            f"pictures: {overlays} ({counted(evaluation.overlays(overlays), 'frame')})", err=as_json == "-"
+        )
     if report is not None:
         section = "" if followed is None else section_of(followed)
         page = replace(evaluation, command=command_line()).report(report, section, label_page)

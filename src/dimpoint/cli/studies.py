@@ -11,7 +11,7 @@ import typer
 from dimpoint.cli.console import plain, table_console
 from dimpoint.cli.options import DATA, JSON_FILE, THREADS, reads_labels, require_torch
 from dimpoint.errors import ConfigError, DataError
-from dimpoint.text import printable
+from dimpoint.text import counted, printable
 
 if TYPE_CHECKING:
     from dimpoint.datasets.reading import Reading
@@ -155,7 +155,7 @@ def ablate(
     if as_json is not None:
         write_json(to_record(study, rows, len(frames)), as_json)
     if as_json != "-":
-        _print(rows, f"{host}, {seeds} seeds, {len(frames)} frames")
+        _print(rows, f"{host}, {counted(seeds, 'seed')}, {counted(len(frames), 'frame')}")
 
 
 def _print(rows: Sequence[Row], title: str) -> None:

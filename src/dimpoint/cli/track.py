@@ -20,6 +20,7 @@ from dimpoint.cli.options import (
     VERBOSE,
 )
 from dimpoint.cli.options import CANDIDATE_SCORE as SCORE
+from dimpoint.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -173,7 +174,7 @@ def track(
     encoder = _write_video(out, sources, recursive, options, tracks, tally) if video else None
     _report(tracks, tally, out, encoder)
     if tally.stopped:
-        typer.echo(f"stopped after {tracks.frames} frames", err=True)
+        typer.echo(f"stopped after {counted(tracks.frames, 'frame')}", err=True)
         raise typer.Exit(130)
     if tally.unreadable:
         raise typer.Exit(1)

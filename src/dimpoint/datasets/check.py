@@ -196,7 +196,7 @@ def _examine_points(path: Path, size: tuple[int, int], label: PointImage) -> lis
 def _compare(path: Path, points: npt.NDArray[np.float32], centres: npt.NDArray[np.float32]) -> list[Finding]:
     messages = []
     if len(points) != len(centres):
-        messages.append(f"{len(points)} points, {len(centres)} targets in the mask")
+        messages.append(f"points: {len(points)}, targets in the mask: {len(centres)}")
     for x, y in points:
         distance = min((float(np.hypot(cx - x, cy - y)) for cx, cy in centres), default=np.inf)
         if distance > POINT_TOLERANCE:

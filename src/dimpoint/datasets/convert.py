@@ -25,6 +25,7 @@ from dimpoint.datasets.plausibility import demand_plausible, place_doubts
 from dimpoint.datasets.reading import AS_WRITTEN, Reading, frame_options, frame_size
 from dimpoint.errors import ConfigError, DataError
 from dimpoint.sources.files import natural_key
+from dimpoint.text import counted
 
 FORMATS = ("labelme", "cvat", "label-studio", "voc", "yolo")
 _LABEL = "target"
@@ -163,7 +164,7 @@ def convert_labels(
             "a CSV file has the header file,x,y or file,x,y,width,height"
         )
     if len(found) > 1:
-        held = ", ".join(f"{one.title} ({len(one.files)} files)" for one in found)
+        held = ", ".join(f"{one.title} ({counted(len(one.files), 'file')})" for one in found)
         raise DataError(f"{root}: holds labels in several formats: {held}; choose one with --from")
     layout = find_layout(root)
     done = Converted(path)

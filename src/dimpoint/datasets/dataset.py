@@ -27,6 +27,7 @@ from dimpoint.datasets.masks import (
 )
 from dimpoint.datasets.reading import AS_WRITTEN, Reading, frame_options, frame_size
 from dimpoint.errors import DataError
+from dimpoint.text import counted
 
 if TYPE_CHECKING:
     from dimpoint.sources import Picture
@@ -259,7 +260,7 @@ def open_dataset(
 
 def _taken(layout: Layout, split: str | None, count: int) -> str:
     if split is not None:
-        return f"{count} frames of split '{split}': {describe(layout.chosen_splits(split))}"
+        return f"{counted(count, 'frame')} of split '{split}': {describe(layout.chosen_splits(split))}"
     others = (
         f"; split lists here: {describe(layout.splits)}" if layout.splits else ", there are no split lists"
     )

@@ -20,6 +20,7 @@ from dimpoint.datasets.lists import SplitFile, choose_lists, columns, find_lists
 from dimpoint.datasets.reading import AS_WRITTEN, Reading, frame_size
 from dimpoint.errors import DataError, FrameError
 from dimpoint.sources.files import IMAGE_SUFFIXES, SUB_FOLDER, FoundFiles, plain_name, summary_of, walk
+from dimpoint.text import counted
 
 _FRAME_FOLDERS = ("images", "image", "imgs", "img", "frames", "jpegimages")
 _MASK_FOLDERS = ("masks", "mask", "gt", "ground_truth", "groundtruth", "segmentationclass", "labels", "label")
@@ -248,7 +249,8 @@ def _by_case(
         return masks, None
     return (
         renamed,
-        f"{len(changed)} masks differ from their frames' names in letter case (first '{changed[0]}')",
+        counted(len(changed), "mask differs from its frame's name", "masks differ from their frames' names")
+        + f" in letter case (first '{changed[0]}')",
     )
 
 

@@ -21,6 +21,7 @@ from dimpoint.datasets.masks import Levels, apply_reading, binarise, lost_spots,
 from dimpoint.datasets.places import placement
 from dimpoint.datasets.reading import Reading
 from dimpoint.errors import DataError, DimpointError
+from dimpoint.text import counted
 
 FEW = 0.1  # fraction of the masks; a doubt about fewer is a note, about more it is severe
 MOSTLY = 0.5  # masks with a larger marked fraction are probably inverted
@@ -121,8 +122,9 @@ def other_labels(root: Path, *, unlabelled: bool) -> list[Doubt]:
         Doubt(
             "other-labels",
             unlabelled,
-            f"{one.title} labels ({len(one.files)} files, first {one.files[0].relative_to(root)}) are not "
-            f"read; make points of them: dimpoint data convert {root}",
+            f"{one.title} labels ({counted(len(one.files), 'file')}, first "
+            f"{one.files[0].relative_to(root)}) are not read; make points of them: "
+            f"dimpoint data convert {root}",
         )
         for one in find_other_labels(root)
     ]
@@ -337,7 +339,12 @@ def point_doubts(file: PointFile, reading: Reading) -> list[Doubt]:
     found += _category_doubts(name, facts.categories, reading)
     if facts.merged:
         found.append(
-            Doubt("points-repeated", False, f"{name}: {facts.merged} points repeat others and count once")
+            Doubt(
+                "points-repeated",
+                False,
+                f"{name}: {counted(facts.merged, 'point repeats another', 'points repeat others')} "
+                "and count once",
+            )
         )
     if facts.unsized:
         found.append(

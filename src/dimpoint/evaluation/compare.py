@@ -10,6 +10,7 @@ from dimpoint.errors import DataError
 from dimpoint.evaluation.run import Result, SetResult
 from dimpoint.evaluation.summary import Number, counts_and_numbers, without_nan
 from dimpoint.metrics.bootstrap import Difference, differences
+from dimpoint.text import counted
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def verdict(comparison: Comparison, first: str, second: str) -> str:
     key = "iou" if comparison.protocol == "pixels" else "f1"
     row = next(row for row in comparison.rows if row.number.key == key)
     label, difference = row.number.label, row.difference
-    where = f"on {comparison.data_set} ({comparison.frames} frames), {_under(comparison)}"
+    where = f"on {comparison.data_set} ({counted(comparison.frames, 'frame')}), {_under(comparison)}"
     if difference.low != difference.low:
         return f"{label} is not defined {where}."
     between = f"{difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from dimpoint.datasets.coordinates import OTHER_RULES
 from dimpoint.metrics.points import match_points
+from dimpoint.text import counted
 
 if TYPE_CHECKING:
     from dimpoint.evaluation.run import FrameResult
@@ -81,11 +82,13 @@ class Doubts:
         explained = self._explained()
         if self.found == 0 and min(self.targets, self.predicted) >= _LEAST:
             yield (
-                f"none of the {self.targets} targets is found by the {self.predicted} predictions; "
+                f"none of the {counted(self.targets, 'target')} is found by the "
+                f"{counted(self.predicted, 'prediction')}; "
                 f"{explained or 'do they belong to these frames, at this size?'}"
             )
         elif self.found and explained:
-            yield f"{self.missed} targets are in frames in which none is found; {explained}"
+            where = "in frames in which none is found"
+            yield f"{counted(self.missed, f'target is {where}', f'targets are {where}')}; {explained}"
 
     def _add_map(self, predicted: npt.NDArray[Any]) -> None:
         low, high = float(predicted.min()), float(predicted.max())

@@ -26,6 +26,7 @@ from dimpoint.metrics.points import match_points
 from dimpoint.model.files import resolve_model, sha256_of
 from dimpoint.model.onnx_file import read_property, with_metadata
 from dimpoint.model.record import METADATA_KEY, ModelMeta
+from dimpoint.text import counted
 
 _HELD_OUT = (
     0.15  # as trainings hold out by default: of a data set that trained the model the very same scenes
@@ -101,8 +102,8 @@ def export_int8(
         temporary.write_bytes(with_metadata(content, METADATA_KEY, meta.to_json(), out))
         measured = measure(backend, OpenvinoBackend(temporary), held)
         say(
-            f"{measured.frames} held-out frames, {measured.targets} targets: F1 {measured.float32:.4f} in "
-            f"float32, {measured.int8:.4f} in int8"
+            f"{counted(measured.frames, 'held-out frame')}, {counted(measured.targets, 'target')}: "
+            f"F1 {measured.float32:.4f} in float32, {measured.int8:.4f} in int8"
         )
         if not measured.loss <= max_loss:
             raise ModelFileError(

@@ -26,6 +26,7 @@ from dimpoint.metrics.components import Map
 from dimpoint.model.files import resolve_model
 from dimpoint.model.record import ModelMeta
 from dimpoint.sources.files import plain_name
+from dimpoint.text import counted
 
 Floats = npt.NDArray[np.float64]
 Kind = Literal["points", "maps"]
@@ -166,7 +167,8 @@ class Pairing(Generic[P]):
         """A description of what does not match, or None."""
         faults = []
         if self.missing:
-            faults.append(f"{len(self.missing)} frames have no prediction ({_some(self.missing)})")
+            without = counted(len(self.missing), "frame has no prediction", "frames have no prediction")
+            faults.append(f"{without} ({_some(self.missing)})")
         if self.extra:
             faults.append(f"{len(self.extra)} predictions belong to no frame ({_some(self.extra)})")
         if faults and self.elsewhere:

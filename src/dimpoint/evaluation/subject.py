@@ -31,6 +31,7 @@ from dimpoint.metrics.components import Components
 from dimpoint.metrics.points import spared
 from dimpoint.model.files import resolve_model
 from dimpoint.model.record import HASH_DIGITS
+from dimpoint.text import counted
 
 _RESULTS = (".json", ".jsonl", ".parquet")
 _CHECKED = 40  # evaluated frames whose pixels are compared with those that the model was trained on
@@ -335,7 +336,12 @@ def duplicate_notes(observed: Sequence[tuple[TruthFrame, bytes | None]]) -> list
         return []
     one, other = pairs[0]
     count = len(pairs)
-    return [f"{count} frames have the pixels of another one and count again: {other.key} is {one.key}"]
+    same = counted(
+        count,
+        "frame has the pixels of another one and counts again",
+        "frames have the pixels of another one and count again",
+    )
+    return [f"{same}: {other.key} is {one.key}"]
 
 
 def _digest(pixels: npt.NDArray[Any] | None) -> bytes | None:

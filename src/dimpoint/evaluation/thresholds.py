@@ -17,6 +17,7 @@ from dimpoint.evaluation.summary import threshold_digits, without_nan
 from dimpoint.evaluation.truth import TruthFrame
 from dimpoint.metrics.curves import Goal
 from dimpoint.model.onnx_file import read_meta, write_with_record
+from dimpoint.text import counted
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,10 @@ class ChosenThreshold:
         """The threshold, its goal and its results, with a warning if it was chosen on evaluated frames."""
         lines = [
             f"Threshold {threshold_digits(self.threshold)} for {_goal_text(self)}, "
-            f"chosen on {self.chosen_on} ({self.frames} frames, {self.targets} targets), where it gives "
-            f"recall {self.recall:.3f}, precision {self.precision:.3f}, {self.false_per_frame:.4g} false "
-            f"objects per frame and Fa {self.fa:.2e} {self.fa_unit} per pixel (protocol {self.protocol})."
+            f"chosen on {self.chosen_on} ({counted(self.frames, 'frame')}, "
+            f"{counted(self.targets, 'target')}), where it gives recall {self.recall:.3f}, "
+            f"precision {self.precision:.3f}, {self.false_per_frame:.4g} false objects per frame "
+            f"and Fa {self.fa:.2e} {self.fa_unit} per pixel (protocol {self.protocol})."
         ]
         if self.shared:
             lines.append(
@@ -280,8 +282,8 @@ def threshold_for_rate(
     allowed = int(per_frame * frames + 1e-9)
     if allowed < 1:
         raise DataError(
-            f"{frames} frames are too few for {per_frame:.3g} false alarms per frame (possible: "
-            f"{1 / frames:.3g} or more); give at least {int(np.ceil(1 / per_frame - 1e-9))} frames"
+            f"{counted(frames, 'frame is', 'frames are')} too few for {per_frame:.3g} false alarms per frame "
+            f"(possible: {1 / frames:.3g} or more); give at least {int(np.ceil(1 / per_frame - 1e-9))} frames"
         )
     sure = sum(bool((np.asarray(each) > SURE).any()) for each in scores)
     if sure > _SURE_FRAMES * frames and not insist:

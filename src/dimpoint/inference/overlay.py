@@ -141,9 +141,12 @@ class PictureFolder:
         return name
 
     def _name(self, frame: Frame) -> str:
-        """The frame's path as one word, shortened to its end; numbered where it is in use."""
+        """The frame's path as one word, shortened to its end; numbered where it is in use.
+
+        A frame clip.mp4#000007 is clip.mp4_000007: in the address of a page, # would end the file's name.
+        """
         file = frame.file if frame.index is not None else str(Path(frame.file).with_suffix(""))
-        word = re.sub(r"[^\w.#-]+", "_", file).strip("._")[-_LONGEST_NAME:] or "frame"
+        word = re.sub(r"[^\w.-]+", "_", file).strip("._")[-_LONGEST_NAME:] or "frame"
         name, number = word, 2
         while name.casefold() in self._used:
             name, number = f"{word}-{number}", number + 1

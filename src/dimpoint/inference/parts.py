@@ -19,6 +19,7 @@ from dimpoint.atomic import replacing, write_text
 from dimpoint.errors import ConfigError, DimpointError, MissingExtraError
 from dimpoint.inference.detections import Detections
 from dimpoint.inference.journal import Journal, JournaledFolder, json_line, other_files, stamp
+from dimpoint.text import counted
 
 KINDS = ("jsonl", "parquet")
 MANIFEST = "manifest.json"
@@ -250,7 +251,8 @@ class PartsFolder(JournaledFolder):
             kept = sum(each["frames"] for each in self._parts)
             reason = getattr(error, "strerror", None) or error
             raise DimpointError(
-                f"{self.path}: cannot be written ({reason}); the parts hold the first {kept} frames"
+                f"{self.path}: cannot be written ({reason}); the parts hold the first "
+                f"{counted(kept, 'frame')}"
             ) from None
         self._parts.append(part)
         self._clear()

@@ -21,7 +21,7 @@ from dimpoint.errors import ConfigError, DimpointError
 from dimpoint.inference.detection_files import read_detections
 from dimpoint.inference.detections import Detections, coco_content, csv_text, geojson_content
 from dimpoint.inference.journal import Journal, JournaledFolder, json_line, other_files, stamp
-from dimpoint.text import csv_cell
+from dimpoint.text import counted, csv_cell
 
 FORMATS = {
     "json": "detections.json",
@@ -173,7 +173,7 @@ class ResultsFolder(JournaledFolder):
         except OSError as error:
             raise DimpointError(
                 f"{self.file}: cannot be written ({error.strerror}); the file holds the first "
-                f"{self.done.frames} frames"
+                f"{counted(self.done.frames, 'frame')}"
             ) from None
         self._count(record)
 

@@ -15,6 +15,7 @@ from dimpoint.model.validity import filled
 from dimpoint.sources import PLAIN, ReadOptions
 from dimpoint.sources.files import natural_key
 from dimpoint.sources.readers import frame_suffixes, read_picture
+from dimpoint.text import counted
 
 _SETTLED = 0.3  # seconds without a change of size or time after which a file is read
 _GIVEN_UP = 10.0  # seconds without a change after which a file that cannot be read counts as broken
@@ -85,7 +86,13 @@ class FolderCamera:
         for name, stamp in there:
             self._remember(name, stamp)
         if there:
-            note(f"{len(there)} files that are in the folder already are passed over")
+            note(
+                counted(
+                    len(there),
+                    "file that is in the folder already is passed over",
+                    "files that are in the folder already are passed over",
+                )
+            )
 
     def _entries(self) -> Iterator[tuple[str, _Stamp]]:
         """The picture files that changed since the last look, about."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dimpoint.errors import DimpointError
+from dimpoint.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,7 +86,7 @@ def status_line(record: dict[str, Any]) -> str:
         f"{record['searched']} searched",
         f"{record['passed_over']} passed over",
         f"{record['latency_ms']:.0f} ms late",
-        f"{record['tracks_now']} tracks now",
+        f"{counted(record['tracks_now'], 'track')} now",
         f"{record['static_now']} static",
         f"{record['alarms']} alarms",
     ]

@@ -21,6 +21,7 @@ from dimpoint.errors import ConfigError, DataError, DimpointError
 from dimpoint.fdep.encoder import quiet
 from dimpoint.pretraining.mae import Crops
 from dimpoint.pretraining.record import PretrainRun, PretrainSettings, pretrain_settings
+from dimpoint.text import counted
 
 
 def publish(run: PretrainRun, out: Path, started: dict[str, Any]) -> None:
@@ -86,7 +87,7 @@ def _card(run: PretrainRun, name: str, record: dict[str, Any]) -> str:
     chosen = run.settings
     parameters = sum(value.numel() for value in run.model.encoder.parameters())
     data = "\n".join(
-        f"  - {part}: {count} frames, sha256 {record['data'][part]}"
+        f"  - {part}: {counted(count, 'frame')}, sha256 {record['data'][part]}"
         for part, count in record["frames"].items()
     )
     return f"""# {name}

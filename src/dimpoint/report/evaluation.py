@@ -25,6 +25,7 @@ from dimpoint.evaluation.tables import (
     rows_of,
     tables_of,
 )
+from dimpoint.text import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -210,7 +211,8 @@ class Evaluation:
             f"{name}: F1 {each['f1']:.3f}, recall {each['recall']:.3f}, precision {each['precision']:.3f}"
             for name, each in self.by_method.items()
         ]
-        return f"<Evaluation on {self.data} ({frames} frames, protocol {protocol}); {'; '.join(shown)}>"
+        where = f"{self.data} ({counted(frames, 'frame')}, protocol {protocol})"
+        return f"<Evaluation on {where}; {'; '.join(shown)}>"
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -156,7 +156,8 @@ def _write(folder: Path, results: Sequence[Result]) -> int:
                 pixels = frame.read_pixels()
                 if pixels is not None:
                     picture = draw_result(frame, pixels)
-                    write_picture(place / f"{frame.frame.name}.png", picture, durable=False)
+                    name = re.sub(r"[#?%]", "_", frame.frame.name)  # these end a name in an address
+                    write_picture(place / f"{name}.png", picture, durable=False)
                     count += 1
     if not count:
         raise DataError("no pictures: the data hold labels only, no frames")

@@ -191,6 +191,9 @@ def _search(
 
 def _entry(detector: Detector, name: str, body: bytes, kind: str, threshold: float | None) -> dict[str, Any]:
     """A frame of a batch: its detections, or why it cannot be read."""
+    if kind.partition(";")[0].strip().lower() not in SUFFIXES:  # curl knows no type for .tif and .npy
+        suffix = Path(name).suffix.lower().replace(".tiff", ".tif").replace(".jpeg", ".jpg")
+        kind = next((known for known, each in SUFFIXES.items() if each == suffix), kind)
     try:
         found = _search(detector, body, kind, None, None, threshold)
     except DimpointError as error:
@@ -223,7 +226,15 @@ def _answer_to(error: Exception) -> Response:
     return JSONResponse({"error": str(error)}, 422)
 
 
-async def _refused(_request: Request, error: Exception) -> Response:
+async def _refused(request: Request, error: Exception) -> Response:
+    """An answer of the router, for an address or a method that it does not know."""
+    if isinstance(error, HTTPException) and error.status_code in (404, 405):
+        path = request.url.path[:80]
+        said = f"there is no {path}; /openapi.json describes the addresses"
+        if error.status_code == 405:
+            taken = "POST" if path.startswith("/v1/detect") else "GET"
+            said = f"{path} takes {taken}, not {request.method}"
+        return JSONResponse({"error": said}, error.status_code, error.headers)
     return _answer_to(error)
 
 
@@ -248,15 +259,23 @@ def frame_of(body: bytes, content_type: str, shape: str | None, dtype: str | Non
     """
     if not body:
         raise FrameError("the request has no body; send an image file, or raw counts with shape and dtype")
-    suffix = SUFFIXES.get(content_type.partition(";")[0].strip().lower())
-    if shape is None and dtype is None and suffix is not None:
-        return _image(body, suffix)
+    kind = content_type.partition(";")[0].strip().lower()
+    if shape is None and dtype is None:
+        if kind not in SUFFIXES:
+            raise FrameError(_not_accepted(kind))
+        return _image(body, SUFFIXES[kind])
     if shape is None or dtype is None:
-        known = ", ".join(SUFFIXES)
         raise FrameError(
-            f"Content-Type is one of {known}, or shape=HEIGHTxWIDTH and dtype come with raw counts"
+            f"raw counts need both shape=HEIGHTxWIDTH and dtype ({', '.join(RAW_TYPES)}) in the address"
         )
     return _raw(body, shape, dtype)
+
+
+def _not_accepted(kind: str) -> str:
+    given = f"Content-Type {kind[:80]} is" if kind else "a request without Content-Type is"
+    form = "; forms go to /v1/detect/batch" if kind == "multipart/form-data" else ""
+    raw = f"raw counts with shape=HEIGHTxWIDTH and dtype ({', '.join(RAW_TYPES)}) in the address"
+    return f"{given} not accepted, but {', '.join(SUFFIXES)}, or {raw}{form}"
 
 
 def _image(body: bytes, suffix: str) -> npt.NDArray[Any]:

@@ -14,6 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from dimpoint.errors import FrameError
+from dimpoint.text import counted
 
 IMAGE_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".npy"),
@@ -37,6 +38,15 @@ EXCLUDED = "folders of results"
 LINK_AGAIN = "links to folders that were seen already"
 BROKEN_LINK = "broken links"
 UNREADABLE = "folders without permission"
+_ONE = {
+    OTHER_KIND: "file of another kind",
+    HIDDEN: "hidden or thumbnail file or folder",
+    SUB_FOLDER: "sub-folder",
+    EXCLUDED: "folder of results",
+    LINK_AGAIN: "link to a folder that was seen already",
+    BROKEN_LINK: "broken link",
+    UNREADABLE: "folder without permission",
+}
 
 _JUNK_FOLDERS = {"__macosx", "thumbnails", "thumbs", "_thumbs", "__pycache__", "lost+found"}
 _JUNK_STARTS = (".", "@", "#", "$")  # hidden; Synology's @eaDir; recycle bins
@@ -65,7 +75,7 @@ def summary_of(passed: Sequence[tuple[Path, str]]) -> str | None:
     """What was passed over as one line of counts by reason, or None if nothing was."""
     parts = []
     for reason, count in Counter(reason for _, reason in passed).items():
-        text = f"{count} {reason}"
+        text = counted(count, _ONE.get(reason, reason), reason)
         if reason == OTHER_KIND:
             kinds = Counter(path.suffix.lower() or "no suffix" for path, why in passed if why == OTHER_KIND)
             text += f" ({', '.join(f'{kind} {number}' for kind, number in kinds.most_common(5))})"

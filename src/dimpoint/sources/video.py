@@ -20,6 +20,7 @@ from dimpoint.sources.colours import VideoColours
 from dimpoint.sources.containers import lacks_index, open_container, y16_size
 from dimpoint.sources.files import SUPPORTED_FORMATS
 from dimpoint.sources.picture import PLAIN, OpenFile, Picture, Pixels, ReadOptions, as_frame
+from dimpoint.text import counted
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -157,7 +158,7 @@ class VideoReader:
         """A frame by its number. Raises FrameError if there is none of this number, or if it is damaged."""
         av = import_av()
         if number not in self._times:
-            raise FrameError(f"{self.path}: has no frame {number}, but {len(self.numbers)} frames")
+            raise FrameError(f"{self.path}: has no frame {number}, but {counted(len(self.numbers), 'frame')}")
         wanted = self._times[number]
         place = self.numbers.index(number)
         before = self._times[self.numbers[place - 1]] if place else -1
@@ -383,7 +384,7 @@ def _check_complete(container: InputContainer, stream: VideoStream, time: float 
 
 
 def _cut(missing: int) -> str:
-    return f"the file is cut, about {missing} frames are missing"
+    return f"the file is cut, about {counted(missing, 'frame is', 'frames are')} missing"
 
 
 def _complaint(path: Path, number: int, error: Exception) -> str:

@@ -21,7 +21,7 @@ from dimpoint.metrics.protocols import get_protocol
 from dimpoint.model.checkpoint import load_model
 from dimpoint.networks.base import count_macs
 from dimpoint.studies.runs import Budget, clock, train_once, training_seconds
-from dimpoint.text import printable
+from dimpoint.text import counted, printable
 from dimpoint.training.fit import Machine, TrainingData
 from dimpoint.training.frames import labels_of
 from dimpoint.training.recipe import Recipe, load_recipe
@@ -260,8 +260,8 @@ def heading(record: Mapping[str, Any]) -> str:
     """One line on the data, protocol and budget."""
     data = ", ".join(record["data"])
     return (
-        f"{data}, split {record['split']}: {record['frames']} frames, protocol {record['protocol']}, "
-        f"trained for {record['budget']}"
+        f"{data}, split {record['split']}: {counted(record['frames'], 'frame')}, "
+        f"protocol {record['protocol']}, trained for {record['budget']}"
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from dimpoint.atomic import write_text
 from dimpoint.errors import ConfigError
+from dimpoint.text import counted
 from dimpoint.training.fit import Machine, TrainingData, finish, fit
 from dimpoint.training.recipe import Recipe, load_recipe
 
@@ -40,7 +41,7 @@ class Budget:
 
     def __str__(self) -> str:
         if self.epochs is not None:
-            return f"{self.epochs} epochs"
+            return f"{counted(self.epochs, 'epoch')}"
         return "the recipe's own epochs" if self.minutes is None else f"{self.minutes:g} minutes"
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dimpoint.errors import ConfigError, DataError
+from dimpoint.text import counted
 from dimpoint.tracking.evaluation import DISTANCE, TrackEvaluation, evaluate_clip, evaluate_clips
 from dimpoint.tracking.labels import centre, read_labels
 from dimpoint.tracking.result import ASSUMED_RATE, Tracks, read_tracks
@@ -106,7 +107,8 @@ def _paired(truth: list[Path], clips: list[Path], names: list[str]) -> list[Path
         return [_labels_of(truth[0], clip, name) for clip, name in zip(clips, names, strict=True)]
     if len(truth) != len(clips):
         raise ConfigError(
-            f"{len(clips)} clips with tracks and {len(truth)} files of labels; give one for each, in the "
+            f"{counted(len(clips), 'clip')} with tracks and "
+            f"{counted(len(truth), 'file')} of labels; give one for each, in the "
             "same order, or a folder in which they are named like the clips"
         )
     return truth

@@ -16,7 +16,7 @@ import numpy as np
 
 from dimpoint.errors import DataError
 from dimpoint.metrics.bootstrap import Interval, bootstrap
-from dimpoint.text import csv_cell, latex_table
+from dimpoint.text import counted, csv_cell, latex_table
 from dimpoint.tracking.hota import hota_counts, hota_numbers
 from dimpoint.tracking.labels import ClipLabels
 from dimpoint.tracking.measures import (
@@ -321,7 +321,7 @@ def _frames(last: int, labels: ClipLabels) -> tuple[list[int], list[str]]:
         return list(range(max(last, labels.last) + 1)), notes
     left = sum(number not in labels.labelled for number in range(last + 1))
     if left:
-        notes.append(f"{left} frames without labels are left out")
+        notes.append(counted(left, "frame without labels is left out", "frames without labels are left out"))
     return sorted(labels.labelled), notes
 
 

@@ -28,6 +28,7 @@ import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
 from dimpoint.errors import ConfigError
+from dimpoint.text import counted
 
 Array = npt.NDArray[np.float64]
 Objects = Mapping[int, Sequence[float]]
@@ -163,7 +164,7 @@ def pair(truth: Sequence[Objects], tracks: Sequence[Objects]) -> list[Pairing]:
         If the numbers of frames differ.
     """
     if len(truth) != len(tracks):
-        raise ConfigError(f"truth has {len(truth)} frames, the tracks {len(tracks)}")
+        raise ConfigError(f"truth has {counted(len(truth), 'frame')}, the tracks {len(tracks)}")
     return [
         Pairing(list(real), list(found), _distances(_places(real), _places(found)))
         for real, found in zip(truth, tracks, strict=True)

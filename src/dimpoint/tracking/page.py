@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 
 from dimpoint.atomic import write_text
+from dimpoint.text import counted
 from dimpoint.tracking.picture import Picture, colour_of
 from dimpoint.tracking.result import Tracks
 from dimpoint.tracking.track import Track
@@ -47,7 +48,7 @@ def write_page(path: Path, tracks: Tracks, picture: Picture, *, seconds: float) 
 Tracks of {escape(name)}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head><body>
 <h1>Tracks of {escape(name)}</h1>{whole}
-<p>{counts} in {tracks.frames} frames, {seconds:.1f} s{escape(when)};
+<p>{counts} in {counted(tracks.frames, "frame")}, {seconds:.1f} s{escape(when)};
 model {escape(tracks.model) or "not named"}.</p>{notes}
 <h2>Time line</h2>{_time_line(shown, seconds)}
 <p class="note">A bar leads to its track in the table. Grey: static spots.</p>

@@ -19,6 +19,7 @@ from dimpoint.model.intensity import Polarity
 from dimpoint.sources import Frame, Sources, frames_from
 from dimpoint.sources.frames import OnError, OnPassed
 from dimpoint.sources.picture import PLAIN, ReadOptions
+from dimpoint.text import counted
 from dimpoint.tracking.memory import CameraMemory, brightness, read_memory
 from dimpoint.tracking.motion import Motion, MotionEstimator
 from dimpoint.tracking.result import ASSUMED_RATE, MotionRow, Span, Tracks
@@ -81,10 +82,12 @@ class Clock:
         notes = []
         if self.counted:
             rate = f"{ASSUMED_RATE:g} frames/s assumed (--fps says otherwise)"
-            notes.append(f"{self.counted} frames have no time of their own: {rate}")
+            times = counted(self.counted, "frame has no time of its own", "frames have no time of their own")
+            notes.append(f"{times}: {rate}")
         if self.backwards:
             notes.append(
-                f"{self.backwards} frames have a time that does not increase: replaced by the usual step"
+                counted(self.backwards, "frame has", "frames have")
+                + " a time that does not increase: replaced by the usual step"
             )
         return notes
 

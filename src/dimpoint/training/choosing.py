@@ -21,6 +21,7 @@ from dimpoint.model.checkpoint import load_model
 from dimpoint.model.files import sha256_of
 from dimpoint.model.record import DecodeRule, ModelMeta
 from dimpoint.networks import Network
+from dimpoint.text import counted
 from dimpoint.training.frames import LabelledFrame
 from dimpoint.training.recipe import Recipe
 from dimpoint.training.validation import LOWEST_THRESHOLD, describe
@@ -310,8 +311,9 @@ def warnings_of(counts: Sequence[PointCounts], trained: Trained) -> list[str]:
         ]
     if targets < FEW_TARGETS:
         return [
-            f"warning: this score is based on {targets} targets in {len(counts)} held-out frames and depends "
-            "on the choice of frames; label more frames for a reliable score"
+            f"warning: this score is based on {counted(targets, 'target')} in "
+            f"{counted(len(counts), 'held-out frame')} and depends on the choice of "
+            "frames; label more frames for a reliable score"
         ]
     return []
 
@@ -341,7 +343,7 @@ def compare(
     first, second = PointCounts.total(new), PointCounts.total(old)
     found = [f"F1 {total.f1:.4f} ({total.tp} found, {total.fp} false)" for total in (first, second)]
     lines = [
-        f"on the same {len(new)} held-out frames with {first.tp + first.fn} targets: {found[0]}, "
+        f"on the same {len(new)} held-out frames with {counted(first.tp + first.fn, 'target')}: {found[0]}, "
         f"{parent} {found[1]}; difference {apart.value:+.4f}, 95 % {apart.low:+.4f} to {apart.high:+.4f}"
     ]
     if chosen_here:

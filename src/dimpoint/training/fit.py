@@ -130,7 +130,7 @@ def fit(
     if is_helper():
         log = _silent
     elif resume and folder.onnx.is_file() and folder.finished(recipe, folder.newest()):
-        log(f"{out}: this run is finished, after {recipe.epochs} epochs: {folder.onnx}")
+        log(f"{out}: this run is finished, epochs: {recipe.epochs}: {folder.onnx}")
         return folder.onnx
     held = train(recipe, sources, out, machine=machine, resume=resume, init=init, minutes=minutes, log=log)
     return folder.onnx if is_helper() else finish(out, log, held)

@@ -21,6 +21,7 @@ from dimpoint.model.checkpoint import traits
 from dimpoint.model.record import ModelMeta
 from dimpoint.networks import Network
 from dimpoint.networks.base import HostNetwork, count_parameters, standardise
+from dimpoint.text import counted
 from dimpoint.training.frames import LabelledFrame
 from dimpoint.training.losses import (
     bce_loss,
@@ -267,7 +268,7 @@ def describe_model(
         **(traits(network) | {"activation": activation_of(recipe)}),
         input=recipe.input,
         decode=recipe.decode,
-        training_data=[f"{part.name} ({len(part)} frames)" for part in sets],
+        training_data=[f"{part.name} ({counted(len(part), 'frame')})" for part in sets],
         recipe=recipe.model_dump(mode="json"),
         parameters=count_parameters(network),
     )

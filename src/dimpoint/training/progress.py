@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from dimpoint.atomic import replacing
 from dimpoint.training.module import DetectionModule
 from dimpoint.training.run_folder import ends_with_validation
-from dimpoint.training.validation import LABELS
+from dimpoint.training.validation import LABELS, chooses_threshold
 
 _SECONDS_BETWEEN = 0.3  # between updates of the bar
 _FIRST_LINE = 10.0  # seconds until the first line
@@ -88,9 +88,11 @@ class Report(Callback):
         if f"val/{self.monitor}" in values:  # a refit may have nothing held out
             now = values[f"val/{self.monitor}"]
             line += f"  validation {LABELS[self.monitor]} {now:.4f}"
+            if chooses_threshold(pl_module.recipe):
+                line += f" at its best threshold, {values['val/threshold']:.3f}"
             if self.chooses:
                 self.best = max(self.best, now)
-                line += f" (best {self.best:.4f})"
+                line += f" (best epoch {self.best:.4f})"
         total = int(trainer.estimated_stepping_batches)
         if trainer.global_step < total:
             line += f"  {duration(self._pace.left(trainer.global_step, total))} left"

@@ -62,8 +62,8 @@ class Position:
     steps: int = 0
 
     def __str__(self) -> str:
-        beyond = f" and {self.batches} steps of the next" if self.batches else ""
-        return f"{self.epochs} epochs{beyond}"
+        beyond = f" and {self.batches} step{'s' * (self.batches != 1)} of the next" if self.batches else ""
+        return f"{self.epochs} epoch{'s' * (self.epochs != 1)}{beyond}"
 
 
 @dataclass(frozen=True)

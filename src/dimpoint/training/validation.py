@@ -51,8 +51,12 @@ def monitored(recipe: Recipe) -> str:
 
 def validation_threshold(recipe: Recipe) -> float:
     """The detection threshold used in validation."""
-    fixed = recipe.refit or recipe.target.kind == "mask"
-    return recipe.decode.threshold if fixed else LOWEST_THRESHOLD
+    return LOWEST_THRESHOLD if chooses_threshold(recipe) else recipe.decode.threshold
+
+
+def chooses_threshold(recipe: Recipe) -> bool:
+    """Whether each validation gives the score at the threshold that is best for it; see `PointScores`."""
+    return isinstance(scores_for(recipe), PointScores)
 
 
 class PointScores:

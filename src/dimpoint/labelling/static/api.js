@@ -5,6 +5,9 @@ if (given) {
   sessionStorage.setItem("token", given);
   history.replaceState(null, "", location.pathname + location.hash);
 }
+// A number with its noun.
+export const counted = (number, noun) => `${number} ${noun}${number === 1 ? "" : "s"}`;
+
 export const token = sessionStorage.getItem("token") ?? "";
 
 const SILENT = "The server does not answer. Nothing more is saved until it runs again.";

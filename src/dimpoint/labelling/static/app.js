@@ -334,7 +334,7 @@ async function acceptTrack(steps) {
   };
   try {
     const done = await carrying.accept(steps, element("author").value, told);
-    warn(`${done} frames labelled.`, [["Go to the last", () => open(steps.at(-1).frame)]]);
+    warn(`${api.counted(done, "frame")} labelled.`, [["Go to the last", () => open(steps.at(-1).frame)]]);
   } catch (error) {
     warn(`Not every frame got the point: ${error.message}`);
   }

@@ -115,7 +115,7 @@ export async function importFiles(files, author, done) {
       refused.push(error.message);
     }
   }
-  const parts = [`${total.labelled} frames labelled with ${total.points} targets.`];
+  const parts = [`${api.counted(total.labelled, "frame")} labelled with ${api.counted(total.points, "target")}.`];
   if (total.kept) parts.push(`${total.kept} frames had an answer and keep it.`);
   if (total.outside) parts.push(`${total.outside} labels outside their frame were left out.`);
   if (total.unknown_count) parts.push(`${total.unknown_count} names are no frames of this project: ${unknown.slice(0, 5).join(", ")}.`);
