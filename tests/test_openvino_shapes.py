@@ -1,4 +1,4 @@
-"""OpenVINO's graph for a shape that comes often, and the changes of a graph that make its int8 form fast."""
+"""OpenVINO's graph for usual shapes, and the changes of a graph that make its int8 form fast."""
 
 from __future__ import annotations
 
@@ -15,16 +15,10 @@ from dimpoint.inference.openvino_backend import OpenvinoBackend
 from tiny_models import blob_meta, write_model
 
 pytest.importorskip("openvino")
-OFTEN = openvino_backend._OFTEN
 
 
 def frames(height: int, width: int, count: int = 1) -> npt.NDArray[np.float32]:
     return np.random.default_rng(height).random((count, 1, height, width), np.float32)
-
-
-def settle(backend: OpenvinoBackend) -> None:
-    for thread in backend._compiling:
-        thread.join()
 
 
 @pytest.fixture
@@ -32,53 +26,46 @@ def backend(tmp_path: Path) -> OpenvinoBackend:
     return OpenvinoBackend(write_model(tmp_path / "m.onnx", blob_meta()), threads=1)
 
 
-class TestAShapeThatComesOften:
-    def test_its_responses_are_those_of_the_graph_for_any_shape(self, backend: OpenvinoBackend) -> None:
-        seen = frames(48, 64)
+class TestAUsualShape:
+    def test_its_responses_are_those_of_the_graph_for_any_shape(
+        self, backend: OpenvinoBackend, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        seen = frames(120, 160)
+        monkeypatch.setattr(openvino_backend, "_MOST_SHAPES", 0)
         before = backend.run(seen)
-        for _ in range(OFTEN):
-            backend.run(seen)
-        settle(backend)
-        fixed = backend._fixed[1, 1, 48, 64]
-        assert fixed is not None
-        backend._requests = None  # type: ignore[assignment]  # the other graph is used no more
+        assert not backend._fixed
+        monkeypatch.undo()
         for number in range(3):
             assert np.array_equal(backend.run(seen), before), number
+        assert list(backend._fixed) == [(1, 1, 120, 160)]
         kept = backend.run(seen)
         backend.run(1 - seen)
         assert np.array_equal(kept, before)  # a response is not overwritten by the next one
 
-    def test_an_odd_frame_costs_nothing(self, backend: OpenvinoBackend) -> None:
-        for number in range(OFTEN - 1):
-            backend.run(frames(48, 64))
-            backend.run(frames(16, 16 + 16 * number))
-        assert not backend._compiling
+    def test_other_shapes_are_not_compiled_for(self, backend: OpenvinoBackend) -> None:
+        for width in range(8, 120, 8):
+            backend.run(frames(16, width))
+        assert not backend._fixed
 
-    def test_counting_many_shapes_takes_little_memory(
+    def test_sizes_that_are_padded_or_magnified_are_usual(self, backend: OpenvinoBackend) -> None:
+        for height, width in ((352, 464), (240, 320), (480, 640)):  # 348x464 padded, 120x160 magnified
+            backend.run(frames(height, width))
+        assert len(backend._fixed) == 3
+
+    def test_only_so_many_are_compiled_for(
         self, backend: OpenvinoBackend, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(openvino_backend, "_MOST_COUNTED", 4)
-        for number in range(20):
-            backend.run(frames(16, 16 + 16 * number))
-        assert len(backend._seen) <= 4
-
-    def test_only_a_few_shapes_are_compiled_for(
-        self, backend: OpenvinoBackend, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(openvino_backend, "_OFTEN", 2)
-        for width in range(16, 128, 16):
-            for _ in range(3):
-                backend.run(frames(16, width))
-        settle(backend)
-        assert len(backend._fixed) == openvino_backend._MOST_SHAPES
+        monkeypatch.setattr(openvino_backend, "_MOST_SHAPES", 2)
+        for width in (120, 128, 160, 192):
+            backend.run(frames(120, width))
+        assert len(backend._fixed) == 2
 
     def test_frames_from_several_threads(self, tmp_path: Path) -> None:
         backend = OpenvinoBackend(write_model(tmp_path / "m.onnx", blob_meta()), threads=1, frames=3)
-        inputs = [frames(48, 64) * np.float32(number / 200) for number in range(200)]
+        inputs = [frames(120, 128) * np.float32(number / 60) for number in range(60)]
         with ThreadPoolExecutor(6) as pool:
             found = list(pool.map(backend.run, inputs))
-        settle(backend)
-        assert len(backend._compiling) == 1
+        assert len(backend._fixed) == 1
         assert all(
             np.array_equal(backend.run(one), response) for one, response in zip(inputs, found, strict=True)
         )
@@ -86,16 +73,18 @@ class TestAShapeThatComesOften:
     def test_a_graph_that_cannot_be_compiled_for_a_shape(
         self, backend: OpenvinoBackend, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        before = backend.run(frames(48, 64))
+        before = backend.run(frames(16, 64))
+        tried = []
 
         def fails(graph: Any) -> Any:
+            tried.append(graph)
             raise RuntimeError("no")
 
         monkeypatch.setattr(backend, "_compiled", fails)
-        for _ in range(2 * OFTEN):
-            assert np.array_equal(backend.run(frames(48, 64)), before)
-        settle(backend)
-        assert len(backend._compiling) == 1
+        for _ in range(2):
+            backend.run(frames(120, 160))
+            assert np.array_equal(backend.run(frames(16, 64)), before)
+        assert len(tried) == 1
 
 
 class TestGraphs:
