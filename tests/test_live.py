@@ -649,6 +649,38 @@ class TestClips:
         assert len(times) == pytest.approx(61, abs=2)
         assert [file.name for file in tmp_path.iterdir()] == ["alarm.mp4"]
 
+    def test_each_alarm_of_a_clip_has_its_track_drawn(self, tmp_path):
+        import av
+
+        writer = ClipWriter(ClipRule(before=1, after=1), tmp_path, lambda _: None)
+        tracker = Tracker()
+        for number in range(90):
+            tracker.update(
+                detections((10 + 0.2 * number, 10), (40, 30 - 0.2 * number)), (number + 1) / 30, frame=number
+            )
+            writer.add(captured(number))
+            if number in (45, 60):
+                path = writer.begin("alarm", tracker.tracks[number > 45])
+        writer.close()
+        with av.open(str(path)) as container:
+            last = [frame.to_ndarray(format="rgb24").astype(int) for frame in container.decode(video=0)][-5]
+        _, green, blue = np.moveaxis(last, 2, 0)
+        assert (green - blue > 40).sum() > 50  # the colours of tracks 1 and 2
+        assert (blue - green > 40).sum() > 50
+
+    def test_a_clip_is_written_when_the_frames_stop(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("dimpoint.live.clips._LOST", 0.2)
+        notes: list[str] = []
+        writer = ClipWriter(ClipRule(before=1, after=1), tmp_path, notes.append)
+        tracker = Tracker()
+        for number in range(45):
+            tracker.update(detections((10 + 0.5 * number, 20)), (number + 1) / 30, frame=number)
+            writer.add(captured(number))
+        writer.begin("alarm", tracker.tracks[0])
+        until(lambda: writer.written == 1)
+        assert (tmp_path / "alarm.mp4").exists()
+        writer.close()
+
     def test_a_folder_that_takes_no_file_is_told_of(self, tmp_path):
         (tmp_path / "clips").write_text("a file where the folder should be")
         notes: list[str] = []

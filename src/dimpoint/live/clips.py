@@ -6,8 +6,9 @@ import ctypes
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from dimpoint.errors import DimpointError
@@ -18,6 +19,7 @@ from dimpoint.tracking.track import Track
 
 _BEHIND = 1.0  # seconds that writing stays behind, so that the tracks of a frame are known
 _HELD = 0.5  # seconds that a track's place is shown on frames that nobody looked at
+_LOST = 5.0  # seconds without a frame after which a clip ends
 _LONGEST_END = 10.0  # seconds that clips may take to be written once watching ends
 
 
@@ -56,7 +58,7 @@ class _Clip:
     """A clip in the making."""
 
     def __init__(self, path: Path, track: Track, frames: list[Captured], until: float, latest: float) -> None:
-        self.path, self.track, self.until, self.latest = path, track, until, latest
+        self.path, self.tracks, self.until, self.latest = path, [track], until, latest
         self.frames = deque(frames)
         self.ended = False
 
@@ -124,6 +126,8 @@ class ClipWriter:
                 if self._clip.ended:
                     return None  # the one before is still being written
                 self._clip.until = min(self._now + self._rule.after, self._clip.latest)
+                if track not in self._clip.tracks:
+                    self._clip.tracks.append(track)
                 return self._clip.path
             frames = self.ring.frames()
             if not frames:
@@ -136,10 +140,10 @@ class ClipWriter:
             return path
 
     def goes_on(self, tracks: list[Track]) -> None:
-        """Make the clip longer while its track goes on."""
+        """Make the clip longer while one of its tracks goes on."""
         with self._changed:
             clip = self._clip
-            if clip is not None and any(one is clip.track for one in tracks):
+            if clip is not None and any(one in clip.tracks for one in tracks):
                 clip.until = min(self._now + self._rule.after, clip.latest)
 
     def close(self) -> None:
@@ -172,12 +176,12 @@ class ClipWriter:
                 while not clip.ended and not (
                     clip.frames and self._now - clip.frames[0].time >= min(_BEHIND, self._rule.after)
                 ):
-                    if not self._changed.wait(5.0) and not clip.frames:
+                    if not self._changed.wait(_LOST):
                         clip.ended = True  # the source is gone
                 if not clip.frames:
                     return
-                frame = clip.frames.popleft()
-            yield frame.time - begin, _drawn(frame, clip.track)
+                frame, tracks = clip.frames.popleft(), tuple(clip.tracks)
+            yield frame.time - begin, _drawn(frame, tracks)
             time.sleep(0)  # watching comes first
 
 
@@ -187,9 +191,12 @@ def _give_back() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _drawn(frame: Captured, track: Track) -> Picture:
-    """A frame with the alarm's track as it was then."""
-    places = [point for point in list(track.points) if point.frame <= frame.number]
-    if not places or frame.time - places[-1].time > _HELD:
-        return draw_frame(frame.pixels, (), frame.number, frame.time)
-    return draw_frame(frame.pixels, (track,), places[-1].frame, places[-1].time)
+def _drawn(frame: Captured, tracks: Sequence[Track]) -> Picture:
+    """A frame with the tracks of its alarms as they were then."""
+    shown = []
+    for one in tracks:
+        points = [point for point in list(one.points) if point.frame <= frame.number]
+        if points and frame.time - points[-1].time <= _HELD:
+            last = replace(points[-1], frame=frame.number)
+            shown.append(replace(one, points=[*points[:-1], last]))
+    return draw_frame(frame.pixels, shown, frame.number, frame.time)
