@@ -254,6 +254,8 @@ def test_a_clip_of_one_picture_has_no_tracks(run, tmp_path, picture):
     assert (code, "Traceback" in err) == (0, False)
     tracks = read_tracks("results/tracks.json")
     assert (tracks.frames, tracks.of("confirmed")) == (30, [])
+    page = Path("results/tracks.html").read_text("utf-8")
+    assert ("No target could be followed" in page, "<table" in page) == (True, False)
     with av.open("results/tracks.mp4") as container:
         assert sum(1 for _ in container.decode(video=0)) == 30
 

@@ -50,13 +50,21 @@ Tracks of {escape(name)}</title>
 <h1>Tracks of {escape(name)}</h1>{whole}
 <p>{counts} in {counted(tracks.frames, "frame")}, {seconds:.1f} s{escape(when)};
 model {escape(tracks.model) or "not named"}.</p>{notes}
-<h2>Time line</h2>{_time_line(shown, seconds)}
-<p class="note">A bar leads to its track in the table. Grey: static spots.</p>
-<h2>All tracks</h2><img alt="all tracks on the last frame" src="data:image/png;base64,{encoded}">
-<p class="note">On the last frame, at the places where they were measured. Grey: static spots.</p>
-<h2>Table</h2><div class="wide">{_table(tracks, shown)}</div></body></html>
+{_tracks_of(tracks, shown, seconds, encoded)}</body></html>
 """,
     )
+
+
+def _tracks_of(tracks: Tracks, shown: list[Track], seconds: float, encoded: str) -> str:
+    """The time line, the picture and the table; of a clip without tracks its last frame."""
+    image = f'<img alt="all tracks on the last frame" src="data:image/png;base64,{encoded}">'
+    if not shown:
+        return f"<p>No target could be followed, and no spot rests.</p><h2>Last frame</h2>{image}"
+    return f"""<h2>Time line</h2>{_time_line(shown, seconds)}
+<p class="note">A bar leads to its track in the table. Grey: static spots.</p>
+<h2>All tracks</h2>{image}
+<p class="note">On the last frame, at the places where they were measured. Grey: static spots.</p>
+<h2>Table</h2><div class="wide">{_table(tracks, shown)}</div>"""
 
 
 def _count(tracks: Tracks, state: str, words: str) -> str:
