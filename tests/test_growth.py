@@ -76,6 +76,14 @@ class TestFirstRegions:
         assert both[20, 30]
         assert both[20, 33]
 
+    def test_two_points_on_one_target_label_it_as_one_point_does(self) -> None:
+        frame, rule = spot((30, 20)), Growth()
+        once, twice = regions_at(frame, (30, 20)), regions_at(frame, (29, 20), (32, 21))
+        assert np.array_equal(mask_of(once, SHAPE), mask_of(twice, SHAPE))
+        prediction = np.where(disc(30, 20, 3), 0.9, 0.0).astype(np.float32)
+        once, twice = (grow(frame, prediction, regions, rule) for regions in (once, twice))
+        assert np.array_equal(mask_of(once, SHAPE), mask_of(twice, SHAPE))
+
     def test_touching_targets_stay_two_regions(self) -> None:
         frame = spot((30, 20), (35, 20))
         left, right = regions_at(frame, (30, 20), (35, 20))
