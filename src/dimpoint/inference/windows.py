@@ -1,8 +1,9 @@
 """Probabilities in a few windows of a large frame, without predicting the rest of it.
 
-The network sees a tile around each window, of the size of a training crop; the intensity range is that of the
-whole frame. Networks with a wide receptive field or with means over their input give slightly different
-probabilities than for the whole frame, so frames of up to `WHOLE` tiles are predicted whole.
+The network sees a tile around each window; the intensity range is that of the whole frame. Networks with a
+wide receptive field or with means over their input give other probabilities in a tile than in the whole
+frame, the more the smaller the tile (`benchmarks/growth_windows.py`), so frames of up to `WHOLE` tiles are
+predicted whole.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ Window = tuple[slice, slice]  # rows and columns of a frame
 
 WHOLE = 4  # tiles; a frame of this area or less is predicted whole
 _SHARE = 0.5  # of the frame's area: with more in tiles, the whole frame is predicted
-_TOGETHER = 8  # tiles that run together
+_TOGETHER = 2**19  # pixels of tiles that run together
 
 
 def plan_windows(
@@ -83,7 +84,7 @@ def probability_at(
     windows : sequence of pairs of slices
         Rows and columns, inside the frame.
     side : int
-        Side of the square that the network sees around a window, pixels; best that of the training crops.
+        Side of the square that the network sees around a window, pixels.
 
     Returns
     -------
@@ -103,8 +104,9 @@ def probability_at(
         return detector.probability_map(frame)
     known = measured(pixels, meta.input.intensity, black_hot=detector.polarity == "black-hot")
     result = np.zeros(known.shape, np.float32)
-    for first in range(0, len(tiles), _TOGETHER):
-        together = tiles[first : first + _TOGETHER]
+    count = max(1, _TOGETHER // side**2)
+    for first in range(0, len(tiles), count):
+        together = tiles[first : first + count]
         inputs = [network_input(meta.input, known, tile, 1, meta.mean[0]) for tile, _ in together]
         outputs = run_network(detector.backend, np.stack(inputs)).clip(0, 1)
         for output, (tile, inside) in zip(outputs, together, strict=True):

@@ -73,7 +73,7 @@ class GrowingLabels(Callback):
     ) -> None:
         self.views, self.rule, self.epochs, self.folder = views, recipe.growth, recipe.epochs, folder
         self.report = report
-        self.crop = recipe.view.size if recipe.view.kind == "crop" else None
+        self.tile = 2 * recipe.view.size if recipe.view.kind == "crop" else None
         self.regions = [first_regions(f.counts(), f.points, self.rule) for f in views.frames]
         self.history: list[dict[str, Any]] = []
         self.updated = -1  # the epoch of the last update
@@ -153,11 +153,11 @@ class GrowingLabels(Callback):
         return first <= epoch <= self.rule.last * self.epochs and (epoch - first) % self.rule.every == 0
 
     def _predicted(self, detector: Detector, number: int) -> npt.NDArray[np.float32]:
-        """The prediction of a frame, of a large one only around its points, as training crops show them."""
+        """The prediction of a frame; of a large one, squares of four training crops around its points."""
         counts = self.views.frames[number].counts()
-        if self.crop is None:
+        if self.tile is None:
             return detector.probability_map(counts)
-        return probability_at(detector, counts, [region.window for region in self.regions[number]], self.crop)
+        return probability_at(detector, counts, [region.window for region in self.regions[number]], self.tile)
 
     def _update(self, number: int, frame: LabelledFrame, prediction: npt.NDArray[np.float32]) -> None:
         regions = self.regions[number]
