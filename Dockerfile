@@ -7,7 +7,7 @@ COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY src src
 RUN pip install --no-cache-dir -c constraints.txt '.[serve]' && rm -rf /src/*
 
-USER dimpoint
+USER 10001
 WORKDIR /home/dimpoint
 EXPOSE 8080
 STOPSIGNAL SIGTERM
