@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy.typing as npt
 
@@ -27,6 +27,7 @@ from dimpoint.metrics.pixel import (
 from dimpoint.metrics.protocols import TargetCounts, TargetMatch, count_match, get_protocol, overlaps
 
 T = TypeVar("T")
+_Checked: TypeAlias = tuple[Map, Mask, Components]
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,7 +174,8 @@ class Evaluator:
         self._samples = HseSamples(self.hse_config)
         self._sampled = {rule.name: SampledCounts() for rule in self.protocols if rule.curve == "own"}
         self._frames: dict[str, FrameRecord] = {}
-        self._waiting: list[tuple[Map, Mask, Components]] = []
+        self._waiting: list[_Checked] = []
+        self._beside: Future[None] | None = None  # the batch that is being counted
 
     def __len__(self) -> int:
         return len(self._frames)
@@ -226,8 +228,12 @@ class Evaluator:
                 self._sampled[rule.name].add(values, known[0], rule.match)
         self._waiting.append((values.copy(), truth.copy(), known[0]))
         if sum(waiting[0].size for waiting in self._waiting) >= BATCH_PIXELS:
-            self._flush()
+            self._flush_beside()
         return seen
+
+    def __getstate__(self) -> dict[str, Any]:
+        self._flush()
+        return self.__dict__
 
     def merge(self, other: Evaluator) -> None:
         """Add the frames of another evaluator with the same settings.
@@ -299,19 +305,39 @@ class Evaluator:
                 seen.append(FrameObjects(pred, truth, match, record.tables[rule.name][-1]))
         return record, seen[0]
 
+    def _flush_beside(self) -> None:
+        """Begin to add the buffered frames to the curves; the next ones are read meanwhile."""
+        self._join()
+        waiting, self._waiting = self._waiting, []
+        pool = ThreadPoolExecutor(1)
+        self._beside = pool.submit(self._add, waiting)
+        pool.shutdown(wait=False)
+
     def _flush(self) -> None:
-        """Add the buffered frames to the curves, those of pixels beside those of objects."""
-        if not self._waiting:
-            return
-        probs, masks, truths = zip(*self._waiting, strict=True)
-        with ThreadPoolExecutor(1) as pool:
+        """Add all frames so far to the curves."""
+        self._join()
+        waiting, self._waiting = self._waiting, []
+        if waiting:
+            self._add(waiting)
+
+    def _join(self) -> None:
+        """Wait for the batch that is being counted."""
+        beside, self._beside = self._beside, None
+        if beside is not None:
+            beside.result()
+
+    def _add(self, waiting: Sequence[_Checked]) -> None:
+        """Add a batch to the curves, those of pixels and the samples of HSE beside those of objects."""
+        probs, masks, truths = zip(*waiting, strict=True)
+        batch = Batch(probs, masks, max(self.hse_config.radii), truths)
+        with ThreadPoolExecutor(2) as pool:
             pixels = pool.submit(self._add_pixels, probs, masks)
-            batch = Batch(probs, masks, max(self.hse_config.radii), truths)
+            batch.prepare()  # what both need
+            samples = pool.submit(self._samples.add, batch)
             self._targets.add(batch)
             self._matches.add(batch)
-            self._samples.add(batch)
             pixels.result()
-        self._waiting = []
+            samples.result()
 
     def _add_pixels(self, probs: Sequence[Map], masks: Sequence[Mask]) -> None:
         for prob, mask in zip(probs, masks, strict=True):

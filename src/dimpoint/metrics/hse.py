@@ -257,10 +257,8 @@ def _pixels_and_objects(batch: Batch) -> tuple[Floats, Floats, Floats]:
     """True pixels found, pixels predicted, objects: each (frames, levels)."""
     growth, count = batch.growth, len(batch.probs)
     hit = np.concatenate([mask.ravel() for mask in batch.masks])[growth.cell]
-    ones = np.ones(len(hit))
-    tp, predicted, objects = (
-        _steps(count, growth.frame, growth.level, weight) for weight in (hit, ones, growth.change)
-    )
+    places = _places(growth.frame, growth.level)
+    tp, predicted, objects = (_sums(count, places, weight) for weight in (hit, None, growth.change))
     return tp, predicted, objects
 
 
@@ -271,7 +269,17 @@ def _found(batch: Batch, radius: float) -> Floats:
 
 def _steps(frames: int, frame: Numbers, level: Numbers, weight: Numbers) -> Floats:
     """(frames, levels): sum of the weights of each frame's entries above each sampled threshold."""
+    return _sums(frames, _places(frame, level), weight)
+
+
+def _places(frame: Numbers, level: Numbers) -> Numbers:
+    """The cell of each entry in an array (frames, levels + 1)."""
     above = np.searchsorted(LEVELS, level, side="left")  # number of thresholds below
-    place = frame.astype(np.int64) * (len(LEVELS) + 1) + above
-    sums = np.bincount(place, weight, frames * (len(LEVELS) + 1)).reshape(frames, -1).astype(np.float64)
+    place: Numbers = frame.astype(np.int64) * (len(LEVELS) + 1) + above
+    return place
+
+
+def _sums(frames: int, places: Numbers, weight: Numbers | None) -> Floats:
+    """The same as `_steps`, from the cells of the entries; a weight of None is 1 each."""
+    sums = np.bincount(places, weight, frames * (len(LEVELS) + 1)).reshape(frames, -1).astype(np.float64)
     return np.cumsum(sums[:, :0:-1], axis=1)[:, ::-1]

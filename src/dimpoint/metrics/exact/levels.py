@@ -65,7 +65,7 @@ class LevelSums:
             raise DataError(f"weights {[len(row) for row in weights]} do not fit {len(levels)} levels")
         self._waiting.append((levels, weights))
         self._count += len(levels)
-        if self.limit is not None and self._count > self.limit // 4:
+        if self.limit is not None and self._count > self.limit:
             self._settle()
 
     def merge(self, other: LevelSums) -> None:
@@ -99,14 +99,28 @@ class LevelSums:
     def _settle(self) -> None:
         if not self._waiting:
             return
-        self._combine()
-        if self.limit is not None and len(self._levels) > self.limit:
-            self.exact = False
-        if not self.exact:
-            self._waiting = [(np.ceil(self._levels * GRID) / GRID, self._weights)]
-            self._levels, self._weights = self._levels[:0], self._weights[:, :0]
+        if self.exact:
             self._combine()
+            self.exact = self.limit is None or len(self._levels) <= self.limit
+        if not self.exact:
+            self._onto_grid()
         self._count = 0
+
+    def _onto_grid(self) -> None:
+        """Bring everything together on the grid, which needs no sorting; the levels 0 count for nothing."""
+        parts = [(self._levels, self._weights), *self._waiting]
+        self._waiting = []
+        there = np.zeros(GRID + 1, np.bool_)
+        sums = np.zeros((len(self._weights), GRID + 1), self._weights.dtype)
+        for levels, weights in parts:
+            places = np.ceil(levels * GRID).astype(np.int64)
+            there[places] = True
+            for row, given in zip(sums, weights, strict=True):
+                row += np.bincount(places, given, GRID + 1).astype(row.dtype)
+        there[0] = False
+        kept = np.flatnonzero(there)
+        kind = np.result_type(*(levels for levels, _ in parts))
+        self._levels, self._weights = (kept / GRID).astype(kind), sums[:, kept]
 
     def _combine(self) -> None:
         """Bring everything together, one entry for each distinct level."""

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -198,6 +199,11 @@ class Batch:
         self._truths = truths
         self.reach = max(reach, BASICIRSTD_RADIUS)  # pixels, the largest match radius that is asked for
         self._found: dict[float, tuple[Levels, Ints, Ints]] = {}
+        self._lock = Lock()
+
+    def prepare(self) -> None:
+        """Compute what several threads will need."""
+        _ = self._grown, self.targets
 
     @property
     def pixels(self) -> int:
@@ -228,9 +234,10 @@ class Batch:
 
     def found(self, radius: float) -> tuple[Levels, Ints, Ints]:
         """`most_levels` for pairs at most `radius` pixels apart."""
-        if radius not in self._found:
-            self._found[radius] = most_levels(self.near, self.near.distance <= radius)
-        return self._found[radius]
+        with self._lock:
+            if radius not in self._found:
+                self._found[radius] = most_levels(self.near, self.near.distance <= radius)
+            return self._found[radius]
 
 
 def _grow(
