@@ -163,6 +163,17 @@ def test_models_show_prints_the_card(shipped: Path) -> None:
     assert "Trained on points." in result.output
 
 
+def test_models_show_prints_what_a_file_says(tmp_path: Path) -> None:
+    meta = blob_meta(parent="spire-lite")
+    path = write_model(tmp_path / "mine.onnx", meta)
+    result = CliRunner().invoke(build_app(), ["models", "show", str(path)])
+    threshold = f"threshold {meta.decode.threshold:g}, made of spire-lite"
+    assert result.output.splitlines()[0] == f"{path}: {threshold}"
+    assert f"{meta.name}: network {meta.network}" in result.output
+    missing = CliRunner().invoke(build_app(), ["models", "show", str(tmp_path / "none.onnx")])
+    assert isinstance(missing.exception, ModelFileError)
+
+
 @pytest.mark.parametrize(
     ("name", "message"), [("spire-lit", "did you mean 'spire-lite'"), ("dense", "card of model 'dense'")]
 )

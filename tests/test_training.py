@@ -119,6 +119,15 @@ def test_fine_tuning_starts_from_a_models_weights(run: Path, scenes: Path, tmp_p
         train(other, TrainingData([scenes]), tmp_path / "other", machine=CPU, init=run / "model.safetensors")
 
 
+def test_an_epochs_line_says_which_threshold_its_score_has(scenes: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    train(small("epochs=1"), TrainingData([scenes]), tmp_path / "run", machine=CPU, log=said.append)
+    (line,) = [each for each in said if each.startswith("epoch 1/1")]
+    (score,), (threshold,) = (logged(tmp_path / "run", f"val/{name}") for name in ("f1", "threshold"))
+    expected = f"validation F1 {score:.4f} at its best threshold, {threshold:.3f} (best epoch {score:.4f})"
+    assert expected in line
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True

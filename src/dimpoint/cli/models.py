@@ -48,19 +48,31 @@ def list_models(context: typer.Context) -> None:
 
 
 @models_app.command("show")
-def show(name: str = typer.Argument(help="Name of a shipped model.")) -> None:
-    """Print a model's card: its data, recipe, scores, licence and date."""
-    from dimpoint.model.files import model_card
+def show(
+    model: str = typer.Argument(help="Name of a shipped model, .onnx file, or folder of a training run."),
+) -> None:
+    """Print the card of a shipped model, or what the file of another one says: data, threshold, scores."""
+    from dimpoint.model.files import model_card, model_names, resolve_model
+    from dimpoint.model.onnx_file import read_meta
 
-    typer.echo(model_card(name))
+    if model in model_names():
+        typer.echo(model_card(model))
+        return
+    path = resolve_model(model)
+    meta = read_meta(path)
+    parent = f", made of {meta.parent}" if meta.parent else ""
+    lines = [f"{path}: threshold {meta.decode.threshold:g}{parent}", *_record("", meta.name, meta)]
+    typer.echo("\n".join(printable(line) for line in lines))
 
 
 def _lines(model: ShippedModel) -> list[str]:
-    meta = model.meta
+    return _record("* " if model.is_default else "  ", model.name, model.meta)
+
+
+def _record(mark: str, name: str, meta: ModelMeta) -> list[str]:
     parameters = f"{meta.parameters:,}" if meta.parameters is not None else "?"
-    mark = "*" if model.is_default else " "
     return [
-        f"{mark} {model.name}: network {meta.network}, {parameters} parameters, {meta.licence}, {meta.date}",
+        f"{mark}{name}: network {meta.network}, {parameters} parameters, {meta.licence}, {meta.date}",
         f"    trained on {', '.join(meta.training_data)}",
         *(f"    {line}" for line in _scores(meta.scores)),
     ]
@@ -112,7 +124,7 @@ def export(
     int8: bool = typer.Option(
         False,
         "--int8",
-        help="Quantise to int8, several times faster with --device openvino; needs --calibrate.",
+        help="Quantise to int8, about twice as fast with --device openvino; needs --calibrate.",
     ),
     calibrate: list[Path] = typer.Option(
         [],
