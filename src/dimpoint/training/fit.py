@@ -361,7 +361,8 @@ def _load_parent(network: Network, recipe: Recipe, init: Path | None) -> dict[st
     if (meta.network, meta.options) != (recipe.network.name, recipe.network.options):
         raise ConfigError(
             f"{init}: holds {meta.network} with options {meta.options}, but the recipe trains "
-            f"{recipe.network.name} with {recipe.network.options}"
+            f"{recipe.network.name} with {recipe.network.options}; to train the file's network, give --set "
+            f"network.name={meta.network} --set 'network.options={json.dumps(meta.options)}'"
         )
     network.load_state_dict(known.state_dict())
     return {
