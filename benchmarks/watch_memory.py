@@ -42,7 +42,7 @@ from dimpoint.tracking.stream import Finder
 HEIGHT, WIDTH = 96, 128
 MOST = 50.0  # MB
 FLIGHT = 150  # frames of a target's life, and the same without it
-GATE = [(0.0, 80.0), (127.0, 80.0), (127.0, 95.0), (0.0, 95.0)]  # zone of the alarms
+GATE = [(0.0, 86.0), (127.0, 86.0), (127.0, 95.0), (0.0, 95.0)]  # zone of the alarms, below all other targets
 
 
 class Simulated:
