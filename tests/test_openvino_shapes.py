@@ -97,8 +97,9 @@ class TestGraphs:
         shapes = {"a": (8, 1, 3, 3), "b": (16, 8, 2, 2), "c": (16, 16, 3, 3), "d": (1, 16, 3, 3)} | changes
         nodes, weights, value = [], [], "frame"
         for name, shape in shapes.items():
-            weights.append(numpy_helper.from_array(rng.normal(0, 0.3, shape).astype(np.float32), f"w{name}"))
-            bias = rng.normal(0, 0.3, shape[0]).astype(np.float32)
+            weight = np.asarray(rng.normal(0, 0.3, shape), np.float32)
+            weights.append(numpy_helper.from_array(weight, f"w{name}"))
+            bias = np.asarray(rng.normal(0, 0.3, shape[0]), np.float32)
             weights.append(numpy_helper.from_array(bias, f"b{name}"))
             halving = shape[2] == 2
             pads, strides = ([0] * 4, [2, 2]) if halving else ([1] * 4, [1, 1])
