@@ -273,7 +273,7 @@ def show(lines: list[dict[str, Any]], picture: Path | None) -> None:
         ax.set_xticks(counts)
         ax.grid(alpha=0.3)
     axes[0].plot([], [], color="#777777", linestyle="--", label="shipped default")
-    axes[0].legend(fontsize=8)
+    axes[0].legend(fontsize=8, loc="lower right", bbox_to_anchor=(1, 0.06))
     figure.savefig(picture, dpi=120)
 
 
