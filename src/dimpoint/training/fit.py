@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 import logging
 import time
 import warnings
@@ -360,9 +359,9 @@ def _load_parent(network: Network, recipe: Recipe, init: Path | None) -> dict[st
     known, meta = load_model(init)
     if (meta.network, meta.options) != (recipe.network.name, recipe.network.options):
         raise ConfigError(
-            f"{init}: holds {meta.network} with options {meta.options}, but the recipe trains "
-            f"{recipe.network.name} with {recipe.network.options}; to train the file's network, give --set "
-            f"network.name={meta.network} --set 'network.options={json.dumps(meta.options)}'"
+            f"{init}: holds {meta.network} with options {meta.options}, the recipe {recipe.network.name} with "
+            f"{recipe.network.options}; for the file's network give --set network.name={meta.network} --set "
+            f'"network.options={meta.options}"'
         )
     network.load_state_dict(known.state_dict())
     return {
