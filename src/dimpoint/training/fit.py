@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import logging
 import time
 import warnings
@@ -48,7 +49,6 @@ from dimpoint.training.trainer import TimeLimit, is_helper, make_trainer, measur
 
 if TYPE_CHECKING:
     from dimpoint.training.fdep import Teacher
-
 
 ANY_MACHINE = Machine()
 
@@ -359,7 +359,7 @@ def _load_parent(network: Network, recipe: Recipe, init: Path | None) -> dict[st
     known, meta = load_model(init)
     if (meta.network, meta.options) != (recipe.network.name, recipe.network.options):
         raise ConfigError(
-            f"{init}: holds {meta.network} with options {meta.options}, the recipe {recipe.network.name} with "
+            f"{init}: holds {meta.network} with {meta.options}, the recipe {recipe.network.name} with "
             f"{recipe.network.options}; for the file's network give --set network.name={meta.network} --set "
             f'"network.options={meta.options}"'
         )
