@@ -363,7 +363,7 @@ class TestClock:
         [
             ([0.0, 0.1, 0.05, 0.3], [0.0, 0.1, 0.2, 0.3], "does not increase"),
             ([None, None, None], [0.0, 0.04, 0.08], "25 frames/s assumed"),
-            ([0.0, 0.1, None], [0.0, 0.1, 0.14], "no time of their own"),
+            ([0.0, 0.1, None], [0.0, 0.1, 0.14], "1 frame has no time of its own"),
         ],
         ids=["backwards", "none at all", "none at the end"],
     )
