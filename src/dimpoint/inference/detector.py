@@ -30,6 +30,7 @@ from dimpoint.inference.maps import (
     upsampled,
 )
 from dimpoint.inference.stream import predict, with_progress
+from dimpoint.model.input_rule import round_up
 from dimpoint.model.intensity import POLARITIES, Polarity
 from dimpoint.model.record import ModelMeta
 from dimpoint.model.validity import Mask
@@ -371,9 +372,7 @@ class Detector:
         return scale, self._padded(shape, scale)
 
     def _padded(self, shape: tuple[int, ...], scale: int) -> tuple[int, int]:
-        height, width = (
-            -(-side // self._unit) * self._unit for side in self.meta.input.size_of(shape, scale)
-        )
+        height, width = (round_up(side, self._unit) for side in self.meta.input.size_of(shape, scale))
         return height, width
 
 

@@ -21,7 +21,7 @@ from dimpoint.errors import FrameError, ModelFileError
 from dimpoint.inference.backends import Backend
 from dimpoint.inference.decode import Peaks
 from dimpoint.inference.detections import Detections
-from dimpoint.model.input_rule import InputRule
+from dimpoint.model.input_rule import InputRule, round_up
 from dimpoint.model.intensity import IntensityRule
 from dimpoint.model.validity import Mask, filled, valid_pixels
 from dimpoint.sources.picture import as_frame, unmasked
@@ -152,7 +152,7 @@ def plan_tiles(height: int, width: int, *, pixels: int, margin: int, multiple: i
     -------
     list of Tile
     """
-    margin = _round_up(margin, multiple)
+    margin = round_up(margin, multiple)
     if height * width <= pixels:
         tile_height, tile_width = height, width
     else:
@@ -178,10 +178,6 @@ def _spans(length: int, tile: int, margin: int, multiple: int) -> Iterator[Span]
     ]
     for start, core_start, core_stop in zip(starts, [0, *seams], [*seams, length], strict=True):
         yield Span(start, start + tile, core_start, core_stop)
-
-
-def _round_up(value: int, multiple: int) -> int:
-    return -(-value // multiple) * multiple
 
 
 def _round_down(value: int, multiple: int) -> int:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from dimpoint.errors import MissingExtraError, ModelFileError, one_line
 from dimpoint.model.files import sha256_of
+from dimpoint.model.input_rule import round_up
 from dimpoint.model.onnx_file import read_meta, read_property
 from dimpoint.model.record import ModelMeta
 
@@ -94,7 +95,7 @@ class OpenvinoBackend:
             options["NUM_STREAMS"] = frames
         self._frames, self._options = frames, options
         multiple = self.meta.multiple
-        self._sides = {-(-side * scale // multiple) * multiple for side in _SIDES for scale in (1, 2)}
+        self._sides = {round_up(side * scale, multiple) for side in _SIDES for scale in (1, 2)}
         self._lock = Lock()
         self._fixed: dict[_Shape, SimpleQueue[Any]] = {}
         self._core = openvino.Core()

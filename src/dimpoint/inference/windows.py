@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from dimpoint.inference.detector import Detector
 from dimpoint.inference.maps import Span, Tile, measured, network_input, run_network
+from dimpoint.model.input_rule import round_up
 from dimpoint.sources.frames import as_array
 
 Window = tuple[slice, slice]  # rows and columns of a frame
@@ -48,10 +49,10 @@ def plan_windows(
     """
     height, width = shape
     longest = max((axis.stop - axis.start for window in windows for axis in window), default=0)
-    side = _up(max(side, 2 * longest), multiple)
+    side = round_up(max(side, 2 * longest), multiple)
     if height * width <= WHOLE * side**2:
         return None
-    padded = (_up(height, multiple), _up(width, multiple))
+    padded = (round_up(height, multiple), round_up(width, multiple))
     planned: list[tuple[Tile, list[Window]]] = []
     left = list(windows)
     while left:
@@ -97,10 +98,11 @@ def probability_at(
         As `Detector.probability_map`.
     """
     meta, pixels = detector.meta, as_array(frame)
+    plain = meta.kind == "probability" and meta.stride == 1 and meta.input.fit is None
     tiles = None
-    if meta.kind == "probability" and meta.stride == 1 and meta.input.scales_of(pixels.shape) == (1,):
+    if plain and meta.input.scales_of(pixels.shape) == (1,):
         tiles = plan_windows(pixels.shape, windows, side, meta.multiple)
-    if tiles is None or meta.input.fit is not None:
+    if tiles is None:
         return detector.probability_map(frame)
     known = measured(pixels, meta.input.intensity, black_hot=detector.polarity == "black-hot")
     result = np.zeros(known.shape, np.float32)
@@ -116,10 +118,6 @@ def probability_at(
                     rows.start - top : rows.stop - top, columns.start - left : columns.stop - left
                 ]
     return result if known.valid is None else result * known.valid
-
-
-def _up(value: int, multiple: int) -> int:
-    return -(-value // multiple) * multiple
 
 
 def _around(axis: slice, side: int, end: int, multiple: int) -> Span:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from dimpoint.atomic import replacing
 from dimpoint.errors import ModelFileError
 from dimpoint.model.checkpoint import stamped
+from dimpoint.model.input_rule import round_up
 from dimpoint.model.onnx_file import INPUT, import_runtime
 from dimpoint.model.record import METADATA_KEY, ModelMeta
 from dimpoint.networks.base import standardise
@@ -141,7 +142,7 @@ def _check(content: bytes, module: _Runtime, meta: ModelMeta, path: Path) -> Non
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     generator = np.random.default_rng(0)
     for batch, height, width in _SIZES:
-        shape = batch, 1, *(_at_least(size, meta.multiple) for size in (height, width))
+        shape = batch, 1, *(round_up(size, meta.multiple) for size in (height, width))
         frames = generator.random(shape, np.float32)
         with torch.inference_mode():
             expected = module(torch.from_numpy(frames)).numpy()
@@ -152,7 +153,3 @@ def _check(content: bytes, module: _Runtime, meta: ModelMeta, path: Path) -> Non
                 f"{path}: not written: torch and ONNX Runtime differ by {difference:.2g} at {shape}, "
                 f"more than {TOLERANCE:g} (output shapes {expected.shape} and {got.shape})"
             )
-
-
-def _at_least(size: int, multiple: int) -> int:
-    return -(-size // multiple) * multiple

@@ -177,3 +177,8 @@ def replace_hot_pixels(frame: npt.NDArray[np.float32]) -> npt.NDArray[np.float32
     alone = frame - highest
     hot = (alone > HOT_LEAST) & (alone > HOT_SHARE * (frame - mean))
     return np.where(hot, mean, frame).astype(np.float32, copy=False)
+
+
+def round_up(value: int, multiple: int) -> int:
+    """The least multiple of `multiple` that is not below `value`, such as a padded side."""
+    return -(-value // multiple) * multiple

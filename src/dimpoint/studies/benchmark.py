@@ -19,6 +19,7 @@ from dimpoint.evaluation.truth import TruthFrame, held_out_frames
 from dimpoint.inference.detector import Detector
 from dimpoint.metrics.protocols import get_protocol
 from dimpoint.model.checkpoint import load_model
+from dimpoint.model.input_rule import round_up
 from dimpoint.networks.base import count_macs
 from dimpoint.studies.runs import Budget, clock, train_once, training_seconds
 from dimpoint.text import counted, printable
@@ -164,9 +165,7 @@ def score(
     network, meta = load_model(run / "model.safetensors")
     shape = frames[0].shape()
     rule = meta.input
-    seen = [
-        [_round_up(side, meta.multiple) for side in rule.size_of(shape, s)] for s in rule.scales_of(shape)
-    ]
+    seen = [[round_up(side, meta.multiple) for side in rule.size_of(shape, s)] for s in rule.scales_of(shape)]
     assert predictor.threshold is not None
     return Row(
         recipe=run.name,
@@ -223,10 +222,6 @@ def _milliseconds(model: Path, frames: Sequence[TruthFrame], threads: int | None
 def _fa(protocol: str) -> str:
     """The definition of a protocol's Fa."""
     return f"false {get_protocol(protocol).fa_counts} per pixel"
-
-
-def _round_up(value: int, multiple: int) -> int:
-    return -(-value // multiple) * multiple
 
 
 def _three(value: float) -> str:
