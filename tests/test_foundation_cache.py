@@ -67,6 +67,16 @@ def _equal(a: FrameGrids, b: FrameGrids) -> bool:
     return same and all(torch.equal(x, y) for x, y in zip(a.taps, b.taps, strict=True))
 
 
+def test_a_worker_process_encodes_on_the_processor(
+    tmp_path: Path, encoder: FoundationEncoder, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker cannot use the graphics card of its parent; here that card is a device without values."""
+    here = _cache(tmp_path / "a", encoder, told).get(_frame())
+    there = _cache(tmp_path / "b", encoder, told, device="meta")
+    monkeypatch.setattr("dimpoint.fdep.cache.get_worker_info", lambda: "worker 0 of 2")
+    assert _equal(there.get(_frame()), here)
+
+
 class TestPadding:
     @pytest.mark.parametrize(
         ("side", "cell", "margin", "expected"),

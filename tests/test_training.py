@@ -27,6 +27,7 @@ from dimpoint.training.fit import TrainingData, finish, fit, train
 from dimpoint.training.frames import CountingSampler, TrainingViews, fingerprints, load_frames
 from dimpoint.training.module import describe_model
 from dimpoint.training.recipe import load_recipe
+from dimpoint.training.run_folder import RunFolder
 from dimpoint.training.validation import just_below
 from spot_scenes import make_spots
 from training_runs import CPU, kill_at, logged, small
@@ -117,6 +118,16 @@ def test_fine_tuning_starts_from_a_models_weights(run: Path, scenes: Path, tmp_p
     other = small("network.options={widths: [4, 4], depths: [1, 1]}")
     with pytest.raises(ConfigError, match="holds spire-lite"):
         train(other, TrainingData([scenes]), tmp_path / "other", machine=CPU, init=run / "model.safetensors")
+
+
+def test_the_options_of_the_first_model_are_the_networks(run: Path, scenes: Path, tmp_path: Path) -> None:
+    """A recipe without network options continues the network of --init, whatever its options are."""
+    said: list[str] = []
+    plain = small("network.options={}", "epochs=1")
+    init = run / "model.safetensors"
+    train(plain, TrainingData([scenes]), tmp_path / "on", machine=CPU, init=init, log=said.append)
+    assert RunFolder(tmp_path / "on").read_recipe().network.options == {"widths": [4, 8], "depths": [1, 1]}
+    assert "network options of whole: widths [4, 8], depths [1, 1]" in said
 
 
 def test_an_epochs_line_says_which_threshold_its_score_has(scenes: Path, tmp_path: Path) -> None:

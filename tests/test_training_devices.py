@@ -14,6 +14,7 @@ from dimpoint.errors import DataError
 from dimpoint.inference.detector import Detector
 from dimpoint.training import run_folder
 from dimpoint.training.run_folder import RunFolder
+from dimpoint.training.trainer import Machine, device_of
 from spot_scenes import make_spots
 from training_runs import logged
 
@@ -34,6 +35,17 @@ def _train(*arguments: str) -> str:
     return subprocess.run(
         [script, "train", *arguments, *on], capture_output=True, text=True, check=True, timeout=900
     ).stdout
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "card", "expected"),
+    [("auto", True, "cuda"), ("gpu", True, "cuda"), ("cpu", True, "cpu"), ("auto", False, "cpu")],
+)
+def test_the_graphics_card_is_used_unless_excluded(
+    accelerator: str, card: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: card)
+    assert device_of(Machine(accelerator=accelerator)) == expected
 
 
 @pytest.mark.slow

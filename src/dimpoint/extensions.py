@@ -1,4 +1,4 @@
-"""Protocols and networks that other packages bring: by entry point, or as `module:object`.
+"""Other packages: protocols and networks that they bring, by entry point or as `module:object`; versions.
 
 Entry points are read from the metadata of what is installed; nothing is imported until its name is asked for.
 """
@@ -6,12 +6,23 @@ Entry points are read from the metadata of what is installed; nothing is importe
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
+from contextlib import suppress
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 from typing import Any
 
 from dimpoint.errors import ConfigError
+
+
+def versions_of(names: Iterable[str]) -> dict[str, str]:
+    """Versions of those packages that are installed; one that is only on the path has none."""
+    found = {}
+    for name in names:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def extension_names(group: str) -> list[str]:

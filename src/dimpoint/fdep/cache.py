@@ -33,6 +33,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from dimpoint.atomic import replacing
 from dimpoint.datasets.dataset import hash_array
@@ -127,9 +128,11 @@ class FeatureCache:
         sides = [padding(side, cell, self.margin) for side in pixels.shape]
         before = (sides[0][0], sides[1][0])
         covered = (sum(sides[0]) + pixels.shape[0], sum(sides[1]) + pixels.shape[1])
-        frame = torch.from_numpy(mirrored(pixels, before, covered))[None, None].to(self.device)
+        # A worker process that loads views cannot use the graphics card of its parent.
+        device = self.device if get_worker_info() is None else torch.device("cpu")
+        frame = torch.from_numpy(mirrored(pixels, before, covered))[None, None].to(device)
         # Without autocast, so that stored features do not depend on the run.
-        with torch.autocast(self.device.type, enabled=False):
+        with torch.autocast(device.type, enabled=False):
             taps = self.encoder(frame)
         return FrameGrids(tuple(_stored(grid[0]) for grid in taps), before, covered)
 

@@ -11,13 +11,13 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from dimpoint.atomic import replacing_folder, write_text
 from dimpoint.datasets.reading import AS_WRITTEN, Reading
 from dimpoint.errors import ConfigError, DataError, DimpointError
+from dimpoint.extensions import versions_of
 from dimpoint.fdep.encoder import quiet
 from dimpoint.pretraining.mae import Crops
 from dimpoint.pretraining.record import PretrainRun, PretrainSettings, pretrain_settings
@@ -57,7 +57,6 @@ def publish(run: PretrainRun, out: Path, started: dict[str, Any]) -> None:
 
 
 def _record(run: PretrainRun, started: dict[str, Any]) -> dict[str, Any]:
-    names = ("dimpoint", "torch", "transformers")
     kept = {name: value for name, value in started.items() if name != "roots"}  # a machine's paths
     return kept | {
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -65,7 +64,7 @@ def _record(run: PretrainRun, started: dict[str, Any]) -> dict[str, Any]:
         "crops_seen": run.step * run.settings.batch,
         "seconds": round(run.seconds, 1),
         "loss": round(run.recent_loss, 4),
-        "versions": {name: version(name) for name in names},
+        "versions": versions_of(("dimpoint", "torch", "transformers")),
     }
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import datetime
 import platform
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -30,6 +28,7 @@ from dimpoint.evaluation.summary import (
     threshold_text,
 )
 from dimpoint.evaluation.tables import columns_of, names_of, tables_of
+from dimpoint.extensions import versions_of
 from dimpoint.metrics.bootstrap import Interval
 from dimpoint.metrics.breakdown import BreakdownRow
 from dimpoint.metrics.protocols import get_protocol
@@ -312,8 +311,4 @@ def _set_card(part: SetResult) -> tuple[str, int, int, int, str, str]:
 
 def _versions() -> list[tuple[str, str]]:
     """Versions of the installed packages that compute the numbers."""
-    found = []
-    for name in _PACKAGES:
-        with suppress(PackageNotFoundError):
-            found.append((name, version(name)))
-    return [*found, ("python", platform.python_version())]
+    return [*versions_of(_PACKAGES).items(), ("python", platform.python_version())]

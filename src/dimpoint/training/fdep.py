@@ -91,7 +91,7 @@ class Teacher:
         return tuple(grid.permute(1, 2, 0) for grid in grids)
 
 
-def open_teacher(recipe: Recipe, network: Network, out: Path) -> Teacher:
+def open_teacher(recipe: Recipe, network: Network, out: Path, device: str = "cpu") -> Teacher:
     """Open the foundation model of the recipe's section `foundation`.
 
     Parameters
@@ -102,6 +102,8 @@ def open_teacher(recipe: Recipe, network: Network, out: Path) -> Teacher:
         The host that is trained.
     out : Path
         The run's folder, which holds the cache unless the recipe names another folder.
+    device : str
+        Where whole frames are encoded for the cache. Default: `cpu`.
 
     Returns
     -------
@@ -134,7 +136,7 @@ def open_teacher(recipe: Recipe, network: Network, out: Path) -> Teacher:
     grid = round(recipe.view.size * choice.magnification / encoder.patch)
     return Teacher(
         encoder,
-        _cache(choice, encoder, out) if choice.cache else None,
+        _cache(choice, encoder, out, device) if choice.cache else None,
         fusion(choice.fusion, network.deepest_channels, encoder.channels),
         max(1, min(grid, recipe.view.size // network.deepest_stride)),
     )
@@ -149,10 +151,10 @@ def orientations_of(change: Augmentation) -> list[Affine]:
     ]
 
 
-def _cache(choice: FoundationChoice, encoder: FoundationEncoder, out: Path) -> FeatureCache:
+def _cache(choice: FoundationChoice, encoder: FoundationEncoder, out: Path, device: str) -> FeatureCache:
     folder = Path(choice.cache_folder) if choice.cache_folder else out / "features"
     limit = int(choice.cache_gb * 1e9)
-    return FeatureCache(folder, encoder, limit, orientations=choice.cache_orientations)
+    return FeatureCache(folder, encoder, limit, orientations=choice.cache_orientations, device=device)
 
 
 class FdepModule(DetectionModule):

@@ -22,12 +22,10 @@ from dimpoint.datasets.dataset import DataSet, Labels, open_dataset, training_sp
 from dimpoint.datasets.plausibility import demand_plausible
 from dimpoint.datasets.reading import AS_WRITTEN, Reading
 from dimpoint.errors import ConfigError, MissingExtraError
-from dimpoint.model.checkpoint import load_model, save_model
+from dimpoint.model.checkpoint import save_model
 from dimpoint.model.export import export_onnx
-from dimpoint.model.files import sha256_of
 from dimpoint.model.record import HASH_DIGITS, ModelMeta, parse_meta
 from dimpoint.networks import Network, create
-from dimpoint.networks.base import HostNetwork
 from dimpoint.training.choosing import Trained, assess
 from dimpoint.training.frames import (
     LabelledFrame,
@@ -43,9 +41,10 @@ from dimpoint.training.growing import GrowingLabels
 from dimpoint.training.mining import Mining
 from dimpoint.training.module import DetectionModule, describe_model
 from dimpoint.training.recipe import Recipe
-from dimpoint.training.run_folder import Position, RunFolder, names_and_hashes, read_start, record_of
+from dimpoint.training.run_folder import Position, RunFolder, names_and_hashes, record_of
+from dimpoint.training.start import load_parent, load_start, new_network, with_options_of
 from dimpoint.training.trainer import Machine as Machine
-from dimpoint.training.trainer import TimeLimit, is_helper, make_trainer, measure, plan
+from dimpoint.training.trainer import TimeLimit, device_of, is_helper, make_trainer, measure, plan
 
 if TYPE_CHECKING:
     from dimpoint.training.fdep import Teacher
@@ -165,15 +164,17 @@ def train(
     warnings.filterwarnings("ignore", module="lightning")
     if machine.threads:
         torch.set_num_threads(machine.threads)
+    if init is not None:
+        recipe = with_options_of(init, recipe, log)
     log("reading and hashing the data")
     sets = _open_sets(recipe, sources, log)
     newest = folder.newest() if resume else None
-    network = _new_network(recipe)
-    parent = record.get("init") if resume else _load_parent(network, recipe, init)
+    network = new_network(recipe)
+    parent = record.get("init") if resume else load_parent(network, recipe, init)
     if resume and newest is None:
-        _load_start(network, recipe, folder, parent, log)
+        load_start(network, recipe, folder, parent, log)
     meta = describe_model(network, recipe, sets, folder.name, parent["name"] if parent else None)
-    teacher = _teacher(recipe, network, out)
+    teacher = _teacher(recipe, network, out, device_of(machine))
     frames, validation = load_frames(sets, recipe)
     for line in describe_frames(sets, frames, validation):
         log(line)
@@ -303,14 +304,14 @@ def finish(out: Path, log: Callable[[str], None] = print, held: Sequence[Labelle
     return folder.onnx
 
 
-def _teacher(recipe: Recipe, network: Network, out: Path) -> Teacher | None:
+def _teacher(recipe: Recipe, network: Network, out: Path, device: str) -> Teacher | None:
     if recipe.foundation is None:
         return None
     if find_spec("transformers") is None:
         raise MissingExtraError("training with a foundation model", "transformers", "foundation")
     from dimpoint.training.fdep import open_teacher
 
-    return open_teacher(recipe, network, out)
+    return open_teacher(recipe, network, out, device)
 
 
 def _module(
@@ -340,61 +341,6 @@ def _open_sets(recipe: Recipe, sources: TrainingData, log: Callable[[str], None]
     for note in [*(note for part in sets for note in part.notes()), *demand_plausible(sets)]:
         log(note)
     return sets
-
-
-def _new_network(recipe: Recipe) -> Network:
-    """The recipe's network with its initial weights."""
-    network = create(recipe.network.name, **recipe.network.options)
-    if recipe.network.prior is not None:
-        if not isinstance(network, HostNetwork):
-            raise ConfigError(f"network.prior: '{recipe.network.name}' is not an encoder-decoder network")
-        network.start_from(recipe.network.prior)
-    return network
-
-
-def _load_parent(network: Network, recipe: Recipe, init: Path | None) -> dict[str, Any] | None:
-    """Load the weights of the model file `init`, and return its entry in run.json."""
-    if init is None:
-        return None
-    known, meta = load_model(init)
-    if (meta.network, meta.options) != (recipe.network.name, recipe.network.options):
-        raise ConfigError(
-            f"{init}: holds {meta.network} with {meta.options}, the recipe {recipe.network.name} with "
-            f"{recipe.network.options}; for the file's network give --set network.name={meta.network} --set "
-            f'"network.options={meta.options}"'
-        )
-    network.load_state_dict(known.state_dict())
-    return {
-        "name": meta.name,
-        "file": str(init.resolve()),
-        "sha256": sha256_of(init),
-        "decode": meta.decode.model_dump(mode="json"),
-    }
-
-
-def _load_start(
-    network: Network,
-    recipe: Recipe,
-    folder: RunFolder,
-    parent: dict[str, Any] | None,
-    log: Callable[[str], None],
-) -> None:
-    """Load the initial weights of a run without a checkpoint: stored, of its parent, or from its seed."""
-    weights = read_start(folder)
-    if weights is not None:
-        network.load_state_dict(weights)
-        log(f"no checkpoint: starting again from {folder.start}")
-    elif parent is not None:
-        file = Path(parent["file"])
-        if not file.is_file() or sha256_of(file) != parent["sha256"]:
-            raise ConfigError(
-                f"{folder.path}: was started from {file}, which is missing or has changed, and "
-                f"{folder.start} is damaged; start a new run"
-            )
-        _load_parent(network, recipe, file)
-        log(f"no checkpoint: starting again from {file}")
-    else:
-        log("no checkpoint: starting again from the seed's weights")
 
 
 def _silent(_: str) -> None: ...

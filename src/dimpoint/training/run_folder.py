@@ -20,7 +20,6 @@ import platform
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from dimpoint.atomic import replacing, write_text
 from dimpoint.datasets.dataset import DataSet
 from dimpoint.errors import ConfigError, DataError
+from dimpoint.extensions import versions_of
 from dimpoint.model.checkpoint import save_tensors
 from dimpoint.training.frames import LabelledFrame
 from dimpoint.training.recipe import Recipe, load_recipe
@@ -280,7 +280,7 @@ def record_of(
     return {
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "seed": recipe.seed,
-        "versions": {name: version(name) for name in _VERSIONS} | {"python": platform.python_version()},
+        "versions": versions_of(_VERSIONS) | {"python": platform.python_version()},
         "sources": dict(sources),
         "data": {
             part.name: {"root": str(part.root), "frames": len(part), "sha256": hashes[part.name]}

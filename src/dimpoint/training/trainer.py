@@ -133,9 +133,14 @@ def precision_of(machine: Machine) -> str:
     """Lightning's name of the precision; `auto` is bfloat16 where the hardware supports it."""
     if machine.precision != "auto":
         return machine.precision
-    if machine.accelerator != "cpu" and torch.cuda.is_available():
+    if device_of(machine) == "cuda":
         return "bf16-mixed" if computes_bfloat16("cuda") else "16-mixed"
     return "bf16-mixed" if computes_bfloat16("cpu") else "32-true"
+
+
+def device_of(machine: Machine) -> str:
+    """Where a run computes outside of its trainer: `cuda` if it is there and not excluded, else `cpu`."""
+    return "cuda" if machine.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 @dataclass(frozen=True)
@@ -237,7 +242,7 @@ def measure(
     Costs
     """
     precision = precision_of(machine)
-    device = "cuda" if machine.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
+    device = device_of(machine)
     trial = copy.deepcopy(module).to(device)
     times, began = [], time.perf_counter()
     with torch.random.fork_rng(), torch.enable_grad():
