@@ -4,7 +4,7 @@
     python benchmarks/points_table.py table --data NUAA-SIRST --work work --hosts acm
 
 `train` trains every host on the training split as each arm says: `masks` (full masks), `progressive` and
-`lesps` (points, with `growth.setting`), `lesps-focal` (with a focal loss as well), `fdep` (progressive,
+`lesps` (points, with `growth.setting`), `lesps-focal` (with a focal loss instead), `fdep` (progressive,
 with the foundation model `--foundation`), and `coarse` (progressive, with points that are off by up to 3
 pixels in x and in y, uniformly and by the run's seed, also in the held-out frames; in a copy of the data set
 beside the runs). Otherwise points are the centroids of the masks. Runs are kept in WORK/DATA/HOST-ARM-SEED:
@@ -47,7 +47,7 @@ ARMS = {
     MASKS: ("labels=masks",),
     "progressive": ("labels=points", "growth.setting=progressive"),
     "lesps": ("labels=points", "growth.setting=lesps"),
-    "lesps-focal": ("labels=points", "growth.setting=lesps", "loss.kind=[mask-focal, soft-iou]"),
+    "lesps-focal": ("labels=points", "growth.setting=lesps", "loss.kind=mask-focal"),
     "fdep": ("labels=points", "growth.setting=progressive"),
     "coarse": ("labels=points", "growth.setting=progressive"),
 }

@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from dimpoint.targets.growth import Growth, Region, difficulty, finds, first_regions, grow, mask_of, swallows
+from dimpoint.targets.growth import (
+    Growth,
+    Region,
+    difficulty,
+    finds,
+    first_regions,
+    grow,
+    mask_of,
+    swallows,
+    values_of,
+)
 
 SHAPE = (64, 64)
 
@@ -111,6 +121,28 @@ class TestGrow:
         for _ in range(4):
             regions = grow(frame, np.where(true, 0.9, 0.05).astype(np.float32), regions, rule)
         assert iou(mask_of(regions, SHAPE), true) > 0.9
+
+    def test_soft_values_rise_before_a_pixel_is_in_the_mask(self) -> None:
+        """With a prediction of 0.4 no pixel joins the mask, but the values that are trained on follow it."""
+        frame, true = spot((30, 20), sigma=2.0), disc(30, 20, 2)
+        regions = regions_at(frame, (30, 20), setting="lesps")
+        for _ in range(8):
+            regions = grow(
+                frame, np.where(true, 0.4, 0.0).astype(np.float32), regions, Growth(setting="lesps")
+            )
+        values = values_of(regions, SHAPE)
+        assert mask_of(regions, SHAPE).sum() == 1
+        assert values[20, 30] == 1
+        others = true & (values < 1)
+        assert np.allclose(values[others], 0.4, atol=0.01)
+        assert not values[~true].any()
+
+    def test_where_windows_overlap_the_higher_value_counts(self) -> None:
+        first, second = regions_at(spot((30, 20), (34, 20)), (30, 20), (34, 20))
+        low = first.with_values(np.full_like(first.values, 0.2))
+        high = second.with_values(np.full_like(second.values, 0.7))
+        assert values_of([high, low], SHAPE)[20, 32] == np.float32(0.7)
+        assert values_of([], SHAPE).sum() == 0
 
     def test_too_large_a_region_shrinks_to_the_prediction(self) -> None:
         frame = np.where(disc(30, 20, 6), 120, 20).astype(np.float32)

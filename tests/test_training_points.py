@@ -66,6 +66,20 @@ def test_a_network_learns_from_points_and_is_validated_by_them(run: Path) -> Non
     assert not logged(run, "val/iou")
 
 
+def test_soft_labels_are_trained_on_as_they_are_and_written_as_masks(scenes: Path, tmp_path: Path) -> None:
+    rule = small("growth.soft=true")
+    frames, _ = load_frames([open_dataset(scenes)], rule)
+    views = TrainingViews(frames, rule)
+    growing = GrowingLabels(views, rule, RunFolder(tmp_path), lambda _: None)
+    number = next(n for n, regions in enumerate(growing.regions) if regions)
+    seen = np.unique(np.concatenate([np.unique(views[each][1]) for each in range(8)]))
+    assert set(seen.tolist()) <= {0.0, np.float32(0.8).item(), 1.0}
+    assert np.float32(0.8) in seen  # a first region has 0.8, and 1 at its point
+    growing.write()
+    (written,) = tmp_path.rglob(f"{views.frames[number].sample.name}.png")
+    assert set(np.unique(cv2.imread(str(written), -1)).tolist()) == {0, 255}
+
+
 def test_the_run_keeps_its_labels_and_how_well_they_agree_with_masks(run: Path) -> None:
     history = json.loads((run / "labels.json").read_text())
     assert [row["epoch"] for row in history] == [0, 1, 3, 5]

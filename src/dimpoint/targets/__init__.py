@@ -37,7 +37,7 @@ def make_target(
     frame: npt.NDArray[np.float32],
     points: npt.NDArray[np.floating[Any]],
     rule: TargetRule,
-    mask: npt.NDArray[np.bool_] | None = None,
+    mask: npt.NDArray[Any] | None = None,
 ) -> npt.NDArray[np.float32]:
     """The target map of a frame.
 
@@ -49,8 +49,8 @@ def make_target(
         x, y of the targets, in pixels.
     rule : TargetRule
         The kind of target, its stride and size.
-    mask : (H, W) bool array, optional
-        Needed by the kind `mask`.
+    mask : (H, W) bool or float32 array, optional
+        A mask or values in 0..1; needed by the kind `mask`.
 
     Returns
     -------

@@ -28,8 +28,15 @@ _EIGHT = np.ones((3, 3), np.bool_)
 _SMALL = 150.0  # pixels: a spot of this size may be a target in any frame
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "lesps": {"start": "point", "easy": 1.0, "decay": 1.0, "contrast": 0.0, "first": 0.1},
-    "progressive": {"start": "region", "easy": 0.7, "decay": 0.97, "contrast": 0.2, "first": 0.2},
+    "lesps": {"start": "point", "easy": 1.0, "decay": 1.0, "contrast": 0.0, "first": 0.1, "soft": True},
+    "progressive": {
+        "start": "region",
+        "easy": 0.7,
+        "decay": 0.97,
+        "contrast": 0.2,
+        "first": 0.2,
+        "soft": False,
+    },
 }
 
 
@@ -75,6 +82,9 @@ class Growth(BaseModel):
     )
     easy: float = Field(
         0.7, gt=0, le=1, description="fraction of the frames with targets that are used at first"
+    )
+    soft: bool = Field(
+        False, description="train on the labels' values themselves, 0..1, instead of on the mask above 0.5"
     )
 
     @model_validator(mode="before")
@@ -164,6 +174,14 @@ def mask_of(regions: Sequence[Region], shape: tuple[int, ...]) -> Mask:
     for region in regions:
         mask[region.window] |= region.pixels
     return mask
+
+
+def values_of(regions: Sequence[Region], shape: tuple[int, ...]) -> Array:
+    """(H, W) float32: the value of each pixel in 0..1, the highest where the windows of regions overlap."""
+    values = np.zeros(shape, np.float32)
+    for region in regions:
+        np.maximum(values[region.window], region.values, out=values[region.window])
+    return values
 
 
 def grow(frame: npt.NDArray[Any], prediction: Array, regions: Sequence[Region], rule: Growth) -> list[Region]:

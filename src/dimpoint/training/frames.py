@@ -35,7 +35,7 @@ from dimpoint.targets import make_target
 from dimpoint.training.copies import TargetCut, cut_targets, set_targets
 from dimpoint.training.losses import ignored_pixels, without_ignored
 from dimpoint.training.recipe import Recipe
-from dimpoint.training.views import TrainingView, training_view
+from dimpoint.training.views import Label, TrainingView, training_view
 
 if TYPE_CHECKING:
     from dimpoint.sources import Picture
@@ -59,8 +59,8 @@ class LabelledFrame:
         Counts that become 0 and 1.
     kept : (H, W) array or None
         The counts, if they are kept in memory.
-    mask : (H, W) bool array, optional
-        Only where the target map is the mask itself.
+    mask : (H, W) bool or float32 array, optional
+        Only where the target map is the mask itself; values in 0..1 where soft labels grow.
     deep : tuple of float, optional
         Limits of the same frame in a deep encoding (`IntensityRule.deep_limits`).
     hashes : tuple of str
@@ -74,7 +74,7 @@ class LabelledFrame:
     points: npt.NDArray[np.float32]
     limits: tuple[float, float]
     kept: npt.NDArray[Any] | None = field(repr=False)
-    mask: npt.NDArray[np.bool_] | None = field(repr=False, default=None)
+    mask: Label | None = field(repr=False, default=None)
     deep: tuple[float, float] | None = None
     hashes: tuple[str, str] = ("", "")
     notes: tuple[str, ...] = ()

@@ -30,7 +30,16 @@ from dimpoint.inference.detector import Detector
 from dimpoint.inference.overlay import write_picture
 from dimpoint.inference.windows import probability_at
 from dimpoint.metrics.components import Components
-from dimpoint.targets.growth import Region, difficulty, finds, first_regions, grow, mask_of, swallows
+from dimpoint.targets.growth import (
+    Region,
+    difficulty,
+    finds,
+    first_regions,
+    grow,
+    mask_of,
+    swallows,
+    values_of,
+)
 from dimpoint.text import printable
 from dimpoint.training.frames import LabelledFrame, TrainingViews
 from dimpoint.training.label_strip import StripRow, label_picture
@@ -140,9 +149,8 @@ class GrowingLabels(Callback):
 
     def write(self) -> None:
         """Write the present labels, a PNG of 0 and 255 for each training frame, and warn about wrong ones."""
-        for frame in self.views.frames:
-            mask = frame.mask
-            assert mask is not None
+        for frame, regions in zip(self.views.frames, self.regions, strict=True):
+            mask = mask_of(regions, frame.counts().shape)
             file = self.folder.labels / frame.group / f"{frame.sample.name}.png"
             write_picture(file, np.where(mask, 255, 0).astype(np.uint8))
         self._warn()
@@ -169,7 +177,8 @@ class GrowingLabels(Callback):
     def _apply(self) -> None:
         for number, (frame, regions) in enumerate(zip(self.views.frames, self.regions, strict=True)):
             shape = frame.counts().shape
-            self.views.frames[number] = replace(frame, mask=mask_of(regions, shape))
+            label = values_of(regions, shape) if self.rule.soft else mask_of(regions, shape)
+            self.views.frames[number] = replace(frame, mask=label)
         self.views.draw_from(self.active)
 
     def _record(self, epoch: int) -> None:

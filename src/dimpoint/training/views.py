@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,6 +21,7 @@ from dimpoint.training.recipe import Augmentation, Recipe, View
 
 Array = npt.NDArray[np.float32]
 Affine = npt.NDArray[np.float64]  # (2, 3), frame pixels -> view pixels
+Label = npt.NDArray[Any]  # bool, a mask; or float32, values in 0..1
 _MOST_HOT = 6  # hot pixels in one view
 _MARGIN = 6.0  # pixels; targets this far outside a view still reach into it
 
@@ -34,8 +36,8 @@ class TrainingView:
         What the network sees.
     points : (N, 2) float32 array
         x, y of the targets, in pixels of the view.
-    mask : (size, size) bool array or None
-        The target mask, if the frame has one.
+    mask : (size, size) bool or float32 array, or None
+        The target mask, or its values in 0..1, if the frame has one.
     affine : (2, 3) float64 array
         Map from frame pixels to view pixels.
     ignored : (size, size) bool array, optional
@@ -44,7 +46,7 @@ class TrainingView:
 
     pixels: Array
     points: Array
-    mask: npt.NDArray[np.bool_] | None
+    mask: Label | None
     affine: Affine
     ignored: npt.NDArray[np.bool_] | None = None
 
@@ -54,7 +56,7 @@ def training_view(
     points: Array,
     recipe: Recipe,
     rng: np.random.Generator,
-    mask: npt.NDArray[np.bool_] | None = None,
+    mask: Label | None = None,
     bright: Array | None = None,
     ignored: npt.NDArray[np.bool_] | None = None,
     near_bright: float | None = None,
@@ -71,8 +73,8 @@ def training_view(
         The sections `view`, `augmentation` and `input` are used.
     rng : numpy.random.Generator
         Source of randomness; draws do not depend on `mask`.
-    mask : (H, W) bool array, optional
-        Resampled by nearest neighbour.
+    mask : (H, W) bool or float32 array, optional
+        A mask, or values in 0..1. Resampled by nearest neighbour.
     bright : (M, 2) float32 array, optional
         x, y of spots around which crops are cut instead of around targets.
     ignored : (H, W) bool array, optional
@@ -114,15 +116,16 @@ def training_view(
     return TrainingView(_change_counts(seen, change, rng), moved, warped_mask, affine, warped_ignored)
 
 
-def _warp_mask(mask: npt.NDArray[np.bool_], affine: Affine, view: View) -> npt.NDArray[np.bool_]:
+def _warp_mask(mask: Label, affine: Affine, view: View) -> Label:
+    """A mask, or a map of values in 0..1, moved by the affine map, by nearest neighbour."""
     warped = cv2.warpAffine(
-        mask.view(np.uint8),
+        mask.view(np.uint8) if mask.dtype == np.bool_ else mask,
         affine,
         (view.size, view.size),
         flags=cv2.INTER_NEAREST,
         borderMode=cv2.BORDER_REFLECT_101 if view.kind == "crop" else cv2.BORDER_CONSTANT,
     )
-    return warped.astype(np.bool_)
+    return warped.astype(mask.dtype)
 
 
 def random_linear(change: Augmentation, rng: np.random.Generator) -> Affine:
