@@ -225,8 +225,8 @@ def main() -> None:
     parser.add_argument("--candidates", type=Path, help="folder in which the network's results are kept")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
-    own = Detector(options.model, threads=options.threads)
-    detector = Detector(options.model, threshold=CANDIDATE_SCORE, threads=options.threads)
+    own = Detector(options.model, threads=options.threads, calibrated=False)
+    detector = Detector(options.model, threshold=CANDIDATE_SCORE, threads=options.threads, calibrated=False)
     parts = []
     for clip in chosen_clips(options.clips, options.part, options.per_group):
         parts.append(follow(clip, detector, own.rule.threshold, options.seconds, options.candidates))

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from dimpoint.cli import main
 from dimpoint.errors import ConfigError, DataError
+from dimpoint.evaluation.predictions import FLOOR, ModelPredictor
 from dimpoint.evaluation.thresholds import isotonic_knots, threshold_for_rate
 from dimpoint.inference.decode import decode
 from dimpoint.inference.detector import Detector
@@ -78,6 +79,18 @@ def test_a_detector_gives_the_scores_of_the_network_when_asked(tmp_path: Path) -
     assert mapped.scores.tolist() == pytest.approx(
         np.interp(own.scores, *np.array(KNOTS).T).tolist(), abs=1e-6
     )
+
+
+def test_an_evaluation_keeps_the_detections_that_it_keeps_without_a_calibration(tmp_path: Path) -> None:
+    """The least score that counts for curves is one before the calibration, which makes low scores lower."""
+    rule = DecodeRule(threshold=0.4, calibration=KNOTS)
+    calibrated = ModelPredictor(write_model(tmp_path / "calibrated.onnx", blob_meta(decode=rule)))
+    plain = ModelPredictor(write_model(tmp_path / "plain.onnx", blob_meta()))
+    assert plain.floor == FLOOR
+    assert calibrated.floor == pytest.approx(0.2 * FLOOR)
+    assert calibrated.detector.rule.uncalibrated().threshold == pytest.approx(FLOOR)
+    assert rule.calibrated(0.65) == pytest.approx(0.4)
+    assert DecodeRule().calibrated(0.65) == 0.65
 
 
 def test_tracking_weighs_the_scores_of_the_network(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ Kind = Literal["points", "maps"]
 
 _MOST_WORKERS = 8
 _LARGE = 2**21  # pixels; of larger frames one is predicted at a time, which bounds the memory
-FLOOR = 0.02  # a model's detections of a lower score are ignored; curves end there
+FLOOR = 0.02  # detections of a lower score, before a calibration, are ignored; curves end there
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +108,7 @@ class ModelPredictor:
         self.threshold_origin = (
             "the model's own" if threshold in (None, own.meta.decode.threshold) else "as asked"
         )
-        lowest = min(FLOOR, own.rule.threshold)
+        lowest = min(own.rule.calibrated(FLOOR), own.rule.threshold)
         self.floor: float | None = lowest
         # Of two detections the lower never hides the higher, so a lower threshold only adds detections.
         self.detector = Detector(backend, threshold=lowest)

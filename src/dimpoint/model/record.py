@@ -68,6 +68,13 @@ class DecodeRule(BaseModel):
         threshold = float(np.interp(self.threshold, after, before))
         return self.model_copy(update={"calibration": None, "threshold": threshold})
 
+    def calibrated(self, score: float) -> float:
+        """A score of the network's own scale on the scale of this rule."""
+        if self.calibration is None:
+            return score
+        before, after = zip(*self.calibration, strict=True)
+        return float(np.interp(score, before, after))
+
     def at(self, threshold: float) -> DecodeRule:
         """The same rule with another threshold. Raises ConfigError unless it lies in 0..1."""
         try:
