@@ -108,7 +108,7 @@ class ModelPredictor:
         self.threshold_origin = (
             "the model's own" if threshold in (None, own.meta.decode.threshold) else "as asked"
         )
-        lowest = min(own.rule.calibrated(FLOOR), own.rule.threshold)
+        lowest = min(float(own.rule.calibrated(FLOOR)), own.rule.threshold)
         self.floor: float | None = lowest
         # Of two detections the lower never hides the higher, so a lower threshold only adds detections.
         self.detector = Detector(backend, threshold=lowest)

@@ -82,7 +82,7 @@ def decode(response: npt.NDArray[np.float32], rule: DecodeRule) -> Peaks:
     array([[4., 4.]], dtype=float32)
     """
     if rule.calibration is not None:
-        return _calibrated(response, rule, rule.calibration)
+        return _calibrated(response, rule)
     if rule.kind == "components":
         return _components(response, rule)
     if rule.kind == "published":
@@ -90,13 +90,10 @@ def decode(response: npt.NDArray[np.float32], rule: DecodeRule) -> Peaks:
     return _peaks(response, rule)
 
 
-def _calibrated(
-    response: npt.NDArray[np.float32], rule: DecodeRule, knots: tuple[tuple[float, float], ...]
-) -> Peaks:
+def _calibrated(response: npt.NDArray[np.float32], rule: DecodeRule) -> Peaks:
     """Peaks at the threshold that the calibration maps to the rule's; their scores are then calibrated."""
-    before, after = np.array(knots).T
     found = decode(response, rule.uncalibrated())
-    scores = np.interp(found.scores, before, after).astype(np.float32)
+    scores = rule.calibrated(found.scores).astype(np.float32)
     kept = scores > rule.threshold  # the threshold may be below the lowest knot, or affected by rounding
     return Peaks(found.xy[kept], scores[kept])
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from dimpoint import limits
@@ -68,12 +69,13 @@ class DecodeRule(BaseModel):
         threshold = float(np.interp(self.threshold, after, before))
         return self.model_copy(update={"calibration": None, "threshold": threshold})
 
-    def calibrated(self, score: float) -> float:
-        """A score of the network's own scale on the scale of this rule."""
+    def calibrated(self, scores: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Scores of the network's own scale on the scale of this rule."""
+        values = np.asarray(scores, np.float64)
         if self.calibration is None:
-            return score
+            return values
         before, after = zip(*self.calibration, strict=True)
-        return float(np.interp(score, before, after))
+        return np.asarray(np.interp(values, before, after), np.float64)
 
     def at(self, threshold: float) -> DecodeRule:
         """The same rule with another threshold. Raises ConfigError unless it lies in 0..1."""
