@@ -1,14 +1,15 @@
 """Give a model calibrated scores and its threshold, from its own scores on the panel.
 
     python benchmarks/panel.py --data DATA --model RUN --save scores.json
-    python benchmarks/calibrate_scores.py --scores scores.json --model RUN --out NAME [--rate 0.5]
+    python benchmarks/calibrate_scores.py --scores scores.json --model RUN --out NAME
+        [--rate 0.5 | --threshold T] [--half]
 
 Writes NAME.safetensors and NAME.onnx. The calibration is an isotonic regression over the detections in the
 panel's labelled scenes, target-free frames and clips; 16-bit copies, planted targets and aerial frames are
 not used. The threshold is the one at which the panel's `background` holds `--rate` false objects a
-megapixel, rounded up to 0.005. The JSON line tells how far calibrated scores are from the part that is
-right (mean over tenths of the score above 0.1, by number) where the map was fitted on one half of the
-scenes and seen on the other.
+megapixel, or `--threshold` (on the scores before); on the new scale it is rounded up to 0.005. The JSON line
+tells how far calibrated scores are from the part that is right (mean over tenths of the score above 0.1,
+by number) where the map was fitted on one half of the scenes and seen on the other.
 """
 
 from __future__ import annotations
@@ -70,19 +71,23 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="without a suffix")
     parser.add_argument("--rate", type=float, default=0.5, help="false objects a megapixel of `background`")
+    parser.add_argument("--threshold", type=float, help="on the scores before, instead of --rate")
+    parser.add_argument("--half", action="store_true", help="kernels in float16 in NAME.safetensors")
     parser.add_argument("--trained-on", nargs="+", help="for the record, instead of the run's")
     options = parser.parse_args()
     outcomes = [o for file in options.scores for o in loaded(file) if o.part in MIX]
     knots = knots_of(outcomes)
     background = [o for o in outcomes if o.part in BACKGROUND]
-    raw = threshold_for(background, options.rate, lambda o: o.megapixels)
+    raw = options.threshold
+    if raw is None:
+        raw = threshold_for(background, options.rate, lambda o: o.megapixels)
     before, after = np.array(knots).T
     threshold = math.ceil(float(np.interp(raw, before, after)) / 0.005 - 1e-9) * 0.005
     network, meta = load_model(resolve_weights(options.model))
     rule = meta.decode.model_copy(update={"calibration": knots}).at(round(threshold, 3))
     changes = {"decode": rule, "training_data": options.trained_on or meta.training_data}
     meta = meta.model_copy(update=changes)
-    save_model(options.out.with_suffix(".safetensors"), network, meta)
+    save_model(options.out.with_suffix(".safetensors"), network, meta, half=options.half)
     export_onnx(network, meta, options.out.with_suffix(".onnx"))
     units = sorted({o.unit for o in outcomes})
     halves = set(units[::2]), set(units[1::2])

@@ -1,6 +1,6 @@
 """The same frames as 8 bit and re-encoded in 12 to 16 bit and float32: does a model answer the same?
 
-    python benchmarks/encodings.py --data NUAA-SIRST --data NUDT-SIRST [--model NAME] [--every 3] [--test]
+    python benchmarks/deep_frames.py --data NUAA-SIRST --data NUDT-SIRST [--model NAME] [--every 3] [--test]
 
 Without --test, frames of the training parts that are held out by scene (40 %, seed 7). One JSON line for each
 data set and encoding: F1, false objects and missed targets by the protocol `spire` at the model's threshold,
