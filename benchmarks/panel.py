@@ -42,7 +42,7 @@ from dimpoint.sources.video import read_video
 from dimpoint.synthetic.planting import TargetConfig, plant
 from parts import LABELLED, backgrounds, drone_clips, flight, sky_clips
 
-LOWEST = 0.05
+LOWEST = 0.05  # a score before a calibration; lower ones are not looked at
 SLACK = 2.0  # pixels around a box
 LARGEST = 25.0  # pixels, the longest side of a box that counts
 SCRS = (3.0, 6.0, 12.0)
@@ -154,7 +154,7 @@ def threshold_for(outcomes: list[Outcome], rate: float, per: Callable[[Outcome],
     """The lowest threshold at which at most `rate` false objects for each unit of `per` lie above it."""
     false = np.sort(np.concatenate([np.empty(0), *(o.false for o in outcomes)]))[::-1]
     allowed = int(rate * sum(per(o) for o in outcomes) + 1e-9)
-    return float(false[allowed]) if allowed < len(false) else LOWEST
+    return float(false[allowed]) if allowed < len(false) else 0.0
 
 
 def describe(outcomes: list[Outcome], own: float, common: dict[str, float]) -> dict[str, Any]:
@@ -231,8 +231,10 @@ def main() -> None:
         together = [outcome for file in options.load for outcome in loaded(file)]
         report(together, options.threshold, str(options.load[0]))
         return
-    detector = Detector(options.model, threshold=LOWEST, threads=options.threads)
-    own = detector.meta.decode.threshold if options.threshold is None else options.threshold
+    rule = Detector(options.model).rule
+    own = rule.threshold if options.threshold is None else options.threshold
+    lowest = float(rule.calibrated(LOWEST))
+    detector = Detector(options.model, threshold=lowest, threads=options.threads)
     outcomes: list[Outcome] = []
     for name, items in sources(options.data).items():
         if options.folder and name not in options.folder:
