@@ -56,8 +56,8 @@ class TestFirstRegions:
         coarse = mask_of(regions_at(frame, (30 + off[0], 20 + off[1])), SHAPE)
         assert np.array_equal(exact, coarse)
 
-    def test_the_setting_lesps_begins_with_the_pixel_of_the_point(self) -> None:
-        mask = mask_of(regions_at(spot((30, 20)), (30, 20), setting="lesps"), SHAPE)
+    def test_a_first_label_may_be_the_pixel_of_the_point_alone(self) -> None:
+        mask = mask_of(regions_at(spot((30, 20)), (30, 20), start="point"), SHAPE)
         assert np.argwhere(mask).tolist() == [[20, 30]]
 
     @pytest.mark.parametrize(
@@ -100,6 +100,11 @@ class TestFirstRegions:
         assert not mask_of([left], SHAPE)[:, 33:].any()
         assert not mask_of([right], SHAPE)[:, :32].any()
 
+    def test_of_two_touching_targets_the_fainter_one_keeps_its_peak(self) -> None:
+        frame = spot((30, 20)) + 0.6 * (spot((34, 20)) - spot())
+        bright, faint = regions_at(frame, (30, 20), (34, 20))
+        assert (bright.seed, faint.seed) == ((20, 30), (20, 34))
+
     def test_a_saturated_blob_gives_its_plateau(self) -> None:
         frame = np.where(disc(30, 20, 5), 255, 20).astype(np.uint8)
         assert np.array_equal(mask_of(regions_at(frame, (30, 20)), SHAPE), disc(30, 20, 5))
@@ -117,7 +122,7 @@ class TestGrow:
     def test_a_point_becomes_the_predicted_region(self) -> None:
         rule = Growth(setting="lesps")
         frame, true = spot((30, 20), sigma=2.0), disc(30, 20, 3)
-        regions = regions_at(frame, (30, 20), setting="lesps")
+        regions = regions_at(frame, (30, 20), setting="lesps", start="point")
         for _ in range(4):
             regions = grow(frame, np.where(true, 0.9, 0.05).astype(np.float32), regions, rule)
         assert iou(mask_of(regions, SHAPE), true) > 0.9
@@ -125,7 +130,7 @@ class TestGrow:
     def test_soft_values_rise_before_a_pixel_is_in_the_mask(self) -> None:
         """With a prediction of 0.4 no pixel joins the mask, but the values that are trained on follow it."""
         frame, true = spot((30, 20), sigma=2.0), disc(30, 20, 2)
-        regions = regions_at(frame, (30, 20), setting="lesps")
+        regions = regions_at(frame, (30, 20), setting="lesps", start="point")
         for _ in range(8):
             regions = grow(
                 frame, np.where(true, 0.4, 0.0).astype(np.float32), regions, Growth(setting="lesps")
@@ -158,6 +163,28 @@ class TestGrow:
         regions = grow(frame, prediction, regions_at(frame, (30, 20)), Growth())
         assert not mask_of(regions, SHAPE)[:, 36:].any()
 
+    @pytest.mark.parametrize("setting", ["progressive", "lesps"])
+    @pytest.mark.parametrize("peak", [0.01, 0.1, 0.2, 0.4])
+    def test_a_weak_prediction_costs_no_more_than_none(self, peak: float, setting: str) -> None:
+        frame, true = np.where(disc(30, 20, 3), 120, 20).astype(np.float32), disc(30, 20, 3)
+        rule = Growth(setting=setting)  # type: ignore[arg-type]
+        weak = none = regions_at(frame, (30, 20))
+        for _ in range(12):
+            weak = grow(frame, np.where(true, peak, 0.0).astype(np.float32), weak, rule)
+            none = grow(frame, np.zeros(SHAPE, np.float32), none, rule)
+        assert np.array_equal(mask_of(weak, SHAPE), true)
+        assert (values_of(weak, SHAPE) >= values_of(none, SHAPE)).all()
+
+    def test_the_prediction_of_a_neighbour_sets_no_threshold(self) -> None:
+        both = disc(24, 20, 2) | disc(36, 20, 2)
+        frame = np.where(both, 120, 20).astype(np.float32)
+        seen = np.where(disc(24, 20, 2), 0.95, np.where(disc(36, 20, 2), 0.45, 0.0)).astype(np.float32)
+        alone = np.where(disc(36, 20, 2), 0.45, 0.0).astype(np.float32)
+        regions = apart = regions_at(frame, (24, 20), (36, 20))
+        for _ in range(25):
+            regions, apart = grow(frame, seen, regions, Growth()), grow(frame, alone, apart, Growth())
+        assert np.array_equal(regions[1].values, apart[1].values)
+
     def test_a_dark_pixel_does_not_join(self) -> None:
         frame = np.where(disc(30, 20, 2), 120, 20).astype(np.float32)
         everywhere = np.where(disc(30, 20, 8), 0.9, 0.0).astype(np.float32)
@@ -165,6 +192,16 @@ class TestGrow:
         for _ in range(6):
             regions = grow(frame, everywhere, regions, rule)
         assert np.array_equal(mask_of(regions, SHAPE), disc(30, 20, 2))
+
+    @pytest.mark.parametrize(("height", "joins"), [(0.25, False), (0.35, True)])
+    def test_a_blurred_prediction_takes_no_faint_rim(self, height: float, joins: bool) -> None:
+        """A network that blurs predicts a small target too large; its rim joins from 0.3 of the height on."""
+        small, rim = disc(30, 20, 1), disc(30, 20, 3)
+        frame = np.where(small, 120, np.where(rim, 20 + 100 * height, 20)).astype(np.float32)
+        regions = regions_at(frame, (30, 20))
+        for _ in range(6):
+            regions = grow(frame, np.where(rim, 0.9, 0.0).astype(np.float32), regions, Growth())
+        assert np.array_equal(mask_of(regions, SHAPE), rim if joins else small)
 
     @pytest.mark.parametrize("setting", ["progressive", "lesps"])
     @pytest.mark.parametrize("value", [0.0, 1.0, 1e-9], ids=str)
@@ -206,7 +243,7 @@ class TestBrightGround:
 
     def test_a_label_that_grows_larger_than_a_spot_is_ground(self) -> None:
         frame = np.where(disc(32, 32, 9), 120, 20).astype(np.float32)
-        (region,) = regions_at(frame, (32, 32), setting="lesps")
+        (region,) = regions_at(frame, (32, 32), setting="lesps", start="point")
         rule = Growth(setting="lesps")
         assert not swallows(region, SHAPE, rule)
         for _ in range(9):
@@ -231,8 +268,9 @@ class TestEasyFrames:
 
 class TestSettings:
     def test_own_values_go_over_those_of_the_setting(self) -> None:
-        assert Growth(setting="lesps").start == "point"
-        assert Growth(setting="lesps", start="region", decay=0.9).decay == 0.9  # type: ignore[arg-type]
+        assert Growth(setting="lesps").decay == 1
+        own = Growth(setting="lesps", start="point", decay=0.9)
+        assert (own.start, own.decay, own.soft) == ("point", 0.9, True)
 
     @pytest.mark.parametrize(
         "wrong", [{"setting": "pal"}, {"level": 0}, {"every": 0}, {"reach": 1}, {"speed": 3}], ids=str

@@ -7,6 +7,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -22,11 +23,12 @@ from dimpoint.inference.detector import Detector
 from dimpoint.report.growth import growth_section
 from dimpoint.targets.growth import first_regions
 from dimpoint.training.fit import Machine, TrainingData, fit
-from dimpoint.training.frames import TrainingViews, load_frames
+from dimpoint.training.frames import LabelledFrame, TrainingViews, load_frames
 from dimpoint.training.growing import GrowingLabels
 from dimpoint.training.label_strip import StripRow, label_picture
 from dimpoint.training.recipe import Recipe, load_recipe
 from dimpoint.training.run_folder import RunFolder
+from dimpoint.training.validation import MaskScores
 from spot_scenes import make_spots
 from training_runs import CPU, SMALL_MASKS, kill_at, logged, small_masks
 
@@ -140,6 +142,19 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(
     assert all(np.array_equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.parametrize("models", [True, False], ids=["models written", "no models"])
+def test_labels_that_a_killed_run_did_not_write_are_written(models: bool, run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "labels")
+    if not models:
+        (tmp_path / "run" / "model.onnx").unlink()
+    api.train(resume=tmp_path / "run", export_labels=tmp_path / "grown", log=lambda _: None)
+    before, after = masks(run / "labels"), masks(tmp_path / "run" / "labels")
+    assert before.keys() == after.keys()
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+    assert len(masks(tmp_path / "grown" / "masks")) == len(before)
+
+
 @pytest.mark.slow
 def test_masks_grow_under_a_foundation_model_and_a_killed_run_ends_as_another(
     scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -174,6 +189,25 @@ def test_hard_frames_wait_until_the_network_finds_their_targets(scenes: Path, tm
     assert number not in growing.active
     growing._update(number, frame, frame.mask.astype(np.float32))
     assert number in growing.active
+
+
+def test_updates_follow_the_epochs_that_a_time_limit_leaves(scenes: Path, tmp_path: Path) -> None:
+    planned = small("epochs=400")
+    frames, _ = load_frames([open_dataset(scenes)], planned)
+    views = TrainingViews(frames, planned)
+    growing = GrowingLabels(views, planned, RunFolder(tmp_path), lambda _: None)
+    views.recipe = small("epochs=10")
+    assert [epoch for epoch in range(10) if growing.due(epoch)] == [2, 4, 6, 8]
+
+
+@pytest.mark.parametrize("change", ["growth.every=9", "growth.last=0.3"])
+def test_all_frames_are_used_at_the_end_without_an_update(change: str, scenes: Path, tmp_path: Path) -> None:
+    recipe = small("growth.easy=0.2", "epochs=5", "steps_per_epoch=1", change)
+    fit(recipe, TrainingData([scenes]), tmp_path / "run", machine=CPU, log=lambda _: None)
+    newest = RunFolder(tmp_path / "run").newest()
+    assert newest is not None
+    growing = newest.content["callbacks"]["GrowingLabels"]
+    assert growing["active"] == list(range(len(masks(tmp_path / "run" / "labels"))))
 
 
 def test_an_update_of_a_large_frame_predicts_the_surroundings_of_its_points(
@@ -276,6 +310,40 @@ def test_labels_are_exported_as_a_data_set(scenes: Path, run: Path, tmp_path: Pa
         assert len(sample.read_points()) == len(open_dataset(scenes)[sample.name].read_points())
 
 
+def test_an_export_tells_of_ignore_regions_that_masks_cannot_hold(scenes: Path, tmp_path: Path) -> None:
+    root = tmp_path / scenes.name
+    (root / "images").mkdir(parents=True)
+    images = []
+    for sample in open_dataset(scenes, "train"):
+        shutil.copy(sample.frame_path, root / "images")
+        height, width = sample.read_frame().shape
+        region = np.array([[0, 0, 5, 5]], np.float32)
+        images.append(PointImage(sample.frame_path.name, width, height, sample.read_points(), region))
+    write_points(root / "points.json", images)
+    lines: list[str] = []
+    run, out = tmp_path / "run", tmp_path / "grown"
+    fit(small("epochs=1", "steps_per_epoch=1"), TrainingData([root]), run, machine=CPU, log=lambda _: None)
+    api.train(resume=run, export_labels=out, log=lines.append)
+    assert any("frames with ignore regions, which masks cannot hold" in line for line in lines)
+
+
+def test_objects_in_ignore_regions_are_not_counted_against_a_network_of_masks() -> None:
+    points, region = np.array([[10, 10]], np.float32), np.array([[30, 30, 40, 40]], np.float32)
+    sample = Sample("one", Path("one.png"), None, points, region)
+    frame = LabelledFrame(sample, "SET", points, (0.0, 1.0), np.zeros((64, 64), np.uint8))
+    seen = np.zeros((64, 64), np.float32)
+    seen[10, 10] = seen[35, 35] = 0.9
+    scores = MaskScores(0.5, "f1")
+    scores.add(SimpleNamespace(probability_map=lambda _: seen), frame)  # type: ignore[arg-type]
+    assert scores.values()["f1"] == 1
+
+
+def test_two_sets_of_one_name_are_refused(scenes: Path, tmp_path: Path) -> None:
+    shutil.copytree(scenes, tmp_path / scenes.name)
+    with pytest.raises(ConfigError, match=f"is named '{scenes.name}' as .* is; .* rename one"):
+        fit(small(), TrainingData([scenes, tmp_path / scenes.name]), tmp_path / "run", machine=CPU)
+
+
 def test_workers_are_refused(scenes: Path, tmp_path: Path) -> None:
     machine = Machine("cpu", 1, "32-true", 1, workers=1)
     with pytest.raises(ConfigError, match="--workers 0"):
@@ -291,6 +359,15 @@ def test_an_unknown_setting_is_named() -> None:
 def test_labels_that_do_not_grow_are_not_exported(recipe: str, scenes: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--labels points"):
         api.train(recipe, data=scenes, out=tmp_path / "out", export_labels=tmp_path / "grown")
+
+
+def test_nothing_is_trained_where_labels_that_do_not_grow_are_asked_for(scenes: Path, tmp_path: Path) -> None:
+    plain = small_masks("epochs=2", "steps_per_epoch=1")
+    fit(plain, TrainingData([scenes]), tmp_path / "run", machine=CPU, log=lambda _: None)
+    (tmp_path / "run" / "model.onnx").unlink()
+    with pytest.raises(ConfigError, match="--labels points"):
+        api.train(resume=tmp_path / "run", export_labels=tmp_path / "grown")
+    assert not (tmp_path / "run" / "model.onnx").exists()
 
 
 def test_an_export_does_not_replace_a_folder(run: Path, tmp_path: Path) -> None:

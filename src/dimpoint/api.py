@@ -114,6 +114,7 @@ def train(
         if any(others) or changes or options:
             raise ConfigError("--resume takes recipe and data from the run; do not give them again")
         chosen, sources = _of_run(Path(resume))
+        _check_growing(chosen, export_labels)
         trained = fit(chosen, sources, Path(resume), machine=machine, resume=True, log=log)
         return _with_labels(trained, sources, export_labels, log)
     if not recipe or not data or out is None:
@@ -133,8 +134,7 @@ def train(
     given |= {key.replace("__", "."): value for key, value in options.items()}
     chosen = load_recipe(recipe, [*changes, *(f"{key}={_yaml(value)}" for key, value in given.items())])
     source = init or chosen.init
-    if export_labels is not None and not chosen.grows:
-        raise ConfigError("--export-labels needs masks that grow from points; give --labels points")
+    _check_growing(chosen, export_labels)
     roots = [data] if isinstance(data, str | Path) else data
     sources = TrainingData([Path(root) for root in roots], split, reading or AS_WRITTEN)
     trained = fit(
@@ -149,6 +149,11 @@ def train(
     return _with_labels(trained, sources, export_labels, log)
 
 
+def _check_growing(recipe: Recipe, export_labels: str | Path | None) -> None:
+    if export_labels is not None and not recipe.grows:
+        raise ConfigError("--export-labels needs masks that grow from points; give --labels points")
+
+
 def _with_labels(
     trained: Path, sources: TrainingData, out: str | Path | None, log: Callable[[str], None]
 ) -> Path:
@@ -157,7 +162,7 @@ def _with_labels(
         from dimpoint.training.growing import export_labels
         from dimpoint.training.run_folder import RunFolder
 
-        count = export_labels(RunFolder(trained.parent), sources.open(), Path(out))
+        count = export_labels(RunFolder(trained.parent), sources.open(), Path(out), log)
         log(f"{out}: {counted(count, 'frame')} with masks")
     return trained
 

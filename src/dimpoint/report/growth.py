@@ -40,7 +40,7 @@ def _table(history: Sequence[dict[str, Any]]) -> str:
     head = "<th>epoch</th><th>frames in use</th><th>pixels a target</th>"
     known = "iou" in history[-1]
     if known:
-        head += "<th>IoU with true masks</th><th>labels beside their target</th>"
+        head += "<th>IoU with true masks</th><th>labels that miss their target</th>"
     rows = ""
     for row in shown:
         cells = [
@@ -52,7 +52,7 @@ def _table(history: Sequence[dict[str, Any]]) -> str:
             cells += [f"{float(row['iou']):.3f}", f"{int(row['missed'])} of {int(row['targets'])}"]
         rows += "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
     meaning = (
-        "True masks measure the labels; they are not learnt from."
+        "True masks measure the labels; training does not use them."
         if known
         else "The data set has no masks to compare the labels with."
     )

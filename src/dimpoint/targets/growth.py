@@ -2,8 +2,9 @@
 
 `first_regions` gives each point a region by the frame's contrast. `grow` moves the regions towards the
 network's prediction, as LESPS does (arXiv 2304.01484): a threshold that rises with the region, only pixels
-connected with the region, the mean of label and prediction. A region never leaves its window, never takes
-pixels that are nearer to another point, and always keeps the pixel of its point.
+connected with the region, the mean of label and prediction, but never below what fading leaves. A region
+never leaves its window, never takes pixels that are nearer to another point, and always keeps the pixel of
+its point.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ _EIGHT = np.ones((3, 3), np.bool_)
 _SMALL = 150.0  # pixels: a spot of this size may be a target in any frame
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "lesps": {"start": "point", "easy": 1.0, "decay": 1.0, "contrast": 0.0, "first": 0.1, "soft": True},
+    "lesps": {"start": "region", "easy": 1.0, "decay": 1.0, "contrast": 0.0, "first": 0.1, "soft": True},
     "progressive": {
         "start": "region",
         "easy": 0.7,
         "decay": 0.97,
-        "contrast": 0.2,
+        "contrast": 0.3,
         "first": 0.2,
         "soft": False,
     },
@@ -43,9 +44,9 @@ PRESETS: dict[str, dict[str, Any]] = {
 class Growth(BaseModel):
     """How masks grow from points during training; the section `growth` of a recipe.
 
-    `setting` selects the defaults: `lesps` starts with the points' pixels and uses all frames; `progressive`
-    starts with regions and easy frames, adds a frame when the network finds its targets, and lets pixels fade
-    that the network does not predict (similar to PAL, arXiv 2412.11154).
+    `setting` selects the defaults: `lesps` uses all frames at once and trains on the labels' values, which
+    only rise; `progressive` begins with easy frames, adds a frame when the network finds its targets, and
+    lets pixels fade that the network does not predict (similar to PAL, arXiv 2412.11154).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -75,7 +76,7 @@ class Growth(BaseModel):
         description="fraction of the frame at which a region has the highest threshold; r of LESPS",
     )
     contrast: float = Field(
-        0.2, ge=0, lt=1, description="a pixel joins only above background + this times the target's height"
+        0.3, ge=0, lt=1, description="a pixel joins only above background + this times the target's height"
     )
     decay: float = Field(
         0.97, gt=0, le=1, description="factor applied to a label's pixels that are not predicted"
@@ -164,7 +165,7 @@ def first_regions(frame: npt.NDArray[Any], points: npt.NDArray[Any], rule: Growt
         point without a region gets its own pixel.
     """
     pixels = frame.astype(np.float32)
-    seeds = [_seed(pixels, x, y, rule.snap) for x, y in points.tolist()]
+    seeds = [_seed(pixels, number, points, rule.snap) for number in range(len(points))]
     return [_first(pixels, number, seeds, rule) for number in range(len(seeds))]
 
 
@@ -258,15 +259,27 @@ def swallows(region: Region, shape: tuple[int, ...], rule: Growth) -> bool:
     return reached > 1 or float(pixels.sum()) > _most(rule, shape)
 
 
-def _seed(frame: Array, x: float, y: float, snap: int) -> tuple[int, int]:
-    """Row and column of the brightest pixel within `snap` of a point; if several, the nearest."""
-    rows, columns = frame.shape
-    row, column = min(max(round(y), 0), rows - 1), min(max(round(x), 0), columns - 1)
+def _seed(frame: Array, number: int, points: npt.NDArray[Any], snap: int) -> tuple[int, int]:
+    """Row and column of the brightest pixel within `snap` of a point; if several, the nearest.
+
+    A peak that is nearer to this point than to any other goes first, so that of two touching targets the
+    fainter one keeps its own. Points without a peak of their own share one.
+    """
+    pixels = [
+        (min(max(round(y), 0), frame.shape[0] - 1), min(max(round(x), 0), frame.shape[1] - 1))
+        for x, y in points.tolist()
+    ]
+    row, column = pixels[number]
     top, left = max(row - snap, 0), max(column - snap, 0)
     around = frame[top : row + snap + 1, left : column + snap + 1]
-    brightest = np.argwhere(around == around.max()) + np.array([top, left])
-    nearest = brightest[np.hypot(*(brightest - (row, column)).T).argmin()]
-    return int(nearest[0]), int(nearest[1])
+    rows, columns = np.indices(around.shape) + np.array([top, left])[:, None, None]
+    own = _nearest(rows, columns, number, pixels)
+    for allowed in (own, np.ones_like(own)):
+        brightest = np.argwhere(allowed & (around == around[allowed].max())) + np.array([top, left])
+        r, c = brightest[np.hypot(*(brightest - (row, column)).T).argmin()].tolist()
+        if frame[max(r - 1, 0) : r + 2, max(c - 1, 0) : c + 2].max() <= frame[r, c]:
+            break  # a peak, not the flank of another
+    return r, c
 
 
 def _first(frame: Array, number: int, seeds: list[tuple[int, int]], rule: Growth) -> Region:
@@ -312,13 +325,17 @@ def _nearest(
 def _grown(frame: npt.NDArray[Any], prediction: Array, region: Region, rule: Growth) -> Region:
     here, row, column = prediction[region.window], region.seed[0] - region.top, region.seed[1] - region.left
     size = float(region.pixels.sum()) / (rule.largest * frame.shape[0] * frame.shape[1])
-    threshold = float(here.max()) * min(rule.threshold + rule.slope * (1 - rule.threshold) * size, 1.0)
+    threshold = float(here[region.near].max()) * min(
+        rule.threshold + rule.slope * (1 - rule.threshold) * size, 1.0
+    )
     allowed = region.near
     if region.height > 0 and rule.contrast:
         allowed = allowed & (frame[region.window] > region.background + rule.contrast * region.height)
     found, _ = ndimage.label((here >= threshold) & allowed & (here > 0), _EIGHT)
     own = np.unique(found[region.pixels])
     joined = np.isin(found, own[own > 0])
-    values = np.where(joined, (region.values + here) / 2, region.values * rule.decay).astype(np.float32)
+    faded = region.values * rule.decay
+    # A weak prediction of a target must not cost it more than no prediction at all.
+    values = np.where(joined, np.maximum((region.values + here) / 2, faded), faded).astype(np.float32)
     values[row, column] = _SURE
     return region.with_values(values)

@@ -76,9 +76,21 @@ class TrainingData:
         return {"roots": roots, "split": self.split, "reading": self.reading.to_record()}
 
     def open(self, labels: Labels = "auto") -> list[DataSet]:
-        """Open the data sets with the labels `auto`, `masks` or `points`."""
+        """Open the data sets with the labels `auto`, `masks` or `points`.
+
+        Raises ConfigError if two have the same name.
+        """
         splits = [self.split or training_split(root) for root in self.roots]
-        return [open_dataset(*one, labels, self.reading) for one in zip(self.roots, splits, strict=True)]
+        sets = [open_dataset(*one, labels, self.reading) for one in zip(self.roots, splits, strict=True)]
+        first: dict[str, Path] = {}
+        for root, part in zip(self.roots, sets, strict=True):
+            if part.name in first:
+                raise ConfigError(
+                    f"{root}: is named '{part.name}' as {first[part.name]} is; a run names data sets by "
+                    "their folders, so rename one, or link to it under another name"
+                )
+            first[part.name] = root
+        return sets
 
 
 def fit(
@@ -127,7 +139,7 @@ def fit(
     folder = RunFolder(out)
     if is_helper():
         log = _silent
-    elif resume and folder.onnx.is_file() and folder.finished(recipe, folder.newest()):
+    elif resume and _complete(folder, recipe):
         log(f"{out}: this run is finished, epochs: {recipe.epochs}: {folder.onnx}")
         return folder.onnx
     held = train(recipe, sources, out, machine=machine, resume=resume, init=init, minutes=minutes, log=log)
@@ -203,6 +215,9 @@ def train(
             log(note)
         log(f"continuing from {newest.file}: {newest.position} of {recipe.epochs} are done")
         if folder.finished(recipe, newest):
+            if growing is not None:
+                growing.load_state_dict(newest.content["callbacks"][growing.state_key])
+                growing.write()
             return validation
     position = Position() if newest is None else newest.position
     if not resume:
@@ -341,6 +356,12 @@ def _open_sets(recipe: Recipe, sources: TrainingData, log: Callable[[str], None]
     for note in [*(note for part in sets for note in part.notes()), *demand_plausible(sets)]:
         log(note)
     return sets
+
+
+def _complete(folder: RunFolder, recipe: Recipe) -> bool:
+    """Whether all epochs are trained and everything is written."""
+    written = folder.onnx.is_file() and (not recipe.grows or folder.labels.is_dir())
+    return written and folder.finished(recipe, folder.newest())
 
 
 def _silent(_: str) -> None: ...

@@ -22,7 +22,7 @@ import numpy.typing as npt
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from dimpoint.atomic import write_text
+from dimpoint.atomic import replacing_folder, write_text
 from dimpoint.datasets.dataset import DataSet
 from dimpoint.errors import ConfigError, DataError
 from dimpoint.inference.backends import TorchBackend
@@ -40,7 +40,7 @@ from dimpoint.targets.growth import (
     swallows,
     values_of,
 )
-from dimpoint.text import printable
+from dimpoint.text import counted, printable
 from dimpoint.training.frames import LabelledFrame, TrainingViews
 from dimpoint.training.label_strip import StripRow, label_picture
 from dimpoint.training.module import DetectionModule
@@ -58,14 +58,15 @@ Mask = npt.NDArray[np.bool_]
 class GrowingLabels(Callback):
     """Callback that gives the frames of `views` masks which grow from their points.
 
-    Its state is saved in checkpoints.
+    Its state is saved in checkpoints. Epochs are those of the views' recipe, which may be planned after this
+    is made.
 
     Parameters
     ----------
     views : TrainingViews
         The views; their frames get masks.
     recipe : Recipe
-        Its section `growth` and number of epochs are used.
+        Its section `growth` is used.
     folder : RunFolder
         Where labels and their record are written.
     report : callable
@@ -80,7 +81,7 @@ class GrowingLabels(Callback):
     def __init__(
         self, views: TrainingViews, recipe: Recipe, folder: RunFolder, report: Callable[[str], None]
     ) -> None:
-        self.views, self.rule, self.epochs, self.folder = views, recipe.growth, recipe.epochs, folder
+        self.views, self.rule, self.folder = views, recipe.growth, folder
         self.report = report
         self.tile = 2 * recipe.view.size if recipe.view.kind == "crop" else None
         self.regions = [first_regions(f.counts(), f.points, self.rule) for f in views.frames]
@@ -106,11 +107,15 @@ class GrowingLabels(Callback):
             raise ConfigError("labels grow in one process only: train with --devices 1")
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        shutil.rmtree(self.folder.labels, ignore_errors=True)  # of a run that a time limit ended earlier
         if not self.history:
             self._record(0)
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         epoch = trainer.current_epoch
+        if epoch >= ALL_FROM * self.views.recipe.epochs and len(self.active) < len(self.views.frames):
+            self.active = set(range(len(self.views.frames)))
+            self._apply()
         if epoch == self.updated or not self.due(epoch):
             return
         assert isinstance(pl_module, DetectionModule)
@@ -120,8 +125,6 @@ class GrowingLabels(Callback):
             if len(frame.points):
                 self._update(number, frame, self._predicted(detector, number))
         pl_module.network.train()
-        if epoch >= ALL_FROM * self.epochs:
-            self.active = set(range(len(self.views.frames)))
         self.updated = epoch
         self._apply()
         self._record(epoch)
@@ -149,16 +152,24 @@ class GrowingLabels(Callback):
 
     def write(self) -> None:
         """Write the present labels, a PNG of 0 and 255 for each training frame, and warn about wrong ones."""
-        for frame, regions in zip(self.views.frames, self.regions, strict=True):
-            mask = mask_of(regions, frame.counts().shape)
-            file = self.folder.labels / frame.group / f"{frame.sample.name}.png"
-            write_picture(file, np.where(mask, 255, 0).astype(np.uint8))
+        shutil.rmtree(self.folder.labels, ignore_errors=True)
+        with replacing_folder(self.folder.labels) as labels:
+            for number, frame in enumerate(self.views.frames):
+                mask = mask_of(self.regions[number], self._shape(number))
+                file = labels / frame.group / f"{frame.sample.name}.png"
+                write_picture(file, np.where(mask, 255, 0).astype(np.uint8))
         self._warn()
 
     def due(self, epoch: int) -> bool:
         """Whether labels are updated before this epoch, counted from 0."""
-        first = max(1, round(self.rule.first * self.epochs))
-        return first <= epoch <= self.rule.last * self.epochs and (epoch - first) % self.rule.every == 0
+        epochs = self.views.recipe.epochs
+        first = max(1, round(self.rule.first * epochs))
+        return first <= epoch <= self.rule.last * epochs and (epoch - first) % self.rule.every == 0
+
+    def _shape(self, number: int) -> tuple[int, ...]:
+        mask = self.views.frames[number].mask  # a label, since this was made
+        assert mask is not None
+        return mask.shape
 
     def _predicted(self, detector: Detector, number: int) -> npt.NDArray[np.float32]:
         """The prediction of a frame; of a large one, squares of four training crops around its points."""
@@ -176,7 +187,7 @@ class GrowingLabels(Callback):
 
     def _apply(self) -> None:
         for number, (frame, regions) in enumerate(zip(self.views.frames, self.regions, strict=True)):
-            shape = frame.counts().shape
+            shape = frame.counts().shape if frame.mask is None else frame.mask.shape
             label = values_of(regions, shape) if self.rule.soft else mask_of(regions, shape)
             self.views.frames[number] = replace(frame, mask=label)
         self.views.draw_from(self.active)
@@ -207,8 +218,8 @@ class GrowingLabels(Callback):
     def _swallowing(self) -> dict[str, Any]:
         """Number of labels that cover bright ground, and the first frames that have one."""
         found = [
-            (frame.sample.name, sum(swallows(region, frame.counts().shape, self.rule) for region in regions))
-            for frame, regions in zip(self.views.frames, self.regions, strict=True)
+            (frame.sample.name, sum(swallows(region, self._shape(number), self.rule) for region in regions))
+            for number, (frame, regions) in enumerate(zip(self.views.frames, self.regions, strict=True))
         ]
         return {
             "bright_ground": sum(count for _, count in found),
@@ -298,7 +309,7 @@ def check_export(out: Path) -> None:
         raise ConfigError(f"{out}: already exists; name another folder for --export-labels")
 
 
-def export_labels(folder: RunFolder, sets: Iterable[DataSet], out: Path) -> int:
+def export_labels(folder: RunFolder, sets: Iterable[DataSet], out: Path, log: Callable[[str], None]) -> int:
     """Write a data set with the labels of a finished run: `images`, `masks` and a split list for training.
 
     Parameters
@@ -309,6 +320,8 @@ def export_labels(folder: RunFolder, sets: Iterable[DataSet], out: Path) -> int:
         The data that it was trained on. Several get a folder each.
     out : Path
         A new folder. Frames are copied as they are.
+    log : callable
+        Called with a line about ignore regions, which masks cannot hold.
 
     Returns
     -------
@@ -323,7 +336,7 @@ def export_labels(folder: RunFolder, sets: Iterable[DataSet], out: Path) -> int:
     check_export(out)
     if not folder.labels.is_dir():
         raise ConfigError(f"{folder.path}: holds no grown labels (labels/); train it with --labels points")
-    sets, count = list(sets), 0
+    sets, count, ignoring = list(sets), 0, 0
     for part in sets:
         root, names = out / part.name if len(sets) > 1 else out, []
         for sample in part:
@@ -337,8 +350,14 @@ def export_labels(folder: RunFolder, sets: Iterable[DataSet], out: Path) -> int:
                     target.parent.mkdir(parents=True, exist_ok=True)
                     shutil.copyfile(source, target)
                 names.append(sample.name)
+                ignoring += bool(len(sample.ignore))
         write_text(root / "img_idx" / f"train_{out.name}.txt", "\n".join(names) + "\n")
         count += len(names)
+    if ignoring:
+        log(
+            f"warning: {out}: {counted(ignoring, 'frame')} with ignore regions, which masks cannot hold; "
+            "they are background in the export"
+        )
     return count
 
 

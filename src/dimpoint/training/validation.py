@@ -132,7 +132,8 @@ class MaskScores:
         if frame.mask is not None:
             self._pixels.append(count_mask_pixels(found, frame.mask))
         objects = Components.of(found)
-        match = match_points(objects.centroids, np.ones(len(objects)), frame.points)
+        centroids = objects.centroids[~spared(objects.centroids, frame.points, frame.sample.ignore)]
+        match = match_points(centroids, np.ones(len(centroids)), frame.points)
         self._points.append(PointCounts.of_frame(match, found.shape))
 
     def values(self) -> dict[str, float]:
