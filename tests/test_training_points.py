@@ -142,19 +142,6 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(
     assert all(np.array_equal(one[name], other[name]) for name in one)
 
 
-@pytest.mark.parametrize("models", [True, False], ids=["models written", "no models"])
-def test_labels_that_a_killed_run_did_not_write_are_written(models: bool, run: Path, tmp_path: Path) -> None:
-    shutil.copytree(run, tmp_path / "run")
-    shutil.rmtree(tmp_path / "run" / "labels")
-    if not models:
-        (tmp_path / "run" / "model.onnx").unlink()
-    api.train(resume=tmp_path / "run", export_labels=tmp_path / "grown", log=lambda _: None)
-    before, after = masks(run / "labels"), masks(tmp_path / "run" / "labels")
-    assert before.keys() == after.keys()
-    assert all(np.array_equal(before[name], after[name]) for name in before)
-    assert len(masks(tmp_path / "grown" / "masks")) == len(before)
-
-
 @pytest.mark.slow
 def test_masks_grow_under_a_foundation_model_and_a_killed_run_ends_as_another(
     scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -302,31 +289,6 @@ def test_a_data_set_without_targets_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_labels_are_exported_as_a_data_set(scenes: Path, run: Path, tmp_path: Path) -> None:
-    api.train(resume=run, export_labels=tmp_path / "grown", log=lambda _: None)
-    grown = open_dataset(tmp_path / "grown", "train", labels="masks")
-    assert len(grown) == len(masks(run / "labels"))
-    for sample in grown:
-        assert len(sample.read_points()) == len(open_dataset(scenes)[sample.name].read_points())
-
-
-def test_an_export_tells_of_ignore_regions_that_masks_cannot_hold(scenes: Path, tmp_path: Path) -> None:
-    root = tmp_path / scenes.name
-    (root / "images").mkdir(parents=True)
-    images = []
-    for sample in open_dataset(scenes, "train"):
-        shutil.copy(sample.frame_path, root / "images")
-        height, width = sample.read_frame().shape
-        region = np.array([[0, 0, 5, 5]], np.float32)
-        images.append(PointImage(sample.frame_path.name, width, height, sample.read_points(), region))
-    write_points(root / "points.json", images)
-    lines: list[str] = []
-    run, out = tmp_path / "run", tmp_path / "grown"
-    fit(small("epochs=1", "steps_per_epoch=1"), TrainingData([root]), run, machine=CPU, log=lambda _: None)
-    api.train(resume=run, export_labels=out, log=lines.append)
-    assert any("frames with ignore regions, which masks cannot hold" in line for line in lines)
-
-
 def test_objects_in_ignore_regions_are_not_counted_against_a_network_of_masks() -> None:
     points, region = np.array([[10, 10]], np.float32), np.array([[30, 30, 40, 40]], np.float32)
     sample = Sample("one", Path("one.png"), None, points, region)
@@ -336,6 +298,28 @@ def test_objects_in_ignore_regions_are_not_counted_against_a_network_of_masks() 
     scores = MaskScores(0.5, "f1")
     scores.add(SimpleNamespace(probability_map=lambda _: seen), frame)  # type: ignore[arg-type]
     assert scores.values()["f1"] == 1
+
+
+def test_settings_of_growth_without_points_are_refused(scenes: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--labels points"):
+        api.train("unet", data=scenes, out=tmp_path / "out", changes=["growth.setting=lesps"])
+
+
+def test_a_network_of_masks_on_points_alone_names_the_option(scenes: Path, tmp_path: Path) -> None:
+    shutil.copytree(scenes, tmp_path / "P", ignore=shutil.ignore_patterns("masks"))
+    write_points(tmp_path / "P" / "points.json", [moved(sample, 0) for sample in open_dataset(scenes)])
+    with pytest.raises(DataError, match=r"have no mask, .*--labels points"):
+        api.train("unet", data=tmp_path / "P", out=tmp_path / "out")
+
+
+def test_labels_of_a_single_pixel_are_counted(scenes: Path, tmp_path: Path) -> None:
+    rule = small("growth.start=point")
+    frames, _ = load_frames([open_dataset(scenes)], rule)
+    lines: list[str] = []
+    growing = GrowingLabels(TrainingViews(frames, rule), rule, RunFolder(tmp_path), lines.append)
+    growing._record(0)
+    count = sum(map(len, growing.regions))
+    assert any(line.startswith(f"warning: {count} labels of {count} of a single pixel") for line in lines)
 
 
 def test_two_sets_of_one_name_are_refused(scenes: Path, tmp_path: Path) -> None:
@@ -353,26 +337,6 @@ def test_workers_are_refused(scenes: Path, tmp_path: Path) -> None:
 def test_an_unknown_setting_is_named() -> None:
     with pytest.raises(ConfigError, match=r"growth\.setting"):
         small("growth.setting=pal")
-
-
-@pytest.mark.parametrize("recipe", ["unet", "spire-sirst"], ids=["masks", "points"])
-def test_labels_that_do_not_grow_are_not_exported(recipe: str, scenes: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="--labels points"):
-        api.train(recipe, data=scenes, out=tmp_path / "out", export_labels=tmp_path / "grown")
-
-
-def test_nothing_is_trained_where_labels_that_do_not_grow_are_asked_for(scenes: Path, tmp_path: Path) -> None:
-    plain = small_masks("epochs=2", "steps_per_epoch=1")
-    fit(plain, TrainingData([scenes]), tmp_path / "run", machine=CPU, log=lambda _: None)
-    (tmp_path / "run" / "model.onnx").unlink()
-    with pytest.raises(ConfigError, match="--labels points"):
-        api.train(resume=tmp_path / "run", export_labels=tmp_path / "grown")
-    assert not (tmp_path / "run" / "model.onnx").exists()
-
-
-def test_an_export_does_not_replace_a_folder(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="another folder"):
-        api.train(resume=run, export_labels=tmp_path)
 
 
 def test_the_report_of_such_a_run_shows_its_labels(run: Path, scenes: Path, tmp_path: Path) -> None:

@@ -133,6 +133,8 @@ def train(
     given = {key: value for key, value in named.items() if value is not None}
     given |= {key.replace("__", "."): value for key, value in options.items()}
     chosen = load_recipe(recipe, [*changes, *(f"{key}={_yaml(value)}" for key, value in given.items())])
+    if not chosen.grows and any(key.startswith("growth.") for key in [*changes, *given]):
+        raise ConfigError("growth.*: masks grow from points only; give --labels points and a recipe of masks")
     source = init or chosen.init
     _check_growing(chosen, export_labels)
     roots = [data] if isinstance(data, str | Path) else data
@@ -151,7 +153,7 @@ def train(
 
 def _check_growing(recipe: Recipe, export_labels: str | Path | None) -> None:
     if export_labels is not None and not recipe.grows:
-        raise ConfigError("--export-labels needs masks that grow from points; give --labels points")
+        raise ConfigError("--export-labels needs a run whose masks grow from points (--labels points)")
 
 
 def _with_labels(
@@ -163,7 +165,7 @@ def _with_labels(
         from dimpoint.training.run_folder import RunFolder
 
         count = export_labels(RunFolder(trained.parent), sources.open(), Path(out), log)
-        log(f"{out}: {counted(count, 'frame')} with masks")
+        log(f"{out}: {counted(count, 'training frame')} with masks; held-out frames are not among them")
     return trained
 
 

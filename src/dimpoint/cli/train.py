@@ -107,7 +107,10 @@ def train(
         )
     except (KeyboardInterrupt, SystemExit):
         if not is_helper():
-            print_line(RunFolder(resume or out).stopped(), error=True)
+            stopped = RunFolder(resume or out).stopped()
+            if export_labels is not None and "--resume" in stopped:
+                stopped += f" --export-labels {export_labels}"
+            print_line(stopped, error=True)
         raise typer.Exit(130) from None
 
 

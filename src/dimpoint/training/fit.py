@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 from dimpoint.datasets.dataset import DataSet, Labels, open_dataset, training_split
 from dimpoint.datasets.plausibility import demand_plausible
 from dimpoint.datasets.reading import AS_WRITTEN, Reading
-from dimpoint.errors import ConfigError, MissingExtraError
+from dimpoint.errors import ConfigError, DataError, MissingExtraError
 from dimpoint.model.checkpoint import save_model
 from dimpoint.model.export import export_onnx
 from dimpoint.model.record import HASH_DIGITS, ModelMeta, parse_meta
@@ -352,7 +352,12 @@ def _open_sets(recipe: Recipe, sources: TrainingData, log: Callable[[str], None]
     for note in disagreements(sets, labels):
         log(note)
     if labels != "auto":
-        sets = sources.open(labels)
+        try:
+            sets = sources.open(labels)
+        except DataError as error:
+            pointed = labels == "masks" and any(len(sample.read_points()) for part in sets for sample in part)
+            hint = "; --labels points lets masks grow from the points" if pointed else ""
+            raise DataError(f"{error}{hint}") from None
     for note in [*(note for part in sets for note in part.notes()), *demand_plausible(sets)]:
         log(note)
     return sets

@@ -30,6 +30,7 @@ from dimpoint.inference.detector import Detector
 from dimpoint.inference.overlay import write_picture
 from dimpoint.inference.windows import probability_at
 from dimpoint.metrics.components import Components
+from dimpoint.sources import read_image
 from dimpoint.targets.growth import (
     Region,
     difficulty,
@@ -211,7 +212,8 @@ class GrowingLabels(Callback):
         self._draw()
         write_text(self.folder.label_record, json.dumps(self.history, indent=1) + "\n")
         known = f", IoU with their masks {row['iou']:.3f}" if "iou" in row else ""
-        self.report(f"labels of {used} of {with_targets} frames, {row['area']:.1f} pixels a target{known}")
+        frames = f"{used} of {with_targets} frames"
+        self.report(f"labels at epoch {epoch}: {frames} in use, {row['area']:.1f} pixels a target{known}")
         if epoch == 0:
             self._warn()
 
@@ -228,6 +230,12 @@ class GrowingLabels(Callback):
 
     def _warn(self) -> None:
         """Report the labels that cover bright ground at present."""
+        single = sum(int(region.pixels.sum()) == 1 for regions in self.regions for region in regions)
+        if single:
+            self.report(
+                f"warning: {counted(single, 'label')} of {sum(map(len, self.regions))} of a single pixel: is "
+                "the target there, and brighter than what surrounds it?"
+            )
         count, names = self._swallowing().values()
         if count:
             more = ", ..." if len(names) == _NAMED else ""
@@ -336,7 +344,7 @@ def export_labels(folder: RunFolder, sets: Iterable[DataSet], out: Path, log: Ca
     check_export(out)
     if not folder.labels.is_dir():
         raise ConfigError(f"{folder.path}: holds no grown labels (labels/); train it with --labels points")
-    sets, count, ignoring = list(sets), 0, 0
+    sets, count, ignoring, merged = list(sets), 0, 0, 0
     for part in sets:
         root, names = out / part.name if len(sets) > 1 else out, []
         for sample in part:
@@ -351,6 +359,7 @@ def export_labels(folder: RunFolder, sets: Iterable[DataSet], out: Path, log: Ca
                     shutil.copyfile(source, target)
                 names.append(sample.name)
                 ignoring += bool(len(sample.ignore))
+                merged += len(sample.read_points()) > len(Components.of(_read_label(label)))
         write_text(root / "img_idx" / f"train_{out.name}.txt", "\n".join(names) + "\n")
         count += len(names)
     if ignoring:
@@ -358,7 +367,16 @@ def export_labels(folder: RunFolder, sets: Iterable[DataSet], out: Path, log: Ca
             f"warning: {out}: {counted(ignoring, 'frame')} with ignore regions, which masks cannot hold; "
             "they are background in the export"
         )
+    if merged:
+        log(
+            f"warning: {out}: in {counted(merged, 'frame')} labels touch: a mask there holds fewer objects "
+            "than the frame has points"
+        )
     return count
+
+
+def _read_label(file: Path) -> Mask:
+    return np.asarray(read_image(file) > 0)
 
 
 def _true_masks(frame: LabelledFrame) -> list[Mask]:

@@ -1,0 +1,113 @@
+"""Labels that grew from points, as a data set: what is written, said and refused."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from dimpoint import api
+from dimpoint.datasets.coco import PointImage, write_points
+from dimpoint.datasets.dataset import open_dataset
+from dimpoint.errors import ConfigError
+from dimpoint.training.fit import TrainingData, fit
+from dimpoint.training.recipe import Recipe
+from spot_scenes import make_spots
+from training_runs import CPU, small_masks
+
+SMALL = ["labels=points", "epochs=3", "steps_per_epoch=4", "validate_every=3", "growth.every=1"]
+
+
+def small(*changes: str) -> Recipe:
+    return small_masks(*SMALL, *changes)
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_spots(tmp_path_factory.mktemp("data") / "SPOTS")
+
+
+@pytest.fixture(scope="module")
+def run(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "points"
+    fit(small(), TrainingData([scenes]), out, machine=CPU, log=lambda _: None)
+    return out
+
+
+def masks(root: Path) -> dict[str, np.ndarray]:
+    return {str(file.relative_to(root)): cv2.imread(str(file), -1) for file in sorted(root.rglob("*.png"))}
+
+
+@pytest.mark.parametrize("models", [True, False], ids=["models written", "no models"])
+def test_labels_that_a_killed_run_did_not_write_are_written(models: bool, run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "labels")
+    if not models:
+        (tmp_path / "run" / "model.onnx").unlink()
+    api.train(resume=tmp_path / "run", export_labels=tmp_path / "grown", log=lambda _: None)
+    before, after = masks(run / "labels"), masks(tmp_path / "run" / "labels")
+    assert before.keys() == after.keys()
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+    assert len(masks(tmp_path / "grown" / "masks")) == len(before)
+
+
+def test_labels_are_exported_as_a_data_set(scenes: Path, run: Path, tmp_path: Path) -> None:
+    api.train(resume=run, export_labels=tmp_path / "grown", log=lambda _: None)
+    grown = open_dataset(tmp_path / "grown", "train", labels="masks")
+    assert len(grown) == len(masks(run / "labels"))
+    for sample in grown:
+        assert len(sample.read_points()) == len(open_dataset(scenes)[sample.name].read_points())
+
+
+def test_an_export_tells_of_ignore_regions_that_masks_cannot_hold(scenes: Path, tmp_path: Path) -> None:
+    root = tmp_path / scenes.name
+    (root / "images").mkdir(parents=True)
+    images = []
+    for sample in open_dataset(scenes, "train"):
+        shutil.copy(sample.frame_path, root / "images")
+        height, width = sample.read_frame().shape
+        region = np.array([[0, 0, 5, 5]], np.float32)
+        images.append(PointImage(sample.frame_path.name, width, height, sample.read_points(), region))
+    write_points(root / "points.json", images)
+    lines: list[str] = []
+    run, out = tmp_path / "run", tmp_path / "grown"
+    fit(small("epochs=1", "steps_per_epoch=1"), TrainingData([root]), run, machine=CPU, log=lambda _: None)
+    api.train(resume=run, export_labels=out, log=lines.append)
+    assert any("frames with ignore regions, which masks cannot hold" in line for line in lines)
+    assert not any("labels touch" in line for line in lines)
+
+
+def test_an_export_tells_of_labels_that_touch(run: Path, scenes: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    label = next(iter(sorted((tmp_path / "run" / "labels").rglob("*.png"))))
+    points = open_dataset(scenes)[label.stem].read_points()
+    cv2.imwrite(
+        str(label), np.zeros_like(cv2.imread(str(label), -1))
+    )  # one object too few, if it has a point
+    assert len(points)
+    lines: list[str] = []
+    api.train(resume=tmp_path / "run", export_labels=tmp_path / "grown", log=lines.append)
+    assert any("in 1 frame labels touch" in line for line in lines)
+
+
+@pytest.mark.parametrize("recipe", ["unet", "spire-sirst"], ids=["masks", "points"])
+def test_labels_that_do_not_grow_are_not_exported(recipe: str, scenes: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--labels points"):
+        api.train(recipe, data=scenes, out=tmp_path / "out", export_labels=tmp_path / "grown")
+
+
+def test_nothing_is_trained_where_labels_that_do_not_grow_are_asked_for(scenes: Path, tmp_path: Path) -> None:
+    plain = small_masks("epochs=2", "steps_per_epoch=1")
+    fit(plain, TrainingData([scenes]), tmp_path / "run", machine=CPU, log=lambda _: None)
+    (tmp_path / "run" / "model.onnx").unlink()
+    with pytest.raises(ConfigError, match="--labels points"):
+        api.train(resume=tmp_path / "run", export_labels=tmp_path / "grown")
+    assert not (tmp_path / "run" / "model.onnx").exists()
+
+
+def test_an_export_does_not_replace_a_folder(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="another folder"):
+        api.train(resume=run, export_labels=tmp_path)
