@@ -81,6 +81,8 @@ def main() -> None:
     raw = options.threshold
     if raw is None:
         raw = threshold_for(background, options.rate, lambda o: o.megapixels)
+        if not raw:
+            parser.error("`background` holds fewer false objects than --rate; give --threshold")
     before, after = np.array(knots).T
     threshold = math.ceil(float(np.interp(raw, before, after)) / 0.005 - 1e-9) * 0.005
     network, meta = load_model(resolve_weights(options.model))

@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from dimpoint import api
 from dimpoint.datasets.coco import PointImage, write_points
@@ -62,35 +63,29 @@ def test_labels_are_exported_as_a_data_set(scenes: Path, run: Path, tmp_path: Pa
         assert len(sample.read_points()) == len(open_dataset(scenes)[sample.name].read_points())
 
 
-def test_an_export_tells_of_ignore_regions_that_masks_cannot_hold(scenes: Path, tmp_path: Path) -> None:
-    root = tmp_path / scenes.name
+def with_points(scenes: Path, root: Path, *moves: tuple[float, float], ignore: bool = False) -> Path:
+    """The training frames of `scenes` with points beside each target, and an ignore region in each frame."""
     (root / "images").mkdir(parents=True)
-    images = []
+    images, region = [], np.array([[0, 0, 5, 5]] if ignore else np.empty((0, 4)), np.float32)
     for sample in open_dataset(scenes, "train"):
         shutil.copy(sample.frame_path, root / "images")
         height, width = sample.read_frame().shape
-        region = np.array([[0, 0, 5, 5]], np.float32)
-        images.append(PointImage(sample.frame_path.name, width, height, sample.read_points(), region))
+        points = np.concatenate([sample.read_points() + np.array(move, np.float32) for move in moves])
+        images.append(PointImage(sample.frame_path.name, width, height, points, region))
     write_points(root / "points.json", images)
-    lines: list[str] = []
-    run, out = tmp_path / "run", tmp_path / "grown"
-    fit(small("epochs=1", "steps_per_epoch=1"), TrainingData([root]), run, machine=CPU, log=lambda _: None)
-    api.train(resume=run, export_labels=out, log=lines.append)
-    assert any("frames with ignore regions, which masks cannot hold" in line for line in lines)
-    assert not any("labels touch" in line for line in lines)
+    return root
 
 
-def test_an_export_tells_of_labels_that_touch(run: Path, scenes: Path, tmp_path: Path) -> None:
-    shutil.copytree(run, tmp_path / "run")
-    label = next(iter(sorted((tmp_path / "run" / "labels").rglob("*.png"))))
-    points = open_dataset(scenes)[label.stem].read_points()
-    cv2.imwrite(
-        str(label), np.zeros_like(cv2.imread(str(label), -1))
-    )  # one object too few, if it has a point
-    assert len(points)
-    lines: list[str] = []
-    api.train(resume=tmp_path / "run", export_labels=tmp_path / "grown", log=lines.append)
-    assert any("in 1 frame labels touch" in line for line in lines)
+@pytest.mark.parametrize("kind", ["ignore regions", "touch"])
+def test_an_export_tells_what_masks_cannot_hold(kind: str, scenes: Path, tmp_path: Path) -> None:
+    ignore = kind == "ignore regions"
+    moves = [(0.0, 0.0)] if ignore else [(-1.0, 0.0), (1.0, 0.0)]  # two points on each target
+    root, lines = with_points(scenes, tmp_path / scenes.name, *moves, ignore=ignore), []
+    run, quick = tmp_path / "run", small("epochs=1", "steps_per_epoch=1")
+    fit(quick, TrainingData([root]), run, machine=CPU, log=lambda _: None)
+    api.train(resume=run, export_labels=tmp_path / "grown", log=lines.append)
+    (warning,) = [line for line in lines if line.startswith("warning: ") and "grown: " in line]
+    assert kind in warning
 
 
 @pytest.mark.parametrize("recipe", ["unet", "spire-sirst"], ids=["masks", "points"])
@@ -111,3 +106,29 @@ def test_nothing_is_trained_where_labels_that_do_not_grow_are_asked_for(scenes: 
 def test_an_export_does_not_replace_a_folder(run: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="another folder"):
         api.train(resume=run, export_labels=tmp_path)
+
+
+def test_a_failed_export_leaves_nothing(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copies = iter(range(4))
+
+    def fails(source: Path, target: Path) -> None:
+        if next(copies, None) is None:
+            raise KeyboardInterrupt
+        Path(target).write_bytes(Path(source).read_bytes())
+
+    monkeypatch.setattr("dimpoint.training.label_export.shutil.copyfile", fails)
+    with pytest.raises(KeyboardInterrupt):
+        api.train(resume=run, export_labels=tmp_path / "grown", log=lambda _: None)
+    assert not any(tmp_path.iterdir())
+
+
+def test_labels_begun_at_other_pixels_are_not_mixed_up(run: Path, scenes: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "labels")
+    for file in (tmp_path / "run" / "checkpoints").glob("*.ckpt"):
+        content = torch.load(file, weights_only=True)
+        if "callbacks" in content:
+            del content["callbacks"]["GrowingLabels"]["seeds"]
+            torch.save(content, file)
+    with pytest.raises(ConfigError, match="another version"):
+        api.train(resume=tmp_path / "run", log=lambda _: None)

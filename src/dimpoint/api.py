@@ -104,7 +104,7 @@ def train(
     """
     require_packages("training", TRAINING_PACKAGES)
     from dimpoint.training.fit import ANY_MACHINE, fit
-    from dimpoint.training.growing import check_export
+    from dimpoint.training.label_export import check_export
 
     machine = machine or ANY_MACHINE
     if export_labels is not None:
@@ -133,7 +133,7 @@ def train(
     given = {key: value for key, value in named.items() if value is not None}
     given |= {key.replace("__", "."): value for key, value in options.items()}
     chosen = load_recipe(recipe, [*changes, *(f"{key}={_yaml(value)}" for key, value in given.items())])
-    if not chosen.grows and any(key.startswith("growth.") for key in [*changes, *given]):
+    if not chosen.grows and any(_section(key) == "growth" for key in [*changes, *given]):
         raise ConfigError("growth.*: masks grow from points only; give --labels points and a recipe of masks")
     source = init or chosen.init
     _check_growing(chosen, export_labels)
@@ -151,6 +151,10 @@ def train(
     return _with_labels(trained, sources, export_labels, log)
 
 
+def _section(change: str) -> str:
+    return change.partition("=")[0].partition(".")[0]
+
+
 def _check_growing(recipe: Recipe, export_labels: str | Path | None) -> None:
     if export_labels is not None and not recipe.grows:
         raise ConfigError("--export-labels needs a run whose masks grow from points (--labels points)")
@@ -161,7 +165,7 @@ def _with_labels(
 ) -> Path:
     """Export the labels of the run of `trained` if `out` is given; return `trained`."""
     if out is not None:
-        from dimpoint.training.growing import export_labels
+        from dimpoint.training.label_export import export_labels
         from dimpoint.training.run_folder import RunFolder
 
         count = export_labels(RunFolder(trained.parent), sources.open(), Path(out), log)

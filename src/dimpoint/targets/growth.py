@@ -28,17 +28,8 @@ _RING = 3  # pixels: smallest distance of the background from the region's seed
 _EIGHT = np.ones((3, 3), np.bool_)
 _SMALL = 150.0  # pixels: a spot of this size may be a target in any frame
 
-PRESETS: dict[str, dict[str, Any]] = {
-    "lesps": {"start": "region", "easy": 1.0, "decay": 1.0, "contrast": 0.0, "first": 0.1, "soft": True},
-    "progressive": {
-        "start": "region",
-        "easy": 0.7,
-        "decay": 0.97,
-        "contrast": 0.3,
-        "first": 0.2,
-        "soft": False,
-    },
-}
+# What `lesps` changes; the fields' defaults are those of `progressive`.
+_LESPS: dict[str, Any] = {"easy": 1.0, "decay": 1.0, "first": 0.1, "soft": True}
 
 
 class Growth(BaseModel):
@@ -95,7 +86,7 @@ class Growth(BaseModel):
             values = {"setting": values}
         if not isinstance(values, dict):
             return values
-        return PRESETS.get(str(values.get("setting", "progressive")), {}) | values
+        return (_LESPS if values.get("setting") == "lesps" else {}) | values
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,7 +156,11 @@ def first_regions(frame: npt.NDArray[Any], points: npt.NDArray[Any], rule: Growt
         point without a region gets its own pixel.
     """
     pixels = frame.astype(np.float32)
-    seeds = [_seed(pixels, number, points, rule.snap) for number in range(len(points))]
+    places = [
+        (min(max(round(y), 0), frame.shape[0] - 1), min(max(round(x), 0), frame.shape[1] - 1))
+        for x, y in points.tolist()
+    ]
+    seeds = [_seed(pixels, number, places, rule.snap) for number in range(len(places))]
     return [_first(pixels, number, seeds, rule) for number in range(len(seeds))]
 
 
@@ -259,21 +254,17 @@ def swallows(region: Region, shape: tuple[int, ...], rule: Growth) -> bool:
     return reached > 1 or float(pixels.sum()) > _most(rule, shape)
 
 
-def _seed(frame: Array, number: int, points: npt.NDArray[Any], snap: int) -> tuple[int, int]:
-    """Row and column of the brightest pixel within `snap` of a point; if several, the nearest.
+def _seed(frame: Array, number: int, places: list[tuple[int, int]], snap: int) -> tuple[int, int]:
+    """Row and column of the brightest pixel within `snap` of a place; if several, the nearest.
 
-    A peak that is nearer to this point than to any other goes first, so that of two touching targets the
-    fainter one keeps its own. Points without a peak of their own share one.
+    A peak that is nearer to this place than to any other goes first, so that of two touching targets the
+    fainter one keeps its own. Places without a peak of their own share one.
     """
-    pixels = [
-        (min(max(round(y), 0), frame.shape[0] - 1), min(max(round(x), 0), frame.shape[1] - 1))
-        for x, y in points.tolist()
-    ]
-    row, column = pixels[number]
+    row, column = places[number]
     top, left = max(row - snap, 0), max(column - snap, 0)
     around = frame[top : row + snap + 1, left : column + snap + 1]
     rows, columns = np.indices(around.shape) + np.array([top, left])[:, None, None]
-    own = _nearest(rows, columns, number, pixels)
+    own = _nearest(rows, columns, number, places)
     for allowed in (own, np.ones_like(own)):
         brightest = np.argwhere(allowed & (around == around[allowed].max())) + np.array([top, left])
         r, c = brightest[np.hypot(*(brightest - (row, column)).T).argmin()].tolist()

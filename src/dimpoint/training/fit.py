@@ -76,21 +76,9 @@ class TrainingData:
         return {"roots": roots, "split": self.split, "reading": self.reading.to_record()}
 
     def open(self, labels: Labels = "auto") -> list[DataSet]:
-        """Open the data sets with the labels `auto`, `masks` or `points`.
-
-        Raises ConfigError if two have the same name.
-        """
+        """Open the data sets with the labels `auto`, `masks` or `points`."""
         splits = [self.split or training_split(root) for root in self.roots]
-        sets = [open_dataset(*one, labels, self.reading) for one in zip(self.roots, splits, strict=True)]
-        first: dict[str, Path] = {}
-        for root, part in zip(self.roots, sets, strict=True):
-            if part.name in first:
-                raise ConfigError(
-                    f"{root}: is named '{part.name}' as {first[part.name]} is; a run names data sets by "
-                    "their folders, so rename one, or link to it under another name"
-                )
-            first[part.name] = root
-        return sets
+        return [open_dataset(*one, labels, self.reading) for one in zip(self.roots, splits, strict=True)]
 
 
 def fit(
@@ -349,13 +337,16 @@ def _open_sets(recipe: Recipe, sources: TrainingData, log: Callable[[str], None]
     labels, sets = labels_of(recipe), sources.open()
     for part in sets:
         log(part.taken)
+    if recipe.grows:
+        _check_names(sets)
     for note in disagreements(sets, labels):
         log(note)
     if labels != "auto":
         try:
             sets = sources.open(labels)
         except DataError as error:
-            pointed = labels == "masks" and any(len(sample.read_points()) for part in sets for sample in part)
+            every = [sample.points for part in sets for sample in part]
+            pointed = labels == "masks" and all(points is not None for points in every)
             hint = "; --labels points lets masks grow from the points" if pointed else ""
             raise DataError(f"{error}{hint}") from None
     for note in [*(note for part in sets for note in part.notes()), *demand_plausible(sets)]:
@@ -363,10 +354,25 @@ def _open_sets(recipe: Recipe, sources: TrainingData, log: Callable[[str], None]
     return sets
 
 
+def _check_names(sets: Sequence[DataSet]) -> None:
+    """Raise ConfigError if two sets have the same name, by which their labels are kept."""
+    names = [part.name for part in sets]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigError(
+            f"{', '.join(twice)}: two data sets have this name, and grown labels are kept by it; rename a "
+            "folder, or link to it under another name"
+        )
+
+
 def _complete(folder: RunFolder, recipe: Recipe) -> bool:
     """Whether all epochs are trained and everything is written."""
-    written = folder.onnx.is_file() and (not recipe.grows or folder.labels.is_dir())
-    return written and folder.finished(recipe, folder.newest())
+    newest = folder.newest()
+    if newest is None or not folder.onnx.is_file() or not folder.finished(recipe, newest):
+        return False
+    # A time limit may have ended the run before, with a model that is older than its last checkpoint.
+    late = folder.onnx.stat().st_mtime < newest.file.stat().st_mtime
+    return not late and (not recipe.grows or folder.labels.is_dir())
 
 
 def _silent(_: str) -> None: ...

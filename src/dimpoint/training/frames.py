@@ -167,7 +167,10 @@ def describe_frames(
 def fingerprints(sets: Sequence[DataSet], frames: Sequence[LabelledFrame]) -> dict[str, str]:
     """`DataSet.fingerprint` of each set by name, from the hashes of frames that were read already."""
     hashes = {frame.sample: frame.hashes for frame in frames}
-    return {part.name: combined_hash((one.name, *hashes[one]) for one in part) for part in sets}
+    named: dict[str, list[tuple[str, str, str]]] = {}
+    for part in sets:  # two may have the same name
+        named.setdefault(part.name, []).extend((one.name, *hashes[one]) for one in part)
+    return {name: combined_hash(rows) for name, rows in named.items()}
 
 
 Array = npt.NDArray[np.float32]

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import lightning
@@ -23,14 +22,12 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from dimpoint.atomic import replacing_folder, write_text
-from dimpoint.datasets.dataset import DataSet
 from dimpoint.errors import ConfigError, DataError
 from dimpoint.inference.backends import TorchBackend
 from dimpoint.inference.detector import Detector
 from dimpoint.inference.overlay import write_picture
 from dimpoint.inference.windows import probability_at
 from dimpoint.metrics.components import Components
-from dimpoint.sources import read_image
 from dimpoint.targets.growth import (
     Region,
     difficulty,
@@ -133,6 +130,7 @@ class GrowingLabels(Callback):
     def state_dict(self) -> dict[str, Any]:
         values = [region.values.ravel() for regions in self.regions for region in regions]
         return {
+            "seeds": self._seeds(),
             "values": torch.from_numpy(np.concatenate([np.empty(0, np.float32), *values])),
             "active": sorted(self.active),
             "updated": self.updated,
@@ -141,6 +139,11 @@ class GrowingLabels(Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if state_dict.get("seeds") != self._seeds():
+            raise ConfigError(
+                f"{self.folder.path}: its labels were begun by another version of dimpoint; finish the run "
+                "with that one (named in run.json), or start a new run"
+            )
         values, at = state_dict["values"].numpy(), 0
         for regions in self.regions:
             for number, region in enumerate(regions):
@@ -150,6 +153,9 @@ class GrowingLabels(Callback):
         self.history = list(state_dict["history"])
         self.strips = [[label.numpy() for label in strip] for strip in state_dict["strips"]]
         self._apply()
+
+    def _seeds(self) -> list[list[int]]:
+        return [list(region.seed) for regions in self.regions for region in regions]
 
     def write(self) -> None:
         """Write the present labels, a PNG of 0 and 255 for each training frame, and warn about wrong ones."""
@@ -309,74 +315,6 @@ def quality(regions: Sequence[Sequence[Region]], truth: dict[int, list[Mask]]) -
             for k in sorted(set(thirds.tolist()))
         },
     }
-
-
-def check_export(out: Path) -> None:
-    """Raise ConfigError if the folder `out` for exported labels exists."""
-    if out.exists():
-        raise ConfigError(f"{out}: already exists; name another folder for --export-labels")
-
-
-def export_labels(folder: RunFolder, sets: Iterable[DataSet], out: Path, log: Callable[[str], None]) -> int:
-    """Write a data set with the labels of a finished run: `images`, `masks` and a split list for training.
-
-    Parameters
-    ----------
-    folder : RunFolder
-        The run, with its `labels`.
-    sets : iterable of DataSet
-        The data that it was trained on. Several get a folder each.
-    out : Path
-        A new folder. Frames are copied as they are.
-    log : callable
-        Called with a line about ignore regions, which masks cannot hold.
-
-    Returns
-    -------
-    int
-        The number of frames.
-
-    Raises
-    ------
-    ConfigError
-        If `out` exists, or the run has no labels.
-    """
-    check_export(out)
-    if not folder.labels.is_dir():
-        raise ConfigError(f"{folder.path}: holds no grown labels (labels/); train it with --labels points")
-    sets, count, ignoring, merged = list(sets), 0, 0, 0
-    for part in sets:
-        root, names = out / part.name if len(sets) > 1 else out, []
-        for sample in part:
-            label = folder.labels / part.name / f"{sample.name}.png"
-            if label.is_file():  # a held-out frame has none
-                image = root / "images" / f"{sample.name}{sample.frame_path.suffix}"
-                for source, target in (
-                    (sample.frame_path, image),
-                    (label, root / "masks" / f"{sample.name}.png"),
-                ):
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copyfile(source, target)
-                names.append(sample.name)
-                ignoring += bool(len(sample.ignore))
-                merged += len(sample.read_points()) > len(Components.of(_read_label(label)))
-        write_text(root / "img_idx" / f"train_{out.name}.txt", "\n".join(names) + "\n")
-        count += len(names)
-    if ignoring:
-        log(
-            f"warning: {out}: {counted(ignoring, 'frame')} with ignore regions, which masks cannot hold; "
-            "they are background in the export"
-        )
-    if merged:
-        log(
-            f"warning: {out}: in {counted(merged, 'frame')} labels touch: a mask there holds fewer objects "
-            "than the frame has points"
-        )
-    return count
-
-
-def _read_label(file: Path) -> Mask:
-    return np.asarray(read_image(file) > 0)
 
 
 def _true_masks(frame: LabelledFrame) -> list[Mask]:
