@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -11,9 +12,11 @@ import pytest
 import torch
 
 from dimpoint import api
+from dimpoint.cli import main
 from dimpoint.datasets.coco import PointImage, write_points
 from dimpoint.datasets.dataset import open_dataset
 from dimpoint.errors import ConfigError
+from dimpoint.model.onnx_file import read_meta
 from dimpoint.training.fit import TrainingData, fit
 from dimpoint.training.recipe import Recipe
 from spot_scenes import make_spots
@@ -132,3 +135,26 @@ def test_labels_begun_at_other_pixels_are_not_mixed_up(run: Path, scenes: Path, 
             torch.save(content, file)
     with pytest.raises(ConfigError, match="another version"):
         api.train(resume=tmp_path / "run", log=lambda _: None)
+
+
+def test_a_model_older_than_the_last_checkpoint_is_written_again(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    model = tmp_path / "run" / "model.onnx"
+    model.write_bytes(b"of an earlier end")
+    os.utime(model, (0, 0))
+    api.train(resume=tmp_path / "run", log=lambda _: None)
+    assert read_meta(model).network == "unet"
+
+
+def test_the_hint_of_an_interrupted_run_keeps_the_export(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(api, "train", interrupted)
+    monkeypatch.setattr("sys.argv", ["dimpoint", "train", "--resume", str(run), "--export-labels", "grown"])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 130
+    assert f"dimpoint train --resume {run} --export-labels grown" in " ".join(capsys.readouterr().err.split())
