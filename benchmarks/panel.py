@@ -231,10 +231,9 @@ def main() -> None:
         together = [outcome for file in options.load for outcome in loaded(file)]
         report(together, options.threshold, str(options.load[0]))
         return
-    rule = Detector(options.model).rule
-    own = rule.threshold if options.threshold is None else options.threshold
-    lowest = float(rule.calibrated(LOWEST))
-    detector = Detector(options.model, threshold=lowest, threads=options.threads)
+    model = Detector(options.model, threads=options.threads)
+    own = model.rule.threshold if options.threshold is None else options.threshold
+    detector = Detector(model.backend, threshold=float(model.rule.calibrated(LOWEST)))
     outcomes: list[Outcome] = []
     for name, items in sources(options.data).items():
         if options.folder and name not in options.folder:

@@ -226,7 +226,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     own = Detector(options.model, threads=options.threads, calibrated=False)
-    detector = Detector(options.model, threshold=CANDIDATE_SCORE, threads=options.threads, calibrated=False)
+    detector = Detector(own.backend, threshold=CANDIDATE_SCORE, calibrated=False)
     parts = []
     for clip in chosen_clips(options.clips, options.part, options.per_group):
         parts.append(follow(clip, detector, own.rule.threshold, options.seconds, options.candidates))

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from spot_scenes import make_spots
+
 CHROMIUM = shutil.which("chromium")
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync")
 QUIET = ("--disable-background-networking", "--disable-component-update")
@@ -36,6 +38,12 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def shared_reference() -> Path:
     return _shared("reference")
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small data set of spots, new for each file of tests."""
+    return make_spots(tmp_path_factory.mktemp("data") / "SPOTS")
 
 
 @pytest.fixture(scope="module")

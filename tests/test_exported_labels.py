@@ -6,7 +6,6 @@ import os
 import shutil
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -19,8 +18,7 @@ from dimpoint.errors import ConfigError
 from dimpoint.model.onnx_file import read_meta
 from dimpoint.training.fit import TrainingData, fit
 from dimpoint.training.recipe import Recipe
-from spot_scenes import make_spots
-from training_runs import CPU, small_masks
+from training_runs import CPU, masks, small_masks
 
 SMALL = ["labels=points", "epochs=3", "steps_per_epoch=4", "validate_every=3", "growth.every=1"]
 
@@ -30,19 +28,10 @@ def small(*changes: str) -> Recipe:
 
 
 @pytest.fixture(scope="module")
-def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_spots(tmp_path_factory.mktemp("data") / "SPOTS")
-
-
-@pytest.fixture(scope="module")
 def run(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "points"
     fit(small(), TrainingData([scenes]), out, machine=CPU, log=lambda _: None)
     return out
-
-
-def masks(root: Path) -> dict[str, np.ndarray]:
-    return {str(file.relative_to(root)): cv2.imread(str(file), -1) for file in sorted(root.rglob("*.png"))}
 
 
 @pytest.mark.parametrize("models", [True, False], ids=["models written", "no models"])

@@ -34,11 +34,6 @@ from training_runs import CPU, kill_at, logged, small
 
 
 @pytest.fixture(scope="module")
-def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_spots(tmp_path_factory.mktemp("data") / "SPOTS")
-
-
-@pytest.fixture(scope="module")
 def run(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "whole"
     fit(small(), TrainingData([scenes]), out, machine=CPU, log=lambda _: None)

@@ -13,7 +13,6 @@ from dimpoint.model.onnx_file import read_meta
 from dimpoint.training.choosing import FEW_TARGETS, HeldOut, Trained, choose, compare, warnings_of
 from dimpoint.training.fit import TrainingData, fit
 from dimpoint.training.recipe import load_recipe
-from spot_scenes import make_spots
 from training_runs import CPU
 
 FALLBACK = 0.5
@@ -90,11 +89,6 @@ def test_keeping_the_old_model_is_an_answer(
     assert record["verdict"] == verdict
     assert text in lines[-1]
     assert all(value == value for value in record.values())
-
-
-@pytest.fixture(scope="module")
-def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_spots(tmp_path_factory.mktemp("data") / "SPOTS")
 
 
 SMALL = ["network.options={widths: [4, 8], depths: [1, 1]}", "view.size=32", "batch=2", "validation=0.3"]

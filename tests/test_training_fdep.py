@@ -23,7 +23,6 @@ from dimpoint.training.fdep import open_teacher, orientations_of
 from dimpoint.training.fit import TrainingData, fit, train
 from dimpoint.training.recipe import Recipe, load_recipe
 from dimpoint.training.views import random_linear
-from spot_scenes import make_spots
 from tiny_backbones import saved
 from training_runs import CPU, kill_at, logged
 
@@ -42,11 +41,6 @@ SMALL = [
 def taught(source: str, *changes: str) -> Recipe:
     teacher = [f"foundation.source={source}", "foundation.taps=2"]
     return load_recipe("fdep-unet", [*SMALL, *teacher, *changes])
-
-
-@pytest.fixture(scope="module")
-def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_spots(tmp_path_factory.mktemp("data") / "SPOTS")
 
 
 @pytest.fixture(scope="module")

@@ -27,11 +27,6 @@ def small(*changes: str) -> Recipe:
 
 
 @pytest.fixture(scope="module")
-def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_spots(tmp_path_factory.mktemp("data") / "SPOTS")
-
-
-@pytest.fixture(scope="module")
 def run(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "masks"
     fit(small(), TrainingData([scenes]), out, machine=CPU, log=lambda _: None)

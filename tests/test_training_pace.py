@@ -13,7 +13,6 @@ from dimpoint.training.progress import Pace, duration
 from dimpoint.training.recipe import load_recipe
 from dimpoint.training.run_folder import RunFolder
 from dimpoint.training.trainer import Costs, plan
-from spot_scenes import make_spots
 from training_runs import CPU, logged
 
 SMALL = [
@@ -67,11 +66,6 @@ def test_the_pace_counts_from_where_a_run_went_on(monkeypatch: pytest.MonkeyPatc
     now[0] += 20
     assert going.left(60, 110) == pytest.approx(100)
     assert going.left(110, 110) == 0
-
-
-@pytest.fixture(scope="module")
-def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_spots(tmp_path_factory.mktemp("data") / "SPOTS")
 
 
 def test_a_run_in_minutes_keeps_its_epochs_and_says_how_far_it_is(

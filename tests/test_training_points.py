@@ -30,18 +30,13 @@ from dimpoint.training.recipe import Recipe, load_recipe
 from dimpoint.training.run_folder import RunFolder
 from dimpoint.training.validation import MaskScores
 from spot_scenes import make_spots
-from training_runs import CPU, SMALL_MASKS, kill_at, logged, small_masks
+from training_runs import CPU, SMALL_MASKS, kill_at, logged, masks, small_masks
 
 SMALL = ["labels=points", "epochs=6", "steps_per_epoch=6", "validate_every=2", "growth.every=2"]
 
 
 def small(*changes: str) -> Recipe:
     return small_masks(*SMALL, *changes)
-
-
-@pytest.fixture(scope="module")
-def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_spots(tmp_path_factory.mktemp("data") / "SPOTS")
 
 
 @pytest.fixture(scope="module")
@@ -59,10 +54,6 @@ def moved(sample: Sample, by: int) -> PointImage:
     return PointImage(sample.frame_path.name, width, height, points + step)
 
 
-def masks(root: Path) -> dict[str, np.ndarray]:
-    return {str(file.relative_to(root)): cv2.imread(str(file), -1) for file in sorted(root.rglob("*.png"))}
-
-
 def test_a_network_learns_from_points_and_is_validated_by_them(run: Path) -> None:
     assert logged(run, "val/f1")[-1] > 0.5
     assert not logged(run, "val/iou")
@@ -72,7 +63,7 @@ def test_soft_labels_are_trained_on_as_they_are_and_written_as_masks(scenes: Pat
     rule = small("growth.soft=true")
     frames, _ = load_frames([open_dataset(scenes)], rule)
     views = TrainingViews(frames, rule)
-    growing = GrowingLabels(views, rule, RunFolder(tmp_path), lambda _: None)
+    growing = GrowingLabels(views, RunFolder(tmp_path), lambda _: None)
     number = next(n for n, regions in enumerate(growing.regions) if regions)
     seen = np.unique(np.concatenate([np.unique(views[each][1]) for each in range(8)]))
     assert set(seen.tolist()) <= {0.0, np.float32(0.8).item(), 1.0}
@@ -166,7 +157,7 @@ def test_masks_grow_under_a_foundation_model_and_a_killed_run_ends_as_another(
 def test_hard_frames_wait_until_the_network_finds_their_targets(scenes: Path, tmp_path: Path) -> None:
     frames, _ = load_frames([open_dataset(scenes)], small())
     views = TrainingViews(frames, small("growth.easy=0.5"))
-    growing = GrowingLabels(views, small("growth.easy=0.5"), RunFolder(tmp_path), lambda _: None)
+    growing = GrowingLabels(views, RunFolder(tmp_path), lambda _: None)
     waiting = set(range(len(frames))) - growing.active
     assert waiting
     number = min(waiting)
@@ -182,7 +173,7 @@ def test_updates_follow_the_epochs_that_a_time_limit_leaves(scenes: Path, tmp_pa
     planned = small("epochs=400")
     frames, _ = load_frames([open_dataset(scenes)], planned)
     views = TrainingViews(frames, planned)
-    growing = GrowingLabels(views, planned, RunFolder(tmp_path), lambda _: None)
+    growing = GrowingLabels(views, RunFolder(tmp_path), lambda _: None)
     views.recipe = small("epochs=10")
     assert [epoch for epoch in range(10) if growing.due(epoch)] == [2, 4, 6, 8]
 
@@ -209,7 +200,7 @@ def test_an_update_of_a_large_frame_predicts_the_surroundings_of_its_points(
     large[top : top + height, left : left + width] = first.counts()
     at = first.points + np.array([left, top], np.float32)
     frames = [replace(first, kept=large, points=at), replace(first, kept=plain, points=first.points[:0])]
-    growing = GrowingLabels(TrainingViews(frames, rule), rule, RunFolder(tmp_path), lambda _: None)
+    growing = GrowingLabels(TrainingViews(frames, rule), RunFolder(tmp_path), lambda _: None)
     detector = Detector(run / "model.onnx")
     sizes: list[int] = []
     network, backend = detector.backend.run, detector.backend
@@ -231,7 +222,7 @@ def test_labels_that_cover_bright_ground_are_counted_and_named(scenes: Path, tmp
     frames[0] = replace(frames[0], kept=lined)
     lines: list[str] = []
     near = small("growth.reach=6")
-    growing = GrowingLabels(TrainingViews(frames, near), near, RunFolder(tmp_path), lines.append)
+    growing = GrowingLabels(TrainingViews(frames, near), RunFolder(tmp_path), lines.append)
     growing._record(0)
     (row,) = json.loads((tmp_path / "labels.json").read_text())
     assert (row["bright_ground"], row["bright_ground_frames"]) == (1, [frames[0].sample.name])
@@ -316,7 +307,7 @@ def test_labels_of_a_single_pixel_are_counted(scenes: Path, tmp_path: Path) -> N
     rule = small("growth.start=point")
     frames, _ = load_frames([open_dataset(scenes)], rule)
     lines: list[str] = []
-    growing = GrowingLabels(TrainingViews(frames, rule), rule, RunFolder(tmp_path), lines.append)
+    growing = GrowingLabels(TrainingViews(frames, rule), RunFolder(tmp_path), lines.append)
     growing._record(0)
     count = sum(map(len, growing.regions))
     assert any(line.startswith(f"warning: {count} labels of {count} of a single pixel") for line in lines)

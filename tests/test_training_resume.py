@@ -31,11 +31,6 @@ def small(*changes: str) -> Recipe:
 
 
 @pytest.fixture(scope="module")
-def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_spots(tmp_path_factory.mktemp("data") / "SPOTS")
-
-
-@pytest.fixture(scope="module")
 def whole(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run, which no test changes."""
     out = tmp_path_factory.mktemp("runs") / "whole"

@@ -6,6 +6,8 @@ import csv
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from dimpoint.training import progress, run_folder
@@ -44,6 +46,11 @@ def logged(out: Path, column: str) -> list[float]:
     """The values of a column in a run's CSV log, where it has one."""
     with (out / "csv" / "metrics.csv").open() as file:
         return [float(row[column]) for row in csv.DictReader(file) if row.get(column)]
+
+
+def masks(root: Path) -> dict[str, np.ndarray]:
+    """The PNG pictures below a folder, by their path in it."""
+    return {str(file.relative_to(root)): cv2.imread(str(file), -1) for file in sorted(root.rglob("*.png"))}
 
 
 def small_masks(*changes: str) -> Recipe:

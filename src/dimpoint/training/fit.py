@@ -196,7 +196,7 @@ def train(
     if recipe.grows:
         if machine.workers:
             raise ConfigError("labels that grow from points need --workers 0")
-        growing = GrowingLabels(views, recipe, folder, log)
+        growing = GrowingLabels(views, folder, log)
         more.append(growing)
     if newest is not None:
         for note in newest.notes():

@@ -42,7 +42,6 @@ from dimpoint.text import counted, printable
 from dimpoint.training.frames import LabelledFrame, TrainingViews
 from dimpoint.training.label_strip import StripRow, label_picture
 from dimpoint.training.module import DetectionModule
-from dimpoint.training.recipe import Recipe
 from dimpoint.training.run_folder import RunFolder
 
 ALL_FROM = 0.8  # fraction of the epochs after which all frames are used
@@ -62,9 +61,7 @@ class GrowingLabels(Callback):
     Parameters
     ----------
     views : TrainingViews
-        The views; their frames get masks.
-    recipe : Recipe
-        Its section `growth` is used.
+        The views; their frames get masks, and their recipe's section `growth` is used.
     folder : RunFolder
         Where labels and their record are written.
     report : callable
@@ -76,9 +73,8 @@ class GrowingLabels(Callback):
         If no frame has a point.
     """
 
-    def __init__(
-        self, views: TrainingViews, recipe: Recipe, folder: RunFolder, report: Callable[[str], None]
-    ) -> None:
+    def __init__(self, views: TrainingViews, folder: RunFolder, report: Callable[[str], None]) -> None:
+        recipe = views.recipe
         self.views, self.rule, self.folder = views, recipe.growth, folder
         self.report = report
         self.tile = 2 * recipe.view.size if recipe.view.kind == "crop" else None
