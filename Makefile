@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint coverage clean
 
 $(BIN)/dimpoint: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -22,6 +22,9 @@ lint: $(BIN)/dimpoint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+coverage: $(BIN)/dimpoint
+	$(BIN)/python -m pytest -q -n auto --cov=dimpoint --cov-report=term:skip-covered
 
 clean:
 	rm -rf $(VENV) dimpoint-demo build dist

@@ -242,17 +242,20 @@ def test_the_picture_has_headings_and_a_note_and_no_gap_where_a_mask_is_unknown(
     counts = np.zeros((33, 33))
     counts[16, 16] = 9
     spot = counts > 0
-    known, unknown = (StripRow((16, 16), counts, truth, [spot, ~spot]) for truth in (spot, None))
+    known, unknown = (
+        StripRow("x 16, y 16 in sky_01", (16, 16), counts, truth, [spot, ~spot]) for truth in (spot, None)
+    )
     picture = label_picture([known, unknown], [0, 5])
     assert picture.shape[1] == 4 * 74  # frame, true mask, two labels
     assert all(picture[:16, 74 * k : 74 * (k + 1)].any() for k in range(4))
-    assert picture[16 + 2 * 74 :].any()
-    first, second = (picture[16 + 74 * k : 16 + 74 * (k + 1)] for k in range(2))
+    assert picture[16 + 2 * 90 :].any()
+    assert all(picture[16 + 90 * k : 32 + 90 * k, :74].any() for k in range(2))  # the name of the row
+    first, second = (picture[32 + 90 * k : 16 + 90 * (k + 1)] for k in range(2))
     assert np.array_equal(first[:, :74], second[:, :74])
     assert np.array_equal(first[:, 148:], second[:, 148:])
     assert (first[1:-1, 75:147].max(), second[1:-1, 75:147].max()) == (255, 0)
     assert label_picture([unknown], [0, 5]).shape[1] == 3 * 74
-    many = StripRow((16, 16), counts, None, [spot] * 40)
+    many = StripRow("x 16, y 16 in sky_01", (16, 16), counts, None, [spot] * 40)
     assert label_picture([many], list(range(0, 200, 5))).shape[1] == 17 * 74
 
 

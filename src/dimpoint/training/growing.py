@@ -259,8 +259,10 @@ class GrowingLabels(Callback):
         for place, (number, which) in enumerate(chosen):
             region, true = self.regions[number][which], (self._truth or {}).get(number)
             counts, at = self.views.frames[number].counts(), region.seed
+            name = printable(self.views.frames[number].sample.name)
             rows.append(
                 StripRow(
+                    f"x {at[1]}, y {at[0]} in {name}",
                     (at[0] - region.top, at[1] - region.left),
                     counts[region.window],
                     true[which][region.window] if true else None,

@@ -26,6 +26,8 @@ class StripRow:
 
     Parameters
     ----------
+    name : str
+        Its frame and place, written above the row.
     at : tuple of int
         Row and column of its point in the window.
     counts : (h, w) array
@@ -36,6 +38,7 @@ class StripRow:
         The label at the start and after each update.
     """
 
+    name: str
     at: tuple[int, int]
     counts: npt.NDArray[Any]
     truth: Mask | None
@@ -43,7 +46,7 @@ class StripRow:
 
 
 def label_picture(rows: Sequence[StripRow], epochs: Sequence[int]) -> Grey:
-    """The picture, with headings over its columns and a note about the scale below.
+    """The picture, with a heading over each column, a name over each row and a note about the scale below.
 
     Parameters
     ----------
@@ -66,6 +69,7 @@ def label_picture(rows: Sequence[StripRow], epochs: Sequence[int]) -> Grey:
         tiles = [_tile(row.counts, row.at, float(row.counts.min()), float(row.counts.max()))]
         if known:
             tiles.append(_tile(np.zeros(row.counts.shape) if row.truth is None else row.truth, row.at, 0, 1))
+        lines.append(_text(row.name, lines[0].shape[1]))
         lines.append(np.hstack([*tiles, *(_tile(row.labels[k], row.at, 0, 1) for k in shown)]))
     note = (
         f"{_SIDE} x {_SIDE} pixels around each target, magnified {_MAGNIFIED} times. Frames: black is the "
