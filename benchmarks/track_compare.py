@@ -5,7 +5,7 @@
 
 Points only, no pictures: five targets with white acceleration in a 320x256 frame at 30 frames/s for 5 s,
 found in `--pd` of the frames with an error of 0.8 pixels; `clutter` false points a frame on average.
-Scores: `alike` (0.6 for everything) tell nothing, `telling` ones follow the quantiles of the shipped model's
+Scores: `equal` ones are all 0.6, `informative` ones follow the quantiles of the shipped model's
 scores on labelled clips (choosing part, candidates above 0.3); only dimpoint uses them.
 
 Stone Soup (Kalman filter, global nearest neighbour by 2-D assignment, initiation by several measurements)
@@ -61,7 +61,7 @@ class Sequence:
         return ClipLabels(Path("made"), frames)
 
 
-def made(seed: int, clutter: float, pd: float, telling: bool) -> Sequence:
+def made(seed: int, clutter: float, pd: float, informative: bool) -> Sequence:
     rng = np.random.default_rng(seed)
     place = rng.uniform((60, 60), (WIDTH - 60, HEIGHT - 60), (TARGETS, 2))
     velocity = rng.normal(0, 25, (TARGETS, 2))
@@ -76,7 +76,7 @@ def made(seed: int, clutter: float, pd: float, telling: bool) -> Sequence:
         seen = seen + rng.normal(0, NOISE, seen.shape)
         false = rng.uniform((0, 0), (WIDTH, HEIGHT), (rng.poisson(clutter), 2))
         scores = np.full(len(seen) + len(false), 0.6)
-        if telling:
+        if informative:
             scores = np.r_[drawn(rng, len(seen), TRUE), drawn(rng, len(false), FALSE)]
         found.append(Detections(np.r_[seen, false].astype(np.float32), scores.astype(np.float32)))
     return Sequence(np.array(truth), found)
@@ -193,7 +193,7 @@ def main() -> None:
     parser.add_argument("--clutter", type=float, nargs="+", default=[5.0, 20.0], help="false points a frame")
     parser.add_argument("--pd", type=float, default=0.9)
     options = parser.parse_args()
-    choosing = [made(1000, options.clutter[0], options.pd, telling=False)]
+    choosing = [made(1000, options.clutter[0], options.pd, informative=False)]
     runs: dict[str, tuple[Callable[[Found], Rows], str]] = {"dimpoint": (dimpoint, "as it ships")}
     for name, make, choices in (
         ("norfair", norfair, list(itertools.product((5.0, 10.0), (5, 10), (11, 18)))),
@@ -202,16 +202,16 @@ def main() -> None:
         tried = [(judged(make(*choice), choosing)["hota"], choice) for choice in choices]  # type: ignore[operator]
         _, best = max(tried)
         runs[name] = (make(*best), str(best))  # type: ignore[operator]
-    for telling, clutter in itertools.product((False, True), options.clutter):
-        sequences = [made(seed, clutter, options.pd, telling) for seed in range(options.sequences)]
+    for informative, clutter in itertools.product((False, True), options.clutter):
+        sequences = [made(seed, clutter, options.pd, informative) for seed in range(options.sequences)]
         for name, (run, chosen) in runs.items():
-            if telling and name != "dimpoint":
+            if informative and name != "dimpoint":
                 continue  # they take no scores: as above
             line = {
                 "tracker": name,
                 "settings": chosen,
                 "clutter": clutter,
-                "scores": "telling" if telling else "alike",
+                "scores": "informative" if informative else "equal",
             }
             print(json.dumps(line | judged(run, sequences)), flush=True)
 

@@ -127,7 +127,7 @@ def new_file(path: Path) -> tuple[Path, int]:
     while True:
         temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(8)}{suffix}")
         handle = os.open(temporary, flags, 0o666)
-        _lock(handle)
+        lock(handle)
         if os.fstat(handle).st_nlink:  # nobody took it for a left one before it was locked
             return temporary, handle
         os.close(handle)
@@ -142,7 +142,7 @@ def _remove_unlocked(left: Path) -> None:
     with suppress(OSError):
         handle = os.open(left, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
         try:
-            if not _lock(handle):
+            if not lock(handle):
                 return
             if left.is_dir():
                 shutil.rmtree(left, ignore_errors=True)
@@ -152,16 +152,18 @@ def _remove_unlocked(left: Path) -> None:
             os.close(handle)
 
 
-def _lock(handle: int) -> bool:
-    """Lock an open file for this process; False if another has it, or the system has no such locks."""
+def lock(handle: int) -> bool | None:
+    """Lock an open file for this process; False if another has it, None if the system has no such locks."""
     if sys.platform == "win32":
-        return False
+        return None
     import fcntl
 
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         return False
+    except OSError:
+        return None
     return True
 
 
@@ -171,7 +173,7 @@ def _open_folder(folder: Path) -> int | None:
         handle = os.open(folder, os.O_RDONLY)
     except OSError:
         return None
-    _lock(handle)
+    lock(handle)
     return handle
 
 

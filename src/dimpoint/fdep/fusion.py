@@ -8,7 +8,7 @@ b; D is the tap's token grid resized to F:
 
 The rest is our own. Conv1, Conv2 and Conv5 are 1x1, Conv3 and Conv4 are 3x3 and followed by GELU, all with
 bias and without norms, so that neither batch nor size matter. D is resized bilinearly, with anti-aliasing
-where it shrinks. A final ReLU keeps the features non-negative, as the decoders of the eight hosts expect.
+where it shrinks. A final ReLU keeps the features non-negative, as the decoders of all hosts expect.
 Conv3 and Conv4 start at zero and Conv5 at the identity, so that out = F at the start: training begins with
 the plain host. In the first step gradients reach Conv3, Conv4 and Conv5, from the second step on also Conv1
 and Conv2.

@@ -11,7 +11,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from dimpoint.atomic import remove_temporary
+from dimpoint.atomic import lock, remove_temporary
 from dimpoint.errors import ConfigError, DimpointError
 
 _SYNC_SECONDS = 2.0
@@ -157,17 +157,9 @@ class Journal:
 
     def _lock(self) -> None:
         """Raise ConfigError while another run writes here."""
-        try:
-            import fcntl
-        except ImportError:  # Windows
-            return
         assert self._handle is not None
-        try:
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(
-                f"{self.path.parent}: another run is writing here; choose another --out"
-            ) from None
+        if lock(self._handle) is False:
+            raise ConfigError(f"{self.path.parent}: another run is writing here; choose another --out")
 
 
 class JournaledFolder:

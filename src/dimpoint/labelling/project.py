@@ -8,7 +8,6 @@ PROJECT/runs/         models that were trained from the page
 
 from __future__ import annotations
 
-import fcntl
 import os
 import threading
 from collections import OrderedDict
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dimpoint.atomic import lock
 from dimpoint.datasets.coco import PointImage, write_points
 from dimpoint.errors import DataError, DimpointError
 from dimpoint.inference.detector import Detector
@@ -269,14 +269,12 @@ def _copy_of(folder: Path, name: str) -> str:
 def _locked(folder: Path) -> int:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
     except OSError as error:
         raise DimpointError(
             f"{folder}: the project cannot be opened for writing ({error.strerror})"
         ) from None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    if lock(handle) is False:
         os.close(handle)
-        raise DimpointError(f"{folder}: another dimpoint label has this project open") from None
+        raise DimpointError(f"{folder}: another dimpoint label has this project open")
     return handle
