@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias, get_type_hints
 
 import typer
 
-from dimpoint.errors import ConfigError
-
 if TYPE_CHECKING:
     from dimpoint.datasets.reading import Reading
 
@@ -199,9 +197,3 @@ def require_torch(what: str) -> None:
     from dimpoint.api import TRAINING_PACKAGES, require_packages
 
     require_packages(what, TRAINING_PACKAGES)
-
-
-def check_one_length(epochs: float | None, minutes: float | None) -> None:
-    """Raise ConfigError if both --epochs and --minutes are given."""
-    if epochs is not None and minutes is not None:
-        raise ConfigError("give either --epochs or --minutes, not both")

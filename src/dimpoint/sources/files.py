@@ -29,8 +29,6 @@ SUPPORTED_IMAGES = (
 )
 SUPPORTED_FORMATS = f"{SUPPORTED_IMAGES}; video: {', '.join(suffix[1:] for suffix in VIDEO_SUFFIXES)}"
 
-MAX_PIXELS = 2**30  # what OpenCV reads as well; a header that claims more is damaged or hostile
-
 OTHER_KIND = "files of other kinds"
 HIDDEN = "hidden or thumbnail files and folders"
 SUB_FOLDER = "sub-folders"
