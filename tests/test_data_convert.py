@@ -203,6 +203,9 @@ def test_chosen_labels(root: Path) -> None:
     assert (done.points, done.labels) == (1, {"cloud": 1, "t": 1})
 
 
+HUGE_BOX = f'[{{"image_id": 1, "bbox": [{"9" * 400}, 2, 3, 4]}}]'
+
+
 class TestRefused:
     def test_nothing_there(self, root: Path) -> None:
         with pytest.raises(DataError, match="no labels found in a known format: voc, cvat"):
@@ -254,6 +257,9 @@ class TestRefused:
             ("labelme/a.json", '{"shapes": [{"points": [["a", 2]]}]}'),
             ("all.json", '[{"annotations": [{"result": [{"value": {}}]}]}]'),
             ("labels/a.txt", "0 0.5 0.5 0.1 0.1\n" * 3 + "nan nan nan\n"),
+            ("all.csv", f"file,x,y\n{'a' * 140_000},1,2\n"),
+            ("labelme/a.json", f'{{"shapes": [{{"points": [[{"9" * 400}, 2]]}}]}}'),
+            ("all.json", f'{{"images": [{{"id": 1, "file_name": "a.png"}}], "annotations": {HUGE_BOX}}}'),
         ],
     )
     def test_damaged_files(self, root: Path, name: str, text: str) -> None:
@@ -433,6 +439,7 @@ def test_labels_that_would_be_lost_or_wrong_are_refused(
 CSV_FORMS = {
     "semicolons, a mark and decimal commas": "\ufefffile;x;y\n0.png;4,5;3\n".encode(),
     "quoted decimal commas": b'file,x,y\n0.png,"4,5","3,0"\n',
+    "line ends of old Macs": b"file,x,y\r0.png,4.5,3\r",
     "tabs": b"file\tx\ty\n0.png\t4.5\t3\n",
     "capitals and spaces": b"Filename, X, Y\n0.png, 4.5, 3\n",
     "another order": b"y,x,image\n3,4.5,0.png\n",

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from data_sets import SIZE, coco, frame, make, mask, save, split, write_json
 from dimpoint.datasets.coco import read_points
 from dimpoint.datasets.convert import points_from_masks
 from dimpoint.datasets.dataset import DataSet, hash_frames, open_dataset
-from dimpoint.datasets.reading import frame_size
+from dimpoint.datasets.reading import Reading, frame_size
 from dimpoint.errors import DataError, FrameError
 
 
@@ -241,6 +242,20 @@ def test_the_size_of_what_is_no_picture(tmp_path: Path, content: bytes) -> None:
         frame_size(path)
     with pytest.raises(FrameError, match=r"none\.png"):
         frame_size(tmp_path / "none.png")
+
+
+def test_a_mask_fits_a_png_that_is_turned_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / "images" / "a.png"
+    path.parent.mkdir()
+    Image.fromarray(np.zeros((40, 60), np.uint8)).save(path, exif=exif)
+    save(tmp_path / "masks" / "a.png", mask((5, 6), size=(60, 40)))
+    (sample,) = open_dataset(tmp_path, reading=Reading(orientation="upright"))
+    assert (
+        sample.read_mask().shape == sample.read_frame().shape == frame_size(path, sample.reading) == (60, 40)
+    )
+    assert frame_size(path, Reading(orientation="stored")) == (40, 60)
 
 
 class TestFingerprint:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from dimpoint.labelling.carry import carry
 from dimpoint.labelling.frames import FrameReader, list_frames, packed
 from dimpoint.labelling.project import Project, doubt
 from dimpoint.labelling.snap import snap
-from dimpoint.labelling.store import ConflictError, Labels, LabelStore, SourceFrame
+from dimpoint.labelling.store import ConflictError, Labels, LabelStore, SourceFrame, Status
 from dimpoint.labelling.training_job import TrainingJob
 from dimpoint.training.recipe import load_recipe
 from label_server import SPOTS, Running, label_server, write_frames
@@ -156,6 +157,37 @@ class TestFrames:
         found = list_frames([tmp_path / "a", tmp_path / "b"])
         assert [frame.name for frame in found] == ["0000", "0000-2"]
 
+    def test_a_page_and_a_file_never_share_a_name(self, tmp_path: Path) -> None:
+        (tmp_path / "b").mkdir()
+        cv2.imwritemulti(str(tmp_path / "b" / "x.tif"), [np.zeros((9, 9), np.uint8)] * 2)
+        shutil.copy(write_frames(tmp_path / "a", 1) / "0000.png", tmp_path / "a" / "X_000001.png")
+        found = list_frames([tmp_path / "a", tmp_path / "b", tmp_path / "a"])
+        assert [one.name for one in found] == ["0000", "X_000001", "x-2_000000", "x-2_000001"]
+
+    def test_a_path_that_is_not_utf_8_is_passed_over_with_a_reason(self, tmp_path: Path) -> None:
+        folder, said = write_frames(tmp_path / "a", 2), []
+        (folder / "0001.png").rename(folder / os.fsdecode(b"\xff.png"))
+        assert [one.name for one in list_frames([folder], note=said.append)] == ["0000"]
+        assert "the path is not UTF-8" in said[0]
+
+    def test_two_threads_that_read_one_frame_keep_it_once(self, tmp_path: Path) -> None:
+        """There is room for two frames, although one of them was read twice at the same time."""
+
+        class Slow(FrameReader):
+            reads = 0
+
+            def _from_source(self, frame: SourceFrame) -> np.ndarray:
+                self.reads += 1
+                if self.reads == 1:
+                    self.read(frame)  # as another thread would meanwhile
+                return super()._from_source(frame)
+
+        first, second = list_frames([write_frames(tmp_path / "a", 2)])
+        reader = Slow(kept_bytes=2 * SIZE[0] * SIZE[1] * 2)
+        for frame in (first, second, first):
+            reader.read(frame)
+        assert reader.reads == 3
+
     def test_a_source_without_a_frame_is_an_error(self, tmp_path: Path) -> None:
         (tmp_path / "notes.txt").write_text("no frame")
         with pytest.raises(FrameError):
@@ -250,6 +282,83 @@ class TestProject:
         assert doubt([], 0.6) == 0
         assert doubt([(0, 0, 0.6), (5, 5, 0.99)], 0.6) == 1
         assert doubt([(0, 0, 0.3)], 0.6) == pytest.approx(0.5)
+
+    @pytest.mark.parametrize("threshold", [0.0, 1.0])
+    def test_doubt_at_the_ends_of_the_threshold(self, threshold: float) -> None:
+        assert doubt([(0, 0, threshold)], threshold) == 1
+        assert doubt([(0, 0, 0.7)], threshold) == pytest.approx(0.3 if threshold == 0 else 0.7)
+
+    def test_frames_of_one_name_from_later_sources_are_added_once(self, tmp_path: Path) -> None:
+        days, said = [write_frames(tmp_path / f"day{n}", 2) for n in (1, 2)], []
+        for sources in ([days[0]], [days[1]], [days[1], days[0]]):
+            opened = Project(tmp_path / "days", sources, note=said.append)
+            listed = opened.store.sources()
+            opened.close()
+        assert said == ["2 frames added, 0 known already", "0 frames added, 4 known already"]
+        assert [(Path(one.source).parent.name, one.name) for one in listed] == [
+            ("day1", "0000"),
+            ("day1", "0001"),
+            ("day2", "0000-2"),
+            ("day2", "0001-2"),
+        ]
+        assert len({one.scene for one in listed}) == 4
+
+    def test_a_data_set_of_somebody_else_is_no_project(self, tmp_path: Path) -> None:
+        frames = write_frames(tmp_path / "frames", 1)
+        (tmp_path / "set").mkdir()
+        (tmp_path / "set" / "points.json").write_text("{}")
+        with pytest.raises(DataError, match="would overwrite its points"):
+            Project(tmp_path / "set", [frames])
+        assert [file.name for file in (tmp_path / "set").iterdir()] == ["points.json"]
+        assert (tmp_path / "set" / "points.json").read_text() == "{}"
+
+    @pytest.mark.parametrize("status", ["unsure", "unlabelled"])
+    def test_a_frame_whose_answer_is_taken_back_leaves_the_data_set(
+        self, project: Project, status: Status
+    ) -> None:
+        project.save(1, Labels(points=(SPOTS[0],)))
+        project.save(2, Labels(points=(SPOTS[0],)))
+        project.save(1, Labels(1, status))
+        project.export()
+        Path(project.store.source(1).source).unlink()
+        project.reader = FrameReader()
+        assert [(one.name, len(one.read_points())) for one in open_dataset(project.folder)] == [("0001", 1)]
+        assert project.pixels(1).shape == SIZE  # nothing is lost
+        project.save(1, Labels(2, "empty"))
+        project.export()
+        assert [one.name for one in open_dataset(project.folder)] == ["0000", "0001"]
+
+    def test_copies_that_an_earlier_version_left_are_set_aside(
+        self, project: Project, tmp_path: Path
+    ) -> None:
+        """A file of the user's that has a frame's name, without an answer ever, stays."""
+        project.save(1, Labels(points=(SPOTS[0],)))
+        project.save(1, Labels(1, "unsure"))
+        images = project.folder / "images"
+        for name in ("0000.png", "0001.png"):
+            shutil.copy(tmp_path / "frames" / name, images / name)
+        project.export()
+        assert [path.name for path in images.iterdir()] == ["0001.png"]
+
+    def test_a_killed_server_leaves_no_copy_behind(self, project: Project) -> None:
+        project.save(1, Labels(points=(SPOTS[0],)))
+        aside = project.folder / "withdrawn" / "0000.png"
+        (project.folder / "images" / "0000.png").rename(aside)  # killed between the label and its copy
+        project.export()
+        assert [one.name for one in open_dataset(project.folder)] == ["0000"]
+
+    def test_a_refused_label_leaves_no_copy_in_the_data_set(self, project: Project) -> None:
+        with pytest.raises(DataError, match="outside the frame"):
+            project.save(1, Labels(points=((900, 1),)))
+        assert not (project.folder / "images").exists()
+
+    def test_frames_in_the_folder_of_copies_stay_where_they_are(self, tmp_path: Path) -> None:
+        images = write_frames(tmp_path / "set" / "images", 1)
+        opened = Project(tmp_path / "set", [images])
+        opened.save(1, Labels(points=(SPOTS[0],)))
+        opened.save(1, Labels(1, "unsure"))
+        opened.close()
+        assert (images / "0000.png").is_file()
 
     @pytest.mark.parametrize("exists", [True, False], ids=["its project", "a new project"])
     def test_a_read_only_folder_is_one_line(self, exists: bool) -> None:
@@ -356,6 +465,17 @@ class TestServer:
             ("PUT", "frames/1", b'{"version": 0, "points": [[1]]}', 400),
             ("PUT", "frames/1", b'{"version": 0, "points": [[1e9, 2]]}', 400),
             ("PUT", "frames/1", b'{"version": 0, "points": [[NaN, 2]]}', 400),
+            ("PUT", "frames/1", b'{"version": 1e400}', 400),
+            ("PUT", "frames/1", b'{"version": 0, "points": [[%s, 2]]}' % (b"9" * 400), 400),
+            ("PUT", "frames/1", b'{"version": 0, "status": "empty", "author": "\\ud800"}', 400),
+            ("GET", "frames/99999999999999999999999", None, 400),
+            ("GET", f"frames/{'9' * 5000}", None, 400),
+            ("GET", "frames?start=%C2%B2", None, 400),
+            ("POST", "frames/1/carry", b'{"x": NaN, "y": 1}', 400),
+            ("POST", "frames/1/carry", b'{"x": 1, "y": 1, "frames": 1e400}', 400),
+            ("POST", "training", b'{"minutes": %s}' % (b"9" * 400), 400),
+            ("POST", "import?name=..", b"", 400),
+            ("POST", "import?name=" + "%C3%A9" * 200, b"", 400),
             ("PUT", "frames/1", b"x" * (5 << 20), 413),
             ("POST", "training", b'{"minutes": 1}', 400),
             ("POST", "training", b'{"minutes": "long"}', 400),

@@ -8,6 +8,7 @@ import shutil
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -16,7 +17,7 @@ import pytest
 from dimpoint.errors import ConfigError, DataError, DimpointError
 from dimpoint.labelling.exchange import EXPORTS, agreements, export_labels, import_labels
 from dimpoint.labelling.frames import FrameReader
-from dimpoint.labelling.judging import mistakes
+from dimpoint.labelling.judging import changes, mistakes
 from dimpoint.labelling.project import Project
 from dimpoint.labelling.store import Labels
 from label_server import SPOTS, write_frames
@@ -138,6 +139,22 @@ def test_labels_outside_the_frame_are_left_out_and_counted(project: Project, tmp
     assert (done.points, done.outside) == (1, 2)
 
 
+@pytest.mark.parametrize("what", ["points", "boxes", "regions"])
+def test_a_frame_that_no_label_fits_gets_no_answer(project: Project, tmp_path: Path, what: str) -> None:
+    """Labels of larger frames, and a frame without any label, which is one without targets."""
+    images = [{"id": n, "file_name": f"{n:04d}.png", "width": 640, "height": 640} for n in (0, 1)]
+    one: dict[str, object] = {"id": 1, "image_id": 0, "category_id": 1, "bbox": [500, 400, 9, 9]}
+    if what == "points":
+        one |= {"num_keypoints": 1, "keypoints": [500, 400, 2]}
+    if what == "regions":
+        one |= {"iscrowd": 1, "keypoints": [], "num_keypoints": 0}
+    file = tmp_path / "labels.json"
+    file.write_text(json.dumps({"images": images, "annotations": [one], "categories": []}))
+    done = import_labels(project, file, "Ann")
+    assert (done.labelled, done.points, done.beside) == (1, 0, 1)
+    assert [project.store.labels(frame).status for frame in (1, 2)] == ["unlabelled", "empty"]
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
@@ -150,6 +167,8 @@ def test_labels_outside_the_frame_are_left_out_and_counted(project: Project, tmp
         ("a.csv", b"file,x,y\n0000.png,5,six\n"),
         ("a.csv", b"file,x,y\n0000.png,5,nan\n"),
         ("a.csv", b"file,x,y,width\n0000.png,5,6,7\n"),
+        ("a.csv", b"file,x,y\n" + b"0" * 140_000 + b",5,6\n"),
+        ("a.json", b'{"shapes": [{"points": [[' + b"9" * 400 + b", 2]]}]}"),
         ("a.json", b""),
     ],
 )
@@ -238,6 +257,25 @@ class TestMistakes:
         Path(project.store.source(1).source).unlink()
         project.reader = FrameReader()  # what is in memory would still be seen
         assert mistakes(project) == []
+
+
+def test_a_false_alarm_that_moves_a_little_is_the_same(
+    project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Of one model at 5.9, 50 and 91 pixels, of the next at 6.1, 57 and 91; the target is lost."""
+    project.save(1, Labels(points=((91, 9),)))
+    found = {"before": [(5.9, 9), (50, 9), (91, 9)], "model.onnx": [(6.1, 9), (57, 9)]}
+
+    def detector(path: str | Path) -> Callable[[object], SimpleNamespace]:
+        places = np.array(found[Path(path).name])
+        return lambda _: SimpleNamespace(xy=places, scores=np.full(len(places), 0.9))
+
+    monkeypatch.setattr("dimpoint.labelling.judging.Detector", detector)
+    monkeypatch.setattr("dimpoint.model.onnx_file.read_meta", lambda _: SimpleNamespace(scores={}))
+    (tmp_path / "run.json").write_text('{"held_out": {"project": [{"name": "0000"}]}}')
+    changed = changes(project, tmp_path, "before")
+    kinds = ("found", "lost", "gone", "false")
+    assert [[one.x for one in changed[kind]] for kind in kinds] == [[], [91], [50], [57]]
 
 
 def test_a_full_disk_acknowledges_nothing_that_is_not_kept(

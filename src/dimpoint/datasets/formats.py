@@ -101,7 +101,7 @@ def format_of(path: Path) -> str | None:
     if path.suffix.lower() == ".txt":
         return "yolo" if _is_yolo(head) else None
     if path.suffix.lower() == ".csv":
-        columns = _csv_columns(head.partition("\n")[0])[0]
+        columns = _csv_columns(next(iter(head.splitlines()), ""))[0]
         known = {"x", "y"} <= columns.keys() or columns.keys() >= set(_VOC_SIDES)
         labels = known and columns.keys() & set(_CSV_KEYS) and "score" not in columns
         sides = columns.keys() & {"width", "height"}
@@ -152,7 +152,16 @@ def read_labels(kind: str, path: Path, size: Size) -> list[Labels]:
     }
     try:
         labels = readers[kind](path, size)
-    except (LookupError, TypeError, ValueError, AttributeError, RecursionError, StopIteration) as error:
+    except (
+        LookupError,
+        TypeError,
+        ValueError,
+        OverflowError,
+        AttributeError,
+        RecursionError,
+        StopIteration,
+        csv.Error,
+    ) as error:
         reason = f"{type(error).__name__}: {error}"[:200]
         raise DataError(f"{path}: not a {TITLES[kind]} file as its tool writes it ({reason})") from None
     count = sum(len(one.points) + len(one.boxes) for one in labels)

@@ -83,8 +83,8 @@ class MaskSummary:
         Marked spots, and how many of them are below the threshold.
     faint : float
         The largest value if values are marked but none is above the threshold, else 0.
-    alpha, without_alpha : bool
-        The colours are constant but the alpha channel is not; alpha was chosen but the mask has none.
+    alpha : bool
+        The colours are constant but the alpha channel is not.
     values : int
         Number of different values above 0.
     coloured : bool
@@ -97,7 +97,6 @@ class MaskSummary:
     lost: int = 0
     faint: float = 0.0  # the largest value, where values are marked but none is above the threshold
     alpha: bool = False  # the colours are constant and the alpha is not
-    without_alpha: bool = False
     values: int = 0  # different values above 0
     coloured: bool = False
 
@@ -189,13 +188,6 @@ def demand_plausible(sets: Sequence[DataSet]) -> list[str]:
             raise DataError(f"{part.root}: {severe[0].message}{more}")
         notes += [f"{part.name}: {doubt.message}" for doubt in found]
     return notes
-
-
-def demand_targets(sets: Sequence[DataSet]) -> None:
-    """Raise DataError if no frame of the sets has a target."""
-    if not any(len(sample.read_points()) for part in sets for sample in part if _is_labelled(sample)):
-        frames = sum(len(part) for part in sets)
-        raise DataError(f"{', '.join(part.name for part in sets)}: no target in any of the {frames} frames")
 
 
 def _is_labelled(sample: Sample) -> bool:

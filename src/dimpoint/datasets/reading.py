@@ -143,7 +143,7 @@ def frame_options(reading: Reading) -> ReadOptions:
 
 
 def frame_size(path: Path, reading: Reading = AS_WRITTEN) -> tuple[int, int]:
-    """A frame's (height, width), from the header of a PNG, else by reading the frame."""
+    """A frame's (height, width), from the header of a PNG that is not to be turned, else by reading it."""
     from dimpoint.sources import read_image
 
     try:
@@ -151,7 +151,7 @@ def frame_size(path: Path, reading: Reading = AS_WRITTEN) -> tuple[int, int]:
             header = file.read(24)
     except OSError:  # reading the frame says what is wrong
         header = b""
-    if len(header) == 24 and header[12:16] == b"IHDR":
+    if reading.orientation != "upright" and len(header) == 24 and header[12:16] == b"IHDR":
         return int.from_bytes(header[20:24]), int.from_bytes(header[16:20])
     height, width = read_image(path, frame_options(reading)).shape
     return height, width

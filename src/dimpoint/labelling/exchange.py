@@ -38,13 +38,15 @@ class Imported:
     """Result of an import.
 
     labelled: frames that got labels, with `points` targets. kept: frames that had an answer, which stays.
-    outside: labels outside their frame. unknown: up to 20 of the `unknown_count` names without a frame.
+    outside: labels outside their frame. beside: frames with labels of which none is inside; they get no
+    answer. unknown: up to 20 of the `unknown_count` names without a frame.
     """
 
     labelled: int = 0
     points: int = 0
     kept: int = 0
     outside: int = 0
+    beside: int = 0
     unknown_count: int = 0
     unknown: list[str] = field(default_factory=list)
 
@@ -62,7 +64,7 @@ class _Found:
 def import_labels(project: Project, file: Path, author: str, *, snap: bool = True) -> Imported:
     """Take labels from a file for the frames of the same names that have no answer yet.
 
-    Labels outside their frame are left out and counted.
+    Labels outside their frame are left out and counted; a frame that has no others gets no answer.
 
     Parameters
     ----------
@@ -97,6 +99,10 @@ def import_labels(project: Project, file: Path, author: str, *, snap: bool = Tru
             done.kept += 1
             continue
         labels = _placed(project, frame, found, snap, done)
+        given = found.points or found.boxes
+        if (given and not labels[0]) or (found.regions and not any(labels)):
+            done.beside += 1
+            continue
         project.save(frame, Labels(current.version, "empty", *labels, author=author))
         done.labelled += 1
         done.points += len(labels[0])

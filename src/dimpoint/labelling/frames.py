@@ -7,6 +7,7 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,13 @@ _SCENE_FRAMES = 30  # so many frames of a video count as one scene
 
 
 def list_frames(
-    sources: Sequence[Path], *, recursive: bool = False, note: Callable[[str], None] = lambda _: None
+    sources: Sequence[Path],
+    *,
+    recursive: bool = False,
+    note: Callable[[str], None] = lambda _: None,
+    known: Sequence[SourceFrame] = (),
 ) -> list[SourceFrame]:
-    """Every frame of the sources, without decoding images.
+    """Every frame of the sources once, without decoding images.
 
     Parameters
     ----------
@@ -37,43 +42,50 @@ def list_frames(
     recursive
         Enter sub-folders. Default: no.
     note
-        Called with a line about each file that cannot be read.
+        Called with a line about each file that cannot be taken.
+    known
+        Frames of the project, which stay as they are. Default: none.
 
     Returns
     -------
     list of SourceFrame
-        Named after the files; names that occur twice get a number. A frame of a video is NAME_000012, with
-        the number that `dimpoint detect` gives it.
+        Named after the files; names that occur twice, here or in `known`, get a number. A frame of a video
+        is NAME_000012, with the number that `dimpoint detect` gives it.
 
     Raises
     ------
     FrameError
         If there is no frame at all.
     """
-    frames: list[SourceFrame] = []
-    used: set[str] = set()
-    scene = 0
+    before = {(frame.source, frame.number): frame for frame in known}
+    used = {frame.name.casefold() for frame in known}
+    scene = max((frame.scene for frame in known), default=0)
+    frames: dict[tuple[str, int | None], SourceFrame] = {}
     for source in sources:
         for path in find_files(source, recursive=recursive).files:
             scene += 1
             try:
-                numbers = _numbers(path)
+                numbers, file = _numbers(path), str(path.resolve())
+                file.encode()
             except FrameError as error:
                 note(str(error))
                 continue
-            status = path.stat()
-            stem = _unique(safe_stem(path.name), used)
-            known = (str(path.resolve()),)
-            if numbers is None:
-                frames.append(SourceFrame(stem, *known, None, status.st_size, status.st_mtime_ns, scene))
+            except UnicodeEncodeError:
+                note(f"{path}: the path is not UTF-8, as a project stores it; rename the file")
                 continue
-            for number in numbers:
-                name, part = f"{stem}_{number:06d}", scene + number // _SCENE_FRAMES
-                frames.append(SourceFrame(name, *known, number, status.st_size, status.st_mtime_ns, part))
-            scene += numbers[-1] // _SCENE_FRAMES
+            status = path.stat()
+            keys = [(file, number) for number in numbers]
+            frames |= {key: before[key] for key in keys if key in before}
+            new = [number for key, number in zip(keys, numbers, strict=True) if key not in frames]
+            for number, name in zip(new, _free_names(safe_stem(path.name), new, used), strict=True):
+                part = scene + (number or 0) // _SCENE_FRAMES
+                frames[file, number] = SourceFrame(
+                    name, file, number, status.st_size, status.st_mtime_ns, part
+                )
+            scene += (numbers[-1] or 0) // _SCENE_FRAMES
     if not frames:
         raise FrameError(f"no frame that can be read in {', '.join(map(str, sources))}")
-    return frames
+    return list(frames.values())
 
 
 def safe_stem(name: str) -> str:
@@ -82,22 +94,26 @@ def safe_stem(name: str) -> str:
     return re.sub(r"[^\w.-]+", "_", stem).strip("._") or "frame"
 
 
-def _numbers(path: Path) -> Sequence[int] | None:
-    """The numbers of the frames of a video or a file of several pages, None for a file of one frame."""
+def _numbers(path: Path) -> Sequence[int | None]:
+    """The numbers of the frames of a video or a file of several pages; a None for a file of one frame."""
     if path.suffix.lower() in VIDEO_SUFFIXES:
         video = VideoReader(path)
         video.close()
         return video.numbers
     with open_pages(path) as pages:
-        return range(pages.count) if pages.count > 1 else None
+        return range(pages.count) if pages.count > 1 else [None]
 
 
-def _unique(stem: str, used: set[str]) -> str:
-    name, number = stem, 2
-    while name.casefold() in used:
-        name, number = f"{stem}-{number}", number + 1
-    used.add(name.casefold())
-    return name
+def _free_names(stem: str, numbers: Sequence[int | None], used: set[str]) -> list[str]:
+    """Names of the frames of a file, none of which is used; they are used from now on."""
+    for attempt in count(1):
+        begin = stem if attempt == 1 else f"{stem}-{attempt}"
+        names = [begin if number is None else f"{begin}_{number:06d}" for number in numbers]
+        folded = {name.casefold() for name in names}
+        if used.isdisjoint(folded):
+            break
+    used |= folded
+    return names
 
 
 class FrameReader:
@@ -146,6 +162,8 @@ class FrameReader:
                 return self._kept[key]
         pixels = read_image(copy) if copy is not None and copy.is_file() else self._from_source(frame)
         with self._lock:
+            if key in self._kept:  # another thread has read it meanwhile
+                return self._kept[key]
             self._kept[key] = pixels
             self._left -= pixels.nbytes
             while self._left < 0 and len(self._kept) > 1:

@@ -19,6 +19,7 @@ from dimpoint.labelling.store import Labels
 from dimpoint.metrics.points import RADIUS, match_points, spared
 
 Place = tuple[float, float, float]  # x, y, score
+_SAME = {"missed": 0.0, "false": 4.0}  # pixels between equal mistakes of two models at most
 
 
 @dataclass(frozen=True)
@@ -212,14 +213,11 @@ def changes(project: Project, run: Path, before: str | Path) -> dict[str, Any]:
         except DimpointError:
             continue
         frames += 1
-        sides = [set(_of_frame(project, frame, _places(each, pixels), 0.0)) for each in (old, new)]
-        was, now = ({_key(one): one for one in side} for side in sides)
-        for key, one in was.items():
-            if key not in now:
-                lists["found" if one.kind == "missed" else "gone"].append(one)
-        for key, one in now.items():
-            if key not in was:
-                lists["lost" if one.kind == "missed" else "false"].append(one)
+        was, now = (list(_of_frame(project, frame, _places(each, pixels), 0.0)) for each in (old, new))
+        for kind, ended, begun in (("missed", "found", "lost"), ("false", "gone", "false")):
+            only_was, only_now = _unlike(was, now, kind)
+            lists[ended] += only_was
+            lists[begun] += only_now
     scores = read_meta(run / "model.onnx").scores
     return {"frames": frames, "scores": scores, **lists}
 
@@ -229,7 +227,12 @@ def _places(detector: Detector, pixels: Any) -> list[Place]:
     return [(float(x), float(y), float(s)) for (x, y), s in zip(found.xy, found.scores, strict=True)]
 
 
-def _key(one: Mistake) -> tuple[Any, ...]:
-    """Misses are equal at one label, false alarms within four pixels."""
-    step = 1.0 if one.kind == "missed" else 4.0
-    return one.frame, one.kind, round(one.x / step), round(one.y / step)
+def _unlike(was: list[Mistake], now: list[Mistake], kind: str) -> tuple[list[Mistake], list[Mistake]]:
+    """The mistakes of a kind in one frame that only one side has, by side.
+
+    Misses are equal at one label, false alarms within four pixels.
+    """
+    was, now = ([one for one in side if one.kind == kind] for side in (was, now))
+    places = [np.array([(one.x, one.y) for one in side]).reshape(-1, 2) for side in (was, now)]
+    match = match_points(places[1], np.ones(len(now)), places[0], _SAME[kind])
+    return [was[index] for index in match.missed], [now[index] for index in match.false]

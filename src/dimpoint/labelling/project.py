@@ -1,7 +1,8 @@
 """A labelling project: a folder that is a dimpoint data set at any moment.
 
 PROJECT/labels.db     every label with its history
-PROJECT/images/       a copy of each labelled frame, counts unchanged
+PROJECT/images/       a copy of each frame with an answer, counts unchanged
+PROJECT/withdrawn/    copies of frames whose answer was taken back
 PROJECT/points.json   the labels of these frames as COCO keypoints, written again after each change
 PROJECT/runs/         models that were trained from the page
 """
@@ -25,13 +26,15 @@ from dimpoint.datasets.coco import PointImage, write_points
 from dimpoint.errors import DataError, DimpointError
 from dimpoint.inference.detector import Detector
 from dimpoint.labelling.frames import FrameReader, copy_name, list_frames, write_copy
-from dimpoint.labelling.store import Labels, LabelStore
+from dimpoint.labelling.store import ANSWERS, Labels, LabelStore, SourceFrame
 from dimpoint.sources import PLAIN, ReadOptions
+from dimpoint.text import counted
 
 PROPOSAL_FLOOR = 0.05  # proposals of a lower score are not offered
 _MOST_PROPOSALS = 200
 _KEPT_PROPOSALS = 2000
 _SCANNED_AHEAD = 32  # frames that the model sees in the background while one is labelled
+_ASIDE = "withdrawn"
 _WRITE_AFTER = 0.5  # seconds from a change to the new points.json
 
 
@@ -49,7 +52,8 @@ class Project:
     recursive
         Enter sub-folders of the sources. Default: no.
     note
-        Called with a line about each file that cannot be read.
+        Called with a line about each file that cannot be read, and one about how many frames are added to
+        a project that has some.
     options
         How the sources are read. Default: as they stand.
 
@@ -58,7 +62,7 @@ class Project:
     DimpointError
         If the folder cannot be written, or another server has it open.
     DataError
-        If the store is damaged, or the project has no frames.
+        If the store is damaged, the project has no frames, or the folder holds another data set's points.
     FrameError
         If the sources have no frame.
     """
@@ -74,11 +78,20 @@ class Project:
         options: ReadOptions = PLAIN,
     ) -> None:
         self.folder = folder
+        if (folder / "points.json").exists() and not (folder / "labels.db").exists():
+            raise DataError(
+                f"{folder}: holds a points.json but no labels.db, so dimpoint label did not make it and would "
+                "overwrite its points; take another folder as project, and import points.json there"
+            )
         self._lock_file = _locked(folder)
         self.store = LabelStore(folder / "labels.db")
         try:
             if sources:
-                self.store.add_frames(list_frames(sources, recursive=recursive, note=note))
+                known = self.store.sources()
+                listed = list_frames(sources, recursive=recursive, note=note, known=known)
+                added = self.store.add_frames(listed)
+                if known:
+                    note(f"{counted(added, 'frame')} added, {len(listed) - added} known already")
             if not self.store.count()["all"]:
                 raise DataError(f"{folder}: the project has no frames yet; name files, folders or videos")
         except BaseException:
@@ -91,7 +104,7 @@ class Project:
         self._worker = ThreadPoolExecutor(1, "detection", _give_way)
         self._scanning = threading.Lock()
         self._closing = False
-        self._exporting = threading.Lock()
+        self._exporting, self._moving = threading.Lock(), threading.Lock()
         self._timer: threading.Timer | None = None
         self.export()
 
@@ -110,21 +123,36 @@ class Project:
         Raises FrameError if it cannot be read, DataError for an unknown id.
         """
         source = self.store.source(frame)
-        copies = [self.folder / "images" / f"{source.name}{suffix}" for suffix in (".png", ".npy")]
-        return self.reader.read(source, next((copy for copy in copies if copy.is_file()), None))
+        return self.reader.read(source, self._copy(source))
 
     def save(self, frame: int, labels: Labels) -> Labels:
         """Store a frame's labels, as `LabelStore.save` does. `points.json` follows within a second."""
-        pixels = self.pixels(frame)
+        pixels, source = self.pixels(frame), self.store.source(frame)
         height, width = pixels.shape
-        if labels.points or labels.status == "empty":
-            source = self.store.source(frame)
-            copy = self.folder / "images" / copy_name(source, pixels)
-            if not copy.is_file():
-                write_copy(copy, pixels)
-        stored = self.store.save(frame, labels, (height, width))
+        with self._moving:
+            if (labels.points or labels.status == "empty") and self._copy(source) is None:
+                write_copy(self.folder / _ASIDE / copy_name(source, pixels), pixels)
+            stored = self.store.save(frame, labels, (height, width))
+            self._place(source, answered=stored.status in ANSWERS)
         self._export_soon()
         return stored
+
+    def _copy(self, source: SourceFrame) -> Path | None:
+        """The project's copy of a frame, in `images/` or set aside."""
+        names = [f"{source.name}{suffix}" for suffix in (".png", ".npy")]
+        copies = (self.folder / place / name for place in ("images", _ASIDE) for name in names)
+        return next((copy for copy in copies if copy.is_file()), None)
+
+    def _place(self, source: SourceFrame, *, answered: bool) -> None:
+        """Move a frame's copy into `images/` or out of it, never the file that the frame comes from."""
+        copy, folder = self._copy(source), self.folder / ("images" if answered else _ASIDE)
+        if copy is None or copy.parent == folder or copy.resolve() == Path(source.source):
+            return
+        try:
+            folder.mkdir(exist_ok=True)
+            copy.replace(folder / copy.name)
+        except OSError as error:
+            raise DimpointError(f"{copy}: cannot be moved to {folder} ({error.strerror})") from None
 
     def _export_soon(self) -> None:
         with self._exporting:
@@ -141,8 +169,16 @@ class Project:
             self.export()
 
     def export(self) -> Path:
-        """Write `points.json` from the store; returns its path."""
+        """Write `points.json` from the store, and keep in `images/` what it lists; returns its path."""
         with self._exporting:
+            with self._moving:
+                labelled = self.store.labelled()
+                aside = {copy.stem for copy in (self.folder / _ASIDE).glob("*")}
+                for source in self.store.withdrawn():
+                    self._place(source, answered=False)
+                for source, _, _ in labelled:
+                    if source.name in aside:  # a killed server has left it there
+                        self._place(source, answered=True)
             images = [
                 PointImage(
                     _copy_of(self.folder, source.name),
@@ -151,7 +187,7 @@ class Project:
                     np.array(labels.points, np.float32).reshape(-1, 2),
                     np.array(labels.regions, np.float32).reshape(-1, 4),
                 )
-                for source, labels, (height, width) in self.store.labelled()
+                for source, labels, (height, width) in labelled
             ]
             path = self.folder / "points.json"
             write_points(path, images)
@@ -258,8 +294,13 @@ def doubt(found: Sequence[tuple[float, float, float]], threshold: float) -> floa
     float
         0 to 1.
     """
-    scores = [score for _, _, score in found]
-    return max((min(score / threshold, (1 - score) / (1 - threshold)) for score in scores), default=0.0)
+
+    def of_one(score: float) -> float:
+        if score == threshold:
+            return 1.0
+        return score / threshold if score < threshold else (1 - score) / (1 - threshold)
+
+    return max((of_one(score) for _, _, score in found), default=0.0)
 
 
 def _copy_of(folder: Path, name: str) -> str:

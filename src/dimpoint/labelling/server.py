@@ -6,6 +6,7 @@ this server's are refused, so that no other page in the browser can reach it.
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import socket
@@ -116,13 +117,13 @@ def build_app(
     routes = [
         Route("/api/project", pages.project_info),
         Route("/api/frames", pages.rows),
-        Route("/api/frames/{frame:int}", pages.frame),
-        Route("/api/frames/{frame:int}", pages.save, methods=["PUT"]),
-        Route("/api/frames/{frame:int}/pixels", pages.pixels),
-        Route("/api/frames/{frame:int}/proposals", pages.proposals),
-        Route("/api/frames/{frame:int}/history", pages.history),
-        Route("/api/frames/{frame:int}/snap", pages.snap),
-        Route("/api/frames/{frame:int}/carry", pages.carry, methods=["POST"]),
+        Route("/api/frames/{frame}", pages.frame),
+        Route("/api/frames/{frame}", pages.save, methods=["PUT"]),
+        Route("/api/frames/{frame}/pixels", pages.pixels),
+        Route("/api/frames/{frame}/proposals", pages.proposals),
+        Route("/api/frames/{frame}/history", pages.history),
+        Route("/api/frames/{frame}/snap", pages.snap),
+        Route("/api/frames/{frame}/carry", pages.carry, methods=["POST"]),
         Route("/api/next", pages.next),
         Route("/api/find", pages.find),
         Route("/api/training", pages.training),
@@ -181,7 +182,7 @@ class _Pages:
         return JSONResponse([asdict(row) for row in rows])
 
     async def frame(self, request: Request) -> Response:
-        key: int = request.path_params["frame"]
+        key = _number(request, "frame")
 
         def work() -> dict[str, Any]:
             store = self.store_of.store
@@ -198,27 +199,27 @@ class _Pages:
         return JSONResponse(await run_in_threadpool(work))
 
     async def pixels(self, request: Request) -> Response:
-        key: int = request.path_params["frame"]
+        key = _number(request, "frame")
         content, headers = await run_in_threadpool(lambda: packed(self.store_of.pixels(key)))
         return Response(content, media_type="application/octet-stream", headers=headers)
 
     async def save(self, request: Request) -> Response:
         labels = _labels(await _json(request))
-        stored = await run_in_threadpool(self.store_of.save, request.path_params["frame"], labels)
+        stored = await run_in_threadpool(self.store_of.save, _number(request, "frame"), labels)
         return JSONResponse(asdict(stored))
 
     async def proposals(self, request: Request) -> Response:
-        found = await run_in_threadpool(self.store_of.proposals, request.path_params["frame"])
+        found = await run_in_threadpool(self.store_of.proposals, _number(request, "frame"))
         return JSONResponse([{"x": x, "y": y, "score": score} for x, y, score in found])
 
     async def history(self, request: Request) -> Response:
-        states = await run_in_threadpool(self.store_of.store.history, request.path_params["frame"])
+        states = await run_in_threadpool(self.store_of.store.history, _number(request, "frame"))
         return JSONResponse([asdict(state) for state in states])
 
     async def snap(self, request: Request) -> Response:
         x, y = _decimal(request, "x"), _decimal(request, "y")
         dark = request.query_params.get("dark") == "1"
-        pixels = await run_in_threadpool(self.store_of.pixels, request.path_params["frame"])
+        pixels = await run_in_threadpool(self.store_of.pixels, _number(request, "frame"))
         found = await run_in_threadpool(lambda: snap(pixels, x, y, dark=dark))
         return JSONResponse(None if found is None else {"x": found[0], "y": found[1]})
 
@@ -229,9 +230,11 @@ class _Pages:
         try:
             x, y, frames = float(content["x"]), float(content["y"]), int(content.get("frames", 30))
             back, dark = bool(content.get("back")), bool(content.get("dark"))
-        except (KeyError, TypeError, ValueError):
-            raise DataError("carrying a point takes numbers x, y and frames") from None
-        key: int = request.path_params["frame"]
+            if not np.isfinite([x, y]).all():
+                raise ValueError
+        except (KeyError, TypeError, ValueError, OverflowError):
+            raise DataError("carrying a point takes finite numbers x, y and frames") from None
+        key = _number(request, "frame")
         steps = await run_in_threadpool(
             lambda: carry(self.store_of, key, (x, y), min(frames, 1000), back=back, dark=dark)
         )
@@ -272,7 +275,7 @@ class _Pages:
         def work() -> str:
             try:
                 minutes = float(content.get("minutes", 15))
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 minutes = 0.0
             if not 0 < minutes < 1e6:
                 raise DataError(f"minutes: a number above 0, got {content['minutes']!r:.40}")
@@ -326,15 +329,14 @@ class _Pages:
     async def import_labels(self, request: Request) -> Response:
         from dimpoint.labelling.exchange import import_labels
 
-        name = Path(request.query_params.get("name", "labels.json").replace("\\", "/")).name.replace(
-            "\0", "_"
-        )
+        asked = request.query_params.get("name", "").replace("\\", "/").replace("\0", "_")
+        name = Path(asked).name.strip(".")
         author, snap = request.query_params.get("author", "")[:80], request.query_params.get("snap") != "0"
         body = await request.body()
 
         def work() -> dict[str, Any]:
             with tempfile.TemporaryDirectory(prefix="dimpoint-") as folder:
-                file = Path(folder) / (name[-200:] or "labels.json")
+                file = Path(folder) / (name.encode()[-200:].decode(errors="ignore") or "labels.json")
                 file.write_bytes(body)
                 try:
                     return asdict(import_labels(self.store_of, file, author, snap=snap))
@@ -355,8 +357,9 @@ class _Pages:
 async def _json(request: Request) -> dict[str, Any]:
     try:
         content = await request.json()
+        json.dumps(content, ensure_ascii=False).encode()  # "\ud800" is half a character
     except (ValueError, RecursionError):
-        raise DataError("the request is not JSON") from None
+        raise DataError("the request is not JSON in UTF-8") from None
     if not isinstance(content, dict):
         raise DataError("the request is not a JSON object")
     return content
@@ -374,14 +377,14 @@ def _labels(content: dict[str, Any]) -> Labels:
             rejected=tuple((float(x), float(y)) for x, y in content.get("rejected", ())),
             author=str(content.get("author", ""))[:80],
         )
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise DataError("labels take a version, and lists of points, regions and rejected points") from None
 
 
-def _number(request: Request, name: str, default: int) -> int:
-    text = request.query_params.get(name, str(default))
-    if not text.isdigit() or len(text) > 15:
-        raise DataError(f"{name}: a whole number, got {text[:40]!r}")
+def _number(request: Request, name: str, default: int = 0) -> int:
+    text = request.path_params.get(name) or request.query_params.get(name, str(default))
+    if not text.isdecimal() or len(text) > 15:
+        raise DataError(f"{name}: a whole number of at most 15 digits, got {text[:40]!r}")
     return int(text)
 
 

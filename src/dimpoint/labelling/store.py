@@ -23,6 +23,7 @@ from dimpoint.errors import DataError, DimpointError
 SCHEMA = 1
 Status = Literal["unlabelled", "targets", "empty", "unsure"]
 STATUSES: tuple[str, ...] = get_args(Status)
+ANSWERS = ("targets", "empty")
 
 _TABLES = """
 CREATE TABLE frames (
@@ -184,6 +185,19 @@ class LabelStore:
         """Where a frame comes from; raises DataError for an unknown id."""
         row = self._one("SELECT name, source, number, size, modified, scene FROM frames WHERE id = ?", frame)
         return SourceFrame(*row)
+
+    def sources(self) -> list[SourceFrame]:
+        """Where every frame of the project comes from."""
+        found = self._all("SELECT name, source, number, size, modified, scene FROM frames ORDER BY id")
+        return [SourceFrame(*row) for row in found]
+
+    def withdrawn(self) -> list[SourceFrame]:
+        """The frames that had an answer and have none now."""
+        found = self._all(
+            "SELECT name, source, number, size, modified, scene FROM frames WHERE status NOT IN "
+            "('targets', 'empty') AND id IN (SELECT frame FROM history WHERE status IN ('targets', 'empty'))"
+        )
+        return [SourceFrame(*row) for row in found]
 
     def labels(self, frame: int) -> Labels:
         """The present labels of a frame; raises DataError for an unknown id."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 import subprocess
 import sys
@@ -112,7 +111,7 @@ class TrainingJob:
         return path if path is not None and path.is_file() else None
 
     def status(self) -> dict[str, Any]:
-        """State, losses, last lines of the log, seconds since the start, and the scores at the end."""
+        """State, losses, last lines of the log, and seconds since the start."""
         if self.run is None:
             return {"state": "none"}
         code = self.process.poll() if self.process is not None else 0
@@ -128,7 +127,6 @@ class TrainingJob:
             "loss": _losses(self.run),
             "log": lines[-12:],
             "model": self.model is not None,
-            "summary": _summary(self.run),
         }
 
 
@@ -140,12 +138,3 @@ def _losses(run: Path) -> list[float]:
         rows = list(csv.DictReader(file))
     values = [row.get("train/loss_epoch") or "" for row in rows]
     return [float(value) for value in values if re.fullmatch(r"[-+.\deE]+", value)][-200:]
-
-
-def _summary(run: Path) -> dict[str, Any]:
-    path = run / "run.json"
-    try:
-        record = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return {key: record[key] for key in ("scores", "comparison", "threshold") if key in record}

@@ -102,7 +102,7 @@ export async function showLabels() {
 }
 
 export async function importFiles(files, author, done) {
-  const total = { labelled: 0, points: 0, kept: 0, outside: 0, unknown_count: 0 };
+  const total = { labelled: 0, points: 0, kept: 0, outside: 0, beside: 0, unknown_count: 0 };
   const unknown = [], refused = [];
   for (const file of files) {
     const snap = element("import-snap").checked ? 1 : 0;
@@ -118,6 +118,7 @@ export async function importFiles(files, author, done) {
   const parts = [`${api.counted(total.labelled, "frame")} labelled with ${api.counted(total.points, "target")}.`];
   if (total.kept) parts.push(`${total.kept} frames had an answer and keep it.`);
   if (total.outside) parts.push(`${total.outside} labels outside their frame were left out.`);
+  if (total.beside) parts.push(`${api.counted(total.beside, "frame")} got no answer: all labels lie outside.`);
   if (total.unknown_count) parts.push(`${total.unknown_count} names are no frames of this project: ${unknown.slice(0, 5).join(", ")}.`);
   element("import-done").textContent = [...parts, ...refused].join(" ");
   done();
