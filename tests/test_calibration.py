@@ -215,6 +215,43 @@ def test_calibrate_stores_the_threshold(run: Callable[..., tuple[int, str]]) -> 
     assert "2 false alarms in 20 frames" in said
 
 
+def test_calibrate_counts_the_parts_of_a_mask_at_its_threshold(
+    run: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    """Two of the three spots are joined at low thresholds, which would count as one."""
+    meta = blob_meta(kind="probability", stride=1, decode=DecodeRule(kind="components"))
+    names = ("frame", "probability")
+    write_model(tmp_path / "blob.onnx", meta, kernel=np.ones((1, 1), np.float32), names=names)
+    (tmp_path / "mask").mkdir()
+    frame = np.zeros((48, 64), np.uint8)
+    frame[20, 10:31] = 100
+    frame[20, [10, 30, 50]] = 220, 200, 150
+    cv2.imwrite(str(tmp_path / "mask" / "0.png"), frame)
+    code, said = run("mask", "--per-frame", "1", "--out", "mine.onnx")
+    assert code == 0, said
+    assert read_meta(Path("mine.onnx")).decode.threshold == pytest.approx(0.785)  # 200 / 255, rounded up
+    assert len(Detector("mine.onnx")(frame)) == 1
+    assert "1 false alarm in 1 frame" in said
+
+
+def test_calibrate_reads_frames_as_the_other_commands_do(
+    run: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    (tmp_path / "dark").mkdir()
+    (tmp_path / "jet").mkdir()
+    for file in Path("faint").iterdir():
+        frame = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
+        cv2.imwrite(str(tmp_path / "dark" / file.name), 255 - frame)
+        cv2.imwrite(str(tmp_path / "jet" / file.name), cv2.applyColorMap(frame, cv2.COLORMAP_JET))
+    white, black, jet = (
+        run(*arguments, "--per-frame", "0.1", "--out", "mine.onnx")
+        for arguments in (["faint"], ["dark", "--polarity", "black-hot"], ["jet", "--colour", "jet"])
+    )
+    assert white[0] == 0
+    assert white == black
+    assert white == jet
+
+
 def test_calibrate_by_the_hour(run: Callable[..., tuple[int, str]]) -> None:
     code, said = run("faint", "--false-alarms-per-hour", "9000", "--fps", "25", "--out", "mine.onnx")
     assert (code, "2 false alarms in 20 frames, 0.1 per frame, 9e+03 per hour" in said) == (0, True), said
@@ -229,6 +266,8 @@ def test_calibrate_by_the_hour(run: Callable[..., tuple[int, str]]) -> None:
         (["faint", "--out", "a.onnx", "--per-frame", "1", "--fps", "0"], "--fps"),
         (["faint", "--out", "a.safetensors", "--per-frame", "1"], "write a .onnx file"),
         (["none", "--out", "a.onnx", "--per-frame", "1"], "none"),
+        (["faint", "--out", "a.onnx", "--per-frame", "1", "--polarity", "red"], "polarity must be"),
+        (["faint", "--out", "a.onnx", "--per-frame", "1", "--colour", "red"], "colour"),
         (["faint", "--out", "a.onnx", "--false-alarms-per-hour", "1", "--fps", "25"], "too few"),
         (["bright", "--out", "a.onnx", "--per-frame", "0.1"], "--insist"),
     ],

@@ -16,7 +16,7 @@ from cli_runs import run_command
 from dimpoint.cli import main
 from dimpoint.cluster.ray_detect import Job, PieceDetector, detect_on_ray, plan
 from dimpoint.cluster.storage import list_address, open_results
-from dimpoint.errors import ConfigError, FrameError
+from dimpoint.errors import ConfigError, DimpointError, FrameError
 from dimpoint.inference.detection_files import read_detections
 from dimpoint.inference.detector import Detector
 from tiny_models import spots, write_model
@@ -228,6 +228,7 @@ class TestAddresses:
             ("memory://bucket/frames/deep/none", "no such file or folder"),
             ("memory://bucket", r"no frames at .*--recursive enters"),
             ("nostore://bucket", "cannot be opened"),
+            ("hdfs://localhost:1/x", "hdfs://localhost:1/x: cannot be (opened|listed)"),
         ],
     )
     def test_nothing_to_list(self, store: str, address: str, said: str) -> None:
@@ -262,6 +263,31 @@ class TestAddresses:
         assert sorted(note["piece"] for note in results.notes()) == [0, 1]
         results.remove(results.names() | {"never.there"})
         assert (results.names(), results.notes()) == (set(), [])
+
+    def test_a_store_that_fails_is_named(self, store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        results = open_results(f"{store}/kept")
+        with pytest.raises(DimpointError, match=r"kept/never\.there: cannot be read \(FileNotFoundError"):
+            results.read("never.there")
+        results.note({"piece": 1})
+
+        class Broken:
+            def __getattr__(self, _: str) -> object:
+                def fail(*_: object, **__: object) -> None:
+                    raise PermissionError("no access")
+
+                return fail
+
+        monkeypatch.setattr(results, "_system", Broken())
+        for call, said in (
+            (results.names, "listed"),
+            (results.notes, "listed"),
+            (lambda: results.remove(["a"]), "listed"),
+            (lambda: results.note({"piece": 2}), "written"),
+        ):
+            with pytest.raises(
+                DimpointError, match=rf"^memory://bucket/kept.*: cannot be {said} \(Permission"
+            ):
+                call()
 
     @pytest.mark.parametrize(
         ("arguments", "message"),

@@ -91,6 +91,16 @@ def test_repeated_predictions(scenes: Path, tmp_path: Path) -> None:
     assert [note for note in notes if note.startswith("3 predictions lie exactly where another")]
 
 
+def test_scores_belong_to_images_whose_ids_are_written_otherwise(scenes: Path, tmp_path: Path) -> None:
+    path = points_file(scenes, tmp_path / "p.json", lambda x, y, w, h: (x, y))
+    plain = dimpoint.evaluate(path, scenes).to_csv()
+    content = json.loads(path.read_text())
+    for one in content["annotations"]:
+        one["image_id"] = str(one["image_id"])
+    path.write_text(json.dumps(content))
+    assert dimpoint.evaluate(path, scenes).to_csv() == plain
+
+
 def test_a_csv_file_is_refused_with_what_is_read(scenes: Path, tmp_path: Path) -> None:
     (tmp_path / "p.csv").write_text("file,x,y,score\n00.png,1,2,0.9\n")
     with pytest.raises(DataError, match=r"does not list the frames without detections.*detections\.json"):

@@ -210,6 +210,18 @@ def test_metrics_count_what_was_done(client: httpx.Client) -> None:
     assert re.search(r"^dimpoint_frames_total [1-9]", text, re.M)
 
 
+def test_metrics_count_the_frames_of_a_batch(client: httpx.Client) -> None:
+    def counts() -> list[float]:
+        text = client.get("/metrics").text
+        return [float(one) for one in re.findall(r"^dimpoint_(?:frames|targets)_total (.*)", text, re.M)]
+
+    before = counts()
+    bodies = [png(scene()), b"no picture", png(scene())]
+    files = [("files", (f"{number}.png", body, "image/png")) for number, body in enumerate(bodies)]
+    client.post("/v1/detect/batch", files=files)
+    assert np.subtract(counts(), before).tolist() == [2, 6]
+
+
 def test_the_token_is_asked_for() -> None:
     with service("--token", DIMPOINT_TOKEN="secret") as (client, _):
         assert client.get("/health").status_code == 200

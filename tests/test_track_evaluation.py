@@ -175,7 +175,7 @@ def test_coco_with_frames_without_objects(tmp_path):
     images = [{"id": n, "file_name": f"clip.mp4#{n:06d}"} for n in range(4)]
     annotations = [
         {"id": 1, "image_id": 1, "track_id": 5, "bbox": [10, 20, 4, 6]},
-        {"id": 2, "image_id": 2, "track_id": 5, "keypoints": [12, 23, 2], "num_keypoints": 1},
+        {"id": 2, "image_id": "2", "track_id": 5, "keypoints": [12, 23, 2], "num_keypoints": 1},
         {"id": 3, "image_id": 3, "iscrowd": 1, "bbox": [0, 0, 9, 9]},
     ]
     path = tmp_path / "a.json"
@@ -188,10 +188,48 @@ def test_coco_with_frames_without_objects(tmp_path):
     assert "96 frames without labels are left out" in found.notes
 
 
+TRACKS = json.dumps(
+    {
+        "tracks": [{"id": 1, "state": "confirmed", "points": [], "confirmed_at": "AT"}],
+        "frames": 9,
+        "source": "",
+        "model": "",
+    }
+).replace('"AT"', "AT")
+
+
+@pytest.mark.parametrize("keypoints", [[], None])
+def test_a_box_beside_empty_keypoints_is_a_box(tmp_path, keypoints):
+    one = {"image_id": 1, "track_id": 1, "keypoints": keypoints, "bbox": [10, 20, 5, 5]}
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"images": [{"id": 1, "frame": 0}], "annotations": [one]}))
+    assert read_labels(path).frames == {0: {1: (10, 20, 15, 25)}}
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
         ("a.csv", "", "no column 'frame'"),
+        ("a.csv", f"frame,x,y,note\n0,1,2,{'a' * 140_000}\n", "not CSV"),
+        ("a.txt", f"1,1,1,1,1,1\n1,1,1,1,1,1,1,{'a' * 140_000}\n", "not CSV"),
+        ("a.csv", f"frame,x,y\n1{'0' * 300},1,2\n", "1e[+]300 is no number of a frame"),
+        ("a.json", '{"images": [], "annotations": 5}', "neither COCO"),
+        ("a.json", '{"images": [], "annotations": [{"image_id": [1]}]}', "no image of its 'image_id'"),
+        ("a.json", f'{{"images": [{{"id": 1, "frame": 1{"0" * 400}}}], "annotations": []}}', "frame must be"),
+        (
+            "a.json",
+            f'{{"images": [{{"id": 1, "file_name": "1{"0" * 5000}.png"}}], "annotations": []}}',
+            "is no number of a frame",
+        ),
+        (
+            "a.json",
+            '{"images": [{"id": 1, "frame": 0}], "annotations": [{"image_id": 1, "bbox": [1, 2, 3, 1'
+            + "0" * 400
+            + "]}]}",
+            "value 4 must be a number",
+        ),
+        ("a.json", TRACKS.replace("AT", '"x"'), "no tracks.json .* float: 'x'"),
+        ("a.json", TRACKS.replace("AT", "1e300"), "a number that no track has"),
         ("a.csv", "frame,x\n0,1\n", "no column 'y'"),
         ("a.csv", "frame,x,y,width\n0,1,2,3\n", "no column 'height'"),
         ("a.csv", "frame,x,y\n0,1,here\n", "line 2: y must be a number, got 'here'"),
@@ -218,6 +256,7 @@ def test_labels_that_are_wrong(tmp_path, name, text, message):
     with pytest.raises(DataError, match=message) as error:
         read_labels(tmp_path / name)
     assert name in str(error.value)
+    assert len(str(error.value)) < 400
 
 
 def test_boxes_without_ids_are_joined():

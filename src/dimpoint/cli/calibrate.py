@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import typer
 
-from dimpoint.cli.options import RECURSIVE, THREADS
+from dimpoint.cli.options import ACCEPT_DAMAGED, COLOUR, POLARITY, RECURSIVE, STREAM, THREADS
 from dimpoint.errors import ConfigError
 from dimpoint.text import counted
 
@@ -37,25 +38,42 @@ def calibrate(
     ),
     fps: float | None = typer.Option(None, "--fps", help="Frame rate of your sensor, frames per second."),
     insist: bool = typer.Option(False, help="Continue even if the footage seems to contain targets."),
+    polarity: str = POLARITY,
+    stream: int | None = STREAM,
+    colour: str | None = COLOUR,
+    accept_damaged: bool = ACCEPT_DAMAGED,
     threads: int | None = THREADS,
     recursive: bool = RECURSIVE,
 ) -> None:
-    """Choose a model's threshold for a false-alarm rate on footage without targets, and write the model."""
+    """Choose a model's threshold for a false-alarm rate on footage without targets, and write the model.
+
+    For a model that gives masks the footage is read several times: what is one object at a low threshold may
+    be several at a higher one.
+    """
     from dimpoint.evaluation.thresholds import threshold_for_rate
     from dimpoint.inference.detector import Detector
     from dimpoint.model.files import resolve_model
     from dimpoint.model.onnx_file import read_meta, write_with_record
-    from dimpoint.sources import frames_from
+    from dimpoint.sources import ReadOptions, frames_from
+    from dimpoint.sources.colours import check_colour
 
     rate = _rate(per_hour, per_frame, fps)
     if out.suffix != ".onnx":
         raise ConfigError(f"--out {out}: write a .onnx file")
+    check_colour(colour)
+    options = ReadOptions(accept_damaged, stream=stream, colour=colour)
     file = resolve_model(model)
     meta = read_meta(file)
-    detector = Detector(file, threshold=_LOWEST, threads=threads)
-    scores = [detector(frame.pixels).scores for frame in frames_from(footage, recursive=recursive)]
-    found = threshold_for_rate(scores, rate, insist=insist)
-    changed = meta.model_copy(update={"decode": meta.decode.at(max(found.threshold, _LOWEST)), "scores": {}})
+    which: Any = polarity  # the detector refuses what it does not know
+    detector = Detector(file, threshold=_LOWEST, threads=threads, polarity=which)
+    while True:
+        frames = frames_from(footage, recursive=recursive, options=options)
+        found = threshold_for_rate([detector(frame).scores for frame in frames], rate, insist=insist)
+        threshold = max(found.threshold, detector.rule.threshold)
+        if meta.decode.kind != "components" or threshold == detector.rule.threshold:
+            break
+        detector.rule = detector.rule.at(threshold)  # fewer components join there: count again
+    changed = meta.model_copy(update={"decode": meta.decode.at(threshold), "scores": {}})
     write_with_record(changed, file, out)
     hourly = f", {found.per_frame * fps * 3600:.3g} per hour" if fps else ""
     typer.echo(

@@ -13,7 +13,7 @@ import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
@@ -56,15 +56,13 @@ def open_address(address: str) -> tuple[Any, str]:
     import pyarrow as pa
     from pyarrow import fs
 
-    with suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        system, path = fs.FileSystem.from_uri(address)
-        return system, path
-    try:
+    with _told(address, "opened"):
+        with suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            system, path = fs.FileSystem.from_uri(address)
+            return system, path
         from fsspec.core import url_to_fs
 
         system, path = url_to_fs(address)
-    except (ImportError, ValueError) as error:
-        raise FrameError(f"{address}: cannot be opened ({_brief(error)})") from None
     return fs.PyFileSystem(fs.FSSpecHandler(system)), path
 
 
@@ -73,19 +71,16 @@ def list_address(address: str, *, recursive: bool) -> list[list[Any]]:
 
     Raises FrameError if nothing is there, or no frames are.
     """
-    import pyarrow as pa
     from pyarrow import fs
 
     system, path = open_address(address)
-    try:
+    with _told(address, "listed"):
         here = system.get_file_info(path)
         if here.type == fs.FileType.File:
             return [[address, here.size, here.mtime_ns]]
         if here.type == fs.FileType.NotFound:
             raise FrameError(f"{address}: no such file or folder")
         found = system.get_file_info(fs.FileSelector(path, recursive=recursive))
-    except (OSError, pa.ArrowException) as error:
-        raise FrameError(f"{address}: cannot be listed ({_brief(error)})") from None
     suffixes, length = frame_suffixes(), len(path.rstrip("/")) + 1
     stamps = []
     for each in found:
@@ -227,11 +222,13 @@ class AddressResults:
     def names(self) -> set[str]:
         from pyarrow import fs
 
-        found = self._system.get_file_info(fs.FileSelector(self._path, allow_not_found=True))
+        with _told(self.address, "listed"):
+            found = self._system.get_file_info(fs.FileSelector(self._path, allow_not_found=True))
         return {each.base_name for each in found if each.type == fs.FileType.File}
 
     def read(self, name: str) -> bytes:
-        with self._system.open_input_stream(f"{self._path}/{name}") as file:
+        place = f"{self.address}/{name}"
+        with _told(place, "read"), self._system.open_input_stream(f"{self._path}/{name}") as file:
             content: bytes = file.read()
         return content
 
@@ -248,7 +245,8 @@ class AddressResults:
 
     def remove(self, names: Iterable[str]) -> None:
         for name in sorted(set(names) & self.names()):
-            self._system.delete_file(f"{self._path}/{name}")
+            with _told(f"{self.address}/{name}", "removed"):
+                self._system.delete_file(f"{self._path}/{name}")
 
     def note(self, record: dict[str, Any]) -> None:
         self._write(_RECORD.format(record["piece"]), json.dumps(record).encode())
@@ -258,9 +256,21 @@ class AddressResults:
         return [json.loads(self.read(name)) for name in kept]
 
     def _write(self, name: str, content: bytes) -> None:
-        self._system.create_dir(self._path, recursive=True)
-        with self._system.open_output_stream(f"{self._path}/{name}") as file:  # whole once it is closed
-            file.write(content)
+        with _told(f"{self.address}/{name}", "written"):
+            self._system.create_dir(self._path, recursive=True)
+            with self._system.open_output_stream(f"{self._path}/{name}") as file:  # whole once it is closed
+                file.write(content)
+
+
+@contextmanager
+def _told(address: str, what: str) -> Iterator[None]:
+    """Turn the errors of pyarrow and fsspec into a FrameError that names the address."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (ImportError, OSError, ValueError, pa.ArrowException) as error:
+        raise FrameError(f"{address}: cannot be {what} ({_brief(error)})") from None
 
 
 def _brief(error: BaseException) -> str:

@@ -14,7 +14,7 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from dimpoint.datasets.coco import read_points
+from dimpoint.datasets.coco import id_key, read_points
 from dimpoint.datasets.layout import images_by_name
 from dimpoint.errors import ConfigError, DataError
 from dimpoint.evaluation.map_files import read_map, survey
@@ -359,15 +359,16 @@ def _json_of(file: Path) -> Any:
 def _coco_points(file: Path, annotations: Iterable[Any]) -> dict[str, PredictedPoints]:
     """Points with the `score` of their annotations (default 1); one score may belong to several points."""
     images = read_points(file)
-    ids = {entry["file_name"]: entry["id"] for entry in json.loads(file.read_text("utf-8-sig"))["images"]}
-    scores: dict[int, list[float]] = {}
+    entries = json.loads(file.read_text("utf-8-sig"))["images"]
+    ids = {entry["file_name"]: id_key(entry["id"]) for entry in entries}
+    scores: dict[str, list[float]] = {}
     for number, annotation in enumerate(annotations):
         score = annotation.get("score", 1.0)
         if isinstance(score, bool) or not isinstance(score, int | float) or not np.isfinite(score):
             raise DataError(f"{file}: annotation number {number + 1}: score {score!r} is no finite number")
         crowd = annotation.get("iscrowd") == 1
         labelled = 0 if crowd else sum(v > 0 for v in annotation["keypoints"][2::3])
-        scores.setdefault(annotation["image_id"], []).extend([float(score)] * labelled)
+        scores.setdefault(id_key(annotation["image_id"]), []).extend([float(score)] * labelled)
     pairs = [
         (each.file_name, _as_points(each.points, scores.get(ids[each.file_name], []))) for each in images
     ]

@@ -50,7 +50,6 @@ class LiveClock:
         self._presented: float | None = None
         self._arrived = 0.0
         self._usual = _USUAL
-        self.jumps = 0
 
     def __call__(self, presented: float | None, arrived: float) -> float:
         """The time of the next frame. presented: as the source says. arrived: by `time.monotonic`."""
@@ -62,7 +61,6 @@ class LiveClock:
             if presented is not None and self._presented is not None:
                 step = presented - self._presented
                 if not 0 < step <= waited + _JUMP:
-                    self.jumps += 1
                     step = max(waited, self._usual)
                 else:
                     self._usual = min(step, 1.0)
@@ -135,7 +133,6 @@ class Capture:
         self._waiting: deque[Captured] = deque()
         self._changed = threading.Condition()
         self._ending = threading.Event()
-        self._pending_gap = 0.0
         self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
 
     def start(self) -> None:

@@ -24,7 +24,7 @@ _LONGEST_END = 10.0  # seconds that clips may take to be written once watching e
 
 
 class Ring:
-    """The frames of the last seconds: `before` seconds and at most `memory_mb`."""
+    """The frames of the last seconds: `before` seconds and at most `memory_mb`, but always the latest one."""
 
     def __init__(self, before: float, memory_mb: int) -> None:
         self._before, self._bytes = before, memory_mb << 20
@@ -43,7 +43,7 @@ class Ring:
         with self._lock:
             self._frames.append(frame)
             self._size += frame.pixels.nbytes
-            while self._frames and (
+            while len(self._frames) > 1 and (
                 frame.time - self._frames[0].time > self._before or self._size > self._bytes
             ):
                 self._size -= self._frames.popleft().pixels.nbytes

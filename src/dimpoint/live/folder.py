@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from dimpoint.errors import DimpointError
@@ -22,7 +22,7 @@ _GIVEN_UP = 10.0  # seconds without a change after which a file that cannot be r
 _LEAST_PAUSE = 0.05  # seconds between two looks at the folder
 _SHARE = 5  # a look may take one part in so many of the time
 _SLACK = 10_000_000_000  # ns that times of change may be out of order
-_REMEMBERED = 10_000  # files that were read last
+_REMEMBERED = 10_000  # files that were read last, beside those that a look still lists
 _MOST_WAITING = 1000
 _MOST_TOLD = 20  # broken files that are named
 
@@ -59,7 +59,7 @@ class FolderCamera:
         self.passed_over = 0
         self.broken = 0
         self._mark = -1  # the latest time of change that was met
-        self._done: OrderedDict[tuple[str, _Stamp], None] = OrderedDict()
+        self._done: dict[tuple[str, _Stamp], None] = {}  # oldest first
         self._waiting: dict[str, _Waiting] = {}
         self._count = 0
         self._told: set[str] = set()
@@ -84,7 +84,7 @@ class FolderCamera:
         there = list(self._entries())
         self._mark = max((stamp[0] for _, stamp in there), default=0)
         for name, stamp in there:
-            self._remember(name, stamp)
+            self._done[(name, stamp)] = None
         if there:
             note(
                 counted(
@@ -112,9 +112,11 @@ class FolderCamera:
             raise LostError(f"the folder cannot be read: {error.strerror}") from None
 
     def _look(self, now: float) -> None:
-        for name, stamp in self._entries():
-            if (name, stamp) in self._done:
-                continue
+        there = set(self._entries())
+        for entry in list(islice(self._done, max(0, len(self._done) - _REMEMBERED))):
+            if entry not in there:
+                del self._done[entry]
+        for name, stamp in there.difference(self._done):
             known = self._waiting.get(name)
             if known is None or known.stamp != stamp:
                 self._waiting[name] = _Waiting(stamp, now)
@@ -164,9 +166,4 @@ class FolderCamera:
     def _finish(self, name: str) -> None:
         stamp = self._waiting.pop(name).stamp
         self._mark = max(self._mark, stamp[0])
-        self._remember(name, stamp)
-
-    def _remember(self, name: str, stamp: _Stamp) -> None:
         self._done[(name, stamp)] = None
-        while len(self._done) > _REMEMBERED:
-            self._done.popitem(last=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from datetime import datetime
@@ -62,7 +61,7 @@ class Judge:
             for one in seen:
                 if (number, one.track) in self._raised or not _fits(rule, one, zones):
                     continue
-                if now < self._quiet.get(number, -math.inf):
+                if 0 < self._quiet.get(number, now) - now <= rule.pause:  # more: the clock was set back
                     continue
                 self._raised.add((number, one.track))
                 self._quiet[number] = now + rule.pause

@@ -7,6 +7,7 @@ import re
 from datetime import time
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -108,8 +109,16 @@ class Webhook(_Section):
     @field_validator("url")
     @classmethod
     def _is_http(cls, value: str) -> str:
-        if not re.fullmatch(r"https?://[^/\s?#@]+([/?][^\s#]*)?", value):
-            raise ValueError("an address such as https://host/path; user and password go into headers")
+        try:
+            address = urlsplit(value)
+            reachable = bool(address.hostname) and address.port != 0
+        except ValueError:  # a port that is no number or above 65535, an IPv6 address without ]
+            reachable = False
+        if not reachable or not re.fullmatch(r"https?://[^/\s?#@]+([/?][^\s#]*)?", value):
+            raise ValueError(
+                "an address such as https://host/path or https://host:8443/path; user and password go into "
+                "headers"
+            )
         return value
 
 

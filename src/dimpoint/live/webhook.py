@@ -23,6 +23,7 @@ _FIRST_PAUSE = 1.0  # seconds before a second attempt
 _LONGEST_PAUSE = 300.0
 _MOST_WAITING = 10_000  # alarms; beyond that the oldest are dropped
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
+_ENTRY = re.compile(r"\d+-.+\.json")  # files of the queue
 
 
 class WebhookQueue:
@@ -42,7 +43,8 @@ class WebhookQueue:
     Raises
     ------
     ConfigError
-        For a header that names an environment variable which is not set.
+        For a header that names an environment variable which is not set, and if the folder cannot be made or
+        read.
     """
 
     def __init__(
@@ -57,9 +59,12 @@ class WebhookQueue:
         self._failing = False
         self._changed = threading.Condition()
         self._memory: list[dict[str, Any]] = []  # what the disk did not take
-        folder.mkdir(parents=True, exist_ok=True)
-        remove_temporary(folder)
-        self._files = sorted(folder.glob("*.json"))
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            remove_temporary(folder)
+            self._files = sorted(file for file in folder.iterdir() if _ENTRY.fullmatch(file.name))
+        except OSError as error:
+            raise ConfigError(f"{folder}: no folder for unsent alarms ({error.strerror})") from None
         self._number = max((int(file.stem.partition("-")[0]) for file in self._files), default=0) + 1
         self._ending = False
         self._thread = threading.Thread(target=self._run, name="webhook", daemon=True)
@@ -105,7 +110,10 @@ class WebhookQueue:
                     return
                 file = self._files[0] if self._files else None
                 record = self._memory[0] if file is None else None
-            failure = self._send(file, record)
+            try:
+                failure = self._send(file, record)
+            except Exception as error:  # such as too many threads; nothing may end this thread
+                failure = f"cannot be sent ({type(error).__name__})"
             if failure is None:
                 pause = self._first_pause
                 continue
@@ -148,7 +156,7 @@ class WebhookQueue:
         """One request within the time limit; None if it was accepted."""
         address, limit = self._address, self._hook.timeout
         kind = http.client.HTTPSConnection if address.scheme == "https" else http.client.HTTPConnection
-        connection = kind(address.hostname or "", address.port, timeout=limit)
+        connection = kind(address.hostname or "", address.port or kind.default_port, timeout=limit)
         watchdog = threading.Timer(limit, _cut, [connection])  # for answers that come byte by byte
         watchdog.daemon = True
         begin = time.monotonic()

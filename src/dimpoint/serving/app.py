@@ -137,10 +137,15 @@ class Service:
         if not 0 < len(files) <= MOST_IN_BATCH:
             raise HTTPException(422, f"a batch has 1 to {MOST_IN_BATCH} files, got {len(files)}")
 
-        def search(detector: Detector) -> list[dict[str, Any]]:
+        def search(detector: Detector) -> list[Detections | str]:
             return [_entry(detector, name, body, kind, threshold) for name, kind, body in files]
 
-        entries = await self.pool.run(search)
+        found = await self.pool.run(search)
+        self._count([each for each in found if isinstance(each, Detections)])
+        entries = [
+            each.to_dict() if isinstance(each, Detections) else {"file": name, "error": each}
+            for each, (name, *_) in zip(found, files, strict=True)
+        ]
         return JSONResponse({"model": self.pool.meta.name, "images": entries})
 
     async def _files(self, request: Request) -> list[tuple[str, str, bytes]]:
@@ -189,7 +194,9 @@ def _search(
     return replace(found, xy=found.xy[kept], scores=found.scores[kept], areas=areas)
 
 
-def _entry(detector: Detector, name: str, body: bytes, kind: str, threshold: float | None) -> dict[str, Any]:
+def _entry(
+    detector: Detector, name: str, body: bytes, kind: str, threshold: float | None
+) -> Detections | str:
     """A frame of a batch: its detections, or why it cannot be read."""
     if kind.partition(";")[0].strip().lower() not in SUFFIXES:  # curl knows no type for .tif and .npy
         suffix = Path(name).suffix.lower().replace(".tiff", ".tif").replace(".jpeg", ".jpg")
@@ -197,8 +204,8 @@ def _entry(detector: Detector, name: str, body: bytes, kind: str, threshold: flo
     try:
         found = _search(detector, body, kind, None, None, threshold)
     except DimpointError as error:
-        return {"file": name, "error": str(error)}
-    return replace(found, file=name).to_dict()
+        return str(error)
+    return replace(found, file=name)
 
 
 def _threshold(request: Request) -> float | None:

@@ -19,7 +19,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from dimpoint import limits
-from dimpoint.datasets.coco import read_json
+from dimpoint.datasets.coco import id_key, read_json
 from dimpoint.errors import DataError
 from dimpoint.tracking.result import read_tracks
 
@@ -32,6 +32,7 @@ _FRAME_KEYS = ("frame_index", "frame_id", "frame")
 _REACH = 12.0  # pixels that a centre may move from one frame to the next, beside the box's size
 _REACH_GAP = 4.0  # pixels more for each frame without a box
 _LONGEST_GAP = 15  # frames
+_DIGITS = 18  # of the number of a frame
 
 
 @dataclass(eq=False)
@@ -79,7 +80,10 @@ def read_labels(path: Path) -> ClipLabels:
     mot = re.fullmatch(r"\s*\d+(\s*,\s*[-+.\deE]+){5,}\s*", first) is not None
     rows = _mot_rows(path, text) if mot else _csv_rows(path, text)
     labels = ClipLabels(path)
-    labels.frames, labels.joined = _collect(path, rows)
+    try:
+        labels.frames, labels.joined = _collect(path, rows)
+    except csv.Error as error:
+        raise DataError(f"{path}: not CSV ({error})") from None
     return labels
 
 
@@ -187,18 +191,18 @@ def _reader(path: Path, where: str, row: dict[Any, Any]) -> Callable[[Any], floa
     def read(key: Any) -> float:
         try:
             value = float(row[key])
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             value = math.nan
         if not math.isfinite(value):
             what = f"value {key + 1}" if isinstance(key, int) else key
-            raise DataError(f"{path}, {where}: {what} must be a number, got {row[key]!r}")
+            raise DataError(f"{path}, {where}: {what} must be a number, got {repr(row[key])[:80]}")
         return value
 
     return read
 
 
 def _frame(path: Path, where: str, value: float) -> int:
-    if value != int(value) or value < 0:
+    if not 0 <= value < 10**_DIGITS or value != int(value):
         raise DataError(f"{path}, {where}: {value:g} is no number of a frame")
     return int(value)
 
@@ -218,8 +222,8 @@ def _read_json(path: Path) -> ClipLabels:
                 labels.frames.setdefault(point.frame, {})[one.id] = (point.x, point.y)
         return labels
     try:
-        images, annotations = content["images"], content["annotations"]
-        numbers = {one["id"]: _image_frame(path, one) for one in images}
+        images, annotations = content["images"], list(content["annotations"])
+        numbers = {id_key(one["id"]): _image_frame(path, one) for one in images}
     except (KeyError, TypeError):
         raise DataError(f"{path}: is neither COCO ('images', 'annotations') nor tracks.json") from None
     if len(set(numbers.values())) != len(numbers):
@@ -238,23 +242,26 @@ def _image_frame(path: Path, image: dict[str, Any]) -> int:
     found = re.findall(r"\d+", name.rpartition("#")[2] if "#" in name else Path(name).stem)
     if not found:
         raise DataError(f"{path}, {where}: neither 'frame_index' nor a number in 'file_name' tells the frame")
+    if len(found[-1]) > _DIGITS:
+        raise DataError(f"{path}, {where}: {found[-1][:80]} is no number of a frame")
     return int(found[-1])
 
 
-def _coco_rows(path: Path, at: int, one: Any, numbers: dict[Any, int]) -> Iterable[_Row]:
+def _coco_rows(path: Path, at: int, one: Any, numbers: dict[str, int]) -> Iterable[_Row]:
     where = f"annotation {one.get('id', at)!r}" if isinstance(one, dict) else f"annotation {at}"
-    if not isinstance(one, dict) or one.get("image_id") not in numbers:
+    if not isinstance(one, dict) or id_key(one.get("image_id")) not in numbers:
         raise DataError(f"{path}, {where}: no image of its 'image_id'")
     if one.get("iscrowd") == 1:
         return
     key = next((key for key in _ID_KEYS if one.get(key) is not None), None)
     name = None if key is None else str(one[key])
-    values = one.get("keypoints") or one.get("bbox")
-    if not isinstance(values, list) or len(values) < (3 if "keypoints" in one else 4):
+    box = not one.get("keypoints")
+    values = one.get("bbox" if box else "keypoints")
+    if not isinstance(values, list) or len(values) < (4 if box else 3):
         raise DataError(f"{path}, {where}: neither 'bbox' nor 'keypoints' is a list of numbers")
     read = _reader(path, where, dict(enumerate(values)))
-    frame = numbers[one["image_id"]]
-    if "keypoints" not in one:
+    frame = numbers[id_key(one["image_id"])]
+    if box:
         yield frame, name, _box(path, where, read(0), read(1), read(2), read(3))
         return
     several = len(values) > 3

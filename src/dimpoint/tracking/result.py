@@ -205,7 +205,7 @@ def _end_record(frame: int, time: float) -> dict[str, Any]:
 def _span_of(ends: list[dict[str, Any]] | None) -> Span | None:
     if ends is None:
         return None
-    first, last = ((int(end["frame"]), float(end["time"])) for end in ends)
+    first, last = ((int(_number(end["frame"])), _number(end["time"])) for end in ends)
     return first, last
 
 
@@ -214,16 +214,21 @@ def _track_of(entry: dict[str, Any]) -> Track:
         raise ValueError(f"state {entry['state']!r}")
     points = [_point_of(row) for row in entry["points"]]
     confirmed_at = entry.get("confirmed_at")
+    confirmed_at = None if confirmed_at is None else _number(confirmed_at)
     return Track(
         int(entry["id"]), entry["state"], points, reason=entry.get("reason"), confirmed_at=confirmed_at
     )
 
 
 def _point_of(row: dict[str, Any]) -> Point:
-    time, x, y, vx, vy, score = (float(row[key]) for key in ("time", "x", "y", "vx", "vy", "score"))
-    if not all(abs(value) < _FAR for value in (time, x, y, vx, vy, score, row["frame"])):
+    time, x, y, vx, vy, score = (_number(row[key]) for key in ("time", "x", "y", "vx", "vy", "score"))
+    return Point(int(_number(row["frame"])), time, x, y, vx, vy, score, bool(row["measured"]))
+
+
+def _number(value: Any) -> float:
+    if not abs(number := float(value)) < _FAR:
         raise ValueError("a number that no track has")
-    return Point(int(row["frame"]), time, x, y, vx, vy, score, bool(row["measured"]))
+    return number
 
 
 def _track_record(one: Track) -> dict[str, Any]:
