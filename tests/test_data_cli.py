@@ -81,6 +81,17 @@ def test_check_as_json(bad: Path, dimpoint, capsys: pytest.CaptureFixture[str]) 
     )
 
 
+def test_check_as_json_is_utf8_whatever_files_are_called(
+    tmp_path: Path, dimpoint, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    root = make(tmp_path / "set", train=0)
+    (root / "masks/a.png").unlink()
+    (root / "images/a.png").rename(root / "images/x\udcff.png")
+    assert dimpoint("data", "check", root, "--json") == 1
+    report = json.loads(capfdbinary.readouterr().out.decode("utf-8"))
+    assert "images/x\udcff.png" in [finding["file"] for finding in report["findings"]]
+
+
 def test_repair(bad: Path, tmp_path: Path, dimpoint, capsys: pytest.CaptureFixture[str]) -> None:
     assert dimpoint("data", "check", bad, "--repair", tmp_path / "copy") == 0
     out = capsys.readouterr().out

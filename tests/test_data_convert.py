@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ import pytest
 from data_sets import frame, make, save, write_json
 from dimpoint.datasets.check import check_dataset
 from dimpoint.datasets.coco import PointImage, read_points, write_points
-from dimpoint.datasets.convert import FORMATS, convert_labels, export_labels
+from dimpoint.datasets.convert import FORMATS, convert_labels, export_labels, write_labels
 from dimpoint.datasets.dataset import open_dataset
 from dimpoint.datasets.plausibility import demand_plausible
+from dimpoint.datasets.reading import Reading
 from dimpoint.errors import ConfigError, DataError
 
 HEIGHT, WIDTH = 40, 50
@@ -36,7 +38,9 @@ def voc(root: Path) -> None:
 
 
 def yolo(root: Path) -> None:
-    lines = "".join(f"0 {x / WIDTH} {y / HEIGHT} {5 / WIDTH} {5 / HEIGHT}\n" for x, y in PLACES)
+    lines = "".join(
+        f"0 {(x + 0.5) / WIDTH} {(y + 0.5) / HEIGHT} {5 / WIDTH} {5 / HEIGHT}\n" for x, y in PLACES
+    )
     write(root / "labels" / "a.txt", lines)
     write(root / "labels" / "b.txt", "")
 
@@ -177,22 +181,56 @@ def test_snapping_takes_the_spot_inside_the_box(root: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_round_trip(root: Path, tmp_path: Path, kind: str) -> None:
-    points = np.array([[0, 0], [10.25, 8.5], [49, 39]], np.float32)
-    write_points(
-        root / "points.json",
-        [PointImage("a.png", WIDTH, HEIGHT, points), PointImage("b.png", WIDTH, HEIGHT, points[:0])],
-    )
-    out = root / ("labels" if kind not in ("cvat", "label-studio") else "labels.out")
-    if kind in ("cvat", "label-studio"):
-        out = root / ("all.xml" if kind == "cvat" else "all.json")
-    assert export_labels(root, out, kind) == (2, 3)
-    done = convert_labels(root, tmp_path / "again.json", kind)
-    assert done.points == 3
-    first, second = read_points(tmp_path / "again.json")
-    assert (first.file_name, second.file_name) == ("a.png", "b.png")
-    np.testing.assert_allclose(first.points, points, atol=1e-5)
-    assert len(second.points) == 0
+def test_round_trip(tmp_path: Path, kind: str) -> None:
+    """Folders, equal names in several, dots in names, and more frames without targets than are probed."""
+    root, empty = tmp_path / "set", np.zeros((0, 2), np.float32)
+    points = {f"0/{number}.png": empty for number in range(6)} | {
+        "a.png": np.array([[0, 0], [10.25, 8.5], [49, 39]], np.float32),
+        "s1/a.png": np.array([[1.5, 2]], np.float32),
+        "s2/a.png": np.array([[3, 4.75]], np.float32),
+        "s2/b.c.png": np.array([[5, 6]], np.float32),
+    }
+    for number, name in enumerate(points):
+        save(root / "images" / name, frame(number, (HEIGHT, WIDTH)))
+    write_points(root / "points.json", [labelled(name, xy) for name, xy in points.items()])
+    out = root / {"cvat": "all.xml", "label-studio": "all.json"}.get(kind, "labels")
+    assert export_labels(root, out, kind) == (10, 6)
+    done = convert_labels(root, tmp_path / "again.json")
+    assert (done.points, done.skipped) == (6, [])
+    again = {image.file_name: image.points for image in read_points(tmp_path / "again.json")}
+    assert again.keys() == points.keys()
+    for name, xy in points.items():
+        np.testing.assert_allclose(again[name], xy, atol=1e-5)
+
+
+def labelled(name: str, points: Any = ((1, 2),)) -> PointImage:
+    return PointImage(name, WIDTH, HEIGHT, np.array(points, np.float32))
+
+
+@pytest.mark.parametrize("kind", ["labelme", "voc", "yolo"])
+@pytest.mark.parametrize("name", ["{}/x.png", "../x.png", "s/../../x.png", "..\\x.png", "C:\\x.png", ".."])
+def test_nothing_is_written_outside_the_folder(tmp_path: Path, kind: str, name: str) -> None:
+    name = name.format(tmp_path)
+    with pytest.raises(DataError, match=re.escape(f"image '{name}': labels cannot be written")):
+        write_labels(kind, [labelled("a.png"), labelled(name)], tmp_path / "in" / "out")
+    assert list(tmp_path.rglob("*")) == []
+
+
+def test_two_images_are_not_written_to_one_file(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"images 's/a.png' and 's/a.tif' would both be written to s/a.txt"):
+        write_labels("yolo", [labelled("s/a.png"), labelled("s/a.tif")], tmp_path / "out")
+    assert list(tmp_path.rglob("*")) == []
+    frames = [labelled(f"clip.mp4#00000{number}") for number in (1, 2)]
+    assert write_labels("yolo", frames, tmp_path / "out") == 2
+    assert sorted(path.stem for path in (tmp_path / "out").iterdir()) == [one.file_name for one in frames]
+
+
+@pytest.mark.parametrize("kind", ["cvat", "voc"])
+@pytest.mark.parametrize("name", ["x\udcff.png", "x\x01.png"])
+def test_names_that_xml_cannot_hold_are_refused(tmp_path: Path, kind: str, name: str) -> None:
+    with pytest.raises(DataError, match="XML cannot hold this name"):
+        write_labels(kind, [labelled(name)], tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_chosen_labels(root: Path) -> None:
@@ -333,16 +371,16 @@ def labelme_of(kind: str, *places: tuple[float, float]) -> str:
     ("file", "text", "points"),
     [
         # an oriented box or an outline in YOLO: the middle of the box around it
-        ("labels/a.txt", "0 0.2 0.2 0.4 0.2 0.4 0.5 0.2 0.5", [(15, 14)]),
-        ("labels/a.txt", "0 0.2 0.2 0.1 0.1 0.93\n1 0.6 0.5 0.1 0.1 0.2", [(10, 8), (30, 20)]),
+        ("labels/a.txt", "0 0.2 0.2 0.42 0.2 0.42 0.525 0.2 0.525", [(15, 14)]),
+        ("labels/a.txt", "0 0.21 0.2125 0.1 0.1 0.93\n1 0.61 0.5125 0.1 0.1 0.2", [(10, 8), (30, 20)]),
         # several points in one shape; a circle is its centre
         ("a.xml", cvat_of('<points label="t" points="10.5,8;30,20.25"/>'), [(10.5, 8), (30, 20.25)]),
         ("labelme/a.json", labelme_of("points", (10, 8), (30, 20)), [(10, 8), (30, 20)]),
         ("labelme/a.json", labelme_of("circle", (10, 8), (13, 8)), [(10, 8)]),
         ("labelme/a.json", labelme_of("polygon", (8, 8), (12, 6), (12, 12)), [(10, 9)]),
-        # shapes of other kinds
-        ("a.xml", cvat_of('<ellipse label="t" cx="10" cy="8" rx="3" ry="2"/>'), [(10, 8)]),
-        ("a.xml", cvat_of('<polygon label="t" points="8,6;12,6;12,10"/>'), [(10, 8)]),
+        # shapes of other kinds, given by the edges of pixels
+        ("a.xml", cvat_of('<ellipse label="t" cx="10.5" cy="8.5" rx="3" ry="2"/>'), [(10, 8)]),
+        ("a.xml", cvat_of('<polygon label="t" points="8,6;13,6;13,11"/>'), [(10, 8)]),
         ("a.xml", cvat_of('<box label="t" xtl="8" ytl="6" xbr="13" ybr="11" rotation="40"/>'), [(10, 8)]),
         ("a.xml", cvat_of('<mask label="t" rle="0,9" left="8" top="6" width="5" height="5"/>'), [(10, 8)]),
         (
@@ -359,11 +397,18 @@ def labelme_of(kind: str, *places: tuple[float, float]) -> str:
                 {"x": 20, "y": 20, "width": 10, "height": 12.5, "rotation": 90, "rectanglelabels": ["t"]},
                 "rectanglelabels",
             ),
-            [(8, 10)],
+            [(7, 10)],
         ),
         (
             "a.json",
-            studio({"points": [[16, 15], [24, 15], [24, 25]], "polygonlabels": ["t"]}, "polygonlabels"),
+            studio({"points": [[16, 15], [26, 15], [26, 27.5]], "polygonlabels": ["t"]}, "polygonlabels"),
+            [(10, 8)],
+        ),
+        (
+            "a.json",
+            studio(
+                {"x": 21, "y": 21.25, "radiusX": 5, "radiusY": 6, "ellipselabels": ["t"]}, "ellipselabels"
+            ),
             [(10, 8)],
         ),
         ("a.json", studio({"choices": ["bad"]}, "choices"), []),
@@ -471,3 +516,113 @@ def test_csv_boxes_that_are_none(tmp_path: Path, row: str, message: str) -> None
     (tmp_path / "labels.csv").write_text(f"file,x,y,width,height\n{row}\n")
     with pytest.raises(DataError, match=message):
         convert_labels(tmp_path)
+
+
+class TestLabelStudio:
+    SHAPE = json.loads(studio({"x": 20, "y": 20, "keypointlabels": ["t"]}, "keypointlabels"))[0][
+        "annotations"
+    ][0]
+
+    def test_the_first_annotation_that_was_not_cancelled_counts(self, root: Path) -> None:
+        cancelled = {"was_cancelled": True, "result": []}
+        tasks = [
+            {"data": {"image": "a.png"}, "annotations": [cancelled, self.SHAPE, {"result": []}]},
+            {"data": {"image": "b.png"}, "annotations": [cancelled], "predictions": [self.SHAPE]},
+        ]
+        write_json(root / "all.json", tasks)
+        done = convert_labels(root)
+        assert done.skipped == ["all.json: 1 task without an annotation"]
+        (image,) = read_points(root / "points.json")
+        assert (image.file_name, image.points.tolist()) == ("a.png", [[10, 8]])
+
+    def test_without_any_annotation_nothing_is_labelled(self, root: Path) -> None:
+        write_json(
+            root / "all.json", [{"data": {"image": f"{name}.png"}, "annotations": []} for name in "ab"]
+        )
+        with pytest.raises(DataError, match=r"nothing is labelled: all\.json: 2 tasks without an annotation"):
+            convert_labels(root)
+        assert not (root / "points.json").exists()
+
+    @pytest.mark.parametrize(
+        "task",
+        [
+            {"data": {"image": "http://host/data/s 2/a.png"}, "file_upload": "a.png"},
+            {"data": {"id": "7", "picture": "/data/local-files/?d=set/s%202/a.png"}},
+            {"data": {"thumb": "b.png", "image": "s 2/a.png"}},
+        ],
+    )
+    def test_the_folder_tells_equal_names_apart(self, root: Path, task: dict[str, Any]) -> None:
+        save(root / "images/s 2/a.png", frame(2, (HEIGHT, WIDTH)))
+        write_json(root / "all.json", [task | {"annotations": [self.SHAPE]}])
+        convert_labels(root)
+        assert [image.file_name for image in read_points(root / "points.json")] == ["s 2/a.png"]
+
+    def test_percentages_are_of_the_frame(self, root: Path) -> None:
+        text = json.dumps([{"data": {"image": "a.png"}, "annotations": [self.SHAPE]}])
+        write(root / "all.json", text.replace('"original_width": 50', '"original_width": 100'))
+        convert_labels(root)
+        assert read_points(root / "points.json")[0].points.tolist() == [[10, 8]]
+
+
+COCO_BOX = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [8, 6, 5, 5]}
+
+
+def coco_of(*annotations: dict[str, Any], width: int = WIDTH) -> str:
+    image = {"id": "1", "file_name": "a.png", "width": width, "height": HEIGHT}  # ids 1 and "1" are equal
+    return json.dumps({"images": [image], "annotations": annotations})
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("a.xml", cvat_of('<points label="t" points="10,8"/>').replace('"50"', '"100"')),
+        (
+            "Annotations/a.xml",
+            "<annotation><size><width>100</width><height>40</height></size><object><bndbox><xmin>8</xmin>"
+            "<ymin>6</ymin><xmax>12</xmax><ymax>10</ymax></bndbox></object></annotation>",
+        ),
+        ("all.json", coco_of(COCO_BOX, width=100)),
+        (
+            "labelme/a.json",
+            labelme_of("point", (10, 8)).replace("{", '{"imageWidth": 100, "imageHeight": 40, ', 1),
+        ),
+        ("all.csv", "filename,width,height,xmin,ymin,xmax,ymax\na.png,100,40,8,6,12,10\n"),
+    ],
+)
+def test_labels_of_frames_of_another_size_are_refused(root: Path, file: str, text: str) -> None:
+    write(root / file, text)
+    said = rf"a\.png: the frame is 50x40, {Path(file).name} says 100x40: .*--accept-labels"
+    with pytest.raises(DataError, match=said):
+        convert_labels(root)
+    assert not (root / "points.json").exists()
+    convert_labels(root, reading=Reading(accept=True))
+    assert read_points(root / "points.json")[0].points.tolist() == [[10, 8]]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (coco_of(COCO_BOX, COCO_BOX | {"id": 2, "image_id": 9}), "annotation id 2: image_id 9 is unknown"),
+        (coco_of(COCO_BOX | {"bbox": [8, 6, -5, 5]}), "annotation id 1: bbox is .* sizes of at least 0"),
+        (coco_of(COCO_BOX).replace("[{", '[{"id": 1, "file_name": "b.png"}, {', 1), "image id 1: another"),
+    ],
+)
+def test_coco_entries_are_not_dropped(root: Path, text: str, message: str) -> None:
+    write(root / "all.json", text)
+    with pytest.raises(DataError, match=rf"all\.json: {message}"):
+        convert_labels(root)
+
+
+def test_crowds_of_coco_become_ignore_regions(root: Path) -> None:
+    write(root / "all.json", coco_of(COCO_BOX, COCO_BOX | {"id": 2, "iscrowd": 1, "bbox": [20, 10, 5, 4]}))
+    assert convert_labels(root).points == 1
+    assert read_points(root / "points.json")[0].ignore.tolist() == [[19.5, 9.5, 24.5, 13.5]]
+
+
+def test_blank_files_do_not_hide_yolo_labels(root: Path) -> None:
+    for number in range(9):
+        save(root / f"images/{number}.png", frame(number, (HEIGHT, WIDTH)))
+        write(root / f"labels/{number}.txt", "\n" * (number % 2))
+    write(root / "labels/a.txt", "0 0.5 0.5 0.1 0.1\n")
+    done = convert_labels(root)
+    assert (done.images, done.points) == (10, 1)

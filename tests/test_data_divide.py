@@ -109,6 +109,14 @@ def test_wrong_shares_write_nothing(camera: Path, options: list[str], text: str)
     assert not list((camera / "img_idx").iterdir())
 
 
+@pytest.mark.parametrize("name", ["x\udcff", "two\nlines", " space"])
+def test_names_that_a_list_cannot_hold_write_nothing(camera: Path, name: str) -> None:
+    next((camera / "images").iterdir()).rename(camera / f"images/{name}.png")
+    code, said = run("data", "split", str(camera), "--by", "random")
+    assert (code, "a split list cannot hold this name" in said) == (2, True)
+    assert not list((camera / "img_idx").iterdir())
+
+
 def test_a_fixed_camera_can_be_trained_by_time(camera: Path) -> None:
     pytest.importorskip("torch")
     from dimpoint.training.frames import load_frames

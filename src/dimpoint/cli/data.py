@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from dimpoint.cli.console import print_line, table_console
+from dimpoint.cli.console import print_line, table_console, write_json
 from dimpoint.cli.options import LABELS_ALONE, reads_labels
 from dimpoint.errors import ConfigError
 from dimpoint.text import counted, printable
@@ -50,7 +50,6 @@ def check(
     reading: Reading,
 ) -> None:
     """Check a data set; exit code 1 if it has errors (with --repair: if errors remain)."""
-    import json
     from dataclasses import asdict
 
     from rich.console import Console
@@ -69,7 +68,7 @@ def check(
     repaired = write_copy(report, repair) if repair is not None else None
     if as_json:
         record = report.to_dict() | ({"repair": asdict(repaired)} if repaired else {})
-        typer.echo(json.dumps(record, indent=1, ensure_ascii=False))
+        write_json(record, "-")
     else:
         _print_report(report)
         for path, reason in report.layout.passed if verbose else ():
@@ -178,7 +177,7 @@ def _print_repair(repaired: Repair, out: Path | None) -> None:
 
 
 @data_app.command("convert")
-@reads_labels(without=LABELS_ALONE)
+@reads_labels(without=LABELS_ALONE - {"accept"})
 def convert(
     source: Path = typer.Argument(metavar="DIR", help="Data set; with --to also a COCO points file."),
     out: Path | None = typer.Option(

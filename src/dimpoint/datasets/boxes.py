@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,14 +60,38 @@ Box = tuple[float, float, float, float, str]  # left, top, right, bottom pixel, 
 class Labels:
     """The labels of one image by one tool.
 
-    place, of: of a video's frame its number among the frames, and how many there are; 0: unknown.
+    regions: boxes in which targets are unknown. size: (height, width) of the image by the label file. place,
+    of: of a video's frame its number among the frames, and how many there are; 0: unknown.
     """
 
     name: str
     points: list[Point] = field(default_factory=list)
     boxes: list[Box] = field(default_factory=list)
+    regions: list[Box] = field(default_factory=list)
+    size: tuple[int, int] | None = None
     place: int | None = None
     of: int = 0
+
+
+def recorded_size(height: Any, width: Any) -> tuple[int, int] | None:
+    """(height, width) as a label file gives them; None if one is missing or 0."""
+    size = int(float(height or 0)), int(float(width or 0))
+    return size if all(size) else None
+
+
+def pixel_box(corners: Sequence[tuple[float, float]]) -> tuple[float, float, float, float]:
+    """The outermost pixels (left, top, right, bottom) of an outline, given by its corners on pixels' edges.
+
+    The corners count from the outer corner of the top-left pixel, the pixels from its centre. A side shorter
+    than a pixel becomes its middle.
+    """
+    (left, right), (top, bottom) = (_pixels_between(values) for values in zip(*corners, strict=True))
+    return left, top, right, bottom
+
+
+def _pixels_between(edges: Sequence[float]) -> tuple[float, float]:
+    inset = min(0.5, (max(edges) - min(edges)) / 2)
+    return min(edges) + inset - 0.5, max(edges) - inset - 0.5
 
 
 def read_boxes(path: Path, key: str = "frame") -> dict[str, Boxes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,22 +14,24 @@ from xml.sax.saxutils import quoteattr
 
 import numpy as np
 
-from dimpoint.atomic import write_text
+from dimpoint.atomic import replacing_folder, write_text
 from dimpoint.datasets.boxes import Labels, spot_in_box
 from dimpoint.datasets.coco import PointImage, read_point_file, write_points
 from dimpoint.datasets.coordinates import hint, is_inside
 from dimpoint.datasets.cvat import cvat_text
 from dimpoint.datasets.dataset import Sample, open_dataset
-from dimpoint.datasets.formats import TITLES, find_other_labels, read_labels
-from dimpoint.datasets.layout import Layout, find_layout
+from dimpoint.datasets.formats import TITLES, find_other_labels, image_name, read_labels
+from dimpoint.datasets.label_studio import label_studio_text
+from dimpoint.datasets.layout import NAMED_SUFFIXES, Layout, find_layout
 from dimpoint.datasets.plausibility import demand_plausible, place_doubts
-from dimpoint.datasets.reading import AS_WRITTEN, Reading, frame_options, frame_size
+from dimpoint.datasets.reading import AS_WRITTEN, Reading, check_size, frame_options, frame_size
 from dimpoint.errors import ConfigError, DataError
 from dimpoint.sources.files import natural_key
 from dimpoint.text import counted
 
 FORMATS = ("labelme", "cvat", "label-studio", "voc", "yolo")
 _LABEL = "target"
+_NOT_XML = re.compile(r"[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def points_from_masks(
@@ -99,7 +102,7 @@ class Converted:
     centres, snapped : int
         How many of the points are centres of boxes, and spots inside boxes.
     skipped : list of str
-        Label files or images without a frame of that name.
+        Label files or images without a frame of that name, and the number of images that nobody labelled.
     labels : Counter
         Number of objects by label.
     notes : list of str
@@ -149,7 +152,7 @@ def convert_labels(
     Raises
     ------
     DataError
-        If there are no such labels, several formats, or the file exists.
+        If there are no such labels, several formats, labels of frames of another size, or the file exists.
     """
     if not root.is_dir():
         fault = "not a folder" if root.exists() else "no such folder"
@@ -169,20 +172,26 @@ def convert_labels(
     layout = find_layout(root)
     done = Converted(path)
     merged: dict[str, PointImage] = {}
+    size_of = partial(layout.size_of, reading=reading)
+    unlabelled: list[str] = []
     for file in found[0].files:
-        for labels in read_labels(found[0].format, file, partial(layout.size_of, reading=reading)):
+        name_of_file = image_name(root, file)
+        for labels in read_labels(found[0].format, file, size_of, name_of_file, unlabelled.append):
             name = _frame_name(layout, labels)
             if name is None:
                 done.skipped.append(f"{file.name}: no frame '{labels.name}'")
                 continue
             if name in merged:
                 raise DataError(f"{file}: frame '{name}' is labelled twice")
-            merged[name] = _converted(labels, layout, name, snap, categories, done, reading)
+            merged[name] = _converted(labels, file, layout, name, snap, categories, done, reading)
     if not merged and done.skipped:
         raise DataError(
             f"{root}: none of the {len(done.skipped)} labelled images is a frame of {layout.frame_folder}: "
             f"{done.skipped[0]}"
         )
+    if not merged and unlabelled:
+        raise DataError(f"{root}: nothing is labelled: {unlabelled[0]}")
+    done.skipped += unlabelled
     write_points(path, [merged[name] for name in sorted(merged)])
     samples = [
         Sample(name, layout.frame(name), None, label.points, reading=reading)
@@ -203,6 +212,7 @@ def _frame_name(layout: Layout, labels: Labels) -> str | None:
 
 def _converted(
     labels: Labels,
+    file: Path,
     layout: Layout,
     name: str,
     snap: bool,
@@ -214,6 +224,7 @@ def _converted(
 
     path = layout.frame(name)
     height, width = frame_size(path, reading)
+    check_size(path, (height, width), labels.size, file.name, reading)
     frame = read_image(path, frame_options(reading)) if snap and labels.boxes else None
     points: list[tuple[float, float]] = []
     for x, y, label in labels.points:
@@ -234,7 +245,9 @@ def _converted(
         other = hint([(*point, (height, width)) for point in points], labels=False)
         raise DataError(f"{path}: a label at ({x:g}, {y:g}) is outside the {width}x{height} frame{other}")
     array = np.asarray(points, np.float32).reshape(-1, 2)
-    return PointImage(path.relative_to(layout.frame_folder).as_posix(), width, height, array)
+    regions = [region[:4] for region in labels.regions if not categories or region[4] in categories]
+    ignore = np.asarray(regions, np.float32).reshape(-1, 4)
+    return PointImage(path.relative_to(layout.frame_folder).as_posix(), width, height, array, ignore)
 
 
 def export_labels(source: Path, out: Path, kind: str, side: float = 5.0) -> tuple[int, int]:
@@ -258,10 +271,8 @@ def export_labels(source: Path, out: Path, kind: str, side: float = 5.0) -> tupl
 
     Raises
     ------
-    ConfigError
-        If the format is unknown.
-    DataError
-        If there is no point file, or `out` exists.
+    ConfigError, DataError
+        As `write_labels` does; DataError also without a point file.
     """
     layout = None if source.is_file() else find_layout(source)
     files = [source] if layout is None else list(layout.point_files)
@@ -297,29 +308,52 @@ def write_labels(kind: str, images: Sequence[PointImage], out: Path, side: float
     ConfigError
         If the format is unknown.
     DataError
-        If `out` exists.
+        If `out` exists, or the format cannot hold the name of an image; nothing is written.
     """
     if kind not in FORMATS:
         raise ConfigError(f"--to: '{kind}' is none of {', '.join(FORMATS)}")
     if out.exists():
         raise DataError(f"{out}: already exists; name another --out")
-    if kind == "cvat":
-        write_text(out, cvat_text(images, _LABEL))
+    if kind in ("cvat", "voc"):
+        wrong = next((image.file_name for image in images if _NOT_XML.search(image.file_name)), None)
+        if wrong is not None:
+            raise DataError(f"image {wrong!r}: XML cannot hold this name; rename the file, or export to yolo")
+    if kind in ("cvat", "label-studio"):
+        write_text(out, (cvat_text if kind == "cvat" else label_studio_text)(images, _LABEL))
         return 1
-    if kind == "label-studio":
-        write_text(out, json.dumps([_task(image) for image in images], indent=1) + "\n")
-        return 1
+    writers: dict[str, Callable[[PointImage], str]] = {
+        ".json": _labelme,
+        ".xml": partial(_voc, side=side),
+        ".txt": partial(_yolo, side=side),
+    }
+    suffix = {"labelme": ".json", "voc": ".xml", "yolo": ".txt"}[kind]
+    files = _files(images, suffix)
+    with replacing_folder(out) as folder:
+        for file, image in files.items():
+            write_text(folder / file, writers[suffix](image))
+    return len(files)
+
+
+def _files(images: Sequence[PointImage], suffix: str) -> dict[PurePosixPath, PointImage]:
+    """The images by label file, a path below the folder to write; DataError if one has none of its own."""
+    files: dict[PurePosixPath, PointImage] = {}
     for image in images:
-        stem = PurePosixPath(image.file_name).with_suffix("").as_posix()
-        suffix = {"labelme": ".json", "voc": ".xml", "yolo": ".txt"}[kind]
-        write_text(out / f"{stem}{suffix}", _one_file(kind, image, side))
-    return len(images)
-
-
-def _one_file(kind: str, image: PointImage, side: float) -> str:
-    if kind == "labelme":
-        return _labelme(image)
-    return _voc(image, side) if kind == "voc" else _yolo(image, side)
+        path = PurePosixPath(image.file_name.replace("\\", "/"))
+        rooted = path.is_absolute() or str(path)[1:2] == ":"
+        if rooted or ".." in path.parts or "\0" in path.name or not path.name:
+            raise DataError(
+                f"image '{image.file_name}': labels cannot be written under this name; it must be a path "
+                "below the frame folder, without '..'"
+            )
+        stem = path.name.removesuffix(path.suffix) if path.suffix.lower() in NAMED_SUFFIXES else path.name
+        file = path.with_name(f"{stem}{suffix}")
+        if file in files:
+            raise DataError(
+                f"images '{files[file].file_name}' and '{image.file_name}' would both be written to {file}; "
+                "rename one of them, or export to cvat or label-studio"
+            )
+        files[file] = image
+    return files
 
 
 def _places(image: PointImage) -> list[tuple[float, float]]:
@@ -343,27 +377,6 @@ def _labelme(image: PointImage) -> str:
     return json.dumps(content, indent=1) + "\n"
 
 
-def _task(image: PointImage) -> dict[str, Any]:
-    result = [
-        {
-            "original_width": image.width,
-            "original_height": image.height,
-            "image_rotation": 0,
-            "value": {
-                "x": 100 * x / image.width,
-                "y": 100 * y / image.height,
-                "width": 0.5,
-                "keypointlabels": [_LABEL],
-            },
-            "from_name": "label",
-            "to_name": "image",
-            "type": "keypointlabels",
-        }
-        for x, y in _places(image)
-    ]
-    return {"data": {"image": image.file_name}, "annotations": [{"result": result}]}
-
-
 def _voc(image: PointImage, side: float) -> str:
     half = (side - 1) / 2
     lines = [
@@ -381,6 +394,6 @@ def _voc(image: PointImage, side: float) -> str:
 def _yolo(image: PointImage, side: float) -> str:
     width, height = image.width, image.height
     return "".join(
-        f"0 {x / width:.9f} {y / height:.9f} {side / width:.9f} {side / height:.9f}\n"
+        f"0 {(x + 0.5) / width:.9f} {(y + 0.5) / height:.9f} {side / width:.9f} {side / height:.9f}\n"
         for x, y in _places(image)
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 from xml.sax.saxutils import quoteattr
 
-from dimpoint.datasets.boxes import Labels
+from dimpoint.datasets.boxes import Labels, pixel_box, recorded_size
 from dimpoint.datasets.coco import PointImage
 from dimpoint.errors import DataError
 
@@ -30,7 +30,8 @@ def read_cvat(root: ElementTree.Element, path: Path) -> Iterator[Labels]:
         yield from _frames_of_tracks(root, path)
         return
     for image in root.iter("image"):
-        labels = Labels(image.attrib["name"])
+        size = recorded_size(image.get("height"), image.get("width"))
+        labels = Labels(image.attrib["name"], size=size)
         for shape in image:
             _add_shape(labels, shape, path)
         yield labels
@@ -72,19 +73,20 @@ def _video(root: ElementTree.Element) -> tuple[int, int, int]:
 
 
 def _add_shape(labels: Labels, shape: ElementTree.Element, path: Path) -> None:
-    """Add one shape: points as they are, an ellipse's centre, boxes, outlines and masks as boxes."""
+    """Add one shape: points as they are, an ellipse's centre, boxes, outlines and masks as boxes.
+
+    CVAT gives pixels' edges, but a point is taken as written.
+    """
     values, label = shape.attrib, shape.attrib.get("label", "")
     if shape.tag == "points":
         labels.points += [(x, y, label) for x, y in _places(values["points"])]
     elif shape.tag == "ellipse":
-        labels.points.append((float(values["cx"]), float(values["cy"]), label))
+        labels.points.append((float(values["cx"]) - 0.5, float(values["cy"]) - 0.5, label))
     elif shape.tag == "box":  # its rotation is about its centre, which stays
         left, top, right, bottom = (float(values[side]) for side in ("xtl", "ytl", "xbr", "ybr"))
-        labels.boxes.append((left, top, right - 1, bottom - 1, label))
+        labels.boxes.append((*pixel_box([(left, top), (right, bottom)]), label))
     elif shape.tag in ("polygon", "polyline"):
-        places = _places(values["points"])
-        xs, ys = [x for x, _ in places], [y for _, y in places]
-        labels.boxes.append((min(xs), min(ys), max(xs), max(ys), label))
+        labels.boxes.append((*pixel_box(_places(values["points"])), label))
     elif shape.tag == "mask":
         left, top, width, height = (float(values[key]) for key in ("left", "top", "width", "height"))
         labels.boxes.append((left, top, left + width - 1, top + height - 1, label))

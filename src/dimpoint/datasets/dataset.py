@@ -25,7 +25,7 @@ from dimpoint.datasets.masks import (
     read_levels,
     read_mask_file,
 )
-from dimpoint.datasets.reading import AS_WRITTEN, Reading, frame_options, frame_size
+from dimpoint.datasets.reading import AS_WRITTEN, Reading, check_size, frame_options, frame_size
 from dimpoint.errors import DataError
 from dimpoint.text import counted
 
@@ -81,13 +81,7 @@ class Sample:
         from dimpoint.sources.readers import read_picture
 
         picture = read_picture(self.frame_path, frame_options(self.reading))
-        if self.size not in (None, picture.pixels.shape) and not self.reading.accept:
-            assert self.size is not None
-            raise DataError(
-                f"{self.frame_path}: the frame is {_size_text(picture.pixels.shape)}, the point file says "
-                f"{_size_text(self.size)}: its points are of other pixels; --accept-labels takes them "
-                "as they are"
-            )
+        check_size(self.frame_path, picture.pixels.shape, self.size, "the point file", self.reading)
         if picture.valid is None:
             return picture
         return replace(picture, pixels=filled(picture.pixels, picture.valid))
@@ -311,10 +305,6 @@ def split_names(layout: Layout, split: str) -> list[str]:
     if not names:
         raise DataError(f"{layout.root}: split '{split}' is empty")
     return list(names)
-
-
-def _size_text(shape: tuple[int, ...]) -> str:
-    return f"{shape[1]}x{shape[0]}"
 
 
 def _resized(mask: Path, found: tuple[int, int], wanted: tuple[int, int]) -> str | None:

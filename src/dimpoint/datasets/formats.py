@@ -1,29 +1,27 @@
 """Read labels of other tools: VOC, YOLO, labelme, CVAT, Label Studio, COCO boxes and CSV.
 
 Coordinates have the centre of the top-left pixel at (0, 0), and boxes are given by their outermost pixels, so
-that a box's centre is the mean of its sides. COCO, CVAT and Label Studio give the edges of boxes, the right
-one a pixel further; VOC gives pixels; YOLO gives fractions of the frame's width and height.
+that a box's centre is the mean of its sides. COCO, CVAT, Label Studio, YOLO and CSV give the edges of boxes,
+with the corner of the top-left pixel at (0, 0); VOC and labelme give pixels. Points are taken as written.
 """
 
 from __future__ import annotations
 
 import csv
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import filterfalse, islice
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 from dimpoint import limits
-from dimpoint.datasets.boxes import Labels
-from dimpoint.datasets.coco import read_json
+from dimpoint.datasets.boxes import Labels, pixel_box, recorded_size
+from dimpoint.datasets.coco import SizeOf, id_key, read_json
 from dimpoint.datasets.cvat import read_cvat
+from dimpoint.datasets.label_studio import read_label_studio
 from dimpoint.datasets.lists import decoded, read_lines
 from dimpoint.errors import DataError
-from dimpoint.sources.files import is_junk
-
-Size = Callable[[str], tuple[int, int] | None]  # of an image by its name: (height, width)
+from dimpoint.sources.files import is_junk, walk
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,9 @@ TITLES = {
 _FOLDERS = ("", "annotations", "labels", "label", "xml", "labelme", "anns", "images", "image")
 _CSV_KEYS = ("file", "frame", "filename", "file_name", "image", "name")
 _VOC_SIDES = ("xmin", "ymin", "xmax", "ymax")
+_SUFFIXES = (".xml", ".json", ".txt", ".csv")
 _PROBED = 5  # files of each kind that are inspected
+_BLANK = 100  # bytes; a larger file is not blank
 
 
 def find_other_labels(root: Path, kind: str | None = None) -> list[Found]:
@@ -57,7 +57,7 @@ def find_other_labels(root: Path, kind: str | None = None) -> list[Found]:
     """
     if kind == "yolo":
         folders = [folder for folder in _label_folders(root) if folder != root]
-        texts = [path for folder in folders for path in sorted(folder.glob("*.txt"))]
+        texts = [path for folder in folders for path in walk(folder, True, (".txt",)).files]
         return [Found(kind, TITLES[kind], tuple(texts))] if texts else []
     return [one for one in _found(root) if kind in (None, one.format)]
 
@@ -65,9 +65,10 @@ def find_other_labels(root: Path, kind: str | None = None) -> list[Found]:
 def _found(root: Path) -> list[Found]:
     found: dict[str, list[Path]] = {}
     for folder in _label_folders(root):
-        for suffix in (".xml", ".json", ".txt", ".csv"):
-            files = sorted(path for path in folder.glob(f"*{suffix}") if path.is_file())
-            probed = [format_of(path) for path in files[:_PROBED]]
+        texts = walk(folder, folder != root, _SUFFIXES).files
+        for suffix in _SUFFIXES:
+            files = [path for path in texts if path.suffix.lower() == suffix]
+            probed = [format_of(path) for path in islice(filterfalse(_is_blank, files), _PROBED)]
             for kind in dict.fromkeys(kind for kind in probed if kind is not None):
                 found.setdefault(kind, []).extend(files if set(probed) == {kind} else _of_kind(files, kind))
     return [Found(kind, TITLES[kind], tuple(files)) for kind, files in found.items()]
@@ -75,8 +76,14 @@ def _found(root: Path) -> list[Found]:
 
 def _of_kind(files: Sequence[Path], kind: str) -> list[Path]:
     """The files of one format; an empty text file is a YOLO frame without targets."""
-    empty = [path for path in files if kind == "yolo" and path.stat().st_size == 0]
-    return sorted({*empty, *(path for path in files if format_of(path) == kind)})
+    return [path for path in files if format_of(path) == kind or (kind == "yolo" and _is_blank(path))]
+
+
+def _is_blank(path: Path) -> bool:
+    try:
+        return path.stat().st_size <= _BLANK and not path.read_bytes().strip()
+    except OSError:
+        return False
 
 
 def _label_folders(root: Path) -> Iterator[Path]:
@@ -136,22 +143,39 @@ def _is_yolo(head: str) -> bool:
         return False
 
 
-def read_labels(kind: str, path: Path, size: Size) -> list[Labels]:
+def image_name(root: Path, path: Path) -> str:
+    """The image that a label file of the data set in `root` belongs to: its path below the label folder."""
+    parts = path.relative_to(root).with_suffix("").parts
+    return "/".join(parts[1:] or parts)
+
+
+def read_labels(
+    kind: str,
+    path: Path,
+    size: SizeOf,
+    name: str | None = None,
+    note: Callable[[str], None] = lambda _: None,
+) -> list[Labels]:
     """Read the labels of a file; kind: a key of `TITLES`; size: maps an image's name to (height, width).
 
-    Raises DataError that names the file and place if it is not of this format.
+    name: the image, for formats with one file for each; default: the file's name. note: called with a line
+    on images that the file leaves unlabelled. Raises DataError that names the file and place if it is not
+    of this format.
     """
-    readers: dict[str, Callable[[Path, Size], list[Labels]]] = {
-        "voc": _read_voc,
-        "cvat": lambda path, _: list(read_cvat(_xml(path), path)),
-        "yolo": _read_yolo,
-        "labelme": _read_labelme,
-        "label-studio": _read_label_studio,
-        "coco": _read_coco,
-        "csv": _read_csv,
+    image = path.stem if name is None else name
+    readers: dict[str, Callable[[], Iterable[Labels]]] = {
+        "voc": lambda: _read_voc(path, image),
+        "cvat": lambda: read_cvat(_xml(path), path),
+        "yolo": lambda: _read_yolo(path, image, size),
+        "labelme": lambda: _read_labelme(path, image),
+        "label-studio": lambda: read_label_studio(path, size, note),
+        "coco": lambda: _read_coco(path),
+        "csv": lambda: _read_csv(path),
     }
     try:
-        labels = readers[kind](path, size)
+        labels = list(readers[kind]())
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     except (
         LookupError,
         TypeError,
@@ -167,36 +191,35 @@ def read_labels(kind: str, path: Path, size: Size) -> list[Labels]:
     count = sum(len(one.points) + len(one.boxes) for one in labels)
     limits.check("annotations", count, f"{path}: annotations", DataError)
     for one in labels:
-        for place in (*one.points, *one.boxes):
+        for place in (*one.points, *one.boxes, *one.regions):
             if not all(abs(value) < 1e9 for value in place[:-1] if isinstance(value, float)):
                 raise DataError(f"{path}: image '{one.name}': {place[:-1]} is not a position in a frame")
     return labels
 
 
 def _xml(path: Path) -> ElementTree.Element:
+    text = limits.read_bytes(path, "label_bytes", DataError)
+    if b"<!ENTITY" in text:
+        raise DataError(f"{path}: an XML file that defines entities is not read")
     try:
-        text = limits.read_bytes(path, "label_bytes", DataError)
-        if b"<!ENTITY" in text:
-            raise DataError(f"{path}: an XML file that defines entities is not read")
         return ElementTree.fromstring(text)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     except ElementTree.ParseError as error:
         raise DataError(f"{path}: not an XML file ({error})") from None
 
 
-def _read_voc(path: Path, size: Size) -> list[Labels]:
+def _read_voc(path: Path, name: str) -> list[Labels]:
     root = _xml(path)
     # The file's own name is used: `filename` inside often belongs to another machine.
-    labels = Labels(path.stem)
+    size = recorded_size(root.findtext("size/height"), root.findtext("size/width"))
+    labels = Labels(name, size=size)
     for entry in root.iter("object"):
         box = entry.find("bndbox")
         turned = entry.find("robndbox")  # a rotated box of roLabelImg
         if box is None and turned is not None:
             x, y, w, h = (float(turned.findtext(key) or "") for key in ("cx", "cy", "w", "h"))
             half = ((w - 1) / 2, (h - 1) / 2)
-            name = entry.findtext("name") or ""
-            labels.boxes.append((x - half[0], y - half[1], x + half[0], y + half[1], name))
+            label = entry.findtext("name") or ""
+            labels.boxes.append((x - half[0], y - half[1], x + half[0], y + half[1], label))
             continue
         if box is None:
             raise ValueError("an object without bndbox")
@@ -205,49 +228,38 @@ def _read_voc(path: Path, size: Size) -> list[Labels]:
     return [labels]
 
 
-def _around(places: Sequence[tuple[float, float]]) -> tuple[float, float, float, float]:
-    """The box around places: left, top, right, bottom."""
-    xs, ys = [x for x, _ in places], [y for _, y in places]
-    return min(xs), min(ys), max(xs), max(ys)
-
-
-def _read_yolo(path: Path, size: Size) -> list[Labels]:
-    shape = size(path.stem)
+def _read_yolo(path: Path, name: str, size: SizeOf) -> list[Labels]:
+    labels, shape = Labels(name), size(name)
     if shape is None:
-        return [Labels(path.stem)]  # reported as a label without frame
+        return [labels]  # reported as a label without frame
     height, width = shape
-    labels = Labels(path.stem)
     lines = limits.read_bytes(path, "label_bytes", DataError).decode("utf-8-sig").splitlines()
     for number, line in enumerate(lines, 1):
         if parts := line.split():
-            box = _yolo_box([float(value) for value in parts[1:]], f"{path}, line {number}")
-            left, top, right, bottom = (
-                value * side for value, side in zip(box, (width, height) * 2, strict=True)
-            )
-            # a box of n pixels has sides n - 1 pixels apart
-            across, down = min(0.5, (right - left) / 2), min(0.5, (bottom - top) / 2)
-            labels.boxes.append((left + across, top + down, right - across, bottom - down, parts[0]))
+            corners = _yolo_corners([float(value) for value in parts[1:]], f"{path}, line {number}")
+            labels.boxes.append((*pixel_box([(x * width, y * height) for x, y in corners]), parts[0]))
     return [labels]
 
 
-def _yolo_box(values: list[float], where: str) -> tuple[float, float, float, float]:
-    """Left, top, right, bottom (fractions of the frame) of a box, a box with confidence, or an outline."""
+def _yolo_corners(values: list[float], where: str) -> list[tuple[float, float]]:
+    """Corners (fractions of the frame) of a box, a box with confidence, or an outline."""
     if not all(-0.01 <= value <= 1.01 for value in values[:4]):
         raise DataError(
             f"{where}: {values[:4]} are not fractions of the frame's width and height (0..1), as YOLO needs"
         )
     if len(values) in (4, 5):
         x, y, w, h = values[:4]
-        return x - w / 2, y - h / 2, x + w / 2, y + h / 2
+        return [(x - w / 2, y - h / 2), (x + w / 2, y + h / 2)]
     if len(values) >= 8 and len(values) % 2 == 0:
-        return _around(list(zip(values[::2], values[1::2], strict=True)))
+        return list(zip(values[::2], values[1::2], strict=True))
     known = "4 (a box), 5 (box, confidence) or the pairs of an outline of 4 or more corners"
     raise DataError(f"{where}: {len(values)} numbers after the class; expected {known}")
 
 
-def _read_labelme(path: Path, size: Size) -> list[Labels]:
-    labels = Labels(path.stem)
-    for shape in read_json(path)["shapes"]:
+def _read_labelme(path: Path, name: str) -> list[Labels]:
+    content = read_json(path)
+    labels = Labels(name, size=recorded_size(content.get("imageHeight"), content.get("imageWidth")))
+    for shape in content["shapes"]:
         places = [(float(x), float(y)) for x, y in shape["points"]]
         label, kind = str(shape.get("label", "")), shape.get("shape_type", "polygon")
         if kind == "circle":
@@ -255,56 +267,9 @@ def _read_labelme(path: Path, size: Size) -> list[Labels]:
         elif kind in ("point", "points"):
             labels.points += [(*place, label) for place in places]
         elif places:
-            labels.boxes.append((*_around(places), label))
+            xs, ys = zip(*places, strict=True)
+            labels.boxes.append((min(xs), min(ys), max(xs), max(ys), label))
     return [labels]
-
-
-def _read_label_studio(path: Path, size: Size) -> list[Labels]:
-    found = []
-    for task in read_json(path):
-        data = task.get("data", {})
-        name = next((str(value) for value in data.values() if isinstance(value, str)), "")
-        name = str(task.get("file_upload") or name).rsplit("/", 1)[-1]
-        labels = Labels(name)
-        for result in (one for part in task.get("annotations", [])[:1] for one in part["result"]):
-            if "value" in result and result.get("type") not in _NO_SHAPES:
-                _add_studio_shape(labels, result, path)
-        found.append(labels)
-    return found
-
-
-_NO_SHAPES = ("choices", "textarea", "rating", "number", "taxonomy")  # labels of the whole image
-
-
-def _add_studio_shape(labels: Labels, result: dict[str, Any], path: Path) -> None:
-    """Add one shape. Coordinates are percent of the image; rotation is about the upper left corner."""
-    value, kind = result["value"], str(result["type"]).removesuffix("labels")
-    width, height = float(result["original_width"]), float(result["original_height"])
-    names = next((value[key] for key in value if key.endswith("labels")), None) or [""]
-    label = str(names[0])
-    if kind == "polygon":
-        places = [(x / 100 * width, y / 100 * height) for x, y in value["points"]]
-        labels.boxes.append((*_around(places), label))
-        return
-    if kind not in ("keypoint", "rectangle", "ellipse"):
-        raise DataError(
-            f"{path}: image '{labels.name}' has a shape of type '{result['type']}'; keypoints, rectangles, "
-            "ellipses and polygons are read"
-        )
-    x, y = value["x"] / 100 * width, value["y"] / 100 * height
-    if kind != "rectangle":
-        labels.points.append((x, y, label))
-        return
-    across, down = value["width"] / 100 * width, value["height"] / 100 * height
-    turn = math.radians(float(value.get("rotation") or 0))
-    if turn:
-        sides = [(0.0, 0.0), (across - 1, 0.0), (0.0, down - 1), (across - 1, down - 1)]
-        cos, sin = math.cos(turn), math.sin(turn)
-        labels.boxes.append(
-            (*_around([(x + a * cos - b * sin, y + a * sin + b * cos) for a, b in sides]), label)
-        )
-    else:
-        labels.boxes.append((x, y, x + across - 1, y + down - 1, label))
 
 
 def _csv_columns(head: str) -> tuple[dict[str, int], str]:
@@ -314,7 +279,7 @@ def _csv_columns(head: str) -> tuple[dict[str, int], str]:
     return {name: place for place, name in reversed(list(enumerate(names)))}, separator
 
 
-def _read_csv(path: Path, size: Size) -> list[Labels]:
+def _read_csv(path: Path) -> list[Labels]:
     """One target a line; a line without numbers is a frame without targets.
 
     Columns are separated by commas, semicolons or tabs, and numbers may have decimal commas.
@@ -324,6 +289,7 @@ def _read_csv(path: Path, size: Size) -> list[Labels]:
     key = columns[next(name for name in _CSV_KEYS if name in columns)]
     corners = "x" not in columns
     names = _VOC_SIDES if corners else ("x", "y", "width", "height") if "width" in columns else ("x", "y")
+    sized = corners and {"width", "height"} <= columns.keys()  # of the frame
     found: dict[str, Labels] = {}
     rows = csv.reader((text for _, text in lines[1:]), delimiter=separator, skipinitialspace=True)
     for (number, _), row in zip(lines[1:], rows, strict=False):
@@ -340,6 +306,8 @@ def _read_csv(path: Path, size: Size) -> list[Labels]:
             raise DataError(
                 f"{path}, line {number}: {what} are numbers, got {', '.join(written)!r}"
             ) from None
+        if sized:
+            labels.size = recorded_size(cells[columns["height"]], cells[columns["width"]])
         if not rest:
             labels.points.append((x, y, ""))
         elif not corners and min(rest) <= 0:
@@ -349,23 +317,36 @@ def _read_csv(path: Path, size: Size) -> list[Labels]:
         elif corners:
             labels.boxes.append((min(x, rest[0]), min(y, rest[1]), max(x, rest[0]), max(y, rest[1]), ""))
         else:
-            labels.boxes.append((x, y, x + rest[0] - 1, y + rest[1] - 1, ""))
+            labels.boxes.append((*pixel_box([(x, y), (x + rest[0], y + rest[1])]), ""))
     return list(found.values())
 
 
-def _read_coco(path: Path, size: Size) -> list[Labels]:
+def _read_coco(path: Path) -> list[Labels]:
     content = read_json(path)
-    names = {one["id"]: str(one["name"]) for one in content.get("categories", [])}
-    images = {one["id"]: Labels(str(one["file_name"])) for one in content["images"]}
+    names = {id_key(one["id"]): str(one["name"]) for one in content.get("categories", [])}
+    images: dict[str, Labels] = {}
+    for one in content["images"]:
+        if id_key(one["id"]) in images:
+            raise DataError(f"{path}: image id {one['id']}: another image has the same id")
+        size = recorded_size(one.get("height"), one.get("width"))
+        images[id_key(one["id"])] = Labels(str(one["file_name"]), size=size)
     for one in content["annotations"]:
-        if one.get("iscrowd") == 1 or one["image_id"] not in images:
-            continue
+        where = f"{path}: annotation id {one.get('id')}"
+        labels = images.get(id_key(one["image_id"]))
+        if labels is None:
+            raise DataError(f"{where}: image_id {one['image_id']} is unknown; no image has that id")
         if "bbox" in one:
             x, y, w, h = map(float, one["bbox"])
+            if min(w, h) < 0:
+                raise DataError(f"{where}: bbox is x, y, width, height with sizes of at least 0")
+            corners = [(x, y), (x + w, y + h)]
         else:
             numbers = [float(value) for part in one["segmentation"] for value in part]
-            xs, ys = numbers[::2], numbers[1::2]
-            x, y, w, h = min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)
-        box = (x, y, x + max(w - 1, 0), y + max(h - 1, 0), names.get(one.get("category_id"), ""))
-        images[one["image_id"]].boxes.append(box)
+            corners = list(zip(numbers[::2], numbers[1::2], strict=True))
+        label = names.get(id_key(one.get("category_id")), "")
+        if one.get("iscrowd") == 1:
+            xs, ys = zip(*corners, strict=True)
+            labels.regions.append((min(xs) - 0.5, min(ys) - 0.5, max(xs) - 0.5, max(ys) - 0.5, label))
+        else:
+            labels.boxes.append((*pixel_box(corners), label))
     return list(images.values())

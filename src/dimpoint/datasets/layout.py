@@ -24,7 +24,7 @@ from dimpoint.text import counted
 
 _FRAME_FOLDERS = ("images", "image", "imgs", "img", "frames", "jpegimages")
 _MASK_FOLDERS = ("masks", "mask", "gt", "ground_truth", "groundtruth", "segmentationclass", "labels", "label")
-_OTHER_SUFFIXES = (*IMAGE_SUFFIXES, ".pgm", ".ppm", ".webp", ".gif", ".jp2", ".raw", ".fits")
+NAMED_SUFFIXES = (*IMAGE_SUFFIXES, ".gif", ".jp2", ".raw")  # of images that label files name
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Layout:
     def alike(self, file_name: str) -> list[str]:
         """The frames whose paths end like a COCO `file_name`."""
         path = PurePosixPath(plain_name(file_name.strip()).replace("\\", "/"))
-        if path.suffix and path.suffix.lower() not in (*IMAGE_SUFFIXES, *_OTHER_SUFFIXES):
+        if path.suffix and path.suffix.lower() not in NAMED_SUFFIXES:
             return []
         parts = (*path.parts[:-1], path.name.removesuffix(path.suffix))
         if ".." in parts:
@@ -276,8 +276,8 @@ def _name_of(file_name: str, frames: dict[str, tuple[Path, ...]], folder: str) -
     ]
     below = [PurePosixPath(*path.parts[place + 1 :]) for place in reversed(places)]
     absolute = path.is_absolute() or (path.parts[:1] != () and path.parts[0].endswith(":"))
-    alone = [PurePosixPath(path.name)] if absolute else []
-    for candidate in (path, *below, *alone):
+    ends = [PurePosixPath(*path.parts[start:]) for start in range(1, len(path.parts))] if absolute else []
+    for candidate in (path, *below, *ends):
         if not candidate.name or ".." in candidate.parts:
             continue
         if str(candidate) in frames:
@@ -286,7 +286,7 @@ def _name_of(file_name: str, frames: dict[str, tuple[Path, ...]], folder: str) -
         files = frames.get(stem, ())
         if any(file.suffix == candidate.suffix for file in files):
             return stem
-        if len(files) == 1 and candidate.suffix.lower() in _OTHER_SUFFIXES:
+        if len(files) == 1 and candidate.suffix.lower() in NAMED_SUFFIXES:
             return stem
     return None
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from dimpoint.datasets.coordinates import BY_OPTION
-from dimpoint.errors import ConfigError
+from dimpoint.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from dimpoint.sources import ReadOptions
@@ -155,6 +155,20 @@ def frame_size(path: Path, reading: Reading = AS_WRITTEN) -> tuple[int, int]:
         return int.from_bytes(header[20:24]), int.from_bytes(header[16:20])
     height, width = read_image(path, frame_options(reading)).shape
     return height, width
+
+
+def check_size(
+    path: Path, size: tuple[int, ...], written: tuple[int, int] | None, source: str, reading: Reading
+) -> None:
+    """Raise DataError if a frame has another (height, width) than its labels say and they are not accepted.
+
+    written: the size by the labels, or None. source: the file that holds them, for the message.
+    """
+    if written is not None and written != size and not reading.accept:
+        raise DataError(
+            f"{path}: the frame is {size[1]}x{size[0]}, {source} says {written[1]}x{written[0]}: its points "
+            "are of other pixels; --accept-labels takes them as they are"
+        )
 
 
 def reader_notes(read: Iterable[tuple[str, Sequence[str]]]) -> list[str]:

@@ -22,7 +22,7 @@ from dimpoint.atomic import write_text
 from dimpoint.datasets.dataset import DataSet, Sample
 from dimpoint.datasets.layout import Layout
 from dimpoint.datasets.lists import SplitFile
-from dimpoint.errors import ConfigError
+from dimpoint.errors import ConfigError, DataError
 
 _VIDEO_FRAME = re.compile(r"(.+)_\d{6}")  # as frames of a video are named
 
@@ -208,6 +208,8 @@ def write_split(
     ConfigError
         If there are split lists already, the fractions do not fit, or a part would be empty; nothing is
         written.
+    DataError
+        If the name of a frame does not fit into a line; nothing is written.
     """
     folder, name = dataset.root / "img_idx", dataset.name
     there = sorted(folder.glob("*.txt"))
@@ -215,6 +217,12 @@ def write_split(
         raise ConfigError(f"{there[0]}: a split list exists already and is not overwritten; move it away")
     if sum(parts.values()) >= 1:
         raise ConfigError(f"the shares add up to {sum(parts.values()):g}; nothing is left to train on")
+    for sample in dataset:
+        if not _fits_a_line(sample.name):
+            raise DataError(
+                f"{sample.frame_path}: a split list cannot hold this name; rename the file: UTF-8, one line, "
+                "no space at its ends"
+            )
     left = list(dataset.samples)
     seen: dict[str, npt.NDArray[np.float32]] = {}
     if by == "scene":
@@ -231,6 +239,10 @@ def write_split(
     for part, file in files.items():
         write_text(file, "".join(f"{one}\n" for one in names[part]))
     return files
+
+
+def _fits_a_line(name: str) -> bool:
+    return name.encode("utf-8", "replace").decode() == name and name.splitlines() == [name.strip()]
 
 
 def _rank(seed: int, key: str) -> bytes:
