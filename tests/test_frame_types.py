@@ -64,6 +64,16 @@ def test_integers_that_would_be_rounded_are_refused(high: int) -> None:
     array[0, 0] = high
     with pytest.raises(FrameError, match="do not fit into 24 bits; save them as uint16 or float32"):
         as_frame(array, "x")
+    with pytest.raises(FrameError, match="do not fit into 24 bits"):
+        as_frame(as_array(array.tolist()), "x")
+
+
+def test_counts_beyond_float32_are_no_measurements() -> None:
+    array = COUNTS.astype(np.float64)
+    array[3, 4] = 1e300
+    (frame,) = frames_from(array)
+    assert frame.valid is not None
+    assert np.argwhere(~frame.valid).tolist() == [[3, 4]]
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])

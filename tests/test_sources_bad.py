@@ -138,6 +138,24 @@ class TestCutAndDamaged:
         message = refusal_of(tmp_path, name, data[: int(len(data) * part)])
         assert any(word in message for word in ("truncated", "damaged", "not a readable .npy"))
 
+    @pytest.mark.parametrize("kind", ["bmp", "pgm", "ppm", "text"])
+    def test_pictures_cut_short_are_one_line(self, tmp_path, kind, capfd):
+        picture = np.dstack([GREY] * 3) if kind == "ppm" else GREY
+        data = bytes(cv2.imencode(".bmp" if kind == "bmp" else ".pnm", picture)[1])
+        if kind == "text":
+            data = b"P2 160 120 255\n" + b" ".join(b"%d" % count for count in GREY.ravel())
+        cut = data[: -len(data) // 3].rpartition(b" ")[0] if kind == "text" else data[:-1]
+        assert f"truncated: it ends after {len(cut)} bytes" in refusal_of(tmp_path, "x", cut)
+        assert capfd.readouterr().err == ""
+        (tmp_path / "x").write_bytes(data)
+        np.testing.assert_array_equal(read_image(tmp_path / "x"), GREY)
+
+    @pytest.mark.parametrize(
+        "one", [b"P5 2 2 255\n" + bytes(4), b"P5 2 2 999\n" + bytes(8), b"P2 2 2 9\n1 2 3 4\n"]
+    )
+    def test_several_pictures_in_a_pgm(self, tmp_path, one):
+        assert "holds several pictures" in refusal_of(tmp_path, "x.pgm", one + one)
+
     @pytest.mark.parametrize("keep", [8, 20, 33, 60, -1, -PNG_END, -PNG_END - 1])
     def test_a_png_cut_anywhere(self, tmp_path, keep):
         assert "the PNG is truncated: it ends after" in refusal_of(tmp_path, "x.png", png_bytes()[:keep])
@@ -195,6 +213,10 @@ class TestNpy:
     def test_without_a_finite_pixel_there_is_no_frame(self, tmp_path, value):
         message = refusal_of(tmp_path, "x.npy", npy_bytes(np.full((4, 5), value)))
         assert "no pixel of 20 is finite as float32" in message
+
+    def test_several_arrays(self, tmp_path):
+        message = refusal_of(tmp_path, "x.npy", npy_bytes() + npy_bytes())
+        assert "holds several arrays; save them as one stack" in message
 
     @pytest.mark.parametrize("shape", [(0, 0), (5, 0), (0, 5)])
     def test_no_pixels(self, tmp_path, shape):

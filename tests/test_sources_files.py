@@ -48,6 +48,16 @@ def test_junk_folders_are_passed_over_and_counted(tmp_path: Path, folder: str) -
     assert below(tmp_path, find_files(f"{tmp_path}/**/*.png").files) == ["a.png"]
 
 
+def test_a_pattern_takes_files_of_any_name_and_names_the_folders_it_passes_over(tmp_path: Path) -> None:
+    for name in ("#a.png", "$b.png", "@c.png", "thumbs/d.png", "#recycle/e.png", ".f.png", "g/h.png"):
+        write(tmp_path / name)
+    assert below(tmp_path, find_files(f"{tmp_path}/*.png").files) == ["#a.png", "$b.png", "@c.png"]
+    for pattern, files in (("*/*.png", ["g/h.png"]), ("**/[h].png", ["g/h.png"])):
+        found = find_files(f"{tmp_path}/{pattern}")
+        assert below(tmp_path, found.files) == files
+        assert below(tmp_path, found.skipped) == ["#recycle", "thumbs"]
+
+
 def test_files_of_other_kinds_are_counted_by_suffix(tmp_path: Path) -> None:
     write(tmp_path / "a.png")
     for name in ("b.txt", "c.txt", "d.xyz", "README"):

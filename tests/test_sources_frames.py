@@ -154,8 +154,13 @@ class TestArrays:
         with pytest.raises(FrameError, match=r"array\[0\]#000004: no pixel of"):
             next(frames)
 
-    def test_an_empty_stack_gives_nothing(self):
-        assert list(frames_from(np.zeros((0, 5, 7), np.uint8))) == []
+    def test_an_empty_stack_is_refused(self, tmp_path):
+        empty = np.zeros((0, 5, 7), np.uint8)
+        np.save(tmp_path / "x.npy", empty)
+        np.savez(tmp_path / "x.npz", empty)
+        for source in (empty, tmp_path / "x.npy", tmp_path / "x.npz"):
+            with pytest.raises(FrameError, match="holds no frame"):
+                list(frames_from(source))
 
 
 class TestSequences:

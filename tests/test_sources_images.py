@@ -287,3 +287,13 @@ def test_ascii_pgm_may_end_with_its_last_number(tmp_path: Path, end: str) -> Non
     (tmp_path / "x.pgm").write_text(f"P2\n# made by hand\n3 2\n255\n1 2 3 4 5 60{end}")
     (frame,) = frames_from(str(tmp_path / "x.pgm"))
     assert frame.pixels.tolist() == [[1, 2, 3], [4, 5, 60]]
+
+
+@pytest.mark.parametrize("most", [1, 100, 254, 255, 1023])
+def test_text_and_binary_pgm_hold_the_same_counts(tmp_path: Path, most: int) -> None:
+    counts = np.array([[0, most // 3, most]], ">u2" if most > 255 else "u1")
+    header = f"# made by hand\n3 1\n{most}\n"
+    (tmp_path / "binary.pgm").write_bytes(f"P5\n{header}".encode() + counts.tobytes())
+    (tmp_path / "text.pgm").write_text(f"P2\n{header}" + " ".join(map(str, counts[0])))
+    for name in ("binary.pgm", "text.pgm"):
+        assert read_image(tmp_path / name).tolist() == counts.tolist()

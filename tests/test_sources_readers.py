@@ -143,21 +143,24 @@ class TestDamagedJpeg:
 
 
 class TestOrientation:
-    @pytest.fixture(params=["jpg", "png"])
+    @pytest.fixture(params=["jpg", "png", "webp", "tif", "radiometric"])
     def path(self, tmp_path: Path, request: pytest.FixtureRequest) -> Path:
         exif = Image.Exif()
         exif[0x0112] = 6
         path = tmp_path / f"x.{request.param}"
+        if request.param == "radiometric":
+            path.write_bytes(jpeg(SMOOTH, (0xE1, exif.tobytes()), (0xE3, COUNTS.astype("<u2").tobytes())))
+            return path
         Image.fromarray(SMOOTH).save(path, exif=exif, quality=95)
         return path
 
     def test_it_is_seen_said_and_chosen(self, path: Path) -> None:
         stored = only(path)
         assert stored.pixels.shape == (30, 40)
-        assert "EXIF orientation 6; positions are of the pixels as stored" in stored.notes[0]
+        assert "EXIF orientation 6; positions are of the pixels as stored" in stored.notes[-1]
         upright = only(path, orientation="upright")
         np.testing.assert_array_equal(upright.pixels, np.rot90(stored.pixels, -1))
-        assert upright.notes == () == only(path, orientation="stored").notes
+        assert upright.notes == only(path, orientation="stored").notes == stored.notes[:-1]
 
     def test_with_labels_it_must_be_chosen(self, path: Path) -> None:
         with pytest.raises(FrameError, match="say --orientation stored or upright"):
@@ -180,6 +183,27 @@ class TestArrays:
         scipy.io.savemat(tmp_path / "y.mat", {"stack": np.dstack([COUNTS + n for n in range(6)])})
         frames = list(frames_from(tmp_path / "y.mat"))
         np.testing.assert_array_equal(frames[5].pixels, COUNTS + 5)
+
+    @pytest.mark.parametrize("name", ["x.npz", "x.mat"])
+    def test_more_axes_than_three(self, tmp_path: Path, name: str) -> None:
+        def save(**arrays: npt.NDArray[Any]) -> Path:
+            if name == "x.npz":
+                np.savez(tmp_path / name, **arrays)
+            else:
+                scipy.io.savemat(tmp_path / name, arrays)
+            return tmp_path / name
+
+        frame = only(save(frame=COUNTS, cube=np.zeros((2, 3, 4, 5))))
+        assert frame.notes == ("left out, because it has more than three axes: cube (2, 3, 4, 5)",)
+        np.testing.assert_array_equal(frame.pixels, COUNTS)
+        np.testing.assert_array_equal(only(save(frame=COUNTS[None, None])).pixels, COUNTS)
+        with pytest.raises(FrameError, match=r"it holds: cube \(2, 3, 4, 5\)"):
+            only(save(cube=np.zeros((2, 3, 4, 5))))
+
+    def test_a_logical_array_of_matlab_is_refused_like_a_bool_one(self, tmp_path: Path) -> None:
+        scipy.io.savemat(tmp_path / "x.mat", {"mask": COUNTS > 8000})
+        with pytest.raises(FrameError, match="this is bool; save it as uint8, 0 and 255"):
+            only(tmp_path / "x.mat")
 
     def test_a_stack_in_a_npy_file(self, tmp_path: Path) -> None:
         np.save(tmp_path / "x.npy", np.stack([COUNTS, COUNTS + 1]))
@@ -213,6 +237,69 @@ def test_fits_with_blank_pixels(tmp_path: Path) -> None:
     assert np.argwhere(~frame.valid).tolist() == [[3, 4]]
     fits.PrimaryHDU(COUNTS).writeto(tmp_path / "y.fits")  # unsigned, as FITS writes it: with an offset
     np.testing.assert_array_equal(only(tmp_path / "y.fits").pixels, COUNTS)
+
+
+def write_fits(path: Path, stored: npt.NDArray[Any], *cards: bytes) -> Path:
+    """A FITS file of one image by hand: counts as stored, and header cards that astropy would not write."""
+    pytest.importorskip("astropy")
+    bits = 8 * stored.dtype.itemsize * (-1 if stored.dtype.kind == "f" else 1)
+    size = [b"NAXIS%d  = %20d" % (axis, side) for axis, side in enumerate(stored.shape[::-1], 1)]
+    start = [b"SIMPLE  = " + b"T".rjust(20), b"BITPIX  = %20d" % bits, b"NAXIS   = %20d" % stored.ndim]
+    header = b"".join(card.ljust(80) for card in (*start, *size, *cards, b"END"))
+    data = stored.astype(stored.dtype.newbyteorder(">")).tobytes()
+    path.write_bytes(header + b" " * (-len(header) % 2880) + data + bytes(-len(data) % 2880))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("dtype", "blank", "scaling", "values"),
+    [
+        ("u1", 0, (), np.uint8([[7, 0, 200]])),
+        ("i2", -32768, (b"BZERO   =                32768",), np.uint16([[32775, 0, 32968]])),
+        ("i4", -(2**31), (b"BZERO   =           2147483648",), None),
+        ("i2", -1, (b"BSCALE  =                 0.01", b"BZERO   =                  5.0"), None),
+    ],
+)
+def test_fits_with_blank_is_read_by_what_is_stored(
+    tmp_path: Path, dtype: str, blank: int, scaling: tuple[bytes, ...], values: npt.NDArray[Any] | None
+) -> None:
+    stored = np.array([[7, blank, 200]], dtype)
+    frame = only(write_fits(tmp_path / "x.fits", stored, b"BLANK   = %20d" % blank, *scaling))
+    assert frame.valid is not None
+    assert frame.valid.tolist() == [[True, False, True]]
+    if values is None:
+        scale, zero = (0.01, 5.0) if dtype == "i2" else (1, 2**31)
+        values = np.float32([[scale * 7 + zero, frame.pixels[0, 1], scale * 200 + zero]])
+    assert frame.pixels.dtype == values.dtype
+    np.testing.assert_array_equal(frame.pixels, values)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "card", "note"),
+    [
+        ("f4", b"BLANK   =               -32768", "Invalid 'BLANK' keyword"),
+        ("i2", b"COMMENT 20 \xb0C", "non-ASCII characters"),
+    ],
+)
+def test_an_odd_fits_header_is_a_note(tmp_path: Path, dtype: str, card: bytes, note: str) -> None:
+    stored = np.arange(12, dtype=dtype).reshape(3, 4)
+    frame = only(write_fits(tmp_path / "x.fits", stored, card))
+    np.testing.assert_array_equal(frame.pixels, stored)
+    assert [said.startswith(note) for said in frame.notes] == [True]
+
+
+def test_fits_of_four_axes(tmp_path: Path) -> None:
+    cube = np.arange(120, dtype=np.int16).reshape(1, 2, 6, 10)
+    frames = list(frames_from(write_fits(tmp_path / "x.fits", cube)))
+    np.testing.assert_array_equal([frame.pixels for frame in frames], cube[0])
+    fits = pytest.importorskip("astropy.io.fits")
+    units = [fits.PrimaryHDU(cube[0, 0]), fits.ImageHDU(cube.reshape(2, 3, 2, 10))]
+    fits.HDUList(units).writeto(tmp_path / "y.fits")
+    assert only(tmp_path / "y.fits").notes == (
+        "left out, because it has more than three axes: image 1 (2, 3, 2, 10)",
+    )
+    with pytest.raises(FrameError, match=r"it holds: image 0 \(2, 3, 2, 10\)"):
+        only(write_fits(tmp_path / "z.fits", cube.reshape(2, 3, 2, 10)))
 
 
 @pytest.mark.parametrize("name", ["x.pgm", "x.webp", "x.ppm"])

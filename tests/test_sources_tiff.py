@@ -16,7 +16,7 @@ from PIL import Image
 from dimpoint.errors import FrameError
 from dimpoint.inference.detection_files import read_detections
 from dimpoint.inference.detections import Detections, csv_text, geojson_content, write_detections
-from dimpoint.sources import Frame, count_frames, frames_from, read_image
+from dimpoint.sources import Frame, ReadOptions, count_frames, frames_from, read_image
 
 KEYS = (1, 1, 0, 3, 1024, 0, 1, 1, 1025, 0, 1, 1, 3072, 0, 1, 32633)
 POINT = (1, 1, 0, 3, 1024, 0, 1, 1, 1025, 0, 1, 2, 3072, 0, 1, 32633)  # tags speak of pixel centres
@@ -194,6 +194,29 @@ class TestColourKinds:
             picture = np.invert(picture)
         np.testing.assert_array_equal(read_image(path), picture)
 
+    @pytest.mark.parametrize("lzw", [False, True])
+    def test_white_is_zero_keeps_its_no_data_value(self, tmp_path, lzw, request):
+        stored = np.clip(GREY8, 1, None)
+        stored[3, 4] = 0
+        if lzw:  # OpenCV inverts it
+            request.getfixturevalue("without_imagecodecs")
+            tags = {42113: "0"}
+            Image.fromarray(stored).save(tmp_path / "x.tif", compression="tiff_lzw", tiffinfo=tags)
+            with tifffile.TiffFile(tmp_path / "x.tif", mode="r+") as tif:
+                tif.pages[0].tags["PhotometricInterpretation"].overwrite(0)
+        else:
+            tags = [(42113, "s", 0, "0", True)]
+            tifffile.imwrite(tmp_path / "x.tif", stored, photometric="miniswhite", extratags=tags)
+        frame = only(tmp_path / "x.tif")
+        np.testing.assert_array_equal(frame.pixels, 255 - stored)
+        assert np.argwhere(~frame.valid).tolist() == [[3, 4]]
+
+    def test_white_is_zero_of_twelve_bits(self, tmp_path):
+        pytest.importorskip("imagecodecs")
+        counts = GREY16 >> 4
+        tifffile.imwrite(tmp_path / "x.tif", counts, photometric="miniswhite", bitspersample=12)
+        np.testing.assert_array_equal(read_image(tmp_path / "x.tif"), 4095 - counts)
+
     def test_white_is_zero_single_bits(self, tmp_path):
         tifffile.imwrite(tmp_path / "x.tif", GREY8 > 127, photometric="miniswhite")
         np.testing.assert_array_equal(read_image(tmp_path / "x.tif"), (GREY8 <= 127) * np.uint8(255))
@@ -257,6 +280,26 @@ class TestPages:
         with pytest.raises(FrameError, match="holds 5 pictures, where one is expected"):
             read_image(path)
         assert count_frames(path) == 5
+
+    def test_white_is_zero_where_one_page_is_listed_for_all(self, tmp_path):
+        tifffile.imwrite(tmp_path / "x.tif", self.STACK, photometric="miniswhite", truncate=True)
+        pixels = [frame.pixels for frame in frames_from(tmp_path / "x.tif")]
+        np.testing.assert_array_equal(pixels, 65535 - self.STACK)
+
+    def test_the_mask_of_a_page_says_what_is_measured(self, tmp_path):
+        mask = GREY8 > 40
+        with tifffile.TiffWriter(tmp_path / "x.tif") as writer:
+            writer.write(GREY16, metadata=None)
+            writer.write(mask, subfiletype=4, photometric="mask", metadata=None)
+            writer.write(GREY16[::2], subfiletype=1, metadata=None)
+            writer.write(mask[::2], subfiletype=5, photometric="mask", metadata=None)
+            writer.write(GREY8, metadata=None)
+            writer.write(mask[::2], subfiletype=4, photometric="mask", metadata=None)
+        masked, other = frames_from(tmp_path / "x.tif")
+        np.testing.assert_array_equal(masked.valid, mask)
+        np.testing.assert_array_equal(masked.pixels, GREY16)
+        assert other.valid is None
+        assert other.notes == ("its mask has another size, (19, 53), and is left out",)
 
     def test_a_single_page_has_no_number(self, tmp_path):
         tifffile.imwrite(tmp_path / "x.tif", GREY16)
@@ -391,6 +434,20 @@ class TestGeoTiff:
         assert frame.notes == ()
         np.testing.assert_allclose(frame.geo.map_xy(PIXELS), places, rtol=0, atol=1e-6)
         np.testing.assert_allclose(frame.geo.lonlat(PIXELS), degrees, rtol=0, atol=1e-8)  # a millimetre
+
+    def test_a_page_turned_upright_has_no_position(self, tmp_path: Path) -> None:
+        tags, keys, *_ = GEO["utm"]
+        extra = [(code, "d", len(values), values, True) for code, values in tags.items()]
+        extra += [(34735, "H", len(keys), keys, True), (274, "H", 1, 6, True), (42113, "s", 0, "0", True)]
+        stored = np.arange(6, dtype=np.uint16).reshape(2, 3)
+        tifffile.imwrite(tmp_path / "x.tif", stored, extratags=extra)
+        (frame,) = frames_from(tmp_path / "x.tif", options=ReadOptions(orientation="upright"))
+        np.testing.assert_array_equal(frame.pixels, np.rot90(stored, -1))
+        np.testing.assert_array_equal(frame.valid, np.rot90(stored, -1) != 0)
+        assert frame.geo is None
+        assert frame.notes == ("it was turned upright: its detections have no positions on the map",)
+        (kept,) = frames_from(tmp_path / "x.tif", options=ReadOptions(orientation="stored"))
+        assert kept.geo is not None
 
     def test_a_system_that_needs_pyproj_says_so(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -1,11 +1,13 @@
 """Files of arrays -> frames: .npy, .npz, MATLAB's .mat and FITS.
 
 A 2-D array is a frame. A 3-D array is a stack (N, H, W), in .mat files (H, W, N), unless its last axis is 4
-or less. FITS rows are taken as they stand in the file.
+or less. Of more axes, those of length 1 are left out where that gives a frame or a stack. FITS rows are taken
+as they stand in the file.
 """
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 import zipfile
@@ -52,6 +54,10 @@ def read_npy(path: Path) -> Pixels:
             f"{path}: not a readable .npy file ({str(error)[:200]}); "
             "save a 2-D uint8, uint16 or float32 array with numpy.save"
         ) from None
+    with path.open("rb") as file:
+        file.seek(array.offset + array.nbytes)
+        if file.read(len(NPY_SIGNATURE)) == NPY_SIGNATURE:
+            raise FrameError(f"{path}: holds several arrays; save them as one stack (N, height, width)")
     return np.asarray(array)
 
 
@@ -60,13 +66,25 @@ def is_stack(array: Pixels) -> bool:
     return array.ndim == 3 and array.shape[2] > 4
 
 
-def pages_of(array: Pixels, name: str) -> Pages:
-    """The frames of an array."""
+def _plain_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A shape of more than three axes without those of length 1, if that is a frame or a stack."""
+    long = tuple(side for side in shape if side != 1)
+    is_plain = len(long) == 2 or (len(long) == 3 and long[2] > 4)
+    return long if len(shape) > 3 and is_plain else shape
+
+
+def _squeezed(array: Pixels) -> Pixels:
+    return array.reshape(_plain_shape(array.shape))
+
+
+def pages_of(array: Pixels, name: str, notes: tuple[str, ...] = ()) -> Pages:
+    """The frames of an array, each with `notes`."""
+    array = _squeezed(array)
 
     def read(number: int) -> Picture:
         layer = array[number] if is_stack(array) else array
         limits.check("frame_pixels", layer.size, f"{name}: pixels", FrameError)
-        return picture_of(layer, f"{name}, frame {number}" if is_stack(array) else name)
+        return picture_of(layer, f"{name}, frame {number}" if is_stack(array) else name, notes=notes)
 
     return Pages(len(array) if is_stack(array) else 1, read)
 
@@ -78,10 +96,10 @@ def open_npy(file: OpenFile, options: ReadOptions) -> Pages:
 
 def open_npz(file: OpenFile, options: ReadOptions) -> Pages:
     """The one array of numbers in a .npz file."""
-    return pages_of(_npz_array(file), str(file.path))
+    return _only(_npz_arrays(file), file.path)
 
 
-def _npz_array(file: OpenFile) -> Pixels:
+def _npz_arrays(file: OpenFile) -> dict[str, Pixels]:
     path = file.path
     try:
         with zipfile.ZipFile(file.stream) as archive:
@@ -92,14 +110,13 @@ def _npz_array(file: OpenFile) -> Pixels:
                 limits.check_archive(member.compress_size, member.file_size, str(path), FrameError)
         file.stream.seek(0)
         with np.load(file.stream, allow_pickle=False) as content:
-            arrays = {name: array for name in content.files if (array := content[name]).ndim in (2, 3)}
+            return {name: _squeezed(content[name]) for name in content.files}
     except DimpointError:
         raise
     except OSError as error:
         raise unreadable(path, error) from None
     except Exception as error:  # as of read_npy
         raise FrameError(f"{path}: not a readable .npz file ({str(error)[:200]})") from None
-    return _only(arrays, path)
 
 
 def is_mat(path: Path, head: bytes) -> bool:
@@ -108,10 +125,15 @@ def is_mat(path: Path, head: bytes) -> bool:
 
 def open_mat(file: OpenFile, options: ReadOptions) -> Pages:
     """The one matrix of numbers in a MATLAB file."""
-    return pages_of(_mat_array(file), str(file.path))
+    arrays = {name: _squeezed(array) for name, array in _mat_arrays(file).items()}
+    arrays = {name: array for name, array in arrays.items() if array.size > 1} or arrays
+    return _only(
+        {name: np.moveaxis(array, 2, 0) if is_stack(array) else array for name, array in arrays.items()},
+        file.path,
+    )
 
 
-def _mat_array(file: OpenFile) -> Pixels:
+def _mat_arrays(file: OpenFile) -> dict[str, Pixels]:
     from dimpoint.sources.matlab import matlab_arrays
 
     path = file.path
@@ -120,62 +142,98 @@ def _mat_array(file: OpenFile) -> Pixels:
     try:
         limits.check("file_bytes", file.stream.seek(0, 2), f"{path}: bytes", FrameError)
         file.stream.seek(0)
-        arrays = matlab_arrays(file.stream.read(), path)
+        return matlab_arrays(file.stream.read(), path)
     except OSError as error:
         raise unreadable(path, error) from None
-    array = _only({name: array for name, array in arrays.items() if array.size > 1} or arrays, path)
-    return np.moveaxis(array, 2, 0) if array.ndim == 3 and array.shape[2] > 4 else array
 
 
-def _only(arrays: dict[str, Any], path: Path) -> Pixels:
-    if len(arrays) != 1:
-        held = ", ".join(f"{name} {array.shape}" for name, array in list(arrays.items())[:6]) or "none"
-        raise FrameError(f"{path}: one array of two or three axes is a frame or a stack; it holds: {held}")
-    return np.asarray(next(iter(arrays.values())))
+def _only(arrays: dict[str, Pixels], path: Path) -> Pages:
+    """The frames of the one array of two or three axes; a note names those of more axes."""
+    shapes = {name: array.shape for name, array in arrays.items() if array.ndim > 1}
+    fitting = [name for name, shape in shapes.items() if len(shape) <= 3]
+    if len(fitting) != 1:
+        raise FrameError(
+            f"{path}: one array of two or three axes is a frame or a stack; it holds: {_listed(shapes)}"
+        )
+    del shapes[fitting[0]]
+    return pages_of(arrays[fitting[0]], str(path), _left_out(shapes))
+
+
+def _left_out(shapes: dict[str, tuple[int, ...]]) -> tuple[str, ...]:
+    return (f"left out, because it has more than three axes: {_listed(shapes)}",) if shapes else ()
+
+
+def _listed(shapes: dict[str, tuple[int, ...]]) -> str:
+    return ", ".join(f"{name} {shape}" for name, shape in list(shapes.items())[:6]) or "none"
 
 
 def open_fits(file: OpenFile, options: ReadOptions) -> Pages:
     """The images of a FITS file; BLANK and NaN are no measurements."""
-    planes = _fits_planes(file)
+    planes, notes = _fits_planes(file)
 
     def read(number: int) -> Picture:
         plane, valid = planes[number]
         limits.check("frame_pixels", plane.size, f"{file.path}: pixels", FrameError)
-        return picture_of(np.asarray(plane), f"{file.path}, image {number}", valid)
+        return picture_of(plane, f"{file.path}, image {number}", valid, notes)
 
     return Pages(len(planes), read)
 
 
-def _fits_planes(file: OpenFile) -> list[tuple[Pixels, Any]]:
-    """All images of a FITS file, each with the mask of its BLANK pixels."""
+def _fits_planes(file: OpenFile) -> tuple[list[tuple[Pixels, Any]], tuple[str, ...]]:
+    """All images of a FITS file, each with the mask of its measured pixels, and notes on the file."""
     try:
         from astropy.io import fits
+        from astropy.utils.exceptions import AstropyWarning
     except ImportError:
         raise MissingExtraError("a FITS file", "astropy", "fits") from None
     path = file.path
     planes: list[tuple[Pixels, Any]] = []
+    left_out: dict[str, tuple[int, ...]] = {}
     try:
         file.stream.seek(0)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # of a file that was cut astropy only warns
-            for unit in fits.open(file.stream, memmap=False, lazy_load_hdus=True):
-                if not unit.is_image or unit.header.get("NAXIS", 0) not in (2, 3):
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always", AstropyWarning)
+            # of a file that was cut astropy only warns
+            warnings.filterwarnings("error", r"(?s).*(truncated|corrupted)", AstropyWarning)
+            units = fits.open(file.stream, memmap=False, lazy_load_hdus=True, do_not_scale_image_data=True)
+            for number, unit in enumerate(units):
+                axes = unit.header.get("NAXIS", 0) if unit.is_image else 0
+                shape = _plain_shape(tuple(int(unit.header[f"NAXIS{axis}"]) for axis in range(axes, 0, -1)))
+                if len(shape) > 3:
+                    left_out[f"image {number}"] = shape
+                if len(shape) not in (2, 3) or 0 in shape:
                     continue
-                sides = [int(unit.header[f"NAXIS{axis}"]) for axis in range(1, unit.header["NAXIS"] + 1)]
-                counts = int(np.prod(sides, dtype=object))
-                limits.check("frame_pixels", counts, f"{path}: pixels", FrameError)
-                blank = unit.header.get("BLANK")
-                data = np.asarray(unit.data)
-                for plane in data if data.ndim == 3 else data[None]:
-                    known = blank is not None and plane.dtype.kind != "f"
-                    planes.append((plane, plane != blank if known else None))
+                limits.check("frame_pixels", math.prod(shape), f"{path}: pixels", FrameError)
+                for plane in np.asarray(unit.data).reshape(-1, *shape[-2:]):
+                    planes.append(_fits_plane(plane, unit.header))
     except DimpointError:
         raise
     except Exception as error:  # a damaged header can make the parser raise nearly anything
         raise FrameError(f"{path}: the FITS file is damaged or cut off ({str(error)[:200]})") from None
     if not planes:
-        raise FrameError(f"{path}: a FITS file without an image of two or three axes")
-    return planes
+        held = f"; it holds: {_listed(left_out)}" if left_out else ""
+        raise FrameError(f"{path}: a FITS file without an image of two or three axes{held}")
+    texts = [str(one.message) for one in told if issubclass(one.category, AstropyWarning)]
+    notes = dict.fromkeys(" ".join(text.split())[:200] for text in texts)
+    return planes, (*notes, *_left_out(left_out))
+
+
+def _fits_plane(stored: Pixels, header: Any) -> tuple[Pixels, Any]:
+    """The values of a plane, stored * BSCALE + BZERO, and the mask of its pixels that are not BLANK."""
+    blank, scale, zero = header.get("BLANK"), header.get("BSCALE", 1), header.get("BZERO", 0)
+    is_whole = stored.dtype.kind in "iu"
+    valid = stored != blank if is_whole and isinstance(blank, int) else None
+    bits = 8 * stored.dtype.itemsize
+    if scale == 1 and stored.dtype.kind == "i" and zero == 2 ** (bits - 1):  # how FITS stores unsigned counts
+        native = stored.astype(f"i{bits // 8}").view(f"u{bits // 8}")
+        values = native ^ native.dtype.type(zero)
+    elif (scale, zero) == (1, 0):
+        values = stored
+    else:
+        values = stored * float(scale) + float(zero)
+    if valid is not None and values.dtype.newbyteorder("=") not in (np.uint8, np.uint16):
+        values = np.where(valid, values, np.nan)  # a BLANK of many digits would not fit into float32
+    return values, valid
 
 
 def open_raw(file: OpenFile, options: ReadOptions) -> Pages:

@@ -94,9 +94,10 @@ def find_files(
 
     A file that is named itself is taken whatever its suffix is. In a folder, and in what a pattern matches,
     files count by their suffix; hidden and thumbnail folders, sub-folders (unless `recursive`), folders in
-    `exclude` and files of other kinds are passed over, and told of in `FoundFiles.passed`. Links to folders
-    are followed; each folder is entered once, so that loops end. A part of a pattern that is the name of a
-    folder or file as it stands, such as `run[1]`, means that folder. img2 sorts before img10.
+    `exclude` that lie below the folder or below that which the pattern begins with, and files of other kinds
+    are passed over, and told of in `FoundFiles.passed`. Links to folders are followed; each folder is entered
+    once, so that loops end. A part of a pattern that is the name of a folder or file as it stands, such as
+    `run[1]`, means that folder. img2 sorts before img10.
 
     Raises FrameError if there is no such path, no match, or no frame in the folder.
     """
@@ -108,17 +109,21 @@ def find_files(
         return FoundFiles([Path(text)], [])
     if not _MAGIC.search(text):
         raise FrameError(f"{text}: no such file or folder")
-    matches = sorted(set(_matches(text)), key=natural_key)
-    if not matches:
+    passed: list[tuple[Path, str]] = []
+    matches = sorted(set(_matches(text, passed)), key=natural_key)
+    if not (matches or passed):
         hint = "; [ and ] stand for a choice of characters; for the bracket itself write [[]" * ("[" in text)
         raise FrameError(f"{text}: nothing matches this pattern{hint}")
-    passed: list[tuple[Path, str]] = []
-    results = [os.path.realpath(path) for path in exclude]
+    passed = list(dict.fromkeys(passed))
+    base = _real(_base(Path(text)))
+    results = {folder: path for path in exclude if base in (folder := _real(path)).parents}
+    files: list[Path] = []
     for path in matches:
-        if any(Path(os.path.realpath(path)).is_relative_to(folder) for folder in results):
-            passed.append((path, EXCLUDED))
-    inside = {path for path, _ in passed}
-    files = [path for path in matches if path not in inside and _sorted(path, suffixes, passed)]
+        inside = next((each for each in results if _real(path).is_relative_to(each)), None)
+        if inside is None:
+            files += [path] * _sorted(path, suffixes, passed)
+        elif (results[inside], EXCLUDED) not in passed:
+            passed.append((results[inside], EXCLUDED))
     return _demand_files(FoundFiles(files, passed), f"the pattern {text}")
 
 
@@ -240,30 +245,57 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _matches(pattern: str) -> Iterator[Path]:
-    """The paths that fit a pattern of *, ?, [] and **; hidden ones only where a part begins with a dot."""
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))
+
+
+def _base(pattern: Path) -> Path:
+    """The folder that a pattern begins with."""
+    base = Path(pattern.anchor)
+    for part in pattern.relative_to(base).parts:
+        if _MAGIC.search(part) and not os.path.lexists(base / part):
+            break
+        base /= part
+    return base
+
+
+def _matches(pattern: str, passed: list[tuple[Path, str]]) -> Iterator[Path]:
+    """The paths that fit a pattern of *, ?, [] and **; hidden ones only where a part begins with a dot.
+
+    Folders of thumbnails and the like are not entered, and added to `passed`.
+    """
     path = Path(pattern)
     parts = path.parts
     start = Path(path.anchor) if path.anchor else Path()
-    yield from _expand(start, parts[1:] if path.anchor else parts)
+    yield from _expand(start, parts[1:] if path.anchor else parts, passed)
 
 
-def _expand(folder: Path, parts: Sequence[str]) -> Iterator[Path]:
+def _expand(folder: Path, parts: Sequence[str], passed: list[tuple[Path, str]]) -> Iterator[Path]:
     if not parts:
         yield folder
         return
     part, rest = parts[0], parts[1:]
     literal = folder / part
     if part == "**":
-        for inner in _folders(folder):
-            yield from _expand(inner, rest or ("*",))
+        for inner in _folders(folder, passed):
+            yield from _expand(inner, rest or ("*",), passed)
     elif not _MAGIC.search(part) or os.path.lexists(literal):
         if os.path.lexists(literal):
-            yield from _expand(literal, rest)
+            yield from _expand(literal, rest, passed)
     else:
+        wants_hidden = part.startswith(".")
         for name in _names(folder):
-            if fnmatch.fnmatchcase(name, part) and (part.startswith(".") or not is_junk(name)):
-                yield from _expand(folder / name, rest)
+            fits = fnmatch.fnmatchcase(name, part) and (wants_hidden or not name.startswith("."))
+            if fits and (wants_hidden or not _passes_over(folder / name, passed)):
+                yield from _expand(folder / name, rest, passed)
+
+
+def _passes_over(path: Path, passed: list[tuple[Path, str]]) -> bool:
+    """Whether a path is a junk folder, which is added to `passed`."""
+    is_passed = is_junk(path.name) and path.is_dir()
+    if is_passed:
+        passed.append((path, HIDDEN))
+    return is_passed
 
 
 def _names(folder: Path) -> list[str]:
@@ -273,7 +305,7 @@ def _names(folder: Path) -> list[str]:
         return []
 
 
-def _folders(folder: Path) -> Iterator[Path]:
+def _folders(folder: Path, passed: list[tuple[Path, str]]) -> Iterator[Path]:
     """A folder and all below it, each once however many links lead to it."""
     seen: set[tuple[int, int] | None] = {None}
     pending = [folder]
@@ -284,7 +316,7 @@ def _folders(folder: Path) -> Iterator[Path]:
             continue
         seen.add(identity)
         yield here
-        inner = [here / name for name in _names(here) if not is_junk(name)]
-        folders = [path for path in inner if path.is_dir()]
+        inner = [here / name for name in _names(here) if not name.startswith(".")]
+        folders = [path for path in inner if not _passes_over(path, passed) and path.is_dir()]
         pending = [path for path in folders if not path.is_symlink()] + pending
         pending += [path for path in folders if path.is_symlink()]

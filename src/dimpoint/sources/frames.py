@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from dimpoint.errors import DimpointError, FrameError
 from dimpoint.sources.colours import one_channel
+from dimpoint.sources.containers import is_stack
 from dimpoint.sources.files import UNREADABLE, VIDEO_SUFFIXES, FoundFiles, find_files
 from dimpoint.sources.georeference import Georeference
 from dimpoint.sources.picture import FRAME_TYPES, PLAIN, Picture, Pixels, ReadOptions, picture_of
@@ -202,7 +203,7 @@ def _frames_of(item: _Item, options: ReadOptions) -> Iterator[Frame | _Unreadabl
     """The frames of one item; an error that ends it is raised, others stand in their place."""
     name, content = item.name, item.content
     if isinstance(content, np.ndarray):
-        for index, layer in _layers(content):
+        for index, layer in _layers(content, name):
             picture = picture_of(layer, _numbered(name, index))
             yield _frame(name, picture, None, index)
     elif _is_video(content):
@@ -238,7 +239,7 @@ def _frame(name: str, picture: Picture, path: Path | None, index: int | None) ->
 
 def _count(content: Path | Pixels, options: ReadOptions) -> int | None:
     if isinstance(content, np.ndarray):
-        return len(content) if _is_stack(content) else 1
+        return len(content) if is_stack(content) else 1
     if _is_video(content):
         return count_video_frames(content, options)
     try:
@@ -252,15 +253,13 @@ def _is_video(path: Path) -> bool:
     return path.suffix.lower() in VIDEO_SUFFIXES
 
 
-def _is_stack(array: Pixels) -> bool:
-    return array.ndim == 3 and array.shape[2] > 4
-
-
-def _layers(array: Pixels) -> Iterator[tuple[int | None, Pixels]]:
-    if _is_stack(array):
+def _layers(array: Pixels, name: str) -> Iterator[tuple[int | None, Pixels]]:
+    if not is_stack(array):
+        yield None, array
+    elif len(array):
         yield from enumerate(array)
     else:
-        yield None, array
+        raise FrameError(f"{name}: holds no frame: shape {array.shape}")
 
 
 def _numbered(name: str, index: int | None) -> str:
@@ -271,7 +270,7 @@ def as_array(value: Any) -> Pixels:
     """An array of a frame: a numpy array, a torch tensor on the processor, a PIL picture, nested lists.
 
     A tensor (1, H, W) is one frame. A path of one picture is read. Integers in lists become uint8 or uint16
-    where they fit, other numbers float32.
+    where they fit.
 
     Raises FrameError, which says what to do, for anything else.
     """
@@ -335,9 +334,9 @@ def _of_list(values: Any) -> Pixels:
 
 
 def _smallest(array: Pixels) -> Pixels:
-    """Counts in the smallest frame type that holds them."""
+    """Counts in the smallest unsigned frame type that holds them; other numbers as they are."""
     if array.dtype.kind in "ui" and array.size and array.min() >= 0:
         for dtype in (np.uint8, np.uint16):
             if array.max() <= np.iinfo(dtype).max:
                 return array.astype(dtype)
-    return array.astype(np.float32)
+    return array

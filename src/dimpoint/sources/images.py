@@ -19,24 +19,23 @@ from dimpoint import limits
 from dimpoint.errors import FrameError
 from dimpoint.sources.colours import one_channel
 from dimpoint.sources.files import SUPPORTED_IMAGES
+from dimpoint.sources.orientation import chosen_turn, exif_orientation, turned
 from dimpoint.sources.picture import PLAIN, OpenFile, Pages, Picture, Pixels, ReadOptions, picture_of
 from dimpoint.sources.thermal import radiometric
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNM = re.compile(rb"P[2356]\s")
-_ASCII_PNM = re.compile(rb"P[23]\s")
+_PNM_HEADER = re.compile(rb"P([2356])" + 3 * rb"(?:\s|#[^\r\n]*[\r\n])+(\d{1,12})" + rb"\s")
+_NEXT_PNM = re.compile(rb"\s*P[1-6]\s")
+_NEXT_TEXT_PNM = re.compile(rb"^P[1-6]\s", re.MULTILINE)
 _BMP_HEADERS = (40, 52, 56, 64, 108, 124)
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}  # by colour type, as decoded
-_TURNED = (
-    "labels may refer to the pixels as stored or to the turned picture: say --orientation stored or upright"
-)
 JPEG_SIGNATURE = b"\xff\xd8\xff"
 _JPEG_END = 0xD9
 # Within coded data 0xFF is followed by a stuffed zero or by a restart marker; anything else is a marker.
 _JPEG_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])")
 _FRAME_MARKERS = (*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0))
 _HARMLESS = re.compile(r"Unsupported|unsupported|colorspace|CMYK|YCCK|precision|arithmetic", re.IGNORECASE)
-_ORIENTATION = 0x0112
 
 
 def is_image(path: Path, head: bytes) -> bool:
@@ -57,9 +56,9 @@ def _picture(path: Path, data: bytes, options: ReadOptions) -> Picture:
         parts = list(jpeg_segments(data))
         counts = None if options.preview else radiometric(parts, jpeg_size(data), str(path))
         if counts is not None:
-            return picture_of(
-                counts, str(path), notes=("radiometric counts are read, not the 8-bit picture",)
-            )
+            notes.append("radiometric counts are read, not the 8-bit picture")
+            counts = _turned(path, data, counts, options, notes)
+            return picture_of(counts, str(path), notes=tuple(notes))
     picture = _turned(path, data, _decode(path, data, options, notes), options, notes)
     grey, said = one_channel(picture, str(path), options.colour)
     return picture_of(grey, str(path), notes=(*notes, *said))
@@ -77,31 +76,22 @@ def stored_colours(file: OpenFile, options: ReadOptions = PLAIN) -> Pixels | Non
 
 
 def _turned(path: Path, data: bytes, picture: Pixels, options: ReadOptions, notes: list[str]) -> Pixels:
-    orientation = _orientation(data)
-    if orientation == 1:
-        return picture
-    if options.orientation is None and options.refuse_turned:
-        raise FrameError(f"{path}: the picture has EXIF orientation {orientation}; {_TURNED}")
-    if options.orientation == "upright":
-        return turned(picture, orientation)
-    if options.orientation is None:
-        notes.append(
-            f"the picture has EXIF orientation {orientation}; positions are of the pixels as stored "
-            "(--orientation upright turns it)"
-        )
-    return picture
+    return turned(picture, chosen_turn(_orientation(data), str(path), options, notes))
 
 
 def _decode(path: Path, data: bytes, options: ReadOptions, notes: list[str]) -> Pixels:
     _check_size(path, data)
+    if _holds_several(data):
+        raise FrameError(f"{path}: holds several pictures, where one is expected; save each as a file")
+    if _is_cut(data):
+        raise FrameError(f"{path}: the picture is truncated: it ends after {len(data)} bytes; copy it again")
     if fault := damage(data):
         if not options.accept_damaged:
             raise FrameError(f"{path}: {fault}; copy or save it again, or take it with --accept-damaged")
         notes.append(f"{fault}, and taken all the same")
     try:
         # Decoding from memory: unlike imread it takes any path and reports what it cannot finish.
-        whole = data + b"\n" if _ASCII_PNM.match(data) else data  # the last number may end with the file
-        picture = cv2.imdecode(np.frombuffer(whole, np.uint8), cv2.IMREAD_UNCHANGED)
+        picture = cv2.imdecode(np.frombuffer(_unscaled(data), np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
         raise FrameError(f"{path}: cannot be decoded ({error.err}); {SUPPORTED_IMAGES} are read") from None
     if _is_animated(data):
@@ -111,6 +101,47 @@ def _decode(path: Path, data: bytes, options: ReadOptions, notes: list[str]) -> 
     if picture is None:
         raise FrameError(f"{path}: damaged, or of a kind that is not read; copy it again or save it as PNG")
     return np.asarray(picture)
+
+
+def _unscaled(data: bytes) -> bytes:
+    """A text PGM or PPM whose counts OpenCV does not scale to 255, and whose last number ends."""
+    header = _PNM_HEADER.match(data)
+    if header is None or header[1] not in b"23":
+        return data
+    most = b"255" if 0 < int(header[4]) < 255 else header[4]
+    return data[: header.start(4)] + most + data[header.end(4) :] + b"\n"
+
+
+def _holds_several(data: bytes) -> bool:
+    """Whether a PGM or PPM file holds one picture after another."""
+    header = _PNM_HEADER.match(data)
+    if header is None:
+        return False
+    if header[1] in b"23":
+        return _NEXT_TEXT_PNM.search(data, header.end()) is not None
+    return _NEXT_PNM.match(data, header.end() + _raster_bytes(header)) is not None
+
+
+def _is_cut(data: bytes) -> bool:
+    """Whether a BMP, PGM or PPM file is shorter than its header says."""
+    if data.startswith(b"BM") and len(data) >= 34:
+        start, kind, width, height, _, bits, packing = struct.unpack_from("<IIiiHHI", data, 10)
+        rows = (width * bits + 31) // 32 * 4 * abs(height)
+        return kind in _BMP_HEADERS and packing in (0, 3) and len(data) < start + rows
+    header = _PNM_HEADER.match(data)
+    if header is None:
+        return False
+    if header[1] in b"23":
+        is_space = np.frombuffer(data, np.uint8, offset=header.end() - 1) <= ord(" ")
+        return int(np.count_nonzero(is_space[:-1] & ~is_space[1:])) < _raster_bytes(header)
+    return len(data) < header.end() + _raster_bytes(header)
+
+
+def _raster_bytes(header: re.Match[bytes]) -> int:
+    """The bytes of the counts of a binary PGM or PPM; of a text file how many counts there are."""
+    kind, width, height, most = map(int, header.groups())
+    wide = kind in (5, 6) and most > 255
+    return width * height * (3 if kind in (3, 6) else 1) * (2 if wide else 1)
 
 
 def _is_animated(data: bytes) -> bool:
@@ -130,12 +161,12 @@ def _check_size(path: Path, data: bytes) -> None:
         elif data.startswith(JPEG_SIGNATURE):
             width, height = jpeg_size(data) or (0, 0)
         elif data.startswith(b"BM"):
-            header, width, height = struct.unpack_from("<Iii", data, 14)
-            if header not in _BMP_HEADERS:
+            kind, width, height = struct.unpack_from("<Iii", data, 14)
+            if kind not in _BMP_HEADERS:
                 return
             width, height = abs(width), abs(height)
-        elif _PNM.match(data):
-            width, height = (int(side) for side in re.findall(rb"(?<![\w])\d{1,12}", data[2:200])[:2])
+        elif header := _PNM_HEADER.match(data):
+            width, height = int(header[2]), int(header[3])
     except (struct.error, ValueError):
         return  # the decoder says what is wrong
     limits.check("frame_pixels", width * height, f"{path}: {width} x {height} pixels", FrameError)
@@ -147,7 +178,7 @@ def _orientation(data: bytes) -> int:
         return jpeg_orientation(data)
     if data.startswith(PNG_SIGNATURE) and (at := data.find(b"eXIf")) > 0:
         return exif_orientation(data[at + 4 : at + 4 + int.from_bytes(data[at - 4 : at])])
-    return 1
+    return webp_orientation(data) if data[8:12] == b"WEBP" else 1
 
 
 def damage(data: bytes) -> str | None:
@@ -233,29 +264,12 @@ def jpeg_orientation(data: bytes) -> int:
     return 1
 
 
-def exif_orientation(exif: bytes) -> int:
-    """The orientation in a block of EXIF data, which is a TIFF header; 1 if it is damaged or has none."""
-    order = {b"II": "<", b"MM": ">"}.get(exif[:2])
-    try:
-        if order is None:
-            return 1
-        (start,) = struct.unpack_from(order + "I", exif, 4)
-        (count,) = struct.unpack_from(order + "H", exif, start)
-        for entry in range(min(count, 1000)):
-            tag, _, _, value = struct.unpack_from(order + "HHIH", exif, start + 2 + 12 * entry)
-            if tag == _ORIENTATION:
-                return value if 1 <= value <= 8 else 1
-    except struct.error:
-        return 1
+def webp_orientation(data: bytes) -> int:
+    """The EXIF orientation of a WebP file, 1 to 8; 1, as it stands, where there is none."""
+    place = 12
+    while place + 8 <= len(data):
+        kind, length = struct.unpack_from("<4sI", data, place)
+        if kind == b"EXIF":
+            return exif_orientation(data[place + 8 : place + 8 + length].removeprefix(b"Exif\0\0"))
+        place += 8 + length + length % 2
     return 1
-
-
-def turned(picture: Pixels, orientation: int) -> Pixels:
-    """A picture, (H, W) or (H, W, C), turned as its EXIF orientation asks."""
-    if orientation in (5, 6, 7, 8):
-        picture = picture.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
-        picture = picture[::-1]
-    if orientation in (2, 3, 6, 7):
-        picture = picture[:, ::-1]
-    return np.ascontiguousarray(picture)

@@ -23,11 +23,11 @@ _STORED = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8
 _CLASSES = {6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13: "u4", 14: "i8", 15: "u8"}
 _MATRIX, _COMPRESSED = 14, 15
 _HEADER = 128
-_COMPLEX = 0x08
+_COMPLEX, _LOGICAL = 0x08, 0x02
 
 
 def matlab_arrays(content: bytes, path: Path) -> dict[str, npt.NDArray[Any]]:
-    """The real arrays of two or three axes in a file, by name; text, cells and structures are passed over.
+    """The real arrays in a file, by name; text, cells and structures are passed over.
 
     Raises FrameError for a damaged file and for one that unpacks to more than the limits allow.
     """
@@ -77,14 +77,14 @@ def _unpacked(body: bytes, path: Path) -> bytes:
 
 
 def _matrix(body: bytes, order: str, path: Path) -> tuple[str, npt.NDArray[Any]] | None:
-    """Name and array of a matrix; None if it is no array of numbers with two or three axes."""
+    """Name and array of a matrix; None if it is no array of real numbers."""
     parts = _elements(body, order)
     (flags,) = struct.unpack_from(f"{order}I", next(parts)[1])
     kind = _CLASSES.get(flags & 0xFF)
     if kind is None or (flags >> 8) & _COMPLEX:
         return None
     sides = np.frombuffer(next(parts)[1], f"{order}i4").tolist()
-    if len(sides) not in (2, 3) or min(sides) < 0:
+    if min(sides) < 0:
         return None
     name = next(parts)[1].decode("latin-1").rstrip("\0")
     count = int(np.prod(sides, dtype=object))
@@ -95,4 +95,4 @@ def _matrix(body: bytes, order: str, path: Path) -> tuple[str, npt.NDArray[Any]]
     array = np.frombuffer(numbers, f"{order}{_STORED[stored]}")
     if len(array) != count:
         raise ValueError(f"{len(array)} numbers for {' x '.join(map(str, sides))}")
-    return name, array.astype(kind).reshape(sides, order="F")
+    return name, array.astype("?" if flags >> 8 & _LOGICAL else kind).reshape(sides, order="F")

@@ -234,10 +234,11 @@ def unreadable(path: Path, error: OSError) -> FrameError:
 def picture_of(
     array: Pixels, name: str, valid: npt.NDArray[np.bool_] | None = None, notes: tuple[str, ...] = ()
 ) -> Picture:
-    """The picture of an array: `as_frame`; NaN, infinite and masked pixels are no measurements."""
+    """The picture of an array: `as_frame`; masked pixels and those not finite as float32 are not valid."""
     array, valid = unmasked(array, valid)
     if array.ndim == 2 and array.dtype.kind == "f":
-        finite = np.isfinite(array)
+        with np.errstate(over="ignore"):
+            finite = np.isfinite(array.astype(np.float32, copy=False))
         if not finite.all():
             valid = finite if valid is None else valid & finite
     return Picture(as_frame(array, name), valid, notes)

@@ -123,7 +123,10 @@ def reader_of(path: Path, head: bytes) -> Reader:
 def open_pages(path: Path, options: ReadOptions = PLAIN) -> Iterator[Pages]:
     """The frames of a file, which is open within the `with` block. Raises FrameError as `read_image` does."""
     with OpenFile(path) as file:
-        yield reader_of(path, file.head).open(file, options)
+        pages = reader_of(path, file.head).open(file, options)
+        if pages.count < 1:
+            raise FrameError(f"{path}: holds no frame")
+        yield pages
 
 
 def read_image(path: str | os.PathLike[str], options: ReadOptions = PLAIN) -> Pixels:

@@ -28,6 +28,7 @@ from dimpoint import limits
 from dimpoint.errors import DimpointError, FrameError
 from dimpoint.sources.colours import equal_channels, one_channel
 from dimpoint.sources.georeference import georeference_of
+from dimpoint.sources.orientation import ORIENTATION, chosen_turn, turned
 from dimpoint.sources.picture import (
     PLAIN,
     OpenFile,
@@ -57,40 +58,81 @@ _DEFLATE, _LZMA = (8, 32946), (34925,)
 _SLACK = 1 << 16  # bytes; what is smaller cannot fill the memory
 
 
-def read_page(page: TiffPage, name: str, path: str, options: ReadOptions = PLAIN) -> Picture:
+def read_page(
+    page: TiffPage, name: str, path: str, options: ReadOptions = PLAIN, mask: TiffPage | None = None
+) -> Picture:
     """Decode a page as `read_image` says; FrameError, which names it by `name`, if it is no frame.
 
-    Pixels of the GDAL no-data value, and strips and tiles that were left out, are no measurements.
+    mask: the page that says which pixels are measured. Pixels of the GDAL no-data value, and strips and tiles
+    that were left out, are no measurements.
     """
     _check_header(page, name, options)
     _check_channels(page, name)
-    if page.photometric == PHOTOMETRIC.YCBCR:  # tifffile would not convert it to RGB
-        colours = _decode_with_opencv(page, name, path)
-        grey, said = one_channel(colours, name, options.colour)
-        return picture_of(grey, name, notes=said)
-    try:
-        _check_segments(page, name)
-        picture = _bgr(page, page.asarray())
-    except (ValueError, ImportError) as error:
-        if not _lacks_codec(error):
-            raise
-        picture = _decode_with_opencv(page, name, path)
+    picture, counts = _decoded(page, name, path)
+    measured = None if mask is None else _measured(mask, name, options)
+    return _picture(page, picture, counts, name, options, measured)
+
+
+def _decoded(page: TiffPage, name: str, path: str) -> tuple[Pixels, Pixels]:
+    """A page as `_bgr` gives it, and its counts as stored."""
+    if page.photometric != PHOTOMETRIC.YCBCR:  # tifffile would not convert it to RGB
+        try:
+            _check_segments(page, name)
+            counts = _channels(page, page.asarray())
+            return _bgr(page, counts), counts
+        except (ValueError, ImportError) as error:
+            if not _lacks_codec(error):
+                raise
+    picture = _decode_with_opencv(page, name, path)
+    return picture, _inverted(page, picture)
+
+
+def _picture(
+    page: TiffPage,
+    picture: Pixels,
+    counts: Pixels,
+    name: str,
+    options: ReadOptions,
+    measured: npt.NDArray[np.bool_] | None = None,
+) -> Picture:
+    """The frame of a decoded page. picture: as `_bgr` gives it. counts: the same pixels as stored."""
     grey, said = one_channel(picture, name, options.colour)
-    notes = () if _orientation(page) == 1 else (f"it has an orientation tag ({_orientation(page)})",)
+    notes: list[str] = []
+    turn = chosen_turn(_orientation(page), name, options, notes)
     if page.axes == "SYX" and picture.ndim == 3 and not equal_channels(picture):
-        notes = (
-            *notes,
+        notes.append(
             "three planes, red, green and blue, are read as one picture; if they are frames of a stack, save "
-            "each as a page (tifffile: photometric='minisblack')",
+            "each as a page (tifffile: photometric='minisblack')"
         )
+    valid = _valid_pixels(page, counts)
+    if measured is not None and measured.shape == grey.shape:
+        valid = measured if valid is None else valid & measured
+    elif measured is not None:
+        notes.append(f"its mask has another size, {measured.shape}, and is left out")
     geo, told = georeference_of(page)
-    made = picture_of(grey, name, _valid_pixels(page, grey), (*notes, *said, *told))
-    return replace(made, geo=geo)
+    if turn != 1 and geo is not None:
+        geo, told = None, ("it was turned upright: its detections have no positions on the map",)
+    valid = valid if valid is None else turned(valid, turn)
+    return replace(picture_of(turned(grey, turn), name, valid, (*notes, *said, *told)), geo=geo)
 
 
 def _orientation(page: TiffPage) -> int:
-    tag = page.tags.get("Orientation")
-    return int(tag.value) if tag is not None and isinstance(tag.value, int) else 1
+    tag = page.tags.get(ORIENTATION)
+    return tag.value if tag is not None and tag.value in range(2, 9) else 1
+
+
+def _measured(mask: TiffPage, name: str, options: ReadOptions) -> npt.NDArray[np.bool_]:
+    """(H, W) bool, False for the pixels that a mask page leaves out."""
+    _check_header(mask, name, options)
+    try:
+        _check_segments(mask, name)
+        return np.asarray(mask.asarray() != 0)
+    except (ValueError, ImportError) as error:
+        if not _lacks_codec(error):
+            raise
+        raise FrameError(
+            f"{name}: its mask has {mask.compression.name} compression: install imagecodecs"
+        ) from None
 
 
 def _check_header(page: TiffPage, name: str, options: ReadOptions) -> None:
@@ -133,19 +175,33 @@ def _check_channels(page: TiffPage, name: str) -> None:
         raise FrameError(f"{name}: {page.samplesperpixel} channels; a frame has one, or RGB and alpha")
 
 
-def _bgr(page: TiffPage, stored: Pixels) -> Pixels:
-    """tifffile's array of a page -> (H, W) or (H, W, 3) in the order B, G, R."""
+def _channels(page: TiffPage, stored: Pixels) -> Pixels:
+    """tifffile's array of a page -> (H, W), or (H, W, 3) of RGB, without alpha."""
     if page.axes == "SYX":
         stored = np.moveaxis(stored, 0, 2)
     if page.photometric == PHOTOMETRIC.RGB:
-        return stored[..., 2::-1]
-    grey = stored[..., 0] if stored.ndim == 3 else stored
+        return stored[..., :3]
+    return stored[..., 0] if stored.ndim == 3 else stored
+
+
+def _bgr(page: TiffPage, counts: Pixels) -> Pixels:
+    """Counts as `_channels` gives them -> (H, W) or (H, W, 3) in the order B, G, R, white at the top."""
+    if page.photometric == PHOTOMETRIC.RGB:
+        return counts[..., ::-1]
     if page.photometric == PHOTOMETRIC.PALETTE:
         table = page.colormap if page.colormap.max() < 256 else page.colormap >> 8
-        return np.asarray(table.astype(np.uint8).T[grey.astype(np.intp), ::-1])
-    if page.photometric == PHOTOMETRIC.MINISWHITE and grey.dtype.kind in "bu":
-        grey = np.invert(grey)
+        return np.asarray(table.astype(np.uint8).T[counts.astype(np.intp), ::-1])
+    grey = _inverted(page, counts)
     return grey * np.uint8(255) if grey.dtype == np.bool_ else grey
+
+
+def _inverted(page: TiffPage, counts: Pixels) -> Pixels:
+    """The counts of a white-is-zero page turned around, and back again; others as they are."""
+    if page.photometric != PHOTOMETRIC.MINISWHITE or counts.dtype.kind not in "bu":
+        return counts
+    if page.bitspersample in (10, 12, 14):
+        return np.asarray(counts.dtype.type(2**page.bitspersample - 1) - counts)
+    return np.invert(counts)
 
 
 def _lacks_codec(error: Exception) -> bool:
@@ -167,9 +223,7 @@ def _decode_with_opencv(page: TiffPage, name: str, path: str) -> Pixels:
         raise FrameError(f"{name}: {remedy}")
     if _is_premultiplied(picture):
         raise FrameError(f"{name}: colours with alpha and {remedy}")
-    if page.photometric == PHOTOMETRIC.MINISWHITE and picture.dtype == np.uint16:
-        return np.invert(picture)  # OpenCV itself inverts 8 bits only
-    return picture
+    return picture if picture.dtype == np.uint8 else _inverted(page, picture)  # OpenCV inverts 8 bits only
 
 
 def _is_premultiplied(picture: Pixels) -> bool:
@@ -186,22 +240,22 @@ TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 def open_tiff(file: OpenFile, options: ReadOptions) -> Pages:
-    """The pages of a TIFF file; previews and masks stored beside them are left out."""
+    """The pages of a TIFF file, each with the mask behind it; previews are left out."""
     path = str(file.path)
     file.stream.seek(0)
     with _reported(path):
         tif = tifffile.TiffFile(file.stream, name=path)
-        stack = _implied_stack(tif, path)
+        stack = _implied_stack(tif, path, options)
     if stack is not None:
-        layers = stack
-        return Pages(len(layers), lambda number: picture_of(layers[number], f"{path}, page {number}"))
+        return stack
     with _reported(path):
         pages = _frame_pages(tif, path)
 
     def read(number: int) -> Picture:
         name = f"{path}, page {number}" if len(pages) > 1 else path
+        page, mask = pages[number]
         with _reported(name):
-            return read_page(tif.pages[pages[number]], name, path, options)
+            return read_page(tif.pages[page], name, path, options, None if mask is None else tif.pages[mask])
 
     return Pages(len(pages), read)
 
@@ -219,17 +273,22 @@ def _reported(name: str) -> Iterator[None]:
         ) from error
 
 
-def _frame_pages(tif: tifffile.TiffFile, path: str) -> list[int]:
-    """The positions of the pages that are pictures of their own."""
+def _frame_pages(tif: tifffile.TiffFile, path: str) -> list[tuple[int, int | None]]:
+    """The positions of the pages that are pictures of their own, each with that of its mask."""
+    pages: list[tuple[int, int | None]] = []
     every: Iterator[TiffPage] = iter(tif.pages)
-    pages = [number for number, page in enumerate(every) if not (page.is_reduced or page.is_mask)]
+    for number, page in enumerate(every):
+        if not (page.is_reduced or page.is_mask):
+            pages.append((number, None))
+        elif pages and not page.is_reduced:
+            pages[-1] = (pages[-1][0], number)
     if not pages:
         raise FrameError(f"{path}: the TIFF holds no picture, or is truncated; copy it again")
     return pages
 
 
-def _implied_stack(tif: tifffile.TiffFile, path: str) -> Pixels | None:
-    """The (N, H, W) stack of a file that lists one page for many, as ImageJ does above 4 GB."""
+def _implied_stack(tif: tifffile.TiffFile, path: str, options: ReadOptions) -> Pages | None:
+    """The stack of a file that lists one page for many, as ImageJ does above 4 GB."""
     if len(tif.pages) != 1 or not (tif.is_imagej or tif.is_shaped):
         return None
     page: TiffPage = tif.pages[0]
@@ -239,8 +298,13 @@ def _implied_stack(tif: tifffile.TiffFile, path: str) -> Pixels | None:
     if series.dataoffset is None or page.ndim != 2:
         raise FrameError(f"{path}: the TIFF lists one page for many; save each as a page")
     dtype = page.dtype.newbyteorder(tif.byteorder)
-    shape = (series.size // page.size, *page.shape)
-    return np.memmap(path, dtype, "r", series.dataoffset, shape)
+    stack = np.memmap(path, dtype, "r", series.dataoffset, (series.size // page.size, *page.shape))
+
+    def read(number: int) -> Picture:
+        counts = np.asarray(stack[number])
+        return _picture(page, _bgr(page, counts), counts, f"{path}, page {number}", options)
+
+    return Pages(len(stack), read)
 
 
 def _is_sparse(page: TiffPage) -> bool:
@@ -296,14 +360,17 @@ def _unpacks_beyond(data: bytes, most: int, is_lzma: bool) -> bool:
         return False
 
 
-def _valid_pixels(page: TiffPage, grey: Pixels) -> npt.NDArray[np.bool_] | None:
+def _valid_pixels(page: TiffPage, counts: Pixels) -> npt.NDArray[np.bool_] | None:
     """(H, W) bool, False for no-data values and for pixels of left-out parts; None if all are measured."""
-    valid = np.ones(grey.shape, np.bool_)
+    valid = np.ones(counts.shape[:2], np.bool_)
     value = _nodata(page)
     if value is not None:
-        valid &= grey != np.array(value).astype(grey.dtype) if grey.dtype.kind == "f" else grey != value
-        if grey.dtype.kind == "f" and abs(value) > 1e30:  # written with too few digits
-            valid &= ~np.isclose(grey, value, rtol=1e-5, atol=0)
+        is_float = counts.dtype.kind == "f"
+        missing = counts == (np.array(value).astype(counts.dtype) if is_float else value)
+        if is_float and abs(value) > 1e30:  # written with too few digits
+            with np.errstate(over="ignore"):
+                missing |= np.isclose(counts, value, rtol=1e-5, atol=0)
+        valid &= ~(missing[..., :3].all(axis=2) if missing.ndim == 3 else missing)
     if 0 in page.databytecounts:
         _leave_out_missing(page, valid)
     return None if valid.all() else valid
