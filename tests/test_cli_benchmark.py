@@ -20,6 +20,7 @@ from dimpoint.studies.benchmark import COLUMNS, cells, markdown
 from dimpoint.studies.runs import Budget, train_once
 from dimpoint.synthetic.scenes import SceneConfig, write_dataset
 from dimpoint.training.fit import Machine, TrainingData
+from dimpoint.training.frames import labels_of
 from dimpoint.training.recipe import Recipe, load_recipe
 
 SIZE = 48
@@ -58,6 +59,15 @@ def recipes(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
 
 def run(*arguments: str | Path) -> Result:
     return CliRunner().invoke(build_app(), ["benchmark", *map(str, arguments), "--threads", "1"])
+
+
+def finished(out: Path, recipe: Recipe, sources: TrainingData) -> None:
+    """Write what a finished run leaves, with an empty model."""
+    data = {part.name: {"sha256": part.fingerprint()} for part in sources.open(labels_of(recipe))}
+    record = {"sources": sources.to_record(), "data": data, "model": {}}
+    (out / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
+    (out / "run.json").write_text(json.dumps(record))
+    (out / "model.onnx").touch()
 
 
 Done = tuple[Path, dict[str, Any], str]
@@ -153,7 +163,43 @@ class TestGoingOn:
         self, done: Done, scenes: Path, recipes: tuple[str, str]
     ) -> None:
         result = run(*recipes, "--data", scenes, "--out", done[0], "--epochs", "3")
-        assert_refused(result, ConfigError, "holds a run of another recipe")
+        assert_refused(result, ConfigError, "holds a run of another recipe; what differs: epochs;")
+
+    def test_a_finished_run_on_other_data_is_refused(
+        self, done: Done, scenes: Path, recipes: tuple[str, str], tmp_path: Path
+    ) -> None:
+        out = done[0]
+        other = tmp_path / "OTHER"
+        write_dataset(other, SceneConfig(height=SIZE, width=SIZE), 10, seed=1, test_fraction=0.4)
+        result = run(*recipes, "--data", other, "--out", out)
+        assert_refused(result, ConfigError, f"{out / 'on-points'}: holds a run on other data")
+        assert "what differs: OTHER, SCENES;" in str(result.exception)
+        result = run(*recipes, "--data", scenes, "--out", out, "--mask-values", "instances")
+        assert_refused(result, ConfigError, "what differs: mask_values of the reading;")
+
+    @pytest.mark.parametrize(
+        ("known", "asked", "message"),
+        [
+            (Budget(minutes=5), Budget(minutes=60), "trained for 5 minutes, not for 60 minutes"),
+            (Budget(), Budget(minutes=60), "trained for the recipe's own epochs, not for 60 minutes"),
+            (Budget(minutes=5), Budget(epochs=3), "trained for 5 minutes, not for 3 epochs"),
+        ],
+    )
+    def test_a_run_of_another_length_is_refused(
+        self,
+        tmp_path: Path,
+        scenes: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        known: Budget,
+        asked: Budget,
+        message: str,
+    ) -> None:
+        recipe, data = load_recipe("spire-sirst"), TrainingData([scenes])
+        monkeypatch.setattr(module, "fit", lambda recipe, sources, out, **_: finished(out, recipe, sources))
+        train_once(recipe, data, tmp_path, CPU, print, known)
+        assert train_once(recipe, data, tmp_path, CPU, print, known) == tmp_path / "model.onnx"
+        with pytest.raises(ConfigError, match=message):
+            train_once(recipe, data, tmp_path, CPU, print, asked)
 
     @pytest.mark.parametrize(
         ("budget", "changed", "kept"),
@@ -171,10 +217,7 @@ class TestGoingOn:
         self, tmp_path: Path, scenes: Path, budget: Budget, changed: dict[str, Any], kept: bool
     ) -> None:
         recipe = load_recipe("spire-sirst")
-        known = recipe.model_copy(update=changed).model_dump(mode="json")
-        (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(known))
-        (tmp_path / "run.json").touch()
-        (tmp_path / "model.onnx").touch()
+        finished(tmp_path, recipe.model_copy(update=changed), TrainingData([scenes]))
         if kept:
             found = train_once(recipe, TrainingData([scenes]), tmp_path, CPU, print, budget)
             assert found == tmp_path / "model.onnx"
@@ -218,7 +261,7 @@ class TestBudget:
 
         def training(recipe: Recipe, sources: TrainingData, out: Path, **options: Any) -> None:
             asked.append((recipe.epochs, options["minutes"]))
-            out.mkdir()
+            out.mkdir(exist_ok=True)
             (out / "model.onnx").touch()
 
         monkeypatch.setattr(module, "fit", training)

@@ -74,6 +74,21 @@ def test_a_difference_that_the_frames_do_not_show(many: Path) -> None:
     assert "No significant difference in F1 on SET (40 frames), protocol spire: +0.013 [+0.000," in text
 
 
+def test_one_frame_shows_no_method_to_be_better(tmp_path: Path) -> None:
+    data = make_set(tmp_path / "SET", ("bright",))
+    good, bad = (
+        detections(tmp_path / name, {"bright.png": found})
+        for name, found in (("good.json", [(20.0, 20.0, 0.9), (40.0, 30.0, 0.9)]), ("bad.json", []))
+    )
+    sides = (good, bad, "--data", data, "--split", "test")
+    numbers = record(*sides)["comparisons"][0]["numbers"]
+    assert (numbers["recall"]["difference"], numbers["recall"]["interval"]) == (1, [None, None])
+    assert not any(number["significant"] for number in numbers.values())
+    text = run(*sides)
+    assert "F1 differs by +1.000 on SET (1 frame), protocol spire: too few frames for an interval." in text
+    assert "is better" not in text
+
+
 def test_a_method_equals_itself(many: Path) -> None:
     numbers = record(many / "20.json", many / "20.json", "--data", many / "SET")["comparisons"][0]["numbers"]
     for number in numbers.values():

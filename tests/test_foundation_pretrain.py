@@ -171,6 +171,24 @@ class TestCrops:
             sides = (frame, frame.flip(0), frame.T, frame.T.flip(0))
             assert any(torch.equal(side[:8], side[8:]) for side in sides)
 
+    @pytest.mark.parametrize("memory", [4 << 30, 0])
+    def test_invalid_pixels_are_interpolated(
+        self, memory: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Padding of value 0 in a deep frame changes neither the range nor the crops."""
+        monkeypatch.setattr("dimpoint.pretraining.mae._MEMORY_BYTES", memory)
+        counts = np.random.default_rng(0).normal(9000, 40, (64, 64)).astype(np.uint16)
+        for name, start in (("padded", 20), ("whole", 0)):
+            frame = counts[:, 20 - start :].copy()
+            frame[:, :start] = 0
+            (tmp_path / name / "images").mkdir(parents=True)
+            cv2.imwrite(str(tmp_path / name / "images" / "0.png"), frame)
+        rule = IntensityRule(kind="display", low=1, high=99)
+        padded, whole = (Crops([tmp_path / name], rule, 32, 0) for name in ("padded", "whole"))
+        assert padded.mean == pytest.approx(whole.mean, abs=0.05)
+        assert padded.std < 1.2 * whole.std
+        assert padded.batch(0, 8, 16, 4)[0].std() < 2 * whole.batch(0, 8, 16, 4)[0].std()
+
     def test_two_sets_of_one_name_are_refused(self, data: Path, tmp_path: Path) -> None:
         with pytest.raises(DataError, match="another data set has the same name, 'set'"):
             Crops([data, _write(tmp_path / "elsewhere" / "set")], DTYPE, 16, 0)
@@ -352,6 +370,9 @@ class TestResume:
         ({"epochs": None}, "either minutes or epochs"),
         ({"minutes": 1}, "either minutes or epochs"),
         ({"epochs": 0}, "epochs: .*greater than 0"),
+        ({"epochs": float("inf")}, "epochs: .*finite"),
+        ({"epochs": 1e300}, "epochs: .*less than"),
+        ({"epochs": None, "minutes": float("inf")}, "minutes: .*finite"),
         ({"layers": 0}, "layers"),
         ({"seed": -1}, "seed"),
         ({"intensity": {"kind": "gamma"}}, r"intensity\.kind"),

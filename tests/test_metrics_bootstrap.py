@@ -87,6 +87,17 @@ def test_one_frame_more_is_no_significant_difference() -> None:
     assert not result.significant
 
 
+def test_one_frame_gives_no_interval() -> None:
+    results = (
+        interval(_frames(1, 0), lambda counts: counts.pd),
+        difference(_frames(1, 0), _frames(0, 1), lambda counts: counts.pd),
+        bootstrap(1, lambda weights: weights.sum(axis=1)),
+    )
+    for result in results:
+        assert (result.value, math.isnan(result.low), math.isnan(result.high)) == (1, True, True)
+    assert not results[1].significant
+
+
 def test_significance_is_an_interval_without_0() -> None:
     assert Difference(-0.2, -0.3, -0.1).significant
     assert not Difference(0.1, 0.0, 0.2).significant

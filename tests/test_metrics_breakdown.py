@@ -86,6 +86,17 @@ def test_every_target_is_in_one_class() -> None:
         assert sum(row.found for row in rows) == len(truth)
 
 
+def test_infinite_contrast_is_in_the_last_class() -> None:
+    table = TargetTable(scr=np.array([np.inf, 9.0]), found=np.array([False, True]))
+    assert [(row.label, row.targets, row.found) for row in breakdown(table, "scr")] == [(">= 8", 2, 1)]
+
+
+def test_a_point_just_outside_the_frame_is_in_the_first_class_of_the_border() -> None:
+    table = describe_points([(-0.3, 10), (9, 19.4)], (20, 20))
+    assert table.border.tolist() == [0, 0]
+    assert [(row.label, row.targets) for row in breakdown(table, "border")] == [("0-4", 2)]
+
+
 def test_nothing_gives_no_rows() -> None:
     assert breakdown(TargetTable(), "size") == []
     assert breakdown(TargetTable(), "source") == []

@@ -243,3 +243,30 @@ class TestLevelSums:
         ]
         assert coarse.at(grid).tolist() == merged.at(grid).tolist() == exact.at(grid).tolist()
         assert coarse.steps()[0].tolist() == merged.steps()[0].tolist()
+
+
+class TestEndsOfCurves:
+    """Below the last score nothing changes, and a limit that no row keeps is an error."""
+
+    CURVE = Curve(
+        "own",
+        "objects",
+        low=np.array([0.9, 0.5]),
+        high=np.array([1.0, 0.9]),
+        tp=np.array([1, 2]),
+        fp=np.array([5, 7]),
+        false_area=np.array([5, 7]),
+        targets=3,
+        frames=10,
+        pixels=100,
+    )
+
+    def test_thresholds_below_the_end(self) -> None:
+        at = self.CURVE.at([0.95, 0.6, 0.5, 0.1, 0])
+        assert (at.tp.tolist(), at.fp.tolist()) == ([1, 2, 2, 2, 2], [5, 7, 7, 7, 7])
+
+    def test_limits_on_false_alarms(self) -> None:
+        assert self.CURVE.choose("false-alarms-per-frame", 0.6) == 0
+        assert self.CURVE.choose("fa", 0.07) == 1
+        with pytest.raises(DataError, match=r"--fa 0.01 is not met .* at the highest, 0.9, it is 0.05"):
+            self.CURVE.choose("fa", 0.01)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +207,17 @@ def test_a_flipped_frame_has_the_same_misfits(seed: int) -> None:
     errors, flipped = count_errors(prob, mask), count_errors(prob[::-1, ::-1], mask[::-1, ::-1])
     assert flipped.tp + flipped.fp == errors.tp + errors.fp
     assert (flipped.interference, flipped.perception) == (errors.interference, errors.perception)
+
+
+@pytest.mark.parametrize("turn", [np.fliplr, np.flipud, np.transpose])
+def test_a_match_at_exactly_5_px_stays_one_in_a_flipped_frame(turn: Callable[[Any], Any]) -> None:
+    """In rounded centroids the distance is more than 5 in one of the frames."""
+    prob, mask = np.zeros((24, 40)), np.zeros((24, 40), np.bool_)
+    mask[[15, 16, 17, 17, 18], [18, 18, 18, 19, 19]] = True
+    prob[[15, 16, 17, 17, 18], [24, 24, 23, 24, 22]] = 1
+    counts, turned = count_targets(prob, mask, "spire"), count_targets(turn(prob), turn(mask), "spire")
+    assert (counts.tp, turned.tp) == (1, 1)
+    assert counts.distances.tolist() == turned.distances.tolist() == [5]
 
 
 @LAW

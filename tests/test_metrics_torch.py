@@ -50,6 +50,13 @@ def test_float_masks_bfloat16_and_frames_without_a_channel() -> None:
     }
 
 
+def test_eight_bit_masks_count_above_127_as_everywhere() -> None:
+    prob, mask = np.array([[0.9, 0.9], [0, 0]], np.float32), np.array([[100, 200], [0, 0]], np.uint8)
+    metric = SirstMetric()
+    metric.update(torch.from_numpy(prob)[None], torch.from_numpy(mask)[None])
+    assert metric.compute()["pixel_iou"] == count_pixels(prob, mask).iou == 0.5
+
+
 def test_reset_and_merge_as_torchmetrics_has_them() -> None:
     one, other = SirstMetric(), SirstMetric()
     for metric, seed in ((one, 0), (other, 1)):

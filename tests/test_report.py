@@ -161,6 +161,17 @@ def test_maps_bring_their_curves(world: Path) -> None:
     assert "HSE" in text
 
 
+def test_areas_that_are_not_defined_are_a_dash(tmp_path: Path) -> None:
+    """Without targets there is no recall, hence no area."""
+    data, maps = make_set(tmp_path / "SET", ("empty",)), make_maps(tmp_path / "maps", ("empty",))
+    text = report(tmp_path / "r", "--predictions", maps, "--data", data, "--split", "test")
+    rows = Page(text).rows
+    assert ["ROC area, all thresholds", "-"] in rows
+    assert ["PR area, all thresholds", "-"] in rows
+    assert text.count("area -") == 2
+    assert not re.search(r"\bnan\b", text)
+
+
 def test_the_same_input_gives_the_same_page(world: Path, text: str) -> None:
     sets = ("--data", world / "SET", "--data", world / "OTHER", "--split", "test")
     assert report(world / "again", "--model", world / "blob.onnx", *sets) == text

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from dimpoint.cli.data import data_app
 from dimpoint.datasets.dataset import open_dataset
-from dimpoint.errors import ConfigError, DataError
+from dimpoint.errors import ConfigError, DataError, DimpointError
 from dimpoint.synthetic.scenes import SceneConfig, make_scenes, write_dataset
 
 SMALL = SceneConfig(height=40, width=56, empty_share=0.3)
@@ -97,7 +97,7 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="cannot be written"):
+    with pytest.raises(DimpointError, match="file/s: cannot be written"):
         write_dataset(tmp_path / "file" / "s", SMALL, 2)
 
 
@@ -107,7 +107,7 @@ def test_nothing_is_left_of_a_run_that_stops_half_way(tmp_path: Path, error: Bas
         if done == 2:
             raise error
 
-    with pytest.raises(DataError if isinstance(error, OSError) else KeyboardInterrupt):
+    with pytest.raises(DimpointError if isinstance(error, OSError) else KeyboardInterrupt):
         write_dataset(tmp_path / "s", SMALL, 4, progress=stop)
     assert list(tmp_path.iterdir()) == []
 
@@ -139,6 +139,10 @@ def test_command_writes_what_its_options_say(tmp_path: Path) -> None:
     [
         (["--size", "40"], "--size '40': expected HEIGHTxWIDTH"),
         (["--size", "0x40"], "--size 0:"),
+        (
+            ["--size", "999999x999999"],
+            "scenes of 999999x999999: pixels: 999,998,000,001 is more than",
+        ),
         (["--scr", "loud"], "--scr 'loud': expected LOW-HIGH"),
         (["--scr", "9-3"], "--scr (9.0, 3.0):"),
         (["--scr", "0"], "--scr (0.0, 0.0):"),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,13 +14,15 @@ import pytest
 import safetensors
 import torch
 
+from dimpoint.cli.studies import _print
 from dimpoint.datasets.dataset import open_dataset
 from dimpoint.errors import ConfigError
 from dimpoint.evaluation.truth import open_truth
 from dimpoint.fdep.grids import orientation
 from dimpoint.inference.detector import Detector
+from dimpoint.metrics.bootstrap import Interval
 from dimpoint.model.checkpoint import load_model
-from dimpoint.studies.ablation import Study, run_study, to_record
+from dimpoint.studies.ablation import NUMBERS, Row, Study, run_study, to_record
 from dimpoint.training.fdep import open_teacher, orientations_of
 from dimpoint.training.fit import TrainingData, fit, train
 from dimpoint.training.recipe import Recipe, load_recipe
@@ -225,3 +229,63 @@ def test_another_recipe_in_the_folder_is_refused(study: Study, scenes: Path) -> 
 def test_unknown_arms(study: Study) -> None:
     with pytest.raises(ConfigError, match="no arm 'fdepp'; known: plain, fdep, add, random"):
         study.models("fdepp", lambda _: None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "arms", "split", "message"),
+    [
+        ({}, ["plain", "fdepp"], "test", "no arm 'fdepp'"),
+        ({}, ["plain"], "train", "9 of 9 frames would be trained on and evaluated"),
+        ({"host": "spire-sirst", "changes": ()}, ["plain"], "test", "--host spire-sirst: gives points"),
+        ({"foundation": "nowhere"}, ["plain", "fdep"], "test", "nowhere"),
+    ],
+)
+def test_a_study_is_checked_before_anything_is_trained(
+    study: Study,
+    scenes: Path,
+    tmp_path: Path,
+    changes: dict[str, Any],
+    arms: list[str],
+    split: str,
+    message: str,
+) -> None:
+    wrong = replace(study, out=tmp_path / "out", **changes)
+    with pytest.raises(ConfigError, match=message):
+        run_study(wrong, arms, open_truth([scenes], split), print)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_study_needs_masks(study: Study, scenes: Path) -> None:
+    frames = [replace(frame, sample=None) for frame in open_truth([scenes], "test")]
+    with pytest.raises(ConfigError, match="protocol basicirstd needs masks"):
+        study.check(["plain"], frames)
+
+
+def test_arms_are_stripped_and_taken_once(
+    study: Study, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[str] = []
+    monkeypatch.setattr(Study, "models", lambda self, arm, log: trained.append(arm) or [])
+    monkeypatch.setattr("dimpoint.studies.ablation.summarise", lambda arm, results, plain: arm)
+    frames = open_truth([scenes], "test")
+    assert run_study(study, ["plain", " random ", "plain"], frames, print) == ["plain", "random"]
+    assert trained == ["plain", "random"]
+
+
+def test_undefined_numbers_are_null_and_a_dash(study: Study, capsys: pytest.CaptureFixture[str]) -> None:
+    """One seed has no deviation, frames without targets no recall."""
+    nan = float("nan")
+    keys = [number.key for number in NUMBERS]
+    one = Row(
+        "plain", dict.fromkeys(keys, nan) | {"iou": 50.0}, dict.fromkeys(keys, nan), None, {"f1": [nan]}
+    )
+    apart = dict.fromkeys(keys, Interval(nan, nan, nan)) | {"iou": Interval(1.0, nan, nan)}
+    rows = [one, replace(one, arm="fdep", difference=apart)]
+    record = json.loads(json.dumps(to_record(study, rows, 3), allow_nan=False))
+    assert record["arms"]["plain"]["values"] == {"f1": [None]}
+    assert record["arms"]["fdep"]["difference"]["iou"] == [1, None, None]
+    _print(rows, "unet")
+    printed = capsys.readouterr().out
+    assert "50.00 ± -" in printed
+    assert "+1.00 [-, -]" in printed
+    assert "nan" not in printed

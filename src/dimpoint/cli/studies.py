@@ -165,14 +165,20 @@ def _print(rows: Sequence[Row], title: str) -> None:
 
     means = Table("arm", *(number.label for number in NUMBERS), title=plain(f"{title}, protocol {PROTOCOL}"))
     for row in rows:
-        cells = [f"{row.mean[number.key]:.2f} ± {row.deviation[number.key]:.2f}" for number in NUMBERS]
-        means.add_row(row.arm, *cells)
+        cells = [(row.mean[number.key], row.deviation[number.key]) for number in NUMBERS]
+        means.add_row(row.arm, *(f"{_text(mean)} ± {_text(spread)}" for mean, spread in cells))
     console = table_console()
     console.print(means)
     apart = Table("minus plain", *(number.label for number in NUMBERS), title="paired 95 % intervals")
     for row in rows:
         if row.difference is not None:
             each = [row.difference[number.key] for number in NUMBERS]
-            apart.add_row(row.arm, *(f"{x.value:+.2f} [{x.low:+.2f}, {x.high:+.2f}]" for x in each))
+            values = [[_text(value, "+.2f") for value in (x.value, x.low, x.high)] for x in each]
+            apart.add_row(row.arm, *(f"{value} [{low}, {high}]" for value, low, high in values))
     if apart.row_count:
         console.print(apart)
+
+
+def _text(value: float, form: str = ".2f") -> str:
+    """A number as text; `-` where it is not defined."""
+    return "-" if value != value else format(value, form)

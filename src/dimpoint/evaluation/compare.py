@@ -104,8 +104,10 @@ def verdict(comparison: Comparison, first: str, second: str) -> str:
     row = next(row for row in comparison.rows if row.number.key == key)
     label, difference = row.number.label, row.difference
     where = f"on {comparison.data_set} ({counted(comparison.frames, 'frame')}), {_under(comparison)}"
-    if difference.low != difference.low:
+    if difference.value != difference.value:
         return f"{label} is not defined {where}."
+    if difference.low != difference.low:
+        return f"{label} differs by {difference.value:+.3f} {where}: too few frames for an interval."
     between = f"{difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
     if row.better is None:
         return f"No significant difference in {label} {where}: {between} contains 0."

@@ -182,8 +182,8 @@ def _best_rows(columns: Sequence[Column], protocol: str) -> Rows:
 def _pixel_table(columns: Sequence[Column]) -> TextTable:
     maps = [column.part.maps for column in columns if column.part.maps is not None]
     rows = _measured_rows(columns, "pixels")
-    rows.append(("ROC area, all thresholds", tuple(f"{each.pixel_curve.roc_area:.3f}" for each in maps)))
-    rows.append(("PR area, all thresholds", tuple(f"{each.pixel_curve.pr_area:.3f}" for each in maps)))
+    rows.append(("ROC area, all thresholds", tuple(three_digits(each.pixel_curve.roc_area) for each in maps)))
+    rows.append(("PR area, all thresholds", tuple(three_digits(each.pixel_curve.pr_area) for each in maps)))
     return _table("pixels", columns, rows)
 
 
@@ -192,13 +192,13 @@ def _hse_table(columns: Sequence[Column]) -> TextTable:
     maps = [column.part.maps for column in columns if column.part.maps is not None]
     rows: Rows = [
         ("HSE", tuple(measured_text(measured_hse(each.part), PIXEL_NUMBERS[0]) for each in columns)),
-        ("of pixels", tuple(_three(each.hse.pixel) for each in maps)),
-        ("  IoU", tuple(_three(each.hse.iou) for each in maps)),
-        ("  nIoU", tuple(_three(each.hse.niou) for each in maps)),
-        ("of targets", tuple(_three(each.hse.target) for each in maps)),
+        ("of pixels", tuple(three_digits(each.hse.pixel) for each in maps)),
+        ("  IoU", tuple(three_digits(each.hse.iou) for each in maps)),
+        ("  nIoU", tuple(three_digits(each.hse.niou) for each in maps)),
+        ("of targets", tuple(three_digits(each.hse.target) for each in maps)),
     ]
     for radius in maps[0].hse.f1:
-        rows.append((f"  F1 within {radius:g} px", tuple(_three(each.hse.f1[radius]) for each in maps)))
+        rows.append((f"  F1 within {radius:g} px", tuple(three_digits(each.hse.f1[radius]) for each in maps)))
     return _table(f"HSE ({maps[0].hse.name}), all thresholds", columns, rows)
 
 
@@ -211,5 +211,6 @@ def _measured_rows(columns: Sequence[Column], group: str) -> Rows:
     ]
 
 
-def _three(value: float) -> str:
+def three_digits(value: float) -> str:
+    """A ratio as text; `-` where it is not defined."""
     return PIXEL_NUMBERS[0].text(value)

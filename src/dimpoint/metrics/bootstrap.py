@@ -1,7 +1,8 @@
 """Bootstrap intervals over frames, and paired differences between two methods.
 
 Frames are drawn with replacement, as many as there are, and the number is computed from the summed counts of
-the drawn frames. Intervals are percentile intervals. Differences draw the same frames for both methods.
+the drawn frames. Intervals are percentile intervals. Differences draw the same frames for both methods. One
+frame alone gives no interval: its ends are NaN.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _CHUNK = 2**21  # drawn frames per chunk
 class Interval:
     """A number and its bootstrap interval; NaN if the number is not defined.
 
-    value: the number of all frames. low, high: ends of the interval.
+    value: the number of all frames. low, high: ends of the interval; NaN for one frame, which has no spread.
     """
 
     value: float
@@ -42,7 +43,7 @@ class Difference(Interval):
 
     @property
     def significant(self) -> bool:
-        """Whether the interval excludes 0."""
+        """Whether there is an interval and it excludes 0."""
         return self.low > 0 or self.high < 0
 
 
@@ -193,9 +194,11 @@ def _total(parts: Sequence[C], weights: Floats) -> C:
 
 
 def _resample(frames: int, number: Callable[[Floats], Floats], resamples: int, seed: int) -> Floats:
-    """number(weights) of all draws, along the last axis."""
+    """number(weights) of all draws, along the last axis; NaN for one frame, whose draws are all the same."""
     if frames == 0:
         raise DataError("no frames to draw from")
+    if frames == 1:
+        return np.nan * number(np.ones((1, 1)))
     return np.concatenate([number(weights) for weights in _weights(frames, resamples, seed)], axis=-1)
 
 

@@ -39,7 +39,7 @@ class TargetTable(Counts):
     scr : (T,) float64
         Local signal-to-clutter ratio; see `local_scr`.
     border : (T,) float64
-        Distance of the centroid from the nearest edge of the frame, pixels.
+        Distance of the centroid from the nearest edge of the frame, pixels; 0 for a point outside.
     targets : (T,) float64
         Number of targets in the frame.
     source : (T,) str
@@ -198,7 +198,7 @@ def _table(xy: Floats, shape: tuple[int, int], size: Floats, scr: Floats, source
     return TargetTable(
         size=size,
         scr=scr,
-        border=np.minimum.reduce([x, y, shape[1] - 1 - x, shape[0] - 1 - y]),
+        border=np.minimum.reduce([x, y, shape[1] - 1 - x, shape[0] - 1 - y]).clip(min=0),
         targets=np.full(count, float(count)),
         source=np.full(count, source),
         found=np.zeros(count, np.bool_),
@@ -246,17 +246,21 @@ def breakdown(table: TargetTable, by: By, edges: Sequence[float] | None = None) 
         raise DataError(f"edges {bounds} of the breakdown by {by}: rising numbers, at least one, are right")
     values = getattr(table, by)
     rows = [_row(table, "unknown", np.isnan(values))]
-    classes = list(zip(bounds, [*bounds[1:], np.inf], strict=True))
+    classes: list[tuple[float, float | None]] = list(zip(bounds, [*bounds[1:], None], strict=True))
     if by == "targets":
         classes.insert(0, (0, bounds[0]))
     rows[:0] = [_class_row(table, by, values, low, high) for low, high in classes]
     return [row for row in rows if row.targets or row.frames]
 
 
-def _class_row(table: TargetTable, by: By, values: Floats, low: float, high: float) -> BreakdownRow:
-    there = (values >= low) & (values < high)
-    frames = (table.frame_targets >= low) & (table.frame_targets < high) if by == "targets" else None
-    return _row(table, _label(by, low, high), there, frames)
+def _class_row(table: TargetTable, by: By, values: Floats, low: float, high: float | None) -> BreakdownRow:
+    frames = _between(table.frame_targets, low, high) if by == "targets" else None
+    return _row(table, _label(by, low, high), _between(values, low, high), frames)
+
+
+def _between(values: Floats, low: float, high: float | None) -> npt.NDArray[np.bool_]:
+    """Which values are at least `low` and below `high`, if there is one."""
+    return (values >= low) if high is None else (values >= low) & (values < high)
 
 
 def _source_row(table: TargetTable, name: str) -> BreakdownRow:
@@ -278,8 +282,8 @@ def _row(
     )
 
 
-def _label(by: By, low: float, high: float) -> str:
-    if np.isinf(high):
+def _label(by: By, low: float, high: float | None) -> str:
+    if high is None:
         return f">= {low:g}"
     if by in ("size", "targets"):  # whole numbers
         return f"{low:g}" if high - low <= 1 else f"{low:g}-{high - 1:g}"

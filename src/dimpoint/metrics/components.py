@@ -101,6 +101,12 @@ def centroid_distances(truth: Components, pred: Components) -> Floats:
     return distances(*column, pred.areas, pred.sum_x, pred.sum_y)
 
 
+def pair_distances(truth: Components, pred: Components, target: Ints, found: Ints) -> Floats:
+    """(K,) float64: distance in pixels of each pair of a true and a predicted centroid, given by indices."""
+    one = (truth.areas[target], truth.sum_x[target], truth.sum_y[target])
+    return distances(*one, pred.areas[found], pred.sum_x[found], pred.sum_y[found])
+
+
 Map = npt.NDArray[np.floating[Any]]
 Mask = npt.NDArray[np.bool_]
 

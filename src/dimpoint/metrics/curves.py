@@ -66,9 +66,12 @@ class Curve:
     exact: bool = True
 
     def at(self, thresholds: npt.ArrayLike) -> Curve:
-        """The counts at single thresholds, (T,) in 0..1, which are `low` and `high` of the result."""
+        """The counts at single thresholds, (T,) in 0..1, which are `low` and `high` of the result.
+
+        Below the end of the curve they are those at its end, which include every given point.
+        """
         wanted = np.asarray(thresholds, np.float64)
-        row = np.searchsorted(-self.low, -wanted, side="left")
+        row = np.minimum(np.searchsorted(-self.low, -wanted, side="left"), len(self.low) - 1)
         counts = {name: getattr(self, name)[row] for name in ("tp", "fp", "false_area")}
         return replace(self, low=wanted, high=wanted, **counts)
 
@@ -136,7 +139,7 @@ class Curve:
         ConfigError
             If `value` is out of range.
         DataError
-            If no threshold reaches the recall.
+            If no threshold reaches the recall, or keeps to the limit.
         """
         if not np.isfinite(value) or value < 0 or (goal == "pd" and value > 1):
             raise ConfigError(
@@ -152,6 +155,11 @@ class Curve:
             return int(reached[0])
         rate = self.false_per_frame if goal == "false-alarms-per-frame" else self.fa
         beyond = np.flatnonzero(rate > value)
+        if rate[0] > value:
+            raise DataError(
+                f"--{goal} {value:g} is not met at any threshold; at the highest, {self.low[0]:g}, it is "
+                f"{rate[0]:.4g}"
+            )
         return int(beyond[0]) - 1 if len(beyond) else len(rate) - 1
 
     def threshold(self, row: int, goal: Goal = "f1") -> float:

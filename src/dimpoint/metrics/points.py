@@ -8,7 +8,7 @@ taken, then the first one. The remaining predictions are false objects, the rema
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,12 +16,13 @@ import numpy.typing as npt
 from scipy.spatial import cKDTree
 
 from dimpoint.errors import DataError
-from dimpoint.metrics.counts import Counts, ratio
+from dimpoint.metrics.counts import Counts, ratio, ratios
 
 RADIUS = 5.0  # pixels; largest distance of a match
 
 _Float = npt.NDArray[np.float64]
 _Int = npt.NDArray[np.int64]
+Measure = Callable[[_Int, _Int], _Float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +48,11 @@ class PointMatch:
 
 
 def match_points(
-    pred_xy: npt.ArrayLike, pred_scores: npt.ArrayLike, truth_xy: npt.ArrayLike, radius: float = RADIUS
+    pred_xy: npt.ArrayLike,
+    pred_scores: npt.ArrayLike,
+    truth_xy: npt.ArrayLike,
+    radius: float = RADIUS,
+    measure: Measure | None = None,
 ) -> PointMatch:
     """Match predicted with true points of one frame; either may be empty.
 
@@ -61,6 +66,8 @@ def match_points(
         x, y of the targets, pixels.
     radius : float, default 5
         Largest distance of a match, pixels.
+    measure : callable, optional
+        Distances of pairs, given the indices of their targets and predictions. Default: from the points.
 
     Raises
     ------
@@ -75,10 +82,9 @@ def match_points(
     ([[0, 0]], [2.0], [1])
     """
     pred, scores, truth = _checked(pred_xy, pred_scores, truth_xy)
-    near = _candidates(pred, scores, truth, radius)
     taken: set[int] = set()
     found: dict[int, tuple[int, float]] = {}
-    for target, prediction, distance in zip(*near, strict=True):
+    for target, prediction, distance in zip(*_candidates(pred, scores, truth, radius, measure), strict=True):
         if target not in found and prediction not in taken:
             found[target] = (prediction, distance)
             taken.add(prediction)
@@ -253,7 +259,7 @@ class PointSweep:
 
     @property
     def recall(self) -> _Float:
-        return _over(self.tp, self.truths)
+        return ratios(self.tp, self.truths)
 
     @property
     def f1(self) -> _Float:
@@ -261,12 +267,12 @@ class PointSweep:
 
     @property
     def false_per_frame(self) -> _Float:
-        return _over(self.fp, self.frames)
+        return ratios(self.fp, self.frames)
 
     @property
     def fa_objects(self) -> _Float:
         """False objects per pixel."""
-        return _over(self.fp, self.pixels)
+        return ratios(self.fp, self.pixels)
 
     def best(self) -> int:
         """Index of the highest F1, of equal ones that with the highest threshold; DataError if empty."""
@@ -300,8 +306,7 @@ def sweep(frames: Iterable[ScoredFrame], radius: float = RADIUS, pixels: int = 0
     """
     scores: list[_Float] = []
     hits: list[npt.NDArray[np.bool_]] = []
-    truths = 0
-    count = 0
+    truths = count = 0
     for frame in frames:
         pred, frame_scores, truth = _checked(frame.pred_xy, frame.scores, frame.truth_xy)
         scores.append(frame_scores)
@@ -353,7 +358,7 @@ def _offer(
 
 
 def _candidates(
-    pred: _Float, scores: _Float, truth: _Float, radius: float
+    pred: _Float, scores: _Float, truth: _Float, radius: float, measure: Measure | None = None
 ) -> tuple[list[int], list[int], list[float]]:
     """Pairs within the radius as (target, prediction, distance) lists, by target, then by its preference."""
     if not len(pred) or not len(truth):
@@ -362,7 +367,8 @@ def _candidates(
         cKDTree(pred), radius * (1 + 1e-9), output_type="ndarray"
     )  # a little wider than the radius: the exact comparison is below
     target, prediction = near["i"].astype(np.int64), near["j"].astype(np.int64)
-    distance = np.hypot(*(pred[prediction] - truth[target]).T)
+    apart = pred[prediction] - truth[target]
+    distance = np.hypot(*apart.T) if measure is None else measure(target, prediction)
     inside = distance <= radius
     target, prediction, distance = target[inside], prediction[inside], distance[inside]
     order = np.lexsort((prediction, -scores[prediction], distance, target))
@@ -391,7 +397,3 @@ def _points(values: npt.ArrayLike, what: str) -> _Float:
     if not np.isfinite(points).all():
         raise DataError(f"{what}: a coordinate is NaN or infinite; coordinates must be finite numbers")
     return points
-
-
-def _over(part: _Int, whole: int) -> _Float:
-    return part / whole if whole else np.full(len(part), np.nan)

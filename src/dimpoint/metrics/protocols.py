@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -41,6 +42,7 @@ from dimpoint.metrics.components import (
     centroid_distances,
     check_pair,
     check_threshold,
+    pair_distances,
 )
 from dimpoint.metrics.counts import ratio
 from dimpoint.metrics.points import (
@@ -220,7 +222,7 @@ def count_match(
 ) -> TargetCounts:
     """The counts of one frame from its matches; shared: the objects' `overlaps`, if known."""
     found, target = match.pairs.T
-    distance = np.hypot(*(pred.centroids[found] - truth.centroids[target]).T)
+    distance = pair_distances(truth, pred, target, found)
     return TargetCounts(
         tp=len(match.pairs),
         fp=len(match.false),
@@ -265,6 +267,12 @@ def _dnanet_legacy(pred: Components, truth: Components) -> TargetMatch:
     match = _basicirstd(pred, truth)
     matched_areas = pred.areas[match.pairs[:, 0]]
     return TargetMatch(match.pairs, match.false[~np.isin(pred.areas[match.false], matched_areas)])
+
+
+def _spire(pred: Components, truth: Components) -> TargetMatch:
+    measure = partial(pair_distances, truth, pred)
+    match = match_points(pred.centroids, np.zeros(len(pred)), truth.centroids, measure=measure)
+    return TargetMatch(match.pairs, match.false)
 
 
 def _opdc(pred: Components, truth: Components) -> TargetMatch:
@@ -318,7 +326,7 @@ PROTOCOLS = {
             "spire",
             "Each target takes the nearest free prediction at most 5 px away, one to one. Fa counts false "
             "objects per pixel.",
-            MatchingPoints(match_points),
+            _spire,
             "objects",
             match_points=match_points,
             curve="basicirstd",

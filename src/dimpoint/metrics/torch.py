@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torchmetrics import Metric
 
@@ -57,10 +58,12 @@ class SirstMetric(Metric):
     def update(self, probs: torch.Tensor, masks: torch.Tensor) -> None:
         """Count a batch of probabilities (not logits) and masks, (N, 1, H, W) or (N, H, W).
 
-        Raises DataError, naming the sample, like `check_pair`.
+        Masks of type uint8 count above 127, those of other types above 0. Raises DataError, naming the
+        sample, like `check_pair`.
         """
         for index, (prob, mask) in enumerate(zip(_frames(probs), _frames(masks), strict=True)):
-            values, truth = check_pair(prob, mask > 0, f"sample {index} of the batch")
+            mask = mask if mask.dtype == np.uint8 else mask > 0
+            values, truth = check_pair(prob, mask, f"sample {index} of the batch")
             found = above(values, self.threshold)
             target = count_components(Components.of(found), Components.of(truth), self.protocol)
             self.pixel_sums += self._tensor(count_mask_pixels(found, truth))

@@ -26,6 +26,7 @@ from dimpoint.datasets.dataset import Sample, hash_array, open_dataset, training
 from dimpoint.datasets.reading import AS_WRITTEN, Reading, reader_notes
 from dimpoint.errors import DataError
 from dimpoint.model.intensity import IntensityRule
+from dimpoint.model.validity import filled, valid_pixels
 
 _MEMORY_BYTES = 4 << 30  # frames beyond this are read from disk each time
 _CONTRAST, _OFFSET = 0.4, 0.2  # multiply by exp(u), add v; u and v uniform in +- these
@@ -41,7 +42,11 @@ class _Frame:
     kept: npt.NDArray[Any] | None = field(repr=False)
 
     def counts(self) -> npt.NDArray[Any]:
-        return self.sample.read_frame() if self.kept is None else self.kept
+        """The counts, (H, W), with invalid pixels interpolated."""
+        if self.kept is not None:
+            return self.kept
+        counts = self.sample.read_frame()
+        return filled(counts, valid_pixels(counts))
 
 
 class Crops:
@@ -133,7 +138,9 @@ class Crops:
             counts = picture.pixels
             read.append((sample.name, picture.notes))
             digest.update(hash_array(counts).encode())
-            limits = self.intensity.limits(counts)
+            valid = valid_pixels(counts)
+            counts = filled(counts, valid)
+            limits = self.intensity.limits(counts, valid)
             pixels = self.intensity.apply(counts, limits).astype(np.float64)
             moments.append((float(pixels.mean()), float(np.square(pixels).mean())))
             self._left -= counts.nbytes

@@ -21,14 +21,18 @@ from dimpoint.networks.base import standardise
 from dimpoint.pretraining.mae import DROPPED, Crops, MaskedAutoencoder
 from dimpoint.text import explain
 
+_LONGEST = 1e6  # minutes, or epochs
+
 
 class PretrainSettings(BaseModel):
     """Length, architecture and optimiser of a pretraining run; built by `pretrain_settings`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    minutes: float | None = Field(None, gt=0, description="approximate length, from the speed of a few steps")
-    epochs: float | None = Field(None, gt=0, description="crops per frame, instead of `minutes`")
+    minutes: float | None = Field(
+        None, gt=0, le=_LONGEST, description="approximate length, from the speed of a few steps"
+    )
+    epochs: float | None = Field(None, gt=0, le=_LONGEST, description="crops per frame, instead of `minutes`")
     size: int = Field(128, description="side of the crops, pixels; a multiple of `patch`, at least twice it")
     patch: int = Field(8, ge=2, description="side of a patch, pixels")
     hidden: int = Field(192, ge=8, description="channels of a token; a multiple of 8 and of 2 * heads")

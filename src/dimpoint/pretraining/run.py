@@ -16,7 +16,7 @@ from typing import Any
 
 from dimpoint.atomic import replacing_folder, write_text
 from dimpoint.datasets.reading import AS_WRITTEN, Reading
-from dimpoint.errors import ConfigError, DataError, DimpointError
+from dimpoint.errors import ConfigError, DataError
 from dimpoint.extensions import versions_of
 from dimpoint.fdep.encoder import quiet
 from dimpoint.pretraining.mae import Crops
@@ -42,18 +42,15 @@ def publish(run: PretrainRun, out: Path, started: dict[str, Any]) -> None:
         If it cannot be written.
     """
     record = _record(run, started)
-    try:
-        with replacing_folder(out) as folder:
-            with quiet():
-                run.model.encoder.save_pretrained(folder)
-            mode = (folder / "config.json").stat().st_mode  # by the umask
-            for file in folder.glob("*.safetensors"):  # only their owner could read them
-                file.chmod(mode)
-            _write_json(folder / "preprocessor_config.json", _statistics(run))
-            _write_json(folder / "pretraining.json", record)
-            (folder / "README.md").write_text(_card(run, out.name, record), encoding="utf-8")
-    except OSError as error:
-        raise DimpointError(f"{out}: cannot be written: {error.strerror or error}") from None
+    with replacing_folder(out) as folder:
+        with quiet():
+            run.model.encoder.save_pretrained(folder)
+        mode = (folder / "config.json").stat().st_mode  # by the umask
+        for file in folder.glob("*.safetensors"):  # only their owner could read them
+            file.chmod(mode)
+        _write_json(folder / "preprocessor_config.json", _statistics(run))
+        _write_json(folder / "pretraining.json", record)
+        (folder / "README.md").write_text(_card(run, out.name, record), encoding="utf-8")
 
 
 def _record(run: PretrainRun, started: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from dimpoint.evaluation.run import Result
-from dimpoint.evaluation.tables import columns_of
+from dimpoint.evaluation.tables import columns_of, three_digits
 from dimpoint.metrics.breakdown import BreakdownRow
 from dimpoint.metrics.curves import Curve
 from dimpoint.metrics.pixel import PixelCurve
@@ -146,7 +146,8 @@ def pixel_curves(curves: Sequence[tuple[str, PixelCurve]]) -> str:
 
     def draw(axes: Axes) -> None:
         for (name, curve), colour in zip(curves, _colours(len(curves)), strict=True):
-            _line(axes, curve.recall, curve.precision, colour, f"{name}, area {curve.pr_area:.3f}")
+            label = f"{name}, area {three_digits(curve.pr_area)}"
+            _line(axes, curve.recall, curve.precision, colour, label)
         axes.set(xlabel="recall of pixels", ylabel="precision of pixels", xlim=(0, 1.02))
         _finish(axes, 2)
 
@@ -159,7 +160,7 @@ def roc(curves: Sequence[tuple[str, PixelCurve]]) -> str:
     def draw(axes: Axes) -> None:
         least = min((0.5 / max(curve.pixels, 1) for _, curve in curves), default=1e-7)
         for (name, curve), colour in zip(curves, _colours(len(curves)), strict=True):
-            label = f"{name}, area {curve.roc_area:.3f}"
+            label = f"{name}, area {three_digits(curve.roc_area)}"
             _line(axes, np.maximum(curve.fpr, least), curve.recall, colour, label)
         _decades(axes, least)
         axes.set(xlabel="false-positive rate of pixels", ylabel="recall of pixels")

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dimpoint.atomic import replacing_folder
-from dimpoint.errors import DataError, DimpointError
+from dimpoint.errors import DataError
 from dimpoint.evaluation.run import FrameResult, Result
 from dimpoint.evaluation.tables import names_of
 from dimpoint.inference.overlay import (
@@ -132,11 +132,8 @@ def write_overlays(folder: Path, results: Sequence[Result]) -> int:
         If a picture cannot be written.
     """
     check_folder(folder)
-    try:
-        with replacing_folder(folder.absolute()) as written:
-            return _write(written, results)
-    except OSError as error:
-        raise DimpointError(f"{folder}: the pictures cannot be written ({error.strerror})") from None
+    with replacing_folder(folder.absolute()) as written:
+        return _write(written, results)
 
 
 def _folder_names(names: Sequence[str]) -> list[str]:

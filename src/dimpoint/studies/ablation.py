@@ -15,12 +15,14 @@ import numpy.typing as npt
 from dimpoint.errors import ConfigError
 from dimpoint.evaluation.predictions import ModelPredictor
 from dimpoint.evaluation.run import SetResult, evaluate
+from dimpoint.evaluation.summary import without_nan
 from dimpoint.evaluation.truth import TruthFrame
 from dimpoint.metrics.bootstrap import Interval, bootstrap
 from dimpoint.metrics.counts import Counts
-from dimpoint.studies.runs import train_once
+from dimpoint.studies.runs import check_apart, train_once
 from dimpoint.training.fit import Machine, TrainingData
-from dimpoint.training.recipe import load_recipe
+from dimpoint.training.recipe import Recipe, load_recipe
+from dimpoint.training.start import new_network
 
 PLAIN = "plain"
 ARMS: Mapping[str, tuple[str, ...]] = {
@@ -109,8 +111,8 @@ class Study:
     changes: tuple[str, ...] = ()
     machine: Machine = field(default_factory=Machine)
 
-    def models(self, arm: str, log: Callable[[str], None]) -> list[Path]:
-        """Train the arm's models, one per seed, and return their files; ConfigError for an unknown arm."""
+    def recipes(self, arm: str) -> list[Recipe]:
+        """The arm's recipes, one per seed; ConfigError for an unknown arm."""
         if arm not in ARMS:
             raise ConfigError(f"no arm '{arm}'; known: {', '.join(ARMS)}")
         taught = [change for change in self.changes if change.startswith("foundation.")]
@@ -120,18 +122,58 @@ class Study:
             name = f"fdep-{self.host}"
             changes += [f"foundation.source={self.foundation}", *taught, *ARMS[arm]]
             changes.append(f"foundation.cache_folder={self.out / 'features'}")
-        models = []
-        for seed in range(self.seeds):
-            recipe = load_recipe(name, [*changes, f"seed={seed}"])
-            folder = self.out / f"{arm}-{seed}"
-            models.append(train_once(recipe, self.sources, folder, self.machine, log))
-        return models
+        return [load_recipe(name, [*changes, f"seed={seed}"]) for seed in range(self.seeds)]
+
+    def models(self, arm: str, log: Callable[[str], None]) -> list[Path]:
+        """Train the arm's models, one per seed, and return their files; ConfigError for an unknown arm."""
+        return [
+            train_once(recipe, self.sources, self.folder(arm, seed), self.machine, log)
+            for seed, recipe in enumerate(self.recipes(arm))
+        ]
+
+    def folder(self, arm: str, seed: int) -> Path:
+        """The folder of a run."""
+        return self.out / f"{arm}-{seed}"
+
+    def check(self, arms: Sequence[str], frames: Sequence[TruthFrame]) -> None:
+        """Check all arms before any is trained.
+
+        Raises
+        ------
+        ConfigError
+            If an arm is unknown, the host gives no maps, evaluated frames have no masks or would be trained
+            on, or the foundation model cannot be used.
+        DataError
+            If the data lack the labels that the host needs.
+        """
+        recipes = {arm: self.recipes(arm) for arm in arms}
+        every = [recipe for own in recipes.values() for recipe in own]
+        if any(recipe.target.kind != "mask" for recipe in every):
+            raise ConfigError(
+                f"--host {self.host}: gives points, but an ablation evaluates probability maps; take the "
+                "recipe of a network that `dimpoint networks` lists as probability at 1/1"
+            )
+        if not all(frame.has_mask for frame in frames):
+            raise ConfigError(f"protocol {PROTOCOL} needs masks, and some evaluated frames have none")
+        check_apart(every, self.sources, frames)
+        waiting = [
+            recipe
+            for arm, own in recipes.items()
+            for seed, recipe in enumerate(own)
+            if recipe.foundation is not None and not (self.folder(arm, seed) / "model.onnx").is_file()
+        ]
+        if waiting:
+            from dimpoint.training.fdep import open_teacher
+
+            open_teacher(waiting[0], new_network(waiting[0]), self.out)
 
 
 def run_study(
     study: Study, arms: Sequence[str], frames: Sequence[TruthFrame], log: Callable[[str], None]
 ) -> list[Row]:
-    """Train the missing runs, arm by arm, and evaluate every model on `frames`."""
+    """Train the missing runs, arm by arm, and evaluate every model on `frames`; raises as `Study.check`."""
+    arms = list(dict.fromkeys(arm.strip() for arm in arms))
+    study.check(arms, frames)
     results = {}
     for arm in arms:
         models = study.models(arm, log)
@@ -201,8 +243,8 @@ def _difference(number: Number, results: Sequence[SetResult], plain: Sequence[Se
 
 
 def to_record(study: Study, rows: Sequence[Row], frames: int) -> dict[str, Any]:
-    """A JSON-compatible dict."""
-    return {
+    """A JSON-compatible dict, with null for undefined numbers."""
+    record: dict[str, Any] = {
         "host": study.host,
         "foundation": study.foundation,
         "seeds": study.seeds,
@@ -213,7 +255,7 @@ def to_record(study: Study, rows: Sequence[Row], frames: int) -> dict[str, Any]:
             row.arm: {
                 "values": row.values,
                 "mean": row.mean,
-                "deviation": {key: None if value != value else value for key, value in row.deviation.items()},
+                "deviation": row.deviation,
                 "difference": None
                 if row.difference is None
                 else {key: [each.value, each.low, each.high] for key, each in row.difference.items()},
@@ -221,3 +263,5 @@ def to_record(study: Study, rows: Sequence[Row], frames: int) -> dict[str, Any]:
             for row in rows
         },
     }
+    finite: dict[str, Any] = without_nan(record)
+    return finite

@@ -21,10 +21,9 @@ from dimpoint.metrics.protocols import get_protocol
 from dimpoint.model.checkpoint import load_model
 from dimpoint.model.input_rule import round_up
 from dimpoint.networks.base import count_macs
-from dimpoint.studies.runs import Budget, clock, train_once, training_seconds
+from dimpoint.studies.runs import Budget, check_apart, clock, train_once, training_seconds
 from dimpoint.text import counted, printable
 from dimpoint.training.fit import Machine, TrainingData
-from dimpoint.training.frames import labels_of
 from dimpoint.training.recipe import Recipe, load_recipe
 
 _TIMED_FRAMES, _TIMED_ROUNDS = 8, 5
@@ -110,17 +109,7 @@ class Benchmark:
             If the data lack the labels that a recipe needs.
         """
         self._check_protocol(frames)
-        evaluated = {frame.path.resolve() for frame in frames}
-        for labels in {labels_of(recipe) for recipe in self.load().values()}:
-            samples = [sample for part in self.sources.open(labels) for sample in part]
-            both = sum(sample.frame_path.resolve() in evaluated for sample in samples)
-            if both:
-                raise ConfigError(
-                    f"{both} of {len(frames)} frames would be trained on and evaluated; "
-                    "name two splits that differ with --split and --train-split"
-                )
-            for sample in samples:
-                sample.read_points()
+        check_apart(self.load().values(), self.sources, frames)
 
     def _check_protocol(self, frames: Sequence[TruthFrame]) -> None:
         if get_protocol(self.protocol).match_points is not None:

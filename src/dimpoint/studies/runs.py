@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from dimpoint.atomic import write_text
+from dimpoint.datasets.dataset import combined_hash, hash_frames, hash_labels
+from dimpoint.datasets.reading import Reading
 from dimpoint.errors import ConfigError
+from dimpoint.evaluation.truth import TruthFrame
 from dimpoint.text import counted
 from dimpoint.training.fit import Machine, TrainingData, finish, fit
+from dimpoint.training.frames import labels_of
 from dimpoint.training.recipe import Recipe, load_recipe
+from dimpoint.training.run_folder import RunFolder
 
 _PLANNED = ("epochs", "steps_per_epoch")  # values that a run with a time limit sets itself
 _CLOCK = "seconds.json"  # file in a run's folder with its training time
+_BUDGET = "budget.json"  # file in a run's folder with its `Budget`
 
 
 @dataclass(frozen=True)
@@ -58,16 +64,24 @@ def train_once(
 ) -> Path:
     """Train or continue the run in `out` unless it is finished, and return its model.onnx.
 
-    Raises ConfigError if `out` holds a run of another recipe.
+    Raises ConfigError if `out` holds a run of another recipe or length, or a finished one on other data.
     """
     if budget.epochs is not None:
         recipe = recipe.model_copy(update={"epochs": budget.epochs})
     begun = (out / "run.json").is_file()
-    if begun and not _same(load_recipe(str(out / "recipe.yaml")), recipe, budget):
-        raise ConfigError(f"{out}: holds a run of another recipe; choose another --out")
+    if begun:
+        _check_budget(out, budget)
+        if different := _differences(load_recipe(str(out / "recipe.yaml")), recipe, budget):
+            raise ConfigError(
+                f"{out}: holds a run of another recipe; what differs: {', '.join(different)}; choose another "
+                "--out"
+            )
     model = out / "model.onnx"
     if model.is_file():
+        _check_data(out, recipe, sources)
         return model
+    if not begun:
+        write_text(out / _BUDGET, json.dumps(asdict(budget)))
     log(f"{out.name}: {'continuing' if begun else 'training'}")
     fit(
         recipe,
@@ -81,12 +95,67 @@ def train_once(
     return model if model.is_file() else finish(out, log)
 
 
-def _same(known: Recipe, recipe: Recipe, budget: Budget) -> bool:
-    """Whether a run's recipe equals the given one, apart from its description and values set by the run."""
-    recipe = recipe.model_copy(update={"description": known.description})
-    if budget.minutes is not None or recipe.most_minutes is not None:
-        recipe = recipe.model_copy(update={name: getattr(known, name) for name in _PLANNED})
-    return known == recipe
+def _differences(known: Recipe, recipe: Recipe, budget: Budget) -> list[str]:
+    """The keys in which recipes differ, without the description and values that a run sets itself."""
+    planned = budget.minutes is not None or recipe.most_minutes is not None
+    ignored = {"description", *(_PLANNED if planned else ())}
+    names = [name for name in Recipe.model_fields if name not in ignored]
+    return [name for name in names if getattr(known, name) != getattr(recipe, name)]
+
+
+def _check_budget(out: Path, budget: Budget) -> None:
+    """Raise ConfigError if the run in `out` has another limit of minutes; runs of old versions tell none."""
+    file = out / _BUDGET
+    if not file.is_file():
+        return
+    try:
+        known = Budget(**json.loads(file.read_text("utf-8")))
+    except (ValueError, TypeError):
+        raise ConfigError(f"{file}: damaged; choose another --out") from None
+    if known.minutes != budget.minutes:
+        raise ConfigError(f"{out}: holds a run trained for {known}, not for {budget}; choose another --out")
+
+
+def _check_data(out: Path, recipe: Recipe, sources: TrainingData) -> None:
+    """Raise ConfigError if the finished run in `out` was trained on other frames or labels."""
+    record = RunFolder(out).read_record()
+    known = {name: entry.get("sha256") for name, entry in record["data"].items()}
+    rows: dict[str, list[tuple[str, str, str]]] = {}
+    for part in sources.open(labels_of(recipe)):  # two may have the same name
+        names = [sample.name for sample in part]
+        rows.setdefault(part.name, []).extend(zip(names, hash_frames(part), hash_labels(part), strict=True))
+    found = {name: combined_hash(lines) for name, lines in rows.items()}
+    different = sorted(name for name in known | found if known.get(name) != found.get(name))
+    read = Reading.from_record(record["sources"].get("reading")).to_record()
+    now = sources.reading.to_record()
+    different += [f"{key} of the reading" for key in now if key != "accept" and now[key] != read[key]]
+    if different:
+        raise ConfigError(
+            f"{out}: holds a run on other data; what differs: {', '.join(different)}; choose another --out"
+        )
+
+
+def check_apart(recipes: Iterable[Recipe], sources: TrainingData, frames: Sequence[TruthFrame]) -> None:
+    """Check that no evaluated frame would be trained on, and that the data have the recipes' labels.
+
+    Raises
+    ------
+    ConfigError
+        If evaluated frames would be trained on.
+    DataError
+        If the data lack the labels that a recipe needs.
+    """
+    evaluated = {frame.path.resolve() for frame in frames}
+    for labels in {labels_of(recipe) for recipe in recipes}:
+        samples = [sample for part in sources.open(labels) for sample in part]
+        both = sum(sample.frame_path.resolve() in evaluated for sample in samples)
+        if both:
+            raise ConfigError(
+                f"{both} of {len(frames)} frames would be trained on and evaluated; "
+                "name a split with --split that is not trained on"
+            )
+        for sample in samples:
+            sample.read_points()
 
 
 @contextmanager

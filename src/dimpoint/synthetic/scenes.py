@@ -15,8 +15,9 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from dimpoint import limits
 from dimpoint.atomic import replacing_folder, write_text
 from dimpoint.datasets.coco import PointImage, write_points
 from dimpoint.errors import ConfigError, DataError
@@ -41,6 +42,12 @@ class SceneConfig(RangeModel):
     ground: GroundConfig = GroundConfig()
     targets: TargetConfig = TargetConfig()
     sensor: SensorConfig = SensorConfig()
+
+    @model_validator(mode="after")
+    def _within_limits(self) -> SceneConfig:
+        what = f"scenes of {self.height}x{self.width}: pixels"
+        limits.check("frame_pixels", self.height * self.width, what, ConfigError)
+        return self
 
 
 @dataclass(frozen=True)
@@ -152,7 +159,9 @@ def write_dataset(
     ConfigError
         If a parameter is out of range.
     DataError
-        If `out` is not empty or cannot be written.
+        If `out` is not empty.
+    DimpointError
+        If `out` cannot be written.
 
     Examples
     --------
@@ -172,11 +181,8 @@ def write_dataset(
         )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out}: exists and is not an empty folder; choose a new one")
-    try:
-        with replacing_folder(out) as folder:
-            _write_scenes(folder, out.name, config, frames, seed, test_fraction, progress)
-    except OSError as error:
-        raise DataError(f"{out}: the data set cannot be written ({error.strerror or error})") from None
+    with replacing_folder(out) as folder:
+        _write_scenes(folder, out.name, config, frames, seed, test_fraction, progress)
 
 
 def _write_scenes(
