@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -20,7 +21,9 @@ from dimpoint.errors import DataError
 from dimpoint.inference import parts
 from dimpoint.inference.backends import OnnxBackend
 from dimpoint.inference.detection_files import iterate_detections, read_detections
+from dimpoint.inference.detections import Detections
 from dimpoint.inference.parts import UNFINISHED
+from dimpoint.sources.georeference import Georeference
 from tiny_models import spots, write_model
 
 KINDS = [
@@ -279,6 +282,42 @@ def test_options_that_contradict_are_told(
 ) -> None:
     result = run("--out", "found", *arguments)
     assert (result.code, message in result.err) == (2, True)
+
+
+GEO = Georeference((2.0, 0.0, 500_000.0, 0.0, -2.0, 5_000_000.0), 32633)
+PLACED = Detections(np.float32([[10, 20]]), np.float32([0.9]), None, "bad\udcff.png", 40, 30, "m", GEO)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_positions_and_names_that_are_not_utf8_are_kept(kind: str, tmp_path: Path) -> None:
+    found = [PLACED, replace(PLACED, file="plain.png", geo=None)]
+    path = tmp_path / f"part-000000.{kind}"
+    parts.write_part(path, [parts.row_of(each) for each in found])
+    assert read_detections(path) == found
+
+
+def test_parquet_has_columns_of_positions(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    (row,) = parts.parquet_table([parts.row_of(PLACED)]).to_pylist()
+    assert row["geo"] == GEO.to_record()
+    (true,), (stored,) = PLACED.to_dict()["detections"], row["detections"]
+    assert {key: stored[key] for key in ("map_x", "map_y", "lon", "lat")} == {
+        key: true[key] for key in ("map_x", "map_y", "lon", "lat")
+    }
+
+
+def test_parquet_parts_without_positions_are_read(tmp_path: Path) -> None:
+    """Former versions wrote them."""
+    pytest.importorskip("pyarrow")
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    former = pa.list_(pa.struct([(name, pa.float32()) for name in ("x", "y", "score", "area")]))
+    row = {key: value for key, value in parts.row_of(PLACED).items() if key != "geo"}
+    table = parts.parquet_table([row]).drop_columns(["geo", "detections"])
+    spots = [[{key: one[key] for key in ("x", "y", "score")} for one in row["detections"]]]
+    pq.write_table(table.append_column("detections", pa.array(spots, former)), tmp_path / "x.parquet")
+    assert read_detections(tmp_path / "x.parquet") == [replace(PLACED, geo=None)]
 
 
 def test_shards_of_json_runs(run: Callable[..., Result]) -> None:

@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 from cli_runs import Result, run_command
 from dimpoint.cli import build_app
 from dimpoint.datasets.coco import read_points
+from dimpoint.errors import DataError
 from dimpoint.inference.backends import OnnxBackend
 from dimpoint.inference.detection_files import read_detections
 from dimpoint.inference.results import ResultsFolder
@@ -290,6 +291,46 @@ def test_ctrl_c_in_the_first_frame_leaves_nothing(
     signal_in_frame(1)
     assert run("frames", "--out", "results").code == 130
     assert not Path("results").exists()
+
+
+def test_a_file_that_is_named_twice_is_read_once(
+    run: Callable[..., Result], frames: Path, signal_in_frame: Callable[..., None]
+) -> None:
+    command = ("frames/a.png", "frames/a.png", "frames", "--out", "results")
+    signal_in_frame(3)
+    assert run(*command).code == 130
+    result = run(*command)
+    assert result.code == 0
+    assert "note: 2 files are named more than once, and read once" in result.err
+    names = [item.file for item in read_detections("results")]
+    assert names == ["frames/a.png", "frames/b.png", "frames/c.png"]
+
+
+def test_frames_beside_their_results_are_read_and_overlays_are_not(
+    run: Callable[..., Result], frames: Path
+) -> None:
+    for options in (["--overlay", "--recursive"], ["--recursive"]):
+        assert run("frames", "--out", "frames", *options).code == 0
+        assert counts(frames) == {"a.png": 2, "b.png": 0, "c.png": 1}
+    assert run("frames", "--out", "frames", "--overlay").code == 0
+    for pattern in ("frames/*.png", "frames/**/*.png"):
+        assert run(pattern, "--out", "frames").code == 0
+        assert counts(frames) == {"a.png": 2, "b.png": 0, "c.png": 1}
+
+
+def test_more_detections_than_labels_of_a_frame_may_be(
+    run: Callable[..., Result], frames: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DIMPOINT_MAX_POINTS_PER_FRAME", "1")
+    assert run("frames", "--out", "results", "--format", "csv,coco,geojson").code == 0
+    assert counts(Path("results")) == {"a.png": 2, "b.png": 0, "c.png": 1}
+    assert len(Path("results/detections.csv").read_text().splitlines()) == 4
+    assert len(json.loads(Path("results/detections.coco.json").read_text())["annotations"]) == 3
+    content = json.loads(Path("results/detections.json").read_text())
+    content["images"][0].update(width=1, height=1)
+    Path("results/detections.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match="image 1: detections: 2 is more than the limit of 1"):
+        read_detections("results")
 
 
 # An unfinished run, an earlier run

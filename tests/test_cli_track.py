@@ -107,6 +107,18 @@ def test_what_was_written_is_read_again(run, tmp_path):
     assert len(frame) == sum(len(one.points) for one in tracks)
 
 
+@pytest.mark.parametrize("source", ["frames", "frames/*.*"])
+def test_pictures_of_an_earlier_run_are_no_frames(run, tmp_path, source):
+    (tmp_path / "frames").mkdir()
+    for number, frame in enumerate(flight(8)):
+        cv2.imwrite(str(tmp_path / "frames" / f"{number}.png"), frame)
+    for _ in range(2):
+        assert run(source, "--out", "frames", "--video", "--fps", "25")[0] == 0
+        assert json.loads((tmp_path / "frames" / "tracks.json").read_text())["frames"] == 8
+    with av.open(str(tmp_path / "frames" / "tracks.mp4")) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 8
+
+
 def test_times_of_the_stream_are_the_truth(run, tmp_path):
     """Ten dropped frames: the velocity stays right, which frame numbers would not give."""
     numbers = [n for n in range(40) if not 20 <= n < 30]

@@ -16,8 +16,10 @@ from dimpoint.errors import ConfigError, FrameError, ModelFileError
 from dimpoint.inference.detections import Detections
 from dimpoint.inference.detector import Detector
 from dimpoint.inference.maps import plan_tiles
+from dimpoint.inference.stream import predict
 from dimpoint.model.intensity import IntensityRule
 from dimpoint.model.record import DecodeRule, ModelMeta
+from dimpoint.sources.frames import Frame
 from tiny_models import RADIUS, blob_meta, spots, write_model
 
 SMALLEST_BUDGET = 1  # MB: the least tiles, 40 x 40 or little more
@@ -390,6 +392,22 @@ def test_what_is_no_frame_is_refused(array: npt.NDArray[Any], message: str) -> N
         detector(array)
     with pytest.raises(FrameError, match="frame number 1"):
         list(detector.detect_many([np.zeros((5, 5), np.uint8), array]))
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_frame_that_is_refused_costs_no_other(batch: int) -> None:
+    pixels = np.zeros((16, 16), np.uint16)
+    frames = [Frame(f"{name}.png", pixels) for name in "abcd"]
+    frames[1] = Frame("b.png", pixels, valid=np.zeros((16, 16), np.bool_))
+    refused: list[tuple[str, str]] = []
+    detector = Detector(Recorder())
+    found = list(predict(detector, frames, batch, lambda name, error: refused.append((name, str(error)))))
+    assert [each.file for each in found] == ["a.png", "c.png", "d.png"]
+    assert refused == [("b.png", "b.png: no pixel is valid")]
+    results = predict(detector, frames, batch, None)
+    assert next(results).file == "a.png"
+    with pytest.raises(FrameError, match=r"^b\.png: no pixel is valid$"):
+        next(results)
 
 
 @pytest.mark.parametrize(

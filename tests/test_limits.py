@@ -161,6 +161,29 @@ def test_records_of_models(change: dict[str, Any]) -> None:
         parse_meta(record, "m.onnx")
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"mean": []}, "mean and std need a value for each of 1 channels, got 0 and 1"),
+        ({"channels": 3}, "mean and std need a value for each of 3 channels, got 1 and 1"),
+        ({"multiple": 65536}, "padded sides are multiples of 'multiple' and 'stride', 65,536; at most 1,024"),
+        ({"multiple": 1023, "stride": 1024}, "at most 1,024"),
+        ({"decode": {"response_sigma": 1e200}}, "at 'decode.response_sigma': .* less than or equal to 16"),
+        ({"decode": {"score_sigma": 1e4}}, "at 'decode.score_sigma': .* less than or equal to 16"),
+        ({"decode": {"max_height_gap": -5}}, "at 'decode.max_height_gap': .* greater than or equal to 0"),
+        ({"input": {"fit": [10**7, 10**7]}}, "at 'input': fit: width and height must be .* at most 4096"),
+        ({"input": {"intensity": {"kind": "display", "low": -1}}}, "percentiles lie in 0..100, got -1.0"),
+        ({"input": {"intensity": {"kind": "display", "high": 150}}}, "percentiles lie in 0..100"),
+    ],
+    ids=str,
+)
+def test_records_that_no_detector_can_follow(change: dict[str, Any], message: str) -> None:
+    record = {"name": "m", "network": "spire", "receptive_radius": 8}
+    assert parse_meta(json.dumps(record), "m.onnx").name == "m"
+    with pytest.raises(ModelFileError, match=rf"^m\.onnx: damaged model metadata.*{message}"):
+        parse_meta(json.dumps(record | change), "m.onnx")
+
+
 @pytest.mark.parametrize("text", ["[" * 100_000, "9" * 5000, "{}", "null", "\ud800"])
 def test_records_that_are_none(text: str) -> None:
     with pytest.raises(ModelFileError, match=r"m\.onnx"):

@@ -124,6 +124,30 @@ def test_the_folder_of_results_is_left_out(tmp_path: Path, source: str) -> None:
     assert found.summary() == "1 folder of results"
 
 
+def test_a_folder_of_results_that_the_pattern_names_is_read(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png", "overlays/a.png"):
+        write(tmp_path / "out" / name)
+    exclude = [tmp_path / "out", tmp_path / "out" / "overlays"]
+    assert below(tmp_path, find_files(f"{tmp_path}/out/*.png", exclude=exclude).files) == [
+        "out/a.png",
+        "out/b.png",
+    ]
+    found = find_files(f"{tmp_path}/out/**/*.png", exclude=exclude)
+    assert below(tmp_path, found.files) == ["out/a.png", "out/b.png"]
+    assert found.passed == [(exclude[1], "folders of results")]
+    with pytest.raises(FrameError, match="passed over: 1 folder of results"):
+        find_files(f"{tmp_path}/*/*.png", exclude=exclude)
+
+
+@pytest.mark.parametrize("source", ["{}", "{}/*.png"])
+def test_a_file_of_results_is_left_out(tmp_path: Path, source: str) -> None:
+    for name in ("a.png", "tracks.png", "sub/tracks.png"):
+        write(tmp_path / name)
+    found = find_files(source.format(tmp_path), exclude=[tmp_path, tmp_path / "tracks.png"])
+    assert below(tmp_path, found.files) == ["a.png"]
+    assert (tmp_path / "tracks.png", "files of results") in found.passed
+
+
 @pytest.mark.parametrize(
     ("folder", "pattern"),
     [

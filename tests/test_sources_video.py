@@ -29,9 +29,12 @@ CLIPS = {  # the number of labelled frames of each real clip
 }
 
 
-def write_video(path: Path, frames: list[av.VideoFrame], codec: str = "ffv1") -> Path:
+def write_video(
+    path: Path, frames: list[av.VideoFrame], codec: str = "ffv1", key_every: int | None = None
+) -> Path:
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=25)
+        stream.options = {} if key_every is None else {"g": str(key_every)}
         stream.width, stream.height = frames[0].width, frames[0].height
         stream.pix_fmt = frames[0].format.name
         for number, frame in enumerate(frames):
@@ -270,6 +273,23 @@ class TestDamage:
         assert f"{path}: the video ends after {len(frames)} readable frames" in errors[-1]
         assert f"{missing} frames are missing" in errors[-1]
 
+    @pytest.mark.parametrize("kind", ["ffv1", "Y16"])
+    def test_an_avi_cut_between_two_frames_is_told(self, tmp_path, kind):
+        path = grey_video(tmp_path / "x.avi", self.FRAMES, codec="ffv1" if kind == "ffv1" else "rawvideo")
+        data = path.read_bytes()
+        if kind == "Y16":  # half as many columns, of two bytes
+            data = bytearray(data)
+            at = data.index(b"strf") + 8
+            data[at + 4 : at + 8] = (32).to_bytes(4, "little")
+            data[at + 16 : at + 20] = b"Y16 "
+        packets = [at for at in range(data.index(b"idx1")) if data[at : at + 4] in (b"00dc", b"00db")]
+        path.write_bytes(data[: packets[len(packets) - 9]])
+        given, message = self.read_to_the_end(path)
+        assert len(given) == 11
+        assert message.startswith(
+            f"{path}: the video ends after 11 readable frames (the file is cut, about 9 frames are missing)"
+        )
+
     def test_frames_before_damaged_bytes_are_given(self, tmp_path, shared_data):
         whole = shared_data / "IR-video/IR_AIRPLANE_027.mp4"
         data = bytearray(whole.read_bytes())
@@ -456,6 +476,82 @@ class TestStreamsAndTimes:
         assert reader.numbers == tuple(range(len(true)))
         for number in (0, 1, 2, 200, 201, 37, 301, 300):
             np.testing.assert_array_equal(reader.read(number).pixels, true[number])
+        reader.close()
+
+    # Seeks in .ts and .mpg miss the key frame; AVI and .mpg state no times of presentation of H.264
+    @pytest.mark.parametrize(
+        ("codec", "suffix"),
+        [
+            ("libx264", "ts"),
+            ("mpeg2video", "ts"),
+            ("mpeg4", "ts"),
+            ("libx264", "mpg"),
+            ("libx264", "avi"),
+        ],
+    )
+    def test_any_order_in_any_container(self, tmp_path, codec, suffix):
+        pictures = np.full((60, 48, 64), 60, np.uint8)
+        for number, picture in enumerate(pictures):
+            picture[8:40, number : number + 4] = 255
+        video = [
+            av.VideoFrame.from_ndarray(each, format="gray").reformat(format="yuv420p") for each in pictures
+        ]
+        path = write_video(tmp_path / f"x.{suffix}", video, codec, key_every=12)
+        frames = list(frames_from(path))  # raises where a frame is missing
+        assert [frame.index for frame in frames] == list(range(60))
+        assert not any(frame.notes for frame in frames)
+        true = [frame.pixels for frame in frames]
+        assert [int(frame[24].argmax()) for frame in true] == pytest.approx(range(60), abs=3)
+        reader = VideoReader(path)
+        assert reader.numbers == tuple(range(60))
+        for number in (40, 5, 6, 59, 20, 0):
+            np.testing.assert_array_equal(reader.read(number).pixels, true[number])
+        reader.close()
+
+    def test_any_order_of_grey_with_a_palette(self, tmp_path):
+        pictures = RNG.integers(0, 256, (9, 48, 64), dtype=np.uint8)
+        reader = VideoReader(grey_video(tmp_path / "x.mov", pictures, codec="rawvideo"))
+        for number in (5, 6, 2, 8):
+            np.testing.assert_array_equal(reader.read(number).pixels, pictures[number])
+        reader.close()
+
+    def test_times_of_h264_in_avi_are_in_order(self, tmp_path):
+        pictures = RNG.integers(0, 256, (20, 48, 64), dtype=np.uint8)
+        frames = list(frames_from(grey_video(tmp_path / "x.avi", pictures, "yuv420p", "libx264")))
+        assert [frame.time for frame in frames] == pytest.approx([number / 25 for number in range(20)])
+
+    def test_a_clock_that_goes_back_gives_no_gaps(self, tmp_path):
+        """Two recordings in one file, whose times both begin at zero."""
+        parts = RNG.integers(0, 256, (2, 20, 48, 64), dtype=np.uint8)
+        path = tmp_path / "x.ts"
+        path.write_bytes(
+            b"".join(
+                grey_video(tmp_path / f"{number}.ts", part, "yuv420p", "mpeg2video").read_bytes()
+                for number, part in enumerate(parts)
+            )
+        )
+        frames = {frame.index: frame for frame in frames_from(path, on_error=lambda name, error: None)}
+        assert len(frames) > 30
+        assert max(frames) == 39
+        assert not any(frame.notes for frame in frames.values())
+        reader = VideoReader(path)
+        assert reader.numbers == tuple(frames)
+        for number in (39, 2, 25):
+            np.testing.assert_array_equal(reader.read(number).pixels, frames[number].pixels)
+        reader.close()
+
+    def test_a_damaged_frame_is_told(self, tmp_path, shared_data):
+        data = bytearray((shared_data / "IR-video/IR_AIRPLANE_027.mp4").read_bytes())
+        middle = len(data) // 2
+        data[middle : middle + 200] = bytes(200)
+        (tmp_path / "x.mp4").write_bytes(data)
+        frames = list(frames_from(tmp_path / "x.mp4", on_error=lambda name, error: None))
+        lost = set(range(321)).difference(frame.index for frame in frames)
+        reader = VideoReader(tmp_path / "x.mp4")
+        for number in (min(lost), max(lost)):
+            with pytest.raises(FrameError, match=rf"x\.mp4: frame {number} cannot be read \("):
+                reader.read(number)
+        np.testing.assert_array_equal(reader.read(frames[-1].index).pixels, frames[-1].pixels)
         reader.close()
 
     def test_a_colon_in_the_name_is_no_protocol(self, tmp_path):

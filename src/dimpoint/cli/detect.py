@@ -34,7 +34,6 @@ _FORMATS = ("json", "csv", "coco", "geojson", "jsonl", "parquet")
 _IN_PARTS = frozenset({"jsonl", "parquet"})
 _POLARITY_FRAMES = 50  # first frames that are checked for inverted polarity
 _MANY_INVERTED = 0.1  # of these frames; 1 % of white-hot frames look inverted
-_MOST_LISTED = 20  # unreadable files listed at the end
 
 
 def register(app: typer.Typer) -> None:
@@ -111,6 +110,7 @@ def detect(
     finished run in --out are replaced.
     """
     from dimpoint.cli.console import print_device, print_passed
+    from dimpoint.cli.detect_report import hint_at_labels, nothing_read, report
     from dimpoint.errors import DimpointError, FrameError
     from dimpoint.inference.detector import Detector
     from dimpoint.inference.parts import PartsFolder
@@ -131,13 +131,15 @@ def detect(
         source_files(
             sources,
             recursive=recursive,
-            exclude=[out],
+            exclude=[out, out / "overlays"],
             on_error=lambda name, error: missing.append((name, str(error))),
             on_passed=lambda source, found: print_passed(source, found, verbose),
         )
         if stamps is None
         else [stamp[0] for stamp in stamps]
     )
+    if stamps is None:
+        files = _each_once(files)
     settings = _settings(detector, options, overlay)
     if shard_of:
         settings["--shard"] = shard
@@ -168,12 +170,12 @@ def detect(
         results.discard()
         if stopped:
             raise typer.Exit(130)
-        raise FrameError(_nothing_read(unread, sources))
+        raise FrameError(nothing_read(unread, sources))
     if results.finish(detector.meta.name, chosen, whole=not stopped):
         typer.echo(f"{printable(str(out))}: the results of an earlier run were replaced")
-    _report(results, seconds, begin, unread, failed, overlay)
+    report(results, seconds, begin, unread, failed, overlay)
     if overlay:
-        _hint_at_labels(files, model)
+        hint_at_labels(files, model)
     if stopped:
         typer.echo(
             f"stopped after {counted(results.done.frames, 'frame')}; run the same command to continue",
@@ -203,6 +205,15 @@ def _read_options(
     raw = RawFormat.of_options(raw_shape, raw_type)
     check_colour(colour)
     return ReadOptions(accept_damaged, turn, False, preview, raw, stream, colour)
+
+
+def _each_once(files: list[Path]) -> list[Path]:
+    """The files without those that were there before, about which a line is printed."""
+    once = list(dict.fromkeys(files))
+    if len(once) < len(files):
+        several = counted(len(files) - len(once), "file is", "files are")
+        typer.echo(f"note: {several} named more than once, and read once", err=True)
+    return once
 
 
 def _settings(detector: Detector, options: ReadOptions, overlay: bool) -> dict[str, object]:
@@ -339,61 +350,3 @@ def _run(
             err=True,
         )
     return time.perf_counter() - begin
-
-
-def _hint_at_labels(files: list[Path], model: str | None) -> None:
-    """For frames of a labelled data set, print the command that marks missed and false objects."""
-    from shlex import quote
-
-    folders = (folder for file in files[:1] for folder in list(file.parents)[:3])
-    found = next((f for f in folders if (f / "points.json").is_file() or (f / "masks").is_dir()), None)
-    if found is not None:
-        chosen = "" if model is None else f"--model {quote(model)} "
-        typer.echo(
-            printable(
-                f"note: {found} has labels; for pictures with missed targets and false objects marked: "
-                f"dimpoint evaluate {chosen}--data {quote(str(found))} --overlays NEW_FOLDER"
-            ),
-            err=True,
-        )
-
-
-def _nothing_read(unread: list[tuple[str, str]], sources: list[str]) -> str:
-    if not unread:
-        return f"no frames in {', '.join(sources)}"
-    more = len(unread) - 1
-    return f"no frame could be read: {unread[0][1]}" + (f" (and {more} more files)" if more else "")
-
-
-def _report(
-    results: Results,
-    seconds: float,
-    before: int,
-    unread: list[tuple[str, str]],
-    failed: int,
-    overlay: bool,
-) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    done = results.done
-    table = Table("frames", "targets", "frames without targets", "ms per frame", "unreadable files")
-    new = done.frames - before
-    each = f"{1000 * seconds / new:.1f}" if seconds and new else ""
-    counts = (done.frames, done.targets, done.without_targets, each, failed)
-    table.add_row(*(str(count) for count in counts))
-    Console().print(table)
-    typer.echo(f"results: {printable(str(results.file))}")
-    placed = getattr(results, "placed", None)
-    if placed is not None:
-        typer.echo(f"positions: {placed} of {done.targets} targets have a longitude and latitude")
-    if overlay:
-        typer.echo(f"pictures: {printable(str(results.overlays))}")
-    for note, files in list(done.notes.items())[:_MOST_LISTED]:
-        more = f" and {len(files) - 1} more files" if len(files) > 1 else ""
-        typer.echo(printable(f"{files[0]}{more}: {note}"), err=True)
-    for name, reason in unread[:_MOST_LISTED]:
-        line = reason if name in reason else f"{name}: {reason}"
-        typer.echo(f"not read: {printable(line)}", err=True)
-    if failed > _MOST_LISTED:
-        typer.echo(f"not read: {failed - _MOST_LISTED} more files", err=True)

@@ -150,7 +150,7 @@ def track(
         device=device,
         polarity=which,
         recursive=recursive,
-        exclude=(out,),
+        exclude=_results(out),
         on_error=tally.set_aside,
         on_passed=lambda source, found: print_passed(source, found, verbose),
         options=options,
@@ -263,6 +263,11 @@ def _follow(run: Run, tally: _Tally) -> None:
             bar.update(task, completed=run.count, live=len(live))
 
 
+def _results(out: Path) -> tuple[Path, ...]:
+    """What is no source: pictures of an earlier run, and of this one where the frames are read again."""
+    return (out, out / "tracks.png", out / "tracks.mp4")
+
+
 def _nothing_read(tally: _Tally, sources: list[str]) -> str:
     if not tally.unreadable:
         return f"no frames in {', '.join(sources)}"
@@ -290,7 +295,9 @@ def _write_video(
     from dimpoint.tracking.picture import write_video
 
     ignore: Callable[[str, DimpointError], None] = lambda _name, _error: None  # noqa: E731
-    frames = frames_from(sources, recursive=recursive, exclude=[out], on_error=ignore, options=options)
+    frames = frames_from(
+        sources, recursive=recursive, exclude=_results(out), on_error=ignore, options=options
+    )
 
     def timed() -> Iterator[tuple[int, Frame]]:
         for number, frame, time in zip(tally.numbers, frames, tally.times, strict=False):

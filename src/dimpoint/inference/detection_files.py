@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from dimpoint import limits
 from dimpoint.errors import DataError, MissingExtraError, one_line
 from dimpoint.inference.detections import Detections
 from dimpoint.sources.georeference import Georeference
 
+_ESCAPE = re.compile(r"\\u(dc[89a-f][0-9a-f])")  # of a byte that is not UTF-8, as `parquet_table` writes it
 _BATCH = 500  # rows of a Parquet file in memory
 _UNFINISHED = ("parts.unfinished.jsonl", "plan.unfinished.jsonl", "detections.unfinished.jsonl")
 
@@ -138,7 +139,8 @@ def _read_json(path: Path) -> Iterator[Detections]:
         raise DataError(f"{path}: not a detections file; expected an object with a list 'images'")
     model = str(content.get("model", ""))
     for number, entry in enumerate(images, 1):
-        yield _from_dict(entry, model, f"{path}: image {number}")
+        where = f"{path}: image {number}"
+        yield _checked(from_entry(entry, model, where), where)
 
 
 def _json_of(path: Path) -> Any:
@@ -180,6 +182,8 @@ def _read_parquet(path: Path) -> Iterator[Detections]:
             for batch in file.iter_batches(batch_size=_BATCH):
                 for entry in batch.to_pylist():
                     number += 1
+                    if isinstance(entry.get("file"), str):
+                        entry["file"] = _ESCAPE.sub(lambda found: chr(int(found[1], 16)), entry["file"])
                     yield from _from_row(entry, f"{path}, row {number}")
     except (OSError, pa.ArrowException) as error:
         reason = getattr(error, "strerror", None) or one_line(error, 200)
@@ -191,10 +195,26 @@ def _from_row(entry: Any, where: str) -> Iterator[Detections]:
     if not isinstance(entry, dict):
         raise DataError(f"{where}: not an entry of a part; expected an object")
     if entry.get("error") is None:
-        yield _from_dict(entry, str(entry.get("model") or ""), where)
+        yield _checked(from_entry(entry, str(entry.get("model") or ""), where), where)
 
 
-def _from_dict(entry: Any, model: str, where: str) -> Detections:
+def from_entry(entry: Any, model: str, where: str) -> Detections:
+    """The detections of a frame's entry, which `Detections.to_dict` gave.
+
+    Parameters
+    ----------
+    entry : dict
+        The entry.
+    model : str
+        Name of the model.
+    where : str
+        Names the entry in errors.
+
+    Raises
+    ------
+    DataError
+        If it is of another form.
+    """
     try:
         file, width, height, found = (entry[key] for key in ("file", "width", "height", "detections"))
         rows = [(one["x"], one["y"], one["score"], _area(one.get("area"))) for one in found]
@@ -207,7 +227,11 @@ def _from_dict(entry: Any, model: str, where: str) -> Detections:
         raise DataError(f"{where}: not an entry of a detections file ({str(error)[:200]})") from None
     if not np.isfinite(table[:, :3]).all():
         raise DataError(f"{where}: x, y and score must be finite numbers")
-    _check_content(table, file, (width, height), where)
+    if not isinstance(file, str):
+        raise DataError(f"{where}: key 'file' must be a string, got {str(file)[:80]!r}")
+    sides = (width, height)
+    if not all(isinstance(side, int) and not isinstance(side, bool) and 0 <= side < 2**31 for side in sides):
+        raise DataError(f"{where}: width and height must be numbers of pixels")
     has_areas = len(table) > 0 and bool(np.isfinite(table[:, 3]).all())
     return Detections(
         xy=np.ascontiguousarray(table[:, :2]),
@@ -221,23 +245,22 @@ def _from_dict(entry: Any, model: str, where: str) -> Detections:
     )
 
 
-def _check_content(table: npt.NDArray[np.float32], file: Any, size: tuple[Any, Any], where: str) -> None:
-    """Refuse what no detector gives: scores outside 0..1 and points far outside the frame."""
-    if not isinstance(file, str):
-        raise DataError(f"{where}: key 'file' must be a string, got {str(file)[:80]!r}")
-    if not all(isinstance(side, int) and not isinstance(side, bool) and 0 <= side < 2**31 for side in size):
-        raise DataError(f"{where}: width and height must be numbers of pixels")
-    limits.check("points_per_frame", len(table), f"{where}: detections", DataError)
-    scores = table[:, 2]
-    if len(table) and not (scores.min() >= 0 and scores.max() <= 1):
+def _checked(found: Detections, where: str) -> Detections:
+    """Refuse what no detector gives: scores outside 0..1, points far outside the frame, too many points."""
+    size = np.array([found.width, found.height])
+    if len(found) > found.width * found.height:  # a detector gives one for a pixel at most
+        limits.check("points_per_frame", len(found), f"{where}: detections", DataError)
+    scores = found.scores
+    if len(found) and not (scores.min() >= 0 and scores.max() <= 1):
         worst = scores[np.argmax(np.abs(scores - 0.5))]
         raise DataError(f"{where}: a score lies in 0..1, got {worst:g}")
-    low, high = table[:, :2].min(0, initial=0), table[:, :2].max(0, initial=0)
-    margin = 1000 + np.array(size)
-    if len(table) and min(size) > 0 and not ((low >= -margin).all() and (high <= 2 * margin).all()):
-        far = table[np.argmax(np.abs(table[:, :2]).max(1))]
+    low, high = found.xy.min(0, initial=0), found.xy.max(0, initial=0)
+    margin = 1000 + size
+    if len(found) and size.min() > 0 and not ((low >= -margin).all() and (high <= 2 * margin).all()):
+        far = found.xy[np.argmax(np.abs(found.xy).max(1))]
         place = f"({far[0]:g}, {far[1]:g})"
         raise DataError(f"{where}: a detection at {place} is far outside of {size[0]}x{size[1]}")
+    return found
 
 
 def _area(value: Any) -> Any:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
-from dimpoint.errors import ConfigError, DimpointError
+from dimpoint.errors import ConfigError, FrameError
 from dimpoint.inference.backends import PROCESSORS, Backend, open_backend
 from dimpoint.inference.decode import decode
 from dimpoint.inference.detections import Detections
@@ -19,6 +19,7 @@ from dimpoint.inference.maps import (
     Measured,
     Span,
     Tile,
+    at_frame_size,
     core,
     from_fit,
     in_frame,
@@ -34,7 +35,7 @@ from dimpoint.model.input_rule import round_up
 from dimpoint.model.intensity import POLARITIES, Polarity
 from dimpoint.model.record import ModelMeta
 from dimpoint.model.validity import Mask
-from dimpoint.sources.frames import Frame, Sources, as_array, as_sources, count_frames, frames_from
+from dimpoint.sources.frames import Frame, OnError, Sources, as_array, as_sources, count_frames, frames_from
 
 # Of a running network. Point networks take up to 300; of the full-resolution hosts acm 220, mlclnet 1400.
 _BYTES_PER_PIXEL = {"response": 512, "probability": 2048}
@@ -164,7 +165,7 @@ class Detector:
         recursive: bool = False,
         batch: int = 1,
         progress: bool = False,
-        on_error: Callable[[str, DimpointError], None] | None = None,
+        on_error: OnError | None = None,
     ) -> Iterator[Detections]:
         """Detect the targets in every frame of files, folders, patterns, videos and arrays, in order.
 
@@ -226,8 +227,7 @@ class Detector:
         FrameError
             If the array is empty, has another shape or type, or no finite value.
         """
-        known = frame.valid if isinstance(frame, Frame) and valid is None else valid
-        checked = self._measured(as_array(frame), known)
+        checked = self._measured(frame, valid)
         return self._detections(checked, self._response(checked))
 
     def probability_map(self, frame: npt.NDArray[Any], valid: Mask | None = None) -> npt.NDArray[np.float32]:
@@ -255,28 +255,23 @@ class Detector:
                 f"model '{self.meta.name}' gives responses to points; only segmentation networks give a "
                 "probability for every pixel"
             )
-        checked = self._measured(as_array(frame), valid)
-        height, width = checked.shape
-        scale = self.meta.input.scale_of(checked.shape)
-        seen_height, seen_width = self.meta.input.size_of(checked.shape, scale)
-        on_frame = self._response(checked)[:seen_height, :seen_width].clip(0, 1)
-        fitted = self.meta.input.fit_map(checked.shape)
-        if fitted is not None:
-            how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-            on_frame = _float32(cv2.warpAffine(on_frame, fitted, (width, height), flags=how))
-        elif scale > 1:
-            on_frame = _float32(cv2.resize(on_frame, (width, height), interpolation=cv2.INTER_AREA))
+        checked = self._measured(frame, valid)
+        on_frame = at_frame_size(self._response(checked).clip(0, 1), checked.shape, self.meta.input)
         return on_frame if checked.valid is None else on_frame * checked.valid
 
-    def detect_many(self, frames: Iterable[npt.NDArray[Any] | Frame], batch: int = 1) -> Iterator[Detections]:
+    def detect_many(
+        self, frames: Iterable[npt.NDArray[Any] | Frame], batch: int = 1, on_error: OnError | None = None
+    ) -> Iterator[Detections]:
         """Detect the targets in many frames, in order, up to `batch` frames of one padded size together.
 
         Parameters
         ----------
         frames : iterable of array or Frame
-            Arrays, or what `dimpoint.sources.frames_from` returns, with its masks.
+            Arrays, or what `dimpoint.sources.frames_from` returns, with its masks and names.
         batch : int
             Frames that run together. On a processor, one frame at a time is as fast as any batch. Default: 1.
+        on_error : callable, optional
+            Called with name and error for a frame that is refused, which is then skipped.
 
         Yields
         ------
@@ -284,36 +279,47 @@ class Detector:
         """
         if batch < 1:
             raise ConfigError(f"batch must be at least 1, got {batch}")
-        waiting: list[Measured] = []
+        waiting: list[tuple[Measured, dict[str, Any]]] = []
         for number, item in enumerate(frames):
-            array, valid = (item.pixels, item.valid) if isinstance(item, Frame) else (as_array(item), None)
-            frame = self._measured(array, valid, f"frame number {number}")
-            scale, size = self._kind(frame.shape)
-            most = min(batch, self._pixels // math.prod(size))
-            if waiting and ((scale, size) != self._kind(waiting[0].shape) or len(waiting) >= most):
+            known = {"file": item.file, "geo": item.geo} if isinstance(item, Frame) else {}
+            name = str(known.get("file", f"frame number {number}"))
+            try:
+                frame = self._measured(item, name=name)
+            except FrameError as error:
                 yield from self._together(waiting)
                 waiting = []
-            waiting.append(frame)
-        if waiting:
-            yield from self._together(waiting)
+                if on_error is None:
+                    raise
+                on_error(name, error)
+                continue
+            kind = self._kind(frame.shape)
+            most = min(batch, self._pixels // math.prod(kind[1]))
+            if waiting and (kind != self._kind(waiting[0][0].shape) or len(waiting) >= most):
+                yield from self._together(waiting)
+                waiting = []
+            waiting.append((frame, known))
+        yield from self._together(waiting)
 
-    def _measured(self, array: npt.NDArray[Any], valid: Mask | None = None, name: str = "frame") -> Measured:
+    def _measured(self, frame: Any, valid: Mask | None = None, name: str = "frame") -> Measured:
+        if isinstance(frame, Frame):
+            name, valid = frame.file, frame.valid if valid is None else valid
         black_hot = self.polarity == "black-hot"
-        return measured(array, self.meta.input.intensity, valid, name, black_hot=black_hot)
+        return measured(as_array(frame), self.meta.input.intensity, valid, name, black_hot=black_hot)
 
-    def _together(self, frames: list[Measured]) -> Iterator[Detections]:
-        if len(frames) == 1:
-            yield self._detections(frames[0], self._response(frames[0]))
-            return
-        responses = []
-        for scale in self.meta.input.scales_of(frames[0].shape):
-            height, width = self._padded(frames[0].shape, scale)
-            whole = Tile(Span(0, height, 0, height), Span(0, width, 0, width))
-            responses.append(
-                run_network(self._backend, np.stack([self._input(frame, whole, scale) for frame in frames]))
-            )
-        for frame, *both in zip(frames, *responses, strict=True):
-            yield self._detections(frame, self._blended(both))
+    def _together(self, waiting: Sequence[tuple[Measured, dict[str, Any]]]) -> Iterator[Detections]:
+        frames = [frame for frame, _ in waiting]
+        if len(frames) < 2:
+            maps = [self._response(frame) for frame in frames]
+        else:
+            runs = (self._whole(frames, scale) for scale in self.meta.input.scales_of(frames[0].shape))
+            maps = [self._blended(both) for both in zip(*runs, strict=True)]
+        for (frame, known), response in zip(waiting, maps, strict=True):
+            yield replace(self._detections(frame, response), **known)
+
+    def _whole(self, frames: Sequence[Measured], scale: int) -> npt.NDArray[np.float32]:
+        height, width = self._padded(frames[0].shape, scale)
+        tile = Tile(Span(0, height, 0, height), Span(0, width, 0, width))
+        return run_network(self._backend, np.stack([self._input(frame, tile, scale) for frame in frames]))
 
     def _response(self, frame: Measured) -> npt.NDArray[np.float32]:
         """The map of the padded frame."""

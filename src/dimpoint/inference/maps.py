@@ -374,3 +374,18 @@ def from_fit(
     xy = np.clip(xy[kept], 0, last).astype(np.float32)
     scores = np.clip(peaks.scores[kept], 0, 1)
     return Detections(xy, scores, areas, width=width, height=height, model=model)
+
+
+def at_frame_size(
+    response: npt.NDArray[np.float32], shape: tuple[int, ...], rule: InputRule
+) -> npt.NDArray[np.float32]:
+    """A map of the padded input, on the pixels of a frame of (height, width)."""
+    scale = rule.scale_of(shape)
+    height, width = rule.size_of(shape, scale)
+    seen, size = response[:height, :width], (shape[1], shape[0])
+    fitted = rule.fit_map(shape)
+    if fitted is not None:
+        seen = np.asarray(cv2.warpAffine(seen, fitted, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP))
+    elif scale > 1:
+        seen = np.asarray(cv2.resize(seen, size, interpolation=cv2.INTER_AREA))
+    return seen.astype(np.float32, copy=False)

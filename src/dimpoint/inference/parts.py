@@ -45,10 +45,11 @@ def check_kind(kind: str) -> None:
 
 
 def parquet_schema() -> Any:
-    """The columns of a Parquet part: one row per frame, targets as a list of x, y, score and area."""
+    """The columns of a Parquet part: one row per frame, with its targets as a list and its georeference."""
     import pyarrow as pa
 
     numbers = [(name, pa.float32()) for name in ("x", "y", "score", "area")]
+    numbers += [(name, pa.float64()) for name in ("map_x", "map_y", "lon", "lat")]
     return pa.schema(
         [
             ("file", pa.string()),
@@ -57,12 +58,16 @@ def parquet_schema() -> Any:
             ("detections", pa.list_(pa.struct(numbers))),
             ("model", pa.string()),
             ("error", pa.string()),
+            ("geo", pa.struct([("crs", pa.string()), ("transform", pa.list_(pa.float64()))])),
         ]
     )
 
 
 def parquet_table(rows: Sequence[dict[str, Any]]) -> Any:
-    r"""The pyarrow table of entries. Bytes of names that are not UTF-8 become escapes such as \udce9."""
+    r"""The pyarrow table of entries. Bytes of names that are not UTF-8 become escapes such as \udce9.
+
+    `dimpoint.read_detections` undoes them.
+    """
     import pyarrow as pa
 
     clean = [

@@ -18,7 +18,7 @@ from typing import Any
 
 from dimpoint.atomic import remove_temporary, replacing, write_text
 from dimpoint.errors import ConfigError, DimpointError
-from dimpoint.inference.detection_files import read_detections
+from dimpoint.inference.detection_files import from_entry
 from dimpoint.inference.detections import Detections, coco_content, csv_text, geojson_content
 from dimpoint.inference.journal import Journal, JournaledFolder, json_line, other_files, stamp
 from dimpoint.text import counted, csv_cell
@@ -126,7 +126,8 @@ class ResultsFolder(JournaledFolder):
         self._journal.close()
 
     def _write_others(self, formats: set[str]) -> None:
-        items = read_detections(self.file)
+        where = str(self._journal.path)
+        items = [from_entry(record["entry"], "", where) for record in self._entries()]
         if "csv" in formats:
             write_text(self.path / FORMATS["csv"], csv_text(items))
         if "coco" in formats:

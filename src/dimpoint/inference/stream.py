@@ -23,7 +23,6 @@ from dimpoint.inference.backends import PROCESSORS
 from dimpoint.inference.detections import Detections
 from dimpoint.limits import limit
 from dimpoint.sources.frames import Frame, frames_from
-from dimpoint.sources.georeference import Georeference
 from dimpoint.sources.picture import PLAIN, ReadOptions
 
 if TYPE_CHECKING:
@@ -132,16 +131,7 @@ def predict(
         Named after their frames.
     """
     if batch != 1:
-        names: deque[tuple[str, Georeference | None]] = deque()
-
-        def named() -> Iterator[Frame]:
-            for frame in frames:
-                names.append((frame.file, frame.geo))
-                yield frame
-
-        for found in detector.detect_many(named(), batch):
-            file, geo = names.popleft()
-            yield replace(found, file=file, geo=geo)
+        yield from detector.detect_many(frames, batch, on_error)
         return
     for event in detect_stream(detector, frames):
         if not isinstance(event, Failure):
@@ -272,7 +262,7 @@ def usable_cores() -> int:
 
 def _found(detector: Detector, frame: Frame) -> Event:
     try:
-        found = detector(frame.pixels, frame.valid)
+        found = detector(frame)
     except FrameError as error:
         return Failure(frame.file, str(error), frame.path or Path(frame.file))
     except MemoryError:

@@ -28,6 +28,8 @@ FORMER_KEYS = {
     "padding": "padding",
 }
 
+MOST_FIT = 4096  # pixels, a side of `fit`
+
 HOT_SHARE = 0.88  # least ratio of a hot pixel's height above the highest neighbour to that above their mean
 HOT_LEAST = 0.06  # least height of a hot pixel above the highest neighbour, unit range
 _RING = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], np.uint8)
@@ -69,8 +71,10 @@ class InputRule(BaseModel):
 
     @model_validator(mode="after")
     def _one_size(self) -> InputRule:
-        if self.fit is not None and min(self.fit) < 16:
-            raise ValueError(f"fit: width and height must be at least 16, got {list(self.fit)}")
+        if self.fit is not None and not 16 <= min(self.fit) <= max(self.fit) <= MOST_FIT:
+            raise ValueError(
+                f"fit: width and height must be at least 16 and at most {MOST_FIT}, got {list(self.fit)}"
+            )
         if self.fit is not None and self.scale > 1:
             raise ValueError("fit: fitted frames are not magnified; set scale to 1 or fit to none")
         return self

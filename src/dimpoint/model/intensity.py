@@ -65,7 +65,7 @@ class IntensityRule(BaseModel):
     def _ordered(self) -> IntensityRule:
         if self.kind != "dtype" and not self.low < self.high:
             raise ValueError(f"low ({self.low}) must be below high ({self.high})")
-        if self.kind == "percentile" and not (self.low >= 0 and self.high <= 100):
+        if self.kind in ("percentile", "display") and not (self.low >= 0 and self.high <= 100):
             raise ValueError(f"percentiles lie in 0..100, got {self.low} and {self.high}")
         return self
 

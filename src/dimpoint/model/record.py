@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -21,6 +22,9 @@ HASH_DIGITS = 12  # digits of a frame's sha256 in `training_frames`
 # 2: magnify_below, replace_hot_pixels; 3: native_share; 4: parent, decode.calibration; 5: input, frames
 FORMAT_VERSION = 5
 
+MOST_SIGMA = 16.0  # map pixels, of `score_sigma`: larger neighbourhoods of many peaks take gigabytes
+MOST_MULTIPLE = 1024  # input pixels, that padded sides are multiples of
+
 
 class DecodeRule(BaseModel):
     """How a response or probability map is decoded into detections; see `dimpoint.inference.decode`."""
@@ -36,10 +40,16 @@ class DecodeRule(BaseModel):
         2.0, gt=0, description="`peaks`: least distance between detections, map pixels"
     )
     score_sigma: float | None = Field(
-        None, gt=0, description="`peaks`: sigma of the Gaussian mean that is the score; none: the height is"
+        None,
+        gt=0,
+        le=MOST_SIGMA,
+        description="`peaks`: sigma of the Gaussian mean that is the score; none: the height is",
     )
     response_sigma: float = Field(
-        1.25, gt=0, description="`peaks`: sigma of a response whose score by `score_sigma` is 1, map pixels"
+        1.25,
+        gt=0,
+        le=MOST_SIGMA,
+        description="`peaks`: sigma of a response whose score by `score_sigma` is 1, map pixels",
     )
     calibration: tuple[tuple[float, float], ...] | None = Field(
         None,
@@ -48,7 +58,10 @@ class DecodeRule(BaseModel):
     )
     max_targets: int | None = Field(None, ge=1, description="most detections of a frame; none: no limit")
     max_height_gap: float | None = Field(
-        None, description="`published`: largest difference from each kept peak, as a fraction of the larger"
+        None,
+        ge=0,
+        le=1,
+        description="`published`: largest difference from each kept peak, as a fraction of the larger",
     )
 
     @model_validator(mode="after")
@@ -160,11 +173,25 @@ def parse_meta(text: str | None, file: str) -> ModelMeta:
         )
     _check_sizes(text, file)
     try:
-        return ModelMeta.model_validate_json(_upgraded(text, version))
+        meta = ModelMeta.model_validate_json(_upgraded(text, version))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise ModelFileError(f"{file}: damaged model metadata at '{where}': {first['msg']}") from None
+        place = f" at '{where}'" if where else ""
+        said = first["msg"].removeprefix("Value error, ")
+        raise ModelFileError(f"{file}: damaged model metadata{place}: {said}") from None
+    if not len(meta.mean) == len(meta.std) == meta.channels:
+        raise ModelFileError(
+            f"{file}: damaged model metadata: mean and std need a value for each of {meta.channels} "
+            f"channels, got {len(meta.mean)} and {len(meta.std)}"
+        )
+    unit = math.lcm(meta.multiple, meta.stride)
+    if unit > MOST_MULTIPLE:
+        raise ModelFileError(
+            f"{file}: damaged model metadata: padded sides are multiples of 'multiple' and 'stride', "
+            f"{unit:,}; at most {MOST_MULTIPLE:,}"
+        )
+    return meta
 
 
 _SIZES = ("options", "channels", "stride", "multiple", "receptive_radius", "input_scale")

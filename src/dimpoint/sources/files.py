@@ -33,6 +33,7 @@ OTHER_KIND = "files of other kinds"
 HIDDEN = "hidden or thumbnail files and folders"
 SUB_FOLDER = "sub-folders"
 EXCLUDED = "folders of results"
+EXCLUDED_FILE = "files of results"
 LINK_AGAIN = "links to folders that were seen already"
 BROKEN_LINK = "broken links"
 UNREADABLE = "folders without permission"
@@ -41,6 +42,7 @@ _ONE = {
     HIDDEN: "hidden or thumbnail file or folder",
     SUB_FOLDER: "sub-folder",
     EXCLUDED: "folder of results",
+    EXCLUDED_FILE: "file of results",
     LINK_AGAIN: "link to a folder that was seen already",
     BROKEN_LINK: "broken link",
     UNREADABLE: "folder without permission",
@@ -93,7 +95,7 @@ def find_files(
     """The frame files of a path, folder or pattern such as "night/*.png", in natural order.
 
     A file that is named itself is taken whatever its suffix is. In a folder, and in what a pattern matches,
-    files count by their suffix; hidden and thumbnail folders, sub-folders (unless `recursive`), folders in
+    files count by their suffix; hidden and thumbnail folders, sub-folders (unless `recursive`), paths in
     `exclude` that lie below the folder or below that which the pattern begins with, and files of other kinds
     are passed over, and told of in `FoundFiles.passed`. Links to folders are followed; each folder is entered
     once, so that loops end. A part of a pattern that is the name of a folder or file as it stands, such as
@@ -104,7 +106,8 @@ def find_files(
     text = os.fspath(source)
     outside = {identity for path in exclude if (identity := _identity(path)) is not None}
     if os.path.isdir(text):  # noqa: PTH112  (Path.is_dir raises without permission, and takes "" for ".")
-        return _demand_files(walk(Path(text), recursive, suffixes, outside), f"the folder {text}")
+        found = walk(Path(text), recursive, suffixes, outside)
+        return _demand_files(_without(exclude, found), f"the folder {text}")
     if os.path.lexists(text):
         return FoundFiles([Path(text)], [])
     if not _MAGIC.search(text):
@@ -116,7 +119,8 @@ def find_files(
         raise FrameError(f"{text}: nothing matches this pattern{hint}")
     passed = list(dict.fromkeys(passed))
     base = _real(_base(Path(text)))
-    results = {folder: path for path in exclude if base in (folder := _real(path)).parents}
+    folders = (path for path in exclude if path.is_dir())
+    results = {folder: path for path in folders if base in (folder := _real(path)).parents}
     files: list[Path] = []
     for path in matches:
         inside = next((each for each in results if _real(path).is_relative_to(each)), None)
@@ -124,7 +128,7 @@ def find_files(
             files += [path] * _sorted(path, suffixes, passed)
         elif (results[inside], EXCLUDED) not in passed:
             passed.append((results[inside], EXCLUDED))
-    return _demand_files(FoundFiles(files, passed), f"the pattern {text}")
+    return _demand_files(_without(exclude, FoundFiles(files, passed)), f"the pattern {text}")
 
 
 def walk(
@@ -221,6 +225,14 @@ def _sorted(
     else:
         passed.append((path, SUB_FOLDER if path.is_dir() else OTHER_KIND))
     return False
+
+
+def _without(exclude: Sequence[Path], found: FoundFiles) -> FoundFiles:
+    """What was found, without the files in `exclude`."""
+    names = {path.name: _real(path) for path in exclude}
+    left_out = [path for path in found.files if path.name in names and _real(path) == names[path.name]]
+    files = [path for path in found.files if path not in left_out]
+    return FoundFiles(files, [*found.passed, *((path, EXCLUDED_FILE) for path in left_out)])
 
 
 def _demand_files(found: FoundFiles, origin: str) -> FoundFiles:

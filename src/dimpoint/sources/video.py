@@ -7,18 +7,20 @@ Rotation tags are not applied, as in image files.
 
 from __future__ import annotations
 
-import math
+import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
 from dimpoint.errors import DimpointError, FrameError, MissingExtraError
 from dimpoint.sources.colours import VideoColours
 from dimpoint.sources.containers import lacks_index, open_container, y16_size
+from dimpoint.sources.decoding import Lost, decoded, seconds_of
 from dimpoint.sources.files import SUPPORTED_FORMATS
+from dimpoint.sources.numbering import Numbering, note_of_gap
 from dimpoint.sources.picture import PLAIN, OpenFile, Picture, Pixels, ReadOptions, as_frame
 from dimpoint.text import counted
 
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
     from av import VideoFrame
     from av.container import InputContainer
     from av.video.stream import VideoStream
+
+
+_Start: TypeAlias = int | Literal["here", "first frame"]  # int: time in units of the stream
 
 
 def read_video(path: Path) -> Iterator[Pixels]:
@@ -61,28 +66,30 @@ def video_frames(path: Path, options: ReadOptions = PLAIN) -> Iterator[tuple[int
             stream = _video_stream(container, path, options.stream)
             notes = _stream_notes(container, stream)
             if stream.codec_context is None:
-                yield from _y16_frames(container, stream, path)
+                for number, found in _y16_frames(container, stream, path):
+                    yield number, found
+                    given += isinstance(found, Picture)
                 return
-            numbering = _Numbering(stream)
+            numbering = Numbering(container, stream)
             colours = VideoColours(str(path), options.colour)
             end, damaged = None, False
-            for found in _decoded(container, stream, options.accept_damaged):
-                damaged = isinstance(found, _Lost)
-                if isinstance(found, _Lost):
-                    first, last = numbering.lost(found.times)
-                    yield first, FrameError(_lost_text(path, first, last, found.reason))
+            for shown in decoded(container, stream, options.accept_damaged):
+                damaged = isinstance(shown, Lost)
+                if isinstance(shown, Lost):
+                    first, last = numbering.lost(shown.times)
+                    yield first, FrameError(_lost_text(path, first, last, shown.reason))
                 else:
-                    number, gap = numbering.next(found.time)
-                    missing = (_missing(*gap),) if gap is not None else ()
-                    pixels = as_frame(colours.grey(found), f"{path}, frame {number}")
+                    number, gap = numbering.next(shown.time)
+                    dropped = (note_of_gap(*gap),) if gap is not None else ()
+                    pixels = as_frame(colours.grey(shown), f"{path}, frame {number}")
                     said = (colours.note,) if colours.note else ()
-                    yield number, Picture(pixels, None, (*notes, *missing, *said), found.time)
+                    end = numbering.time(number, shown.time)
+                    yield number, Picture(pixels, None, (*notes, *dropped, *said), end)
                     given += 1
-                    end = found.time
-            # of PNG a packet whose head is damaged is not there at all
-            if (damaged or stream.codec_context.name == "png") and stream.frames > numbering.count:
-                raise _DamageError(_cut(stream.frames - numbering.count))
-            _check_complete(container, stream, end)
+            if not given:
+                raise _DamageError("no frame in it")
+            _check_count(container, stream, numbering, damaged)
+            _check_length(container, stream, end)
     except (av.error.FFmpegError, _DamageError) as error:
         raise FrameError(_complaint(path, given, error)) from error
 
@@ -92,30 +99,33 @@ def _y16_frames(
 ) -> Iterator[tuple[int, Picture | FrameError]]:
     """The 16-bit counts of an AVI file of type Y16, which FFmpeg lists and does not decode."""
     width, height = y16_size(path)
-    numbering = _Numbering(stream)
+    numbering = Numbering(container, stream)
     for packet in container.demux(stream):
         if packet.size == 0:
             continue
-        time = _time(packet.pts, stream)
+        time = seconds_of(packet.pts, stream)
         number, gap = numbering.next(time)
         if packet.size == 2 * width * height and not packet.is_corrupt:
             counts = np.frombuffer(bytes(packet), "<u2").reshape(height, width)
-            notes = (_missing(*gap),) if gap is not None else ()
+            notes = (note_of_gap(*gap),) if gap is not None else ()
             yield number, Picture(as_frame(counts, f"{path}, frame {number}"), None, notes, time)
         else:
             said = f"{packet.size:,} bytes, not those of {width}x{height} counts"
             yield number, FrameError(_lost_text(path, number, number, said))
+    _check_count(container, stream, numbering, False)
 
 
 class VideoReader:
-    """The frames of one video by number, in any order, by seeking to the key frame before the wanted one.
+    """The frames of one video by number, in any order.
+
+    A frame is decoded from a key frame before it, or from the first frame where a file cannot be searched.
 
     Parameters
     ----------
     path
         The video.
     options
-        How it is read; `stream` and `colour` count.
+        How it is read; `stream`, `colour` and `accept_damaged` count.
 
     Attributes
     ----------
@@ -137,48 +147,93 @@ class VideoReader:
         with OpenFile(path):
             pass
         av = import_av()
-        self.path = path
+        self.path, self._options = path, options
         try:
             with open_container(path) as container:
                 stream = _video_stream(container, path, options.stream)
-                numbering = _Numbering(stream)
-                times = {packet.pts for packet in container.demux(stream) if packet.pts is not None}
-                base = float(stream.time_base or 1)
-                self._times = {numbering.next(time * base)[0]: time for time in sorted(times)}
-            self._container = open_container(path)
+                if stream.codec_context is None:
+                    raise FrameError(f"{path}: frames of this type are read in order only; save it as FFV1")
+                self._numbering = Numbering(container, stream)
+                packets = [(one.pts, one.dts) for one in container.demux(stream) if one.size]
+                times = None if self._numbering.counts else _in_order(packets)
+                if times is None:
+                    self.numbers = tuple(_decoded_numbers(path, options))
+                else:
+                    seconds = (seconds_of(time, stream) for time in times)
+                    self.numbers = tuple(self._numbering.next(each)[0] for each in seconds)
+            self._open()
         except av.error.FFmpegError as error:
             raise FrameError(_complaint(path, 0, error)) from error
-        self._stream = _video_stream(self._container, path, options.stream)
-        self._decoder = self._container.decode(self._stream)
+        # the decoder of pictures with a palette loses it on a jump
+        self._times = None if self._stream.pix_fmt == "pal8" else times
+        self._places = {number: place for place, number in enumerate(self.numbers)}
         self._colours = VideoColours(str(path), options.colour)
-        self.numbers = tuple(self._times)
-        self._after = -1  # the time that the decoder stands behind; -1: at the beginning
 
     def read(self, number: int) -> Picture:
         """A frame by its number. Raises FrameError if there is none of this number, or if it is damaged."""
         av = import_av()
-        if number not in self._times:
+        if number not in self._places:
             raise FrameError(f"{self.path}: has no frame {number}, but {counted(len(self.numbers), 'frame')}")
-        wanted = self._times[number]
-        place = self.numbers.index(number)
-        before = self._times[self.numbers[place - 1]] if place else -1
-        try:
-            if before != self._after:
-                self._container.seek(wanted, stream=self._stream, backward=True)
-                self._decoder = self._container.decode(self._stream)
-            self._after = -2
-            for frame in self._decoder:
-                if frame.pts is not None and frame.pts >= wanted:
-                    self._after = frame.pts
-                    grey = self._colours.grey(frame)
-                    return Picture(as_frame(grey, f"{self.path}, frame {number}"), time=frame.time)
-        except av.error.FFmpegError as error:
-            raise FrameError(f"{self.path}: frame {number} cannot be read ({error.strerror})") from None
-        raise FrameError(f"{self.path}: frame {number} cannot be read; the video ends before it")
+        reason = ""
+        for start in self._starts(self._places[number]):
+            try:
+                frame = self._find(self._places[number], start)
+            except av.error.FFmpegError as error:
+                frame, reason = None, error.strerror
+            else:
+                reason = "the decoder does not give it"
+            if frame is not None:
+                grey = as_frame(self._colours.grey(frame), f"{self.path}, frame {number}")
+                return Picture(grey, time=self._numbering.time(number, frame.time))
+        raise FrameError(f"{self.path}: frame {number} cannot be read ({reason})")
 
     def close(self) -> None:
         """Close the file."""
         self._container.close()
+
+    def _open(self) -> None:
+        self._container = open_container(self.path)
+        self._stream = _video_stream(self._container, self.path, self._options.stream)
+        self._decoder = decoded(self._container, self._stream, self._options.accept_damaged)
+        self._next: int | None = 0  # the place of the frame that the decoder gives next; None: unknown
+
+    def _starts(self, place: int) -> Iterator[_Start]:
+        """From where a frame is decoded, one after another until it is met.
+
+        A jump in MPEG-TS and MPEG-PS may end behind the key frame.
+        """
+        if self._next is not None and (self._next == place or (self._times is None and self._next < place)):
+            yield "here"
+        if self._times is not None and self._stream.time_base:
+            for seconds in _BACK:
+                yield max(self._times[place] - round(seconds / self._stream.time_base), self._times[0])
+        yield "first frame"
+
+    def _find(self, place: int, start: _Start) -> VideoFrame | None:
+        """The frame at a place, decoded from one of its `_starts`; None if that is behind it."""
+        begun = not isinstance(start, int)
+        if start == "first frame":
+            self.close()
+            self._open()
+        elif isinstance(start, int):
+            self._container.seek(start, stream=self._stream, backward=True)
+            self._decoder = decoded(self._container, self._stream, self._options.accept_damaged)
+        at, self._next = self._next or 0, None
+        time = None if self._times is None else self._times[place]
+        for shown in self._decoder:
+            if isinstance(shown, Lost):
+                if begun and time is not None and seconds_of(time, self._stream) in shown.times:
+                    number = self.numbers[place]
+                    raise FrameError(_lost_text(self.path, number, number, shown.reason))
+                continue
+            begun = begun or shown.key_frame  # frames before it may build on what was not decoded
+            if begun and (at == place if time is None else shown.pts == time):
+                self._next = place + 1
+                return shown
+            if time is not None and shown.pts is not None and shown.pts > time:
+                return None
+            at += 1
+        return None
 
 
 def count_video_frames(path: Path, options: ReadOptions = PLAIN) -> int | None:
@@ -195,13 +250,27 @@ def count_video_frames(path: Path, options: ReadOptions = PLAIN) -> int | None:
         return None
 
 
+def _in_order(packets: Sequence[tuple[int | None, int | None]]) -> list[int] | None:
+    """The presentation times of packets (pts, dts), sorted; None where they do not tell frames apart."""
+    times = {pts for pts, _ in packets if pts is not None}
+    decoded = [dts for _, dts in packets if dts is not None]
+    goes_back = any(after < before for before, after in itertools.pairwise(decoded))
+    return None if goes_back or len(times) < len(packets) else sorted(times)
+
+
+def _decoded_numbers(path: Path, options: ReadOptions) -> Iterator[int]:
+    """The numbers of the frames that can be read."""
+    with suppress(FrameError):  # after the last frame of a file that was cut
+        for number, found in video_frames(path, options):
+            if isinstance(found, Picture):
+                yield number
+
+
 class _DamageError(Exception):
     """A frame or packet that FFmpeg marks as damaged, or a file that ends too early."""
 
 
-_CONSTANT = 0.6  # of the finest rate, that the mean rate has where frames are dropped and no more
-_OFF_GRID = 0.1  # frames, that a time may lie beside the grid of the rate
-_MOST_DROPPED = 100_000  # frames; a larger gap is a clock that jumped
+_BACK = (0, 1, 4, 16, 64)  # seconds before a frame, from which its key frame is looked for
 
 
 def import_av() -> ModuleType:
@@ -241,58 +310,6 @@ def _stream_notes(container: InputContainer, stream: VideoStream) -> tuple[str, 
     return (f"video stream {streams.index(stream)} is read of {_streams(container)}; --stream chooses",)
 
 
-class _Numbering:
-    """Numbers of frames in the order of presentation: by time, or counted without a constant rate."""
-
-    def __init__(self, stream: VideoStream) -> None:
-        base, average = stream.base_rate, stream.average_rate
-        constant = bool(base and average and average >= _CONSTANT * base)
-        self._rate = float(base) if constant and base else None
-        start = stream.start_time
-        self._start = float(start * stream.time_base) if start and stream.time_base else 0.0
-        self.count = 0  # frames so far, lost ones among them
-        self._last = -1
-
-    def next(self, time: float | None) -> tuple[int, tuple[int, int] | None]:
-        """The number of the next frame, and the numbers (first, end) that are missing before it."""
-        place = max(self._place(time), self._last + 1)
-        gap = (self._last + 1, place) if place > self._last + 1 else None
-        self.count += 1
-        self._last = place
-        return place, gap
-
-    def lost(self, times: Sequence[float | None]) -> tuple[int, int]:
-        """The first and the last number of frames that cannot be read."""
-        numbers = []
-        for time in sorted(times, key=lambda time: time or 0.0):
-            numbers.append(self._place(time))
-            self.count += 1
-        self._last = max(self._last, *numbers)
-        return numbers[0], numbers[-1]
-
-    def _place(self, time: float | None) -> int:
-        if self._rate is None or time is None:
-            return self.count
-        place = (time - self._start) * self._rate
-        if not math.isfinite(place):  # a damaged file states no time base
-            return self.count
-        on_grid = abs(place - round(place)) < _OFF_GRID
-        return round(place) if on_grid and place - self.count < _MOST_DROPPED else self.count
-
-
-def _missing(first: int, end: int) -> str:
-    numbers = str(first) if end == first + 1 else f"{first} to {end - 1}"
-    return f"the video lacks frames {numbers} (dropped in recording); numbers follow presentation time"
-
-
-@dataclass(frozen=True)
-class _Lost:
-    """Frames that damage reaches, by their times."""
-
-    times: Sequence[float | None]
-    reason: str
-
-
 def _lost_text(path: Path, first: int, last: int, reason: str) -> str:
     frames = f"frame {first}" if first == last else f"frames {first} to {last}"
     return (
@@ -301,80 +318,29 @@ def _lost_text(path: Path, first: int, last: int, reason: str) -> str:
     )
 
 
-def _decoded(
-    container: InputContainer, stream: VideoStream, accept_damaged: bool
-) -> Iterator[VideoFrame | _Lost]:
-    """All frames; after damage nothing is decoded up to the next key frame, on which others build.
+def _check_count(container: InputContainer, stream: VideoStream, numbering: Numbering, damaged: bool) -> None:
+    """Compare the frames with the number in the header, where FFmpeg is silent about a cut.
 
-    Some codecs would conceal damage by repeating older pixels.
+    That is in AVI, where frames that were dropped in recording are counted, too, and behind damage. Of PNG a
+    packet whose head is damaged is not there at all.
     """
-    av = import_av()
-    lost: list[float | None] = []
-    reason = ""
-    resumed: int | None = None  # the time of the key frame after damage: frames before it build on lost ones
-    for packet in container.demux(stream):
-        end = packet.size == 0  # the decoder gives what it still holds
-        if lost and not end:
-            if packet.is_corrupt or not packet.is_keyframe:
-                lost.append(_time(packet.pts, stream))
-                continue
-            yield _Lost(lost, reason)
-            lost, resumed = [], packet.pts
-        elif lost:
-            break
-        frames: list[VideoFrame] = []
-        fault = "" if accept_damaged or not packet.is_corrupt else "a damaged packet"
-        if not fault:
-            try:
-                frames = stream.decode(packet)
-            except av.error.FFmpegError as error:
-                fault = error.strerror or str(error)
-        for frame in frames:
-            if not frame.is_corrupt or accept_damaged:
-                yield frame
-            elif resumed is not None and frame.pts is not None and frame.pts < resumed:
-                yield _Lost([frame.time], reason)
-            else:
-                lost.append(frame.time)
-                fault = fault or "a damaged frame"
-        if fault and not end:
-            reason = fault
-            if not lost:
-                lost.append(_time(packet.pts, stream))
-            for frame in _drained(stream):
-                if frame.is_corrupt:
-                    lost.append(frame.time)
-                else:
-                    yield frame
-    if lost:
-        yield _Lost(lost, reason)
+    is_png = stream.codec_context is not None and stream.codec_context.name == "png"
+    if container.format.name == "avi" and not is_png:
+        known = numbering.end
+    elif damaged or is_png:
+        known = numbering.count
+    else:
+        return
+    if stream.frames > known:
+        raise _DamageError(_cut(stream.frames - known))
 
 
-def _drained(stream: VideoStream) -> list[VideoFrame]:
-    """The frames that the decoder still holds; after that it can begin anew."""
-    av = import_av()
-    try:
-        frames = stream.decode(None)
-    except av.error.FFmpegError:
-        frames = []
-    except AttributeError:  # a stream that names no codec
-        return []
-    stream.codec_context.flush_buffers()
-    return frames
-
-
-def _time(pts: int | None, stream: VideoStream) -> float | None:
-    return None if pts is None or stream.time_base is None else float(pts * stream.time_base)
-
-
-def _check_complete(container: InputContainer, stream: VideoStream, time: float | None) -> None:
+def _check_length(container: InputContainer, stream: VideoStream, time: float | None) -> None:
     """Compare the time of the last frame with the length that the header of a Matroska file states.
 
-    FFmpeg reports a cut in other containers itself. With sound, the length may be that of the sound.
+    With sound, the length may be that of the sound.
     """
-    if time is None:
-        raise _DamageError("no frame in it")
-    if "matroska" not in container.format.name or len(container.streams) > 1:
+    if time is None or "matroska" not in container.format.name or len(container.streams) > 1:
         return
     if container.duration is None or not stream.average_rate:
         return
