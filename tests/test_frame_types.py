@@ -11,6 +11,8 @@ import pytest
 
 from dimpoint.errors import FrameError
 from dimpoint.inference.detector import Detector
+from dimpoint.inference.maps import measured
+from dimpoint.model.intensity import IntensityRule
 from dimpoint.sources import frames_from
 from dimpoint.sources.frames import as_array
 from dimpoint.sources.picture import as_frame
@@ -74,6 +76,7 @@ def test_counts_beyond_float32_are_no_measurements() -> None:
     (frame,) = frames_from(array)
     assert frame.valid is not None
     assert np.argwhere(~frame.valid).tolist() == [[3, 4]]
+    assert np.argwhere(~measured(array, IntensityRule()).valid).tolist() == [[3, 4]]
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])

@@ -92,7 +92,8 @@ def measured(
         if not valid.any():
             raise FrameError(f"{name}: no pixel is valid")
     if frame.dtype == np.float32 and np.shape(array) == frame.shape:
-        finite = np.isfinite(array)
+        with np.errstate(over="ignore"):  # float64 counts may lie beyond float32
+            finite = np.isfinite(np.asarray(array, np.float32))
         valid = finite if valid is None else valid & finite
     valid = valid_pixels(frame, valid, black_hot=black_hot)
     frame = filled(frame, valid)
