@@ -80,8 +80,8 @@ class Project:
         self.folder = folder
         if (folder / "points.json").exists() and not (folder / "labels.db").exists():
             raise DataError(
-                f"{folder}: holds a points.json but no labels.db, so dimpoint label did not make it and would "
-                "overwrite its points; take another folder as project, and import points.json there"
+                f"{folder}: holds a points.json but no labels.db, so dimpoint label did not make it and "
+                "would overwrite its points; take another folder as project, and import points.json there"
             )
         self._lock_file = _locked(folder)
         self.store = LabelStore(folder / "labels.db")
