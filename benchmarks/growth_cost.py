@@ -62,7 +62,7 @@ def measure(host: str, data: Path, rounds: int) -> dict[str, Any]:
     rule, epochs = grown.recipe.growth, grown.recipe.epochs
     taken = []
     with tempfile.TemporaryDirectory() as folder:
-        growing = GrowingLabels(grown, grown.recipe, RunFolder(Path(folder)), lambda _: None)
+        growing = GrowingLabels(grown, RunFolder(Path(folder)), lambda _: None)
         due = [number for number in range(epochs) if growing.due(number)]
         for number in due[:rounds]:
             trainer: Any = SimpleNamespace(current_epoch=number)

@@ -119,6 +119,21 @@ class TestFolders:
             fail()
         assert not list(tmp_path.iterdir())
 
+    @pytest.mark.parametrize("name", ["file", "file/out", "full"])
+    def test_where_the_system_refuses_the_folder_is_named(self, name: str, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("x")
+        (tmp_path / "full").mkdir()
+        (tmp_path / "full" / "a").write_text("x")
+        refused = pytest.raises(DimpointError, match=f"^{tmp_path / name}: cannot be written: ")
+        with refused, replacing_folder(tmp_path / name):
+            pass
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "full"]
+
+    def test_a_full_disk_is_named_too(self, tmp_path: Path) -> None:
+        refused = pytest.raises(DimpointError, match="out: cannot be written: No space left")
+        with refused, replacing_folder(tmp_path / "out"):
+            raise OSError(28, "No space left on device")
+
     def test_what_a_killed_process_left_for_the_same_folder_is_removed(self, tmp_path: Path) -> None:
         names = []
         for name in ("out", "other"):

@@ -53,6 +53,17 @@ REFUSED = [
     (["train", "--resume", "nowhere"], "no run to resume"),
     (["train", "spire", "--resume", "nowhere"], "takes recipe and data from the run"),
     (["train", "spire", "--data", "d", "--out", "x", "--set", "epoch=1"], "did you mean 'epochs'"),
+    (["train", "spire", "--data", "d", "--out", "x", "--set", "loss.kind=[mse"], "not valid YAML"),
+    *(
+        (["train", "spire", "--data", "d", "--out", "x", option, value], f"{option} {value}")
+        for option, value in (
+            ("--accelerator", "foo"),
+            ("--precision", "foo"),
+            ("--devices", "foo"),
+            ("--devices", "0"),
+            ("--devices", "\N{SUPERSCRIPT TWO}"),
+        )
+    ),
 ]
 
 

@@ -100,6 +100,15 @@ def test_an_export_does_not_replace_a_folder(run: Path, tmp_path: Path) -> None:
         api.train(resume=run, export_labels=tmp_path)
 
 
+def test_a_place_that_cannot_be_written_is_found_before_training(scenes: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ConfigError, match=r"file/grown: .*--export-labels"):
+        api.train(
+            "unet", data=scenes, out=tmp_path / "out", labels="points", export_labels=tmp_path / "file/grown"
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_a_failed_export_leaves_nothing(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     copies = iter(range(4))
 

@@ -273,7 +273,18 @@ class TestSettings:
         assert (own.start, own.decay, own.soft) == ("point", 0.9, True)
 
     @pytest.mark.parametrize(
-        "wrong", [{"setting": "pal"}, {"level": 0}, {"every": 0}, {"reach": 1}, {"speed": 3}], ids=str
+        "wrong",
+        [
+            {"setting": "pal"},
+            {"level": 0},
+            {"every": 0},
+            {"reach": 1},
+            {"speed": 3},
+            {"first": 1.0},
+            {"first": 0.5, "last": 0.2},
+            {"last": 0.1},  # before the first update by the defaults
+        ],
+        ids=str,
     )
     def test_a_wrong_setting_is_named(self, wrong: dict[str, object]) -> None:
         with pytest.raises(ValidationError, match=next(iter(wrong))):

@@ -55,6 +55,11 @@ BAD = [
         "name: a\nnetwork: {name: spire}\nrefit: true\nschedule: {kind: plateau}",
         "mine.yaml: refit: schedule.kind 'plateau' needs",
     ),
+    ("name: a\nnetwork: {name: spire}\nweights: {a: .nan}", "weights.a: input should be a finite number"),
+    ("name: a\nnetwork: {name: spire}\nweights: {a: .inf}", "weights.a: input should be a finite number"),
+    ("name: a\nnetwork: {name: spire}\nweights: {a: -1}", "weights.a: input should be greater than or equal"),
+    ("name: a\nnetwork: {name: spire}\nseed: -1", "seed: input should be greater than or equal to 0"),
+    ("name: a\nnetwork: {name: spire}\nseed: 4294967296", "seed: input should be less than"),
     ("- 1", "a recipe is a mapping"),
     ("a: [", "not valid YAML"),
     ("", "a recipe is a mapping"),
@@ -78,7 +83,9 @@ def test_unknown_names_give_the_nearest() -> None:
         load_recipe("missing.yaml")
 
 
-@pytest.mark.parametrize("text", ["epochs", "=3", "epochs.deep=3"])
+@pytest.mark.parametrize(
+    "text", ["epochs", "=3", "epochs.deep=3", "loss.kind=[mse", "name=2024-99-99", "name=\0"]
+)
 def test_malformed_overrides(text: str) -> None:
     with pytest.raises(ConfigError, match="--set"):
         load_recipe("spire", [text])

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from dimpoint.datasets.dataset import Sample
 from dimpoint.metrics.points import PointCounts, ScoredFrame
 from dimpoint.model.checkpoint import load_model, save_model
 from dimpoint.model.onnx_file import read_meta
 from dimpoint.training.choosing import FEW_TARGETS, HeldOut, Trained, choose, compare, warnings_of
 from dimpoint.training.fit import TrainingData, fit
+from dimpoint.training.frames import LabelledFrame
 from dimpoint.training.recipe import load_recipe
+from dimpoint.training.validation import PointScores
 from training_runs import CPU
 
 FALLBACK = 0.5
@@ -50,6 +54,32 @@ def test_few_targets_do_not_choose_a_threshold_by_their_best_f1(
     assert choice.origin.startswith(origin)
 
 
+# Scores of a target and of a false object, between which the threshold lies
+CLOSE = [(0.9998, 0.9996), (0.0504, 0.0502), (0.6558, 0.6552), (0.65, 0.64999), (1.0, 0.9999999)]
+CLOSE += [(score, 0.06) for score in (0.655, 0.6550001, 0.65549, 0.6559, 1.0)]
+
+
+@pytest.mark.parametrize(("target", "false"), CLOSE)
+def test_a_threshold_with_few_digits_stays_between_the_scores(target: float, false: float) -> None:
+    few = found(([target], [false]))
+    choice = choose(few, FALLBACK, None)
+    assert choice is not None
+    assert false <= choice.threshold < target
+    assert PointCounts.total(few.counts(choice.threshold)).f1 == 1
+
+
+@pytest.mark.parametrize(("target", "false"), CLOSE)
+def test_the_threshold_of_the_best_f1_gives_that_f1(target: float, false: float) -> None:
+    xy = np.array([[10, 10], [30, 30]], np.float32)
+    frame = LabelledFrame(Sample("a", Path("a.png"), None, xy[:1]), "SET", xy[:1], (0, 1), np.zeros((40, 40)))
+    detections = SimpleNamespace(xy=xy, scores=np.array([target, false]))
+    scores = PointScores(load_recipe("spire-sirst"))
+    scores.add(lambda _: detections, frame)  # type: ignore[arg-type]
+    values = scores.values()
+    assert values["f1"] == 1
+    assert max(false, target - 0.001 - 1e-9) <= values["threshold"] < target
+
+
 def test_many_targets_keep_the_threshold_of_the_best_f1() -> None:
     many = found(*[([0.9], [0.2])] * FEW_TARGETS)
     assert choose(many, FALLBACK, (0.67, "spire-lite")) is None
@@ -77,6 +107,7 @@ VERDICTS = [
         "keep spire-lite: the new model is not better",
     ),  # no difference
     ([(1, 0, 0)] * 4, [(1, 0, 0)] * 3 + [(0, 0, 1)], "open", "no significant gain"),
+    ([(1, 0, 0)], [(1, 1, 0)], "open", "too few frames for an interval"),
     ([(0, 0, 0)] * 4, [(0, 0, 0)] * 4, "old", "keep spire-lite"),  # no targets: nothing is defined
 ]
 
@@ -89,6 +120,7 @@ def test_keeping_the_old_model_is_an_answer(
     assert record["verdict"] == verdict
     assert text in lines[-1]
     assert all(value == value for value in record.values())
+    assert "nan to" not in "".join(lines)
 
 
 SMALL = ["network.options={widths: [4, 8], depths: [1, 1]}", "view.size=32", "batch=2", "validation=0.3"]

@@ -117,6 +117,21 @@ def test_agreeing_labels_need_no_word(scenes: Path, tmp_path: Path) -> None:
     assert not list(disagreements([open_dataset(scenes)], "auto"))
 
 
+@pytest.mark.parametrize(("labels", "split"), [("masks", "train"), ("points", "all")])
+def test_frames_of_a_validation_list_have_the_labels_that_are_used(
+    scenes: Path, tmp_path: Path, labels: str, split: str
+) -> None:
+    root = with_points(scenes, tmp_path / "BOTH", 6.0)
+    (root / "img_idx" / "train_BOTH.txt").write_text("f02\nf03\n")
+    (root / "img_idx" / "validation_BOTH.txt").write_text("f00\nf01\n")
+    recipe = load_recipe("spire-sirst", [f"labels={labels}"])
+    train, held = load_frames([open_dataset(root, split, labels)], recipe)  # type: ignore[arg-type]
+    assert [frame.sample.name for frame in held] == ["f00", "f01"]
+    assert not {"f00", "f01"} & {frame.sample.name for frame in train}
+    moved = held[0].points[0, 0] - open_dataset(scenes)["f00"].read_points()[0, 0]
+    assert moved == (6 if labels == "points" else 0)
+
+
 def test_a_set_without_masks_cannot_teach_masks(scenes: Path, tmp_path: Path) -> None:
     root = with_points(scenes, tmp_path / "POINTS", 0.0)
     for mask in (root / "masks").iterdir():

@@ -178,6 +178,17 @@ def test_updates_follow_the_epochs_that_a_time_limit_leaves(scenes: Path, tmp_pa
     assert [epoch for epoch in range(10) if growing.due(epoch)] == [2, 4, 6, 8]
 
 
+@pytest.mark.parametrize(("epochs", "warned"), [(1, 1), (2, 0)])
+def test_a_run_in_which_no_label_grows_says_so(
+    epochs: int, warned: int, scenes: Path, tmp_path: Path
+) -> None:
+    rule, lines = small(f"epochs={epochs}"), []
+    views = TrainingViews(load_frames([open_dataset(scenes)], rule)[0], rule)
+    growing = GrowingLabels(views, RunFolder(tmp_path), lines.append)
+    growing.on_train_start(None, None)  # type: ignore[arg-type]
+    assert [line.startswith("warning: no label grows in 1 epoch") for line in lines].count(True) == warned
+
+
 @pytest.mark.parametrize("change", ["growth.every=9", "growth.last=0.3"])
 def test_all_frames_are_used_at_the_end_without_an_update(change: str, scenes: Path, tmp_path: Path) -> None:
     recipe = small("growth.easy=0.2", "epochs=5", "steps_per_epoch=1", change)

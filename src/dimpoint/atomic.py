@@ -62,20 +62,23 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     """Give a new folder beside `path`; it becomes `path` if the block ends without an error.
 
     `path` may be there as an empty folder. What killed processes left for the same `path` is removed first.
-    Raises OSError where the system refuses.
+    Raises DimpointError, naming the folder, where the system refuses, also in the block.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     begin = f"{TEMPORARY}{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12]}-"
-    for left in path.parent.glob(f"{begin}*"):
-        _remove_unlocked(left)
     temporary = path.with_name(f"{begin}{secrets.token_hex(8)}")
-    temporary.mkdir()
-    handle = _open_folder(temporary)
+    handle = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for left in path.parent.glob(f"{begin}*"):
+            _remove_unlocked(left)
+        temporary.mkdir()
+        handle = _open_folder(temporary)
         yield temporary
         if path.exists():
             path.rmdir()
         temporary.replace(path)
+    except OSError as error:
+        raise _unwritable(path, error) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         if handle is not None:

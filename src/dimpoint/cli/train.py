@@ -81,7 +81,7 @@ def train(
     from dimpoint.training.run_folder import RunFolder
     from dimpoint.training.trainer import Machine, is_helper
 
-    count = int(devices) if devices.isdigit() else devices
+    count = int(devices) if devices.isdecimal() else devices
     if not resume and (not recipe or not data or out is None):
         raise ConfigError(
             "usage: dimpoint train RECIPE --data DIR --out DIR, or: dimpoint train --resume DIR"

@@ -67,19 +67,16 @@ def repair(report: Report, out: Path | str) -> Repair:
     usable = {frame.name: frame for frame in report.frames if frame.name not in reasons}
     if not usable:
         raise DataError(f"{report.layout.root}: no usable frame is left to copy")
-    try:
-        with replacing_folder(target) as folder:
-            changes = [
-                *_left_out(report, reasons),
-                *_copy_frames(report, usable, folder),
-                *_write_splits(report, usable, folder),
-                *_write_labels(report, usable, folder),
-            ]
-            result = Repair(tuple(changes), _undecided(report))
-            record = {"source": str(report.layout.root), **asdict(result)}
-            write_text(folder / RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-    except OSError as error:
-        raise DataError(f"{target}: the clean copy cannot be written ({error.strerror})") from None
+    with replacing_folder(target) as folder:
+        changes = [
+            *_left_out(report, reasons),
+            *_copy_frames(report, usable, folder),
+            *_write_splits(report, usable, folder),
+            *_write_labels(report, usable, folder),
+        ]
+        result = Repair(tuple(changes), _undecided(report))
+        record = {"source": str(report.layout.root), **asdict(result)}
+        write_text(folder / RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     return result
 
 

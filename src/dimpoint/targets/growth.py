@@ -53,7 +53,7 @@ class Growth(BaseModel):
         3, ge=0, description="largest distance of a point from its target's brightest pixel, pixels"
     )
     reach: int = Field(16, ge=2, description="a region stays within this of its point in x and y, pixels")
-    first: float = Field(0.2, ge=0, le=1, description="fraction of the epochs before the first update")
+    first: float = Field(0.2, ge=0, lt=1, description="fraction of the epochs before the first update")
     last: float = Field(1.0, ge=0, le=1, description="fraction of the epochs after which labels stay")
     every: int = Field(5, ge=1, description="epochs between two updates of the labels")
     threshold: float = Field(
@@ -87,6 +87,12 @@ class Growth(BaseModel):
         if not isinstance(values, dict):
             return values
         return (_LESPS if values.get("setting") == "lesps" else {}) | values
+
+    @model_validator(mode="after")
+    def _updates(self) -> Growth:
+        if self.last < self.first:
+            raise ValueError(f"last ({self.last}) must be at least first ({self.first}), else no label grows")
+        return self
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ import numpy as np
 from dimpoint.inference.backends import TorchBackend
 from dimpoint.inference.detector import Detector
 from dimpoint.metrics.bootstrap import Interval, difference, interval
-from dimpoint.metrics.points import PointCounts, ScoredFrame, match_points, spared, sweep
+from dimpoint.metrics.points import PointCounts, ScoredFrame, match_points, sweep
 from dimpoint.model.checkpoint import load_model
 from dimpoint.model.files import sha256_of
 from dimpoint.model.record import DecodeRule, ModelMeta
@@ -24,7 +24,7 @@ from dimpoint.networks import Network
 from dimpoint.text import counted
 from dimpoint.training.frames import LabelledFrame
 from dimpoint.training.recipe import Recipe
-from dimpoint.training.validation import LOWEST_THRESHOLD, describe
+from dimpoint.training.validation import LOWEST_THRESHOLD, describe, detect_in, threshold_at
 
 FEW_TARGETS = 50  # with fewer held-out targets the best threshold on them is unreliable
 _FOLDS = 10
@@ -117,14 +117,8 @@ def detect_held_out(detector: Detector, frames: Sequence[LabelledFrame]) -> Held
     -------
     HeldOut
     """
-    scored, shapes = [], []
-    for frame in frames:
-        counts = frame.counts()
-        found = detector(counts)
-        counted = ~spared(found.xy, frame.points, frame.sample.ignore)
-        scored.append(ScoredFrame(found.xy[counted], found.scores[counted], frame.points))
-        shapes.append((counts.shape[0], counts.shape[1]))
-    return HeldOut(tuple(scored), tuple(shapes))
+    found = [detect_in(frame, detector) for frame in frames]
+    return HeldOut(tuple(scored for scored, _ in found), tuple(shape for _, shape in found))
 
 
 def choose(found: HeldOut, fallback: float, inherited: tuple[float, str] | None) -> Choice | None:
@@ -172,9 +166,7 @@ def _middle(frames: Sequence[ScoredFrame], fallback: float) -> float:
     curve = sweep(frames)
     if not len(curve.thresholds) or not curve.truths:
         return fallback
-    best = curve.best()
-    below = curve.thresholds[best + 1] if best + 1 < len(curve.thresholds) else LOWEST_THRESHOLD
-    return round(float(curve.thresholds[best] + below) / 2, 3)
+    return threshold_at(curve, curve.best())
 
 
 @dataclass(frozen=True)
@@ -342,9 +334,10 @@ def compare(
     apart = difference(new, old, lambda counts: counts.f1)
     first, second = PointCounts.total(new), PointCounts.total(old)
     found = [f"F1 {total.f1:.4f} ({total.tp} found, {total.fp} false)" for total in (first, second)]
+    between = f", 95 % {apart.low:+.4f} to {apart.high:+.4f}" if apart.low == apart.low else ""
     lines = [
-        f"on the same {len(new)} held-out frames with {counted(first.tp + first.fn, 'target')}: {found[0]}, "
-        f"{parent} {found[1]}; difference {apart.value:+.4f}, 95 % {apart.low:+.4f} to {apart.high:+.4f}"
+        f"on the same {counted(len(new), 'held-out frame')} with {counted(first.tp + first.fn, 'target')}: "
+        f"{found[0]}, {parent} {found[1]}; difference {apart.value:+.4f}{between}"
     ]
     if chosen_here:
         lines.append("the checkpoint was chosen on these frames, which favours the new model")
@@ -355,10 +348,8 @@ def compare(
         lines.append(f"keep {parent}: the new model is not better on these frames")
         verdict = "old"
     else:
-        lines.append(
-            f"no significant gain, the interval contains 0: keep {parent} unless a test on other frames "
-            "shows one"
-        )
+        why = "the interval contains 0" if between else "too few frames for an interval"
+        lines.append(f"no significant gain, {why}: keep {parent} unless a test on other frames shows one")
         verdict = "open"
     record = {"parent": parent, "difference": apart.value, "low": apart.low, "high": apart.high}
     defined = {key: value for key, value in record.items() if value == value}

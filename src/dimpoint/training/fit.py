@@ -40,11 +40,19 @@ from dimpoint.training.frames import (
 from dimpoint.training.growing import GrowingLabels
 from dimpoint.training.mining import Mining
 from dimpoint.training.module import DetectionModule, describe_model
-from dimpoint.training.recipe import Recipe
+from dimpoint.training.recipe import Recipe, load_recipe, recipe_names
 from dimpoint.training.run_folder import Position, RunFolder, names_and_hashes, record_of
-from dimpoint.training.start import load_parent, load_start, new_network, with_options_of
+from dimpoint.training.start import Parent, load_parent, load_start, new_network, with_options_of
 from dimpoint.training.trainer import Machine as Machine
-from dimpoint.training.trainer import TimeLimit, device_of, is_helper, make_trainer, measure, plan
+from dimpoint.training.trainer import (
+    TimeLimit,
+    check_machine,
+    device_of,
+    is_helper,
+    make_trainer,
+    measure,
+    plan,
+)
 
 if TYPE_CHECKING:
     from dimpoint.training.fdep import Teacher
@@ -164,13 +172,18 @@ def train(
     warnings.filterwarnings("ignore", module="lightning")
     if machine.threads:
         torch.set_num_threads(machine.threads)
-    if init is not None:
-        recipe = with_options_of(init, recipe, log)
+    check_machine(machine)
+    first = None if init is None else Parent.read(init)
+    if first is not None:
+        recipe = with_options_of(first.meta, recipe, log)
     log("reading and hashing the data")
     sets = _open_sets(recipe, sources, log)
     newest = folder.newest() if resume else None
     network = new_network(recipe)
-    parent = record.get("init") if resume else load_parent(network, recipe, init)
+    parent = record.get("init")
+    if first is not None and not resume:
+        load_parent(network, recipe, first)
+        parent = first.record()
     if resume and newest is None:
         load_start(network, recipe, folder, parent, log)
     meta = describe_model(network, recipe, sets, folder.name, parent["name"] if parent else None)
@@ -209,7 +222,7 @@ def train(
             return validation
     position = Position() if newest is None else newest.position
     if not resume:
-        steps, validating = recipe.steps_per_epoch or max(1, len(views) // recipe.batch), 0.0
+        steps, validating = recipe.steps(len(views)), 0.0
         if is_helper():
             recipe = folder.await_recipe()  # with the epochs planned by the first process
         else:
@@ -337,6 +350,7 @@ def _open_sets(recipe: Recipe, sources: TrainingData, log: Callable[[str], None]
     labels, sets = labels_of(recipe), sources.open()
     for part in sets:
         log(part.taken)
+    _check_weights(sets, recipe)
     if recipe.grows:
         _check_names(sets)
     for note in disagreements(sets, labels):
@@ -363,6 +377,14 @@ def _check_names(sets: Sequence[DataSet]) -> None:
             f"{', '.join(twice)}: two data sets have this name, and grown labels are kept by it; rename a "
             "folder, or link to it under another name"
         )
+
+
+def _check_weights(sets: Sequence[DataSet], recipe: Recipe) -> None:
+    """Raise ConfigError if a weight names no data set; the sets of shipped recipes need not be there."""
+    names = {part.name for part in sets}
+    for name in recipe.weights.keys() - names:
+        if not any(name in load_recipe(shipped).weights for shipped in recipe_names()):
+            raise ConfigError(f"weights.{name}: no data set has this name, only {', '.join(sorted(names))}")
 
 
 def _complete(folder: RunFolder, recipe: Recipe) -> bool:

@@ -23,6 +23,7 @@ from dimpoint.datasets.dataset import (
     combined_hash,
     hash_array,
     hash_label,
+    open_dataset,
     validation_part,
 )
 from dimpoint.datasets.masks import centroids
@@ -40,6 +41,7 @@ from dimpoint.training.views import Label, TrainingView, training_view
 if TYPE_CHECKING:
     from dimpoint.sources import Picture
 
+Array = npt.NDArray[np.float32]
 _CACHE_BYTES = 4 << 30  # frames beyond this are read again whenever they are drawn
 
 
@@ -116,11 +118,11 @@ def load_frames(sets: Sequence[DataSet], recipe: Recipe) -> tuple[list[LabelledF
     left = _CACHE_BYTES
     for part in sets:
         own = validation_part(part)
+        if own is not None:
+            own = open_dataset(own.root, own.split, labels_of(recipe), own.reading)
         frames: dict[Sample, LabelledFrame] = {}
         thumbnails = []
-        for sample in [*part, *(own or ())]:
-            if sample in frames:
-                continue
+        for sample in dict.fromkeys([*part, *(own or ())]):
             picture = sample.read_picture()
             left -= picture.pixels.nbytes
             frames[sample] = _labelled(sample, picture, part.name, recipe, keep=left >= 0)
@@ -173,9 +175,6 @@ def fingerprints(sets: Sequence[DataSet], frames: Sequence[LabelledFrame]) -> di
     return {name: combined_hash(rows) for name, rows in named.items()}
 
 
-Array = npt.NDArray[np.float32]
-
-
 class TrainingViews(Dataset[tuple[Any, ...]]):
     """Random views of frames; view number i depends on the recipe's seed and on i alone.
 
@@ -201,7 +200,7 @@ class TrainingViews(Dataset[tuple[Any, ...]]):
         self.recipe = recipe
         self.extra = extra
         self._weights = np.array([recipe.weights.get(frame.group, 1.0) for frame in frames], np.float64)
-        if self._weights.min() < 0 or self._weights.sum() <= 0:
+        if self._weights.sum() <= 0:
             raise DataError("the recipe's 'weights' exclude every frame")
         self._cumulative = np.cumsum(self._weights / self._weights.sum())
         self._bright = {
@@ -317,11 +316,11 @@ def training_loader(
         Epoch and batch at which a resumed run continues. Default: (0, 0).
     """
     recipe = views.recipe
-    steps = recipe.steps_per_epoch or max(1, len(views) // recipe.batch)
+    per_epoch = recipe.steps(len(views)) * recipe.batch * world
     return DataLoader(
         views,
         batch_size=recipe.batch,
-        sampler=CountingSampler(steps * recipe.batch * world, rank, world, start[0], start[1] * recipe.batch),
+        sampler=CountingSampler(per_epoch, rank, world, start[0], start[1] * recipe.batch),
         generator=torch.Generator(),  # the network's random numbers do not depend on the loader
         num_workers=workers,
         persistent_workers=workers > 0,

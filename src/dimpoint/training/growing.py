@@ -104,6 +104,10 @@ class GrowingLabels(Callback):
         shutil.rmtree(self.folder.labels, ignore_errors=True)  # of a run that a time limit ended earlier
         if not self.history:
             self._record(0)
+            epochs = self.views.recipe.epochs
+            if not any(map(self.due, range(epochs))):
+                planned = f"{counted(epochs, 'epoch')} between growth.first and growth.last"
+                self.report(f"warning: no label grows in {planned}; train longer")
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         epoch = trainer.current_epoch

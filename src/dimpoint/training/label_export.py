@@ -18,9 +18,16 @@ from dimpoint.training.run_folder import RunFolder
 
 
 def check_export(out: Path) -> None:
-    """Raise ConfigError if the folder `out` for exported labels exists."""
-    if out.exists():
-        raise ConfigError(f"{out}: already exists; name another folder for --export-labels")
+    """Raise ConfigError if the folder `out` for exported labels exists, or cannot be made."""
+    try:
+        out.mkdir(parents=True)
+        out.rmdir()
+    except FileExistsError:
+        raise ConfigError(f"{out}: already exists; name another folder for --export-labels") from None
+    except OSError as error:
+        raise ConfigError(
+            f"{out}: cannot be made ({error.strerror}); name another folder for --export-labels"
+        ) from None
 
 
 def export_labels(folder: RunFolder, sets: Iterable[DataSet], out: Path, log: Callable[[str], None]) -> int:
@@ -45,7 +52,7 @@ def export_labels(folder: RunFolder, sets: Iterable[DataSet], out: Path, log: Ca
     Raises
     ------
     ConfigError
-        If `out` exists, or the run has no labels.
+        If `out` exists or cannot be made, or the run has no labels.
     """
     check_export(out)
     if not folder.labels.is_dir():

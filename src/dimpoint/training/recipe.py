@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -19,6 +19,7 @@ from dimpoint.targets.growth import Growth
 from dimpoint.text import explain, nearest
 
 Range: TypeAlias = tuple[float, float]
+Weight: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 LossKind: TypeAlias = Literal["mse", "focal", "bce", "soft-iou", "dice", "mask-focal", "edge-mining"]
 
 _FDEP = "fdep-"  # prefix of a host's recipe: trained with a foundation model
@@ -181,7 +182,7 @@ class Recipe(_Section):
     )
     steps_per_epoch: int | None = Field(None, ge=1, description="none: one view per frame")
     batch: int = Field(16, ge=1)
-    weights: dict[str, float] = Field(
+    weights: dict[str, Weight] = Field(
         default_factory=dict, description="relative frequency of a data set's frames, by name (default 1)"
     )
     ema: float | None = Field(0.998, gt=0, lt=1, description="decay of the averaged weights; none: off")
@@ -204,22 +205,22 @@ class Recipe(_Section):
         description="final training after all choices are made: held-out frames with targets are trained on, "
         "too, and the last weights are kept, at `decode.threshold`",
     )
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**32)
 
     @property
     def grows(self) -> bool:
         """Whether the target is a mask that grows from points."""
         return self.target.kind == "mask" and self.labels == "points"
 
-    @model_validator(mode="after")
-    def _ranges(self) -> Recipe:
-        low, high = self.augmentation.scale
-        if not 0 < low <= high:
-            raise ValueError(f"augmentation.scale: need 0 < low <= high, got {low} and {high}")
-        return self
+    def steps(self, frames: int) -> int:
+        """Training steps of an epoch over so many frames."""
+        return self.steps_per_epoch or max(1, frames // self.batch)
 
     @model_validator(mode="after")
     def _check_combinations(self) -> Recipe:
+        low, high = self.augmentation.scale
+        if not 0 < low <= high:
+            raise ValueError(f"augmentation.scale: need 0 < low <= high, got {low} and {high}")
         if self.refit and self.schedule.kind == "plateau":
             raise ValueError("refit: schedule.kind 'plateau' needs validation, which a refit does not have")
         for key in ("paste_probability", "copy_probability"):
@@ -266,8 +267,7 @@ def load_recipe(name_or_file: str, overrides: Iterable[str] = ()) -> Recipe:
     Raises
     ------
     ConfigError
-        If a key is unknown or missing, or a value has the wrong type or is out of range; the message names
-        the file and the key.
+        If a key is unknown or missing, or a value is wrong; the message names the file and the key.
 
     Examples
     --------
@@ -298,11 +298,7 @@ def _content(name_or_file: str, above: tuple[str, ...]) -> tuple[dict[str, Any],
         }
         return _merged(content, changes), file
     file, text = _read(name_or_file)
-    try:
-        limits.check_yaml(text, file, ConfigError)
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{file}: not valid YAML: {one_line(error)}") from None
+    content = _yaml(text, file)
     if not isinstance(content, dict):
         raise ConfigError(f"{file}: a recipe is a mapping of keys to values")
     content = _under_input(content)
@@ -388,12 +384,16 @@ def _set(content: dict[str, Any], override: str) -> None:
         content = content.setdefault(parent, {})
         if not isinstance(content, dict):
             raise ConfigError(f"--set {override}: '{parent}' has no keys of its own")
-    content[last] = _value(value)
-
-
-def _value(text: str) -> Any:
-    """Parse YAML, and numbers such as 1e-3 that YAML reads as text."""
     try:
-        return float(text) if "e" in text.lower() else yaml.safe_load(text)
-    except ValueError:
+        content[last] = float(value) if "e" in value.lower() else _yaml(value, f"--set {override}")
+    except ValueError:  # no number such as 1e-3, which YAML reads as text
+        content[last] = _yaml(value, f"--set {override}")
+
+
+def _yaml(text: str, what: str) -> Any:
+    """The content of a YAML text; ConfigError, which names `what`, if it is none."""
+    try:
+        limits.check_yaml(text, what, ConfigError)
         return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{what}: not valid YAML: {one_line(error)}") from None

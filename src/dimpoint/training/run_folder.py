@@ -170,10 +170,6 @@ class RunFolder:
         write_text(self.recipe_file, yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
         write_text(self.record_file, json.dumps(record, indent=1))
 
-    def add_to_record(self, **entries: Any) -> None:
-        """Add entries to run.json."""
-        write_text(self.record_file, json.dumps(self.read_record() | entries, indent=1))
-
     def check_data(self, hashes: Mapping[str, str]) -> None:
         """Raise DataError if the data differ from those that the run was started with."""
         known = self.read_record()["data"]

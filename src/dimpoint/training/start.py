@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dimpoint.errors import ConfigError
 from dimpoint.model.checkpoint import load_model
 from dimpoint.model.files import sha256_of
+from dimpoint.model.record import ModelMeta
 from dimpoint.networks import Network, create
 from dimpoint.networks.base import HostNetwork
 from dimpoint.training.recipe import Recipe
@@ -25,12 +27,41 @@ def new_network(recipe: Recipe) -> Network:
     return network
 
 
-def with_options_of(init: Path, recipe: Recipe, log: Callable[[str], None]) -> Recipe:
-    """The recipe with the network options of the model file `init`, unless it has options of its own."""
-    if recipe.network.options:
-        return recipe
-    _, meta = load_model(init)
-    if not meta.options or meta.network != recipe.network.name:
+@dataclass(frozen=True)
+class Parent:
+    """A model file that training starts from.
+
+    Parameters
+    ----------
+    file : Path
+        The file.
+    network : Network
+        With its weights.
+    meta : ModelMeta
+        Its record.
+    """
+
+    file: Path
+    network: Network
+    meta: ModelMeta
+
+    @classmethod
+    def read(cls, file: Path) -> Parent:
+        return cls(file, *load_model(file))
+
+    def record(self) -> dict[str, Any]:
+        """The entry in run.json."""
+        return {
+            "name": self.meta.name,
+            "file": str(self.file.resolve()),
+            "sha256": sha256_of(self.file),
+            "decode": self.meta.decode.model_dump(mode="json"),
+        }
+
+
+def with_options_of(meta: ModelMeta, recipe: Recipe, log: Callable[[str], None]) -> Recipe:
+    """The recipe with the network options of a model, unless it has options of its own."""
+    if recipe.network.options or not meta.options or meta.network != recipe.network.name:
         return recipe
     options = ", ".join(f"{key} {value}" for key, value in meta.options.items())
     log(f"network options of {meta.name}: {options}")
@@ -38,24 +69,16 @@ def with_options_of(init: Path, recipe: Recipe, log: Callable[[str], None]) -> R
     return recipe.model_copy(update={"network": network})
 
 
-def load_parent(network: Network, recipe: Recipe, init: Path | None) -> dict[str, Any] | None:
-    """Load the weights of the model file `init`, and return its entry in run.json."""
-    if init is None:
-        return None
-    known, meta = load_model(init)
+def load_parent(network: Network, recipe: Recipe, parent: Parent) -> None:
+    """Load the weights of a model file."""
+    meta = parent.meta
     if (meta.network, meta.options) != (recipe.network.name, recipe.network.options):
         raise ConfigError(
-            f"{init}: holds {meta.network} with {meta.options}, the recipe {recipe.network.name} with "
+            f"{parent.file}: holds {meta.network} with {meta.options}, the recipe {recipe.network.name} with "
             f"{recipe.network.options}; for the file's network give --set network.name={meta.network} --set "
             f'"network.options={meta.options}"'
         )
-    network.load_state_dict(known.state_dict())
-    return {
-        "name": meta.name,
-        "file": str(init.resolve()),
-        "sha256": sha256_of(init),
-        "decode": meta.decode.model_dump(mode="json"),
-    }
+    network.load_state_dict(parent.network.state_dict())
 
 
 def load_start(
@@ -77,7 +100,7 @@ def load_start(
                 f"{folder.path}: was started from {file}, which is missing or has changed, and "
                 f"{folder.start} is damaged; start a new run"
             )
-        load_parent(network, recipe, file)
+        load_parent(network, recipe, Parent.read(file))
         log(f"no checkpoint: starting again from {file}")
     else:
         log("no checkpoint: starting again from the seed's weights")

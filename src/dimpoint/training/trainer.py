@@ -17,8 +17,10 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.data import default_collate
 
+from dimpoint.errors import ConfigError, one_line
 from dimpoint.inference.backends import TorchBackend, computes_bfloat16
 from dimpoint.inference.detector import Detector
+from dimpoint.text import counted
 from dimpoint.training.frames import LabelledFrame, TrainingViews
 from dimpoint.training.module import DetectionModule
 from dimpoint.training.progress import Bar, Report, RunLog, duration
@@ -99,10 +101,7 @@ def make_trainer(
     if terminal:
         callbacks.append(Bar(monitor))
     return lightning.Trainer(
-        accelerator=machine.accelerator,
-        devices=machine.devices,
-        num_nodes=machine.nodes,
-        precision=precision_of(machine),  # type: ignore[arg-type]
+        **_hardware(machine),
         max_epochs=recipe.epochs,
         check_val_every_n_epoch=every,
         gradient_clip_val=recipe.optimizer.clip,
@@ -117,6 +116,28 @@ def make_trainer(
         use_distributed_sampler=False,
         enable_model_summary=False,
     )
+
+
+def check_machine(machine: Machine) -> None:
+    """Raise ConfigError if Lightning does not know these hardware settings, or not on this machine."""
+    try:
+        lightning.Trainer(
+            **_hardware(machine), logger=False, enable_progress_bar=False, enable_model_summary=False
+        )
+    except Exception as error:  # of a dozen kinds
+        raise ConfigError(
+            f"--accelerator {machine.accelerator} --devices {machine.devices} --precision "
+            f"{machine.precision}: {one_line(error)}"
+        ) from None
+
+
+def _hardware(machine: Machine) -> dict[str, Any]:
+    return {
+        "accelerator": machine.accelerator,
+        "devices": machine.devices,
+        "num_nodes": machine.nodes,
+        "precision": precision_of(machine),
+    }
 
 
 def _average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
@@ -211,14 +232,10 @@ def plan(
             steps = min(steps, max(1, int((seconds - held * costs.frame) / max(costs.step, 1e-9))))
             recipe = recipe.model_copy(update={"steps_per_epoch": steps})
     log(
-        f"{_counted(recipe.epochs, 'epoch')} of {_counted(steps, 'step')}, {costs.step:.2f} s a step: "
+        f"{counted(recipe.epochs, 'epoch')} of {counted(steps, 'step')}, {costs.step:.2f} s a step: "
         f"about {duration(costs.seconds(recipe, steps, held))}"
     )
     return recipe
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}" + "s" * (number != 1)
 
 
 def measure(

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
 from dimpoint.inference.detector import Detector
 from dimpoint.metrics.components import Components, above
+from dimpoint.metrics.curves import curve_of_points
 from dimpoint.metrics.pixel import PixelCounts, count_mask_pixels
-from dimpoint.metrics.points import PointCounts, ScoredFrame, match_points, spared, sweep
+from dimpoint.metrics.points import PointCounts, PointSweep, ScoredFrame, match_points, spared, sweep
 from dimpoint.training.frames import LabelledFrame
 from dimpoint.training.recipe import Recipe
 
@@ -76,18 +76,16 @@ class PointScores:
         self._pixels = 0
 
     def add(self, detector: Detector, frame: LabelledFrame) -> None:
-        counts = frame.counts()
-        found = detector(counts)
-        counted = ~spared(found.xy, frame.points, frame.sample.ignore)
-        self._scored.append(ScoredFrame(found.xy[counted], found.scores[counted], frame.points))
-        self._pixels += counts.size
+        scored, (height, width) = detect_in(frame, detector)
+        self._scored.append(scored)
+        self._pixels += height * width
 
     def values(self) -> dict[str, float]:
         curve = sweep(self._scored, pixels=self._pixels)
         if not len(curve.thresholds):
             return {"f1": 0.0, "threshold": self._threshold}
         best = curve.best()
-        threshold = just_below(float(curve.thresholds[best]))
+        threshold = threshold_at(curve, best, "pd")
         return {
             "f1": float(curve.f1[best]),
             "precision": float(curve.precision[best]),
@@ -176,9 +174,21 @@ class FalseObjects:
         return {"false_per_frame": float(np.mean(self._found)), "threshold": self._threshold}
 
 
-def just_below(score: float) -> float:
-    """The largest threshold of three decimals that keeps a detection of this score."""
-    return max(0.0, (math.ceil(score * 1000) - 1) / 1000)
+def detect_in(frame: LabelledFrame, detector: Detector) -> tuple[ScoredFrame, tuple[int, int]]:
+    """Detections in a frame with its targets, without those in ignore regions; and its height and width."""
+    counts = frame.counts()
+    found = detector(counts)
+    counted = ~spared(found.xy, frame.points, frame.sample.ignore)
+    scored = ScoredFrame(found.xy[counted], found.scores[counted], frame.points)
+    return scored, (counts.shape[0], counts.shape[1])
+
+
+def threshold_at(sweep: PointSweep, row: int, goal: Literal["f1", "pd"] = "f1") -> float:
+    """A threshold with few digits that gives the counts of row `row` of a sweep above `LOWEST_THRESHOLD`.
+
+    goal: `f1`, midway between the scores that it separates; `pd`, close below the lowest score that it keeps.
+    """
+    return curve_of_points(sweep, LOWEST_THRESHOLD).threshold(row + 1, goal)
 
 
 def describe(values: dict[str, float], *, refit: bool = False) -> str:
