@@ -269,6 +269,7 @@ class TestBudget:
         train_once(recipe, TrainingData([scenes]), tmp_path / "run", CPU, lambda _: None, budget)
         assert asked == [options]
 
+    @pytest.mark.slow
     def test_minutes_of_a_real_run(self, scenes: Path, recipes: tuple[str, str], tmp_path: Path) -> None:
         """The run plans its epochs and ends; asked for again it is finished."""
         said: list[str] = []

@@ -169,6 +169,7 @@ class TestEveryHost:
         dead = [key for key, p in network.named_parameters() if p.grad is None or not p.grad.any()]
         assert not dead
 
+    @pytest.mark.slow
     def test_learns_one_frame(self, host: Host) -> None:
         """A square on noise, and its mirror image: cross-entropy falls to a tenth of what a coin has."""
         network = fresh(host).train()

@@ -980,6 +980,7 @@ class TestWatcher:
         assert json.loads((tmp_path / "camera.json").read_text())["size"] == {"width": 80, "height": 60}
         assert watcher.tracker.memory.size == (30, 40)
 
+    @pytest.mark.slow
     def test_nothing_grows_with_the_number_of_frames(self):
         """Targets come and go; what the watcher holds stays bounded."""
         count = 1500

@@ -146,6 +146,7 @@ def test_a_fine_tuned_model_is_compared_with_its_parent(scenes: Path, tmp_path: 
     assert any("keep parent" in line for line in said)
 
 
+@pytest.mark.slow
 def test_the_threshold_of_a_calibrated_parent_is_inherited_on_the_scale_of_the_network(
     scenes: Path, tmp_path: Path
 ) -> None:

@@ -112,7 +112,7 @@ def test_true_masks_do_not_change_what_is_learnt(scenes: Path, run: Path, tmp_pa
     assert all(np.array_equal(with_masks[name], without[name]) for name in with_masks)
 
 
-@pytest.mark.parametrize("epoch", [2, 4])
+@pytest.mark.parametrize("epoch", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_a_killed_run_ends_as_an_uninterrupted_one(
     epoch: int, run: Path, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
