@@ -34,7 +34,9 @@ def run(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.parametrize("models", [True, False], ids=["models written", "no models"])
+@pytest.mark.parametrize(
+    "models", [pytest.param(True, marks=pytest.mark.slow), False], ids=["models written", "no models"]
+)
 def test_labels_that_a_killed_run_did_not_write_are_written(models: bool, run: Path, tmp_path: Path) -> None:
     shutil.copytree(run, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "labels")

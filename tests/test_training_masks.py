@@ -63,6 +63,7 @@ def test_targets_are_the_masks_under_the_view(scenes: Path) -> None:
         assert torch.equal(target > 0.5, view > 150 / 255)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["bce", "dice", "mask-focal", "edge-mining", "[bce, soft-iou]"])
 def test_every_mask_loss_trains(scenes: Path, tmp_path: Path, kind: str) -> None:
     lines: list[str] = []

@@ -87,6 +87,7 @@ def test_a_run_in_minutes_keeps_its_epochs_and_says_how_far_it_is(
     assert any(line.startswith("step 3/10 ") and line.endswith(" left") for line in said)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_slower_than_measured_stops_and_has_a_model(scenes: Path, tmp_path: Path) -> None:
     recipe = load_recipe("spire-sirst", [*SMALL, "epochs=100000"])
     said: list[str] = []

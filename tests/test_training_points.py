@@ -82,6 +82,7 @@ def test_the_run_keeps_its_labels_and_how_well_they_agree_with_masks(run: Path) 
     assert all(label.any() and label.dtype == np.uint8 for label in masks(run / "labels").values())
 
 
+@pytest.mark.slow
 def test_true_masks_do_not_change_what_is_learnt(scenes: Path, run: Path, tmp_path: Path) -> None:
     """The same frames with COCO points at the masks' centroids, and without masks."""
     part = open_dataset(scenes)
@@ -189,7 +190,9 @@ def test_a_run_in_which_no_label_grows_says_so(
     assert [line.startswith("warning: no label grows in 1 epoch") for line in lines].count(True) == warned
 
 
-@pytest.mark.parametrize("change", ["growth.every=9", "growth.last=0.3"])
+@pytest.mark.parametrize(
+    "change", [pytest.param("growth.every=9", marks=pytest.mark.slow), "growth.last=0.3"]
+)
 def test_all_frames_are_used_at_the_end_without_an_update(change: str, scenes: Path, tmp_path: Path) -> None:
     recipe = small("growth.easy=0.2", "epochs=5", "steps_per_epoch=1", change)
     fit(recipe, TrainingData([scenes]), tmp_path / "run", machine=CPU, log=lambda _: None)
@@ -270,6 +273,7 @@ def test_the_picture_has_headings_and_a_note_and_no_gap_where_a_mask_is_unknown(
     assert label_picture([many], list(range(0, 200, 5))).shape[1] == 17 * 74
 
 
+@pytest.mark.slow
 def test_points_that_disagree_with_masks_are_learnt_and_said(scenes: Path, tmp_path: Path) -> None:
     root = tmp_path / scenes.name
     shutil.copytree(scenes, root)

@@ -219,7 +219,12 @@ def test_a_run_whose_model_was_not_written_gets_it(whole: Path, scenes: Path, tm
 
 @pytest.mark.parametrize(
     ("epochs", "every", "validated"),
-    [(1, 5, [1]), (3, 5, [3]), (5, 2, [2, 4, 5]), (4, 2, [2, 4])],
+    [
+        pytest.param(1, 5, [1], marks=pytest.mark.slow),
+        pytest.param(3, 5, [3], marks=pytest.mark.slow),
+        (5, 2, [2, 4, 5]),
+        pytest.param(4, 2, [2, 4], marks=pytest.mark.slow),
+    ],
 )
 def test_a_run_ends_with_a_validation_and_a_model(
     scenes: Path, tmp_path: Path, epochs: int, every: int, validated: list[int]
