@@ -284,12 +284,12 @@ def training_split(root: Path | str) -> str | None:
     return "train"
 
 
-def validation_part(dataset: DataSet) -> DataSet | None:
-    """The split `validation` of the data set's folder, or None if there is none."""
+def validation_part(dataset: DataSet, labels: Labels) -> DataSet | None:
+    """The split `validation` of the data set's folder with these labels, or None if there is none."""
     splits = find_layout(dataset.root).splits
     if not any(file.stem == "validation" or file.stem.startswith("validation_") for file in splits):
         return None
-    return open_dataset(dataset.root, "validation", reading=dataset.reading)
+    return open_dataset(dataset.root, "validation", labels, dataset.reading)
 
 
 def split_names(layout: Layout, split: str) -> list[str]:

@@ -24,7 +24,7 @@ from dimpoint.inference.detections import Detections
 from dimpoint.model.input_rule import InputRule, round_up
 from dimpoint.model.intensity import IntensityRule
 from dimpoint.model.validity import Mask, filled, valid_pixels
-from dimpoint.sources.picture import as_frame, unmasked
+from dimpoint.sources.picture import as_frame, finite_counts, unmasked
 
 _LEAST_MARGINS = 4  # least length of a tile in margins, to limit the overlap
 _BESIDE = 2.0  # pixels; detections this close beside a fitted frame are moved onto it
@@ -92,8 +92,7 @@ def measured(
         if not valid.any():
             raise FrameError(f"{name}: no pixel is valid")
     if frame.dtype == np.float32 and np.shape(array) == frame.shape:
-        with np.errstate(over="ignore"):  # float64 counts may lie beyond float32
-            finite = np.isfinite(np.asarray(array, np.float32))
+        finite = finite_counts(array)
         valid = finite if valid is None else valid & finite
     valid = valid_pixels(frame, valid, black_hot=black_hot)
     frame = filled(frame, valid)

@@ -231,14 +231,19 @@ def unreadable(path: Path, error: OSError) -> FrameError:
     return FrameError(f"{path}: cannot be read: {error.strerror or error}")
 
 
+def finite_counts(array: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+    """Which counts are finite as float32; those of float64 may lie beyond it."""
+    with np.errstate(over="ignore"):
+        return np.isfinite(np.asarray(array, np.float32))
+
+
 def picture_of(
     array: Pixels, name: str, valid: npt.NDArray[np.bool_] | None = None, notes: tuple[str, ...] = ()
 ) -> Picture:
     """The picture of an array: `as_frame`; masked pixels and those not finite as float32 are not valid."""
     array, valid = unmasked(array, valid)
     if array.ndim == 2 and array.dtype.kind == "f":
-        with np.errstate(over="ignore"):
-            finite = np.isfinite(array.astype(np.float32, copy=False))
+        finite = finite_counts(array)
         if not finite.all():
             valid = finite if valid is None else valid & finite
     return Picture(as_frame(array, name), valid, notes)

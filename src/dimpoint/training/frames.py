@@ -23,7 +23,6 @@ from dimpoint.datasets.dataset import (
     combined_hash,
     hash_array,
     hash_label,
-    open_dataset,
     validation_part,
 )
 from dimpoint.datasets.masks import centroids
@@ -117,9 +116,7 @@ def load_frames(sets: Sequence[DataSet], recipe: Recipe) -> tuple[list[LabelledF
     validation: list[LabelledFrame] = []
     left = _CACHE_BYTES
     for part in sets:
-        own = validation_part(part)
-        if own is not None:
-            own = open_dataset(own.root, own.split, labels_of(recipe), own.reading)
+        own = validation_part(part, labels_of(recipe))
         frames: dict[Sample, LabelledFrame] = {}
         thumbnails = []
         for sample in dict.fromkeys([*part, *(own or ())]):
