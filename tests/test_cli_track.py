@@ -20,6 +20,7 @@ from dimpoint import read_tracks
 from dimpoint.cli import main
 from dimpoint.errors import DataError
 from dimpoint.tracking.picture import draw_frame
+from dimpoint.tracking.stream import Run
 from dimpoint.tracking.track import Point, Track
 from tiny_models import write_model
 from track_scenes import background, frame_of
@@ -128,6 +129,19 @@ def test_times_of_the_stream_are_the_truth(run, tmp_path):
     (one,) = read_tracks(tmp_path / "results" / "tracks.json").of("confirmed")
     assert one.points[-1].time == pytest.approx(39 / 25, abs=0.002)
     assert one.points[-1].vx == pytest.approx(50, abs=3)
+
+
+def test_start_is_the_time_of_the_first_frame_of_a_stream_that_begins_late(run, tmp_path):
+    """A part of a recording keeps its presentation times; the clock and the time line begin with it."""
+    write_clip(tmp_path / "clip.mkv", flight(20), [3600 + n / 25 for n in range(20)])
+    run("clip.mkv", "--out", "results", "--start", "2026-05-01T12:00:00")
+    rows = list(csv.DictReader((tmp_path / "results" / "tracks.csv").read_text().splitlines()))
+    assert (rows[0]["time"], rows[0]["clock"]) == ("3600.0", "2026-05-01T12:00:00")
+    page = (tmp_path / "results" / "tracks.html").read_text()
+    assert "20 frames, 0.8 s, from 2026-05-01T12:00:00;" in page
+    assert '<rect x="40.0"' in page
+    assert ">3600 s</text>" in page
+    assert ">3600.5</text>" in page
 
 
 def test_a_folder_of_frames_with_a_rate(run, tmp_path):
@@ -421,6 +435,7 @@ def test_directions_on_a_map(run, tmp_path):
     code, _, err = run("clip.mkv", "--out", "results", *place, "--line-length", "800")
     assert code == 0
     assert "from frame 30 on another scene begins" in err
+    assert "another scene begins" in (tmp_path / "results" / "tracks.json").read_text()
     camera, _, track = json.loads((tmp_path / "results" / "tracks.geojson").read_text())["features"]
     assert camera["geometry"]["coordinates"] == [151.2, -33.9, 20.0]
     bearings = [row["bearing"] for row in track["properties"]["directions"]]
@@ -454,6 +469,23 @@ def test_bad_input_is_one_line_and_exit_2(run, tmp_path, arguments, message):
     assert err.startswith("error: ")
     assert message in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (("--out", "clip.mkv"), "clip.mkv/tracks.json: cannot be written"),
+        (("--out", "results", "--camera-memory", "clip.mkv/m.json"), "clip.mkv/m.json: cannot be written"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_found_at_the_first_frame(
+    run, tmp_path, monkeypatch, option, message
+):
+    write_clip(tmp_path / "clip.mkv", flight(2))
+    monkeypatch.setattr(Run, "result", lambda _: pytest.fail("the whole clip was read first"))
+    code, _, err = run("clip.mkv", *option)
+    assert (code, err.count("\n")) == (2, 1)
+    assert message in err
 
 
 @pytest.mark.parametrize(

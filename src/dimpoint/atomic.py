@@ -57,6 +57,19 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
         os.close(handle)
 
 
+def check_writable(path: Path) -> None:
+    """Raise DimpointError, as `replacing` would, where a file cannot be written: before long work, not after.
+
+    Folders above it are made.
+    """
+    with suppress(_DiscardedError), replacing(path, durable=False):
+        raise _DiscardedError
+
+
+class _DiscardedError(Exception):
+    """Nothing is to be written."""
+
+
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
     """Give a new folder beside `path`; it becomes `path` if the block ends without an error.

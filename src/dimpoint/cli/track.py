@@ -126,6 +126,8 @@ def track(
     Writes tracks.json, tracks.csv, tracks.txt (MOTChallenge), tracks.png and tracks.html, and with --position
     tracks.geojson and tracks.kml.
     """
+    from datetime import timedelta
+
     from dimpoint.cli.console import print_device, print_passed
     from dimpoint.errors import FrameError
     from dimpoint.inference.detector import Detector
@@ -158,17 +160,18 @@ def track(
     if isinstance(run.finder, Detector):
         print_device(run.finder, device)
     try:
-        _follow(run, tally)
+        _follow(run, tally, [out / "tracks.json", *([camera_memory] if camera_memory else [])])
     except KeyboardInterrupt:
         tally.stopped = True
     if tally.last is None:
         raise FrameError(_nothing_read(tally, sources))
     tracks = run.result()
     tracks.source = ", ".join(sources)
-    tracks.start = began
-    _write(out, tracks, tally.last, tally.times[-1])
+    if began is not None and tracks.span is not None:
+        tracks.start = began - timedelta(seconds=tracks.span[0][1])  # of time 0
     if view is not None:
-        _write_map(out, tracks, view, tally.size)
+        _write_map(out, tracks, view, tally.size)  # may add a note
+    _write(out, tracks, tally.last, tally.times[-1])
     if camera_memory is not None:
         run.tracker.memory.save(camera_memory)
     encoder = _write_video(out, sources, recursive, options, tracks, tally) if video else None
@@ -188,11 +191,14 @@ def _parse_start(text: str | None) -> datetime | None:
     if text is None:
         return None
     try:
-        return datetime.fromisoformat(text)
+        began = datetime.fromisoformat(text)
+        if not 1000 <= began.year <= 9000:  # times of a stream are added
+            raise ValueError(began.year)
     except ValueError:
         raise ConfigError(
             f"--start: '{text}' is not a time in ISO 8601, such as 2026-05-01T12:30:00+02:00"
         ) from None
+    return began
 
 
 def _view(
@@ -242,11 +248,14 @@ def _write_map(out: Path, tracks: Tracks, view: CameraView, size: tuple[int, int
         )
 
 
-def _follow(run: Run, tally: _Tally) -> None:
+def _follow(run: Run, tally: _Tally, results: list[Path]) -> None:
+    """Track all frames; results: files that must be writable, which is tried once there is a frame."""
     import time
 
     from rich.console import Console
     from rich.progress import Progress, TextColumn
+
+    from dimpoint.atomic import check_writable
 
     begin = time.perf_counter()
     terminal = Console(stderr=True)
@@ -255,6 +264,8 @@ def _follow(run: Run, tally: _Tally) -> None:
         task = bar.add_task("", total=None, live=0)
         for frame, live in run:
             if tally.last is None:
+                for file in results:
+                    check_writable(file)
                 tally.size = (frame.pixels.shape[0], frame.pixels.shape[1])
             tally.last = frame
             tally.times.append(frame.time or 0.0)

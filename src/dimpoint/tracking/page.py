@@ -33,13 +33,17 @@ tr:target{background:#fff0b3}svg{max-width:100%;height:auto}.note{color:#5b6570;
 
 
 def write_page(path: Path, tracks: Tracks, picture: Picture, *, seconds: float) -> None:
-    """Write the page; picture: of all tracks, BGR. seconds: time of the last frame."""
+    """Write the page; picture: of all tracks, BGR. seconds: time of the last frame.
+
+    The time line begins with the first frame, whose time in a recorded stream need not be 0.
+    """
+    first = 0.0 if tracks.span is None else tracks.span[0][1]
     shown = [one for one in tracks if one.state != "tentative"][:_MOST_ROWS]
     counts = f"{_count(tracks, 'confirmed', 'confirmed track')} and {_count(tracks, 'static', 'static spot')}"
     name = Path(tracks.source).name if ", " not in tracks.source else tracks.source
     whole = "" if name == tracks.source else f'<p class="note">{escape(tracks.source)}</p>'
     encoded = base64.b64encode(cv2.imencode(".png", picture)[1].tobytes()).decode("ascii")
-    begin = tracks.clock(0.0)
+    begin = tracks.clock(first)
     when = f", from {begin}" if begin else ""
     notes = "".join(f'<p class="note">{escape(note)}</p>' for note in tracks.notes)
     write_text(
@@ -48,19 +52,19 @@ def write_page(path: Path, tracks: Tracks, picture: Picture, *, seconds: float) 
 Tracks of {escape(name)}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head><body>
 <h1>Tracks of {escape(name)}</h1>{whole}
-<p>{counts} in {counted(tracks.frames, "frame")}, {seconds:.1f} s{escape(when)};
+<p>{counts} in {counted(tracks.frames, "frame")}, {seconds - first:.1f} s{escape(when)};
 model {escape(tracks.model) or "not named"}.</p>{notes}
-{_tracks_of(tracks, shown, seconds, encoded)}</body></html>
+{_tracks_of(tracks, shown, (first, seconds), encoded)}</body></html>
 """,
     )
 
 
-def _tracks_of(tracks: Tracks, shown: list[Track], seconds: float, encoded: str) -> str:
+def _tracks_of(tracks: Tracks, shown: list[Track], ends: tuple[float, float], encoded: str) -> str:
     """The time line, the picture and the table; of a clip without tracks its last frame."""
     image = f'<img alt="all tracks on the last frame" src="data:image/png;base64,{encoded}">'
     if not shown:
         return f"<p>No target could be followed, and no spot rests.</p><h2>Last frame</h2>{image}"
-    return f"""<h2>Time line</h2>{_time_line(shown, seconds)}
+    return f"""<h2>Time line</h2>{_time_line(shown, *ends)}
 <p class="note">A bar leads to its track in the table. Grey: static spots.</p>
 <h2>All tracks</h2>{image}
 <p class="note">On the last frame, at the places where they were measured. Grey: static spots.</p>
@@ -77,8 +81,8 @@ def _css(one: Track) -> str:
     return f"rgb({red * 4 // 5},{green * 4 // 5},{blue * 4 // 5})"
 
 
-def _time_line(shown: list[Track], seconds: float) -> str:
-    span = max(seconds, 1e-9)
+def _time_line(shown: list[Track], first: float, last: float) -> str:
+    span = max(last - first, 1e-9)
     scale = (_WIDTH - _LEFT - 20) / span
     bottom = _ROW * len(shown) + 8
     parts = []
@@ -86,7 +90,7 @@ def _time_line(shown: list[Track], seconds: float) -> str:
         y = row * _ROW + 4
         points = one.trimmed()
         begin, end = points[0].time, points[-1].time
-        x, width = _LEFT + begin * scale, max((end - begin) * scale, 2)
+        x, width = _LEFT + (begin - first) * scale, max((end - begin) * scale, 2)
         words = f"track {one.id}, {one.state}, {begin:.2f} to {end:.2f} s"
         parts.append(
             f'<a href="#track-{one.id}"><title>{words}</title>'
@@ -95,10 +99,11 @@ def _time_line(shown: list[Track], seconds: float) -> str:
         )
     marks = []
     step = _step(span)
-    for number in range(int(span / step) + 1):
-        x, shown_time = _LEFT + number * step * scale, f"{number * step:g}"
+    least = math.ceil(first / step)
+    for number in range(least, int((first + span) / step) + 1):
+        x, shown_time = _LEFT + (number * step - first) * scale, f"{number * step:.10g}"
         marks.append(f'<path d="M{x:.1f} 0V{bottom}" stroke="#dfe3e8"/>')
-        unit = " s" if number == 0 else ""
+        unit = " s" if number == least else ""
         marks.append(f'<text x="{x:.1f}" y="{bottom + 15}" text-anchor="middle">{shown_time}{unit}</text>')
     size = f'viewBox="0 0 {_WIDTH} {bottom + 20}" width="{_WIDTH}" height="{bottom + 20}"'
     font = 'font-size="12" font-family="system-ui,sans-serif" fill="#5b6570"'
