@@ -163,8 +163,25 @@ BOX = "frame,label,x,y,width,height\n0,DRONE,10,20,4,6\n1,DRONE,11,20,4,6\n"
         ("a.csv", "frame,x,y\n", {}),
         ("a.txt", "1,7,1.5,2.5,4,4,1,-1,-1,-1\n2,7,1.5,2.5,4,4,0,-1,-1,-1\n", {0: {1: (0, 1, 4, 5)}}),
         ("a.txt", "2,-1,1.5,2.5,4,4\n3,-1,2.5,2.5,4,4\n", {1: {1: (0, 1, 4, 5)}, 2: {1: (1, 1, 5, 5)}}),
+        ("a.txt", "\n", {}),
+        ("a.csv", "frame,id,x,y\n3,,1,2\n3, ,90,2\n", {3: {1: (1, 2), 2: (90, 2)}}),
+        (
+            "a.csv",
+            "id,state,frame,x,y\n1,confirmed,3,1,2\n2,static,3,5,6\n3,tentative,3,7,8\n",
+            {3: {1: (1, 2)}},
+        ),
     ],
-    ids=["boxes", "Windows", "points with ids", "no label", "MOT", "MOT without ids"],
+    ids=[
+        "boxes",
+        "Windows",
+        "points with ids",
+        "no label",
+        "MOT",
+        "MOT without ids",
+        "empty MOT",
+        "empty ids",
+    ]
+    + ["tracks.csv"],
 )
 def test_labels_are_read(tmp_path, name, text, frames):
     (tmp_path / name).write_text(text, "utf-8", newline="")
@@ -293,6 +310,45 @@ def test_a_folder_of_clips_and_a_folder_of_labels(tmp_path):
         tmp_path / "runs" / "b" / "tracks.txt", tmp_path / "truth" / "b_LABELS.csv", fps=10
     )
     assert text.numbers["covered"].value == 0.5
+
+
+@pytest.mark.parametrize("name", ["tracks.json", "tracks.csv", "tracks.txt"])
+def test_every_file_of_a_run_has_the_same_tracks(tmp_path, name):
+    """The one spot that rests is no confirmed track in any of them."""
+    spot = Track(2, "static", line(2, range(100), 90).points, reason="rests")
+    tracks_of(line(1, range(100)), spot).write(tmp_path / "t")
+    write_labels(tmp_path / "l.csv")
+    found = evaluate_tracks(tmp_path / "t" / name, tmp_path / "l.csv", fps=10)
+    assert (found.counts["tracks"], found.counts["false_tracks"]) == (1, 0)
+
+
+def test_a_run_that_confirmed_nothing_is_evaluated_from_its_text(tmp_path):
+    tracks_of().write(tmp_path / "t")
+    write_labels(tmp_path / "l.csv")
+    found = evaluate_tracks(tmp_path / "t" / "tracks.txt", tmp_path / "l.csv", fps=10)
+    assert (found.numbers["covered"].value, found.counts["tracks"]) == (0, 0)
+
+
+@pytest.mark.parametrize(("first", "shifted"), [(0, False), (1, True), (7, True)])
+def test_pictures_whose_names_do_not_count_from_0(tmp_path, first, shifted):
+    """`dimpoint track` numbers the pictures of a folder from 0, whatever their names say."""
+    moving = [Point(n, n / 10, 3.0 * n, 20, 0, 0, 0.9, True) for n in range(20)]
+    tracks_of(Track(1, "confirmed", moving), frames=20).write(tmp_path / "t")
+    images = [{"id": n, "file_name": f"{first + n:04d}.png"} for n in range(20)]
+    boxes = [{"image_id": n, "track_id": 1, "bbox": [3 * n, 20, 0, 0]} for n in range(20)]
+    (tmp_path / "l.json").write_text(json.dumps({"images": images, "annotations": boxes}))
+    found = evaluate_tracks(tmp_path / "t", tmp_path / "l.json")
+    assert (found.numbers["covered"].value, found.numbers["motp"].value) == (1, 0)
+    assert any(f"names its first picture {first}" in note for note in found.notes) == shifted
+
+
+def test_pictures_of_a_part_of_a_clip_keep_their_numbers(tmp_path):
+    tracks_of(line(1, range(100))).write(tmp_path / "t")
+    images = [{"id": n, "file_name": f"{n:04d}.png"} for n in range(10, 30)]
+    boxes = [{"image_id": n, "track_id": 1, "bbox": [0, 20, 0, 0]} for n in range(10, 30)]
+    (tmp_path / "l.json").write_text(json.dumps({"images": images, "annotations": boxes}))
+    found = evaluate_tracks(tmp_path / "t", tmp_path / "l.json")
+    assert (found.counts["frames"], found.numbers["mota"].value) == (20, 1)
 
 
 @pytest.mark.parametrize(

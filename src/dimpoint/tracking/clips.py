@@ -8,7 +8,7 @@ from pathlib import Path
 from dimpoint.errors import ConfigError, DataError
 from dimpoint.text import counted
 from dimpoint.tracking.evaluation import DISTANCE, TrackEvaluation, evaluate_clip, evaluate_clips
-from dimpoint.tracking.labels import centre, read_labels
+from dimpoint.tracking.labels import centre, from_zero, read_labels
 from dimpoint.tracking.result import ASSUMED_RATE, Tracks, read_tracks
 from dimpoint.tracking.track import Point, Track
 
@@ -55,7 +55,9 @@ def evaluate_tracks(
     labels = _paired(_listed(truth), clips, names)
     return evaluate_clips(
         [
-            evaluate_clip(one, read_labels(file), name=name, distance=distance, rate=fps)
+            evaluate_clip(
+                one, from_zero(read_labels(file), one.times(fps).last), name=name, distance=distance, rate=fps
+            )
             for one, file, name in zip(found, labels, names, strict=True)
         ],
         distance,

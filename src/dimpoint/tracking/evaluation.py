@@ -309,7 +309,7 @@ def text(interval: Interval, form: str) -> str:
 
 def _frames(last: int, labels: ClipLabels) -> tuple[list[int], list[str]]:
     """The numbers of the frames that are compared, and what a reader should know."""
-    notes = []
+    notes = [*labels.notes]
     if labels.joined:
         notes.append(f"{labels.path.name} has no ids: objects are boxes that follow each other")
     beyond = sum(number > last for number in labels.frames)

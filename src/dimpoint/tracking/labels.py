@@ -11,7 +11,7 @@ import io
 import math
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +41,16 @@ class ClipLabels:
 
     frames: frame number -> object -> place. labelled: the frames that are labelled, those without an object
     among them; None where the file does not say, and every frame of the clip counts as labelled. joined:
-    whether the objects' ids are not the file's own.
+    whether the objects' ids are not the file's own. named: whether frames have the numbers in the names of
+    picture files, which need not count from 0.
     """
 
     path: Path
     frames: dict[int, dict[int, Place]] = field(default_factory=dict)
     labelled: set[int] | None = None
     joined: bool = False
+    named: bool = False
+    notes: list[str] = field(default_factory=list)
 
     @property
     def last(self) -> int:
@@ -64,7 +67,9 @@ def read_labels(path: Path) -> ClipLabels:
       (1, 1); a seventh value of 0 says that the line does not count;
     - COCO: `bbox` or `keypoints`, objects by `track_id`, `instance_id` or `object_id`; frames by the image's
       `frame_index`, `frame_id` or `frame`, else by the last number of its `file_name`;
-    - `tracks.json`: its confirmed tracks.
+    - `tracks.json`: its confirmed tracks; so are those of `tracks.csv`, by its column `state`.
+
+    An empty file `.txt` is MOTChallenge text of a clip without objects.
 
     Raises DataError, naming file, line and key, for anything else.
     """
@@ -76,6 +81,8 @@ def read_labels(path: Path) -> ClipLabels:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
         raise DataError(f"{path}: no text; labels are CSV, MOTChallenge text, COCO or tracks.json") from None
+    if path.suffix.lower() == ".txt" and not text.strip():
+        return ClipLabels(path)
     first = text.split("\n", 1)[0]
     mot = re.fullmatch(r"\s*\d+(\s*,\s*[-+.\deE]+){5,}\s*", first) is not None
     rows = _mot_rows(path, text) if mot else _csv_rows(path, text)
@@ -85,6 +92,21 @@ def read_labels(path: Path) -> ClipLabels:
     except csv.Error as error:
         raise DataError(f"{path}: not CSV ({error})") from None
     return labels
+
+
+def from_zero(labels: ClipLabels, last: int) -> ClipLabels:
+    """Labels by the names of picture files, numbered as `dimpoint track` numbers the pictures: from 0.
+
+    Only where the names have as many numbers as the clip has frames, and end behind its frame `last`: then
+    they can mean nothing else.
+    """
+    first = min(labels.labelled or (), default=0)
+    if not labels.named or first == 0 or labels.last - first != last:
+        return labels
+    frames = {number - first: objects for number, objects in labels.frames.items()}
+    labelled = {number - first for number in labels.labelled or ()}
+    note = f"{labels.path.name} names its first picture {first}: taken as frame 0 of the clip"
+    return replace(labels, frames=frames, labelled=labelled, notes=[*labels.notes, note])
 
 
 def join(frames: dict[int, list[Place]]) -> dict[int, dict[int, Place]]:
@@ -165,12 +187,18 @@ def _csv_rows(path: Path, text: str) -> Iterable[_Row]:
         )
     key = next((name for name in _ID_COLUMNS if name in names), None)
     for row in rows:
+        if row.get("state") in ("static", "tentative"):
+            continue
         read = _reader(path, f"line {rows.line_num}", row)
         x, y = read("x"), read("y")
         place: Place = (x, y)
         if "width" in names:
             place = _box(path, f"line {rows.line_num}", x, y, read("width"), read("height"))
-        yield _frame(path, f"line {rows.line_num}", read("frame")), row[key] if key else None, place
+        yield (
+            _frame(path, f"line {rows.line_num}", read("frame")),
+            ((key and row[key]) or "").strip() or None,
+            place,
+        )
 
 
 def _mot_rows(path: Path, text: str) -> Iterable[_Row]:
@@ -230,7 +258,10 @@ def _read_json(path: Path) -> ClipLabels:
         raise DataError(f"{path}: two images have one frame number; labels are those of one clip")
     rows = [row for at, one in enumerate(annotations) for row in _coco_rows(path, at, one, numbers)]
     frames, joined = _collect(path, rows)
-    return ClipLabels(path, frames, set(numbers.values()), joined)
+    named = not any(key in one for key in _FRAME_KEYS for one in images) and not any(
+        "#" in Path(str(one["file_name"])).name for one in images
+    )
+    return ClipLabels(path, frames, set(numbers.values()), joined, named)
 
 
 def _image_frame(path: Path, image: dict[str, Any]) -> int:
