@@ -180,8 +180,8 @@ BOX = "frame,label,x,y,width,height\n0,DRONE,10,20,4,6\n1,DRONE,11,20,4,6\n"
         "MOT without ids",
         "empty MOT",
         "empty ids",
-    ]
-    + ["tracks.csv"],
+        "tracks.csv",
+    ],
 )
 def test_labels_are_read(tmp_path, name, text, frames):
     (tmp_path / name).write_text(text, "utf-8", newline="")
