@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time as clock_time
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -405,6 +406,60 @@ class TestStream:
         assert velocity.vx == pytest.approx(30 * 4.5, abs=8)  # relative to the scene
         assert {row.how for row in tracks.motions} >= {"features", "cut"}
 
+    def test_an_unreadable_picture_keeps_its_number_and_its_time(self, tmp_path):
+        for n in range(20):
+            frame = frame_of(background(1), [(20 + 2 * n, 50)], 1, n)
+            cv2.imwrite(str(tmp_path / f"{n:03d}.png"), frame)
+        for n in (0, 10):
+            (tmp_path / f"{n:03d}.png").write_bytes(b"no picture")
+        lost = []
+        run = track(str(tmp_path), finder=bright_spots, on_error=lambda name, _: lost.append(name), fps=10)
+        assert [int(frame.path.stem) for frame, _ in run] == [n for n in range(20) if n not in (0, 10)]
+        (one,) = run.result().of("confirmed")
+        assert [point.frame for point in one.points] == [n for n in range(1, 20) if n != 10]
+        assert [point.time for point in one.points] == pytest.approx(
+            [(n - 1) / 10 for n in range(1, 20) if n != 10]
+        )
+        assert one.points[-1].vx == pytest.approx(20, abs=2)
+        assert len(lost) == 2
+
+    def test_a_rate_counts_the_frames_that_a_stack_lacks(self):
+        """Pages that cannot be read leave gaps in the numbers."""
+        run = track(np.zeros((1, 9, 9), np.uint8), finder=bright_spots, fps=10)
+        page = next(run.frames)
+        run.frames = iter([replace(page, index=n) for n in (0, 1, 5)])
+        assert [frame.time for frame, _ in run] == pytest.approx([0, 0.1, 0.5])
+
+    @pytest.mark.parametrize("kind", ["folders", "stacks"])
+    def test_every_source_is_a_scene_of_its_own(self, tmp_path, kind):
+        """The first spot rests where the second source has a target that arrives later and hovers."""
+        scene = background(1)
+        clips = [
+            [frame_of(scene, [(60, 60)], 1, n) for n in range(60)],
+            [frame_of(scene, [(60, 60)] if n >= 30 else [], 1, 60 + n) for n in range(60)],
+        ]
+        sources: list[object] = [np.stack(clip) for clip in clips]
+        if kind == "folders":
+            sources = [tmp_path / "a", tmp_path / "b"]
+            for folder, clip in zip(sources, clips, strict=True):
+                folder.mkdir()
+                for n, frame in enumerate(clip):
+                    cv2.imwrite(str(folder / f"{n:03d}.png"), frame)
+        run = track(sources, finder=bright_spots, fps=25)
+        assert len(list(run)) == 120
+        assert [row.frame for row in run.motions if row.how == "cut"] == [60]
+        first, second = run.result().tracks
+        assert (first.state, first.points[-1].frame) == ("static", 59)
+        assert (second.state, second.points[0].frame) == ("confirmed", 90)
+
+    def test_pictures_that_a_shell_lists_are_one_scene(self, tmp_path):
+        for n in range(10):
+            frame = frame_of(background(1), [(20 + 2 * n, 50)], 1, n)
+            cv2.imwrite(str(tmp_path / f"{n:03d}.png"), frame)
+        run = track(sorted(tmp_path.iterdir()), finder=bright_spots)
+        assert len(list(run)) == 10
+        assert [one.points[-1].frame for one in run.result().of("confirmed")] == [9]
+
     def test_one_frame(self):
         run = track(frame_of(background(1), [(50, 50)], 1, 0), finder=bright_spots)
         assert [live for _, live in run] == [[]]
@@ -432,3 +487,9 @@ class TestStream:
         run = track(np.zeros((30, 20, 20), np.uint8), finder=bright_spots, camera_memory=tmp_path / "m.json")
         with pytest.raises(DataError, match="20x20, the camera memory is for 10x10"):
             list(run)
+
+    def test_a_memory_without_spots_takes_the_size_of_the_frames(self, tmp_path):
+        CameraMemory(size=(10, 10)).save(tmp_path / "m.json")
+        run = track(np.zeros((3, 20, 30), np.uint8), finder=bright_spots, camera_memory=tmp_path / "m.json")
+        assert len(list(run)) == 3
+        assert run.tracker.memory.size == (20, 30)

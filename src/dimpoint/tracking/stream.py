@@ -6,13 +6,14 @@ import math
 from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from dimpoint.errors import ConfigError, DataError
+from dimpoint.errors import ConfigError, DataError, DimpointError
 from dimpoint.inference.detections import Detections
 from dimpoint.inference.detector import Detector
 from dimpoint.model.intensity import Polarity
@@ -58,13 +59,16 @@ class Clock:
         if self.rate is not None and not (math.isfinite(self.rate) and self.rate > 0):
             raise ConfigError(f"fps must be above 0, got {self.rate}")
 
-    def __call__(self, time: float | None, *, new_source: bool) -> float:
-        """The time of the next frame, seconds. new_source: its own times begin again."""
+    def __call__(self, time: float | None, *, new_source: bool, steps: int = 1) -> float:
+        """The time of the next frame, seconds. new_source: its own times begin again.
+
+        steps: frames since the last one, more than 1 where some are missing or cannot be read.
+        """
         step = self._step or 1 / (self.rate or ASSUMED_RATE)
         last = self._last
         if time is None or self.rate is not None:
             self.counted += time is None and self.rate is None
-            now = 0.0 if last is None else last + 1 / (self.rate or ASSUMED_RATE)
+            now = 0.0 if last is None else last + steps / (self.rate or ASSUMED_RATE)
         else:
             if new_source:
                 self._shift = 0.0 if last is None else last + step - time
@@ -133,10 +137,19 @@ class Follower:
 
 
 @dataclass
+class _Reading:
+    """What reading met since the last frame: things that cannot be read, and the end of a source."""
+
+    unread: int = 0
+    another: bool = False
+
+
+@dataclass
 class Run:
     """The frames of a source with the tracks that go on; iterate it once, then take `result()`.
 
     Each step gives (frame, tracks): the `Frame`, its `time` filled in, and the confirmed and static tracks.
+    one_camera: whether several sources are of one camera, so that its resting spots are known in all of them.
     """
 
     frames: Iterator[Frame]
@@ -150,18 +163,27 @@ class Run:
     motions: list[MotionRow] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     span: Span | None = None
+    reading: _Reading = field(default_factory=_Reading)
+    one_camera: bool = False
 
     def __iter__(self) -> Iterator[tuple[Frame, list[Track]]]:
         follow = Follower(self.finder, self.tracker)
         before: Frame | None = None
         base = 0
         for frame in self.frames:
-            new_source = before is not None and frame.index is not None and frame.path != before.path
+            new_source = before is not None and self._begins(frame, before)
             self._take_notes(frame, before)
             before = frame
-            base = self.number + 1 if new_source else base
-            self.number = number = max(self.number + 1, base + (frame.index or 0))
-            time = self.clock(frame.time, new_source=self.count == 0 or new_source)
+            if new_source:
+                base = self.number + 1
+                if not self.one_camera:
+                    self.tracker.memory.spots = []
+            # a picture that cannot be read has a number, and takes its time, like the others
+            following = self.number + 1 + (self.reading.unread if frame.index is None else 0)
+            number = max(following, base + (frame.index or 0))
+            steps = 1 if new_source else number - self.number
+            self.number, self.reading.unread, self.reading.another = number, 0, False
+            time = self.clock(frame.time, new_source=self.count == 0 or new_source, steps=steps)
             self._check_size(frame)
             tracks, motion = follow(frame, time, number=number, cut=new_source)
             if motion.how != "still":
@@ -169,6 +191,12 @@ class Run:
             self.count += 1
             self.span = ((number, time) if self.span is None else self.span[0], (number, time))
             yield replace(frame, time=time), tracks
+
+    def _begins(self, frame: Frame, before: Frame) -> bool:
+        """Whether another source begins: a folder, a video, or a stack of frames."""
+        if self.reading.another:
+            return True
+        return frame.index is not None and _source_of(frame) != _source_of(before)
 
     def _take_notes(self, frame: Frame, before: Frame | None) -> None:
         for note in frame.notes:
@@ -179,11 +207,13 @@ class Run:
         memory, shape = self.tracker.memory, frame.pixels.shape
         if memory.size is None:
             memory.size = (shape[0], shape[1])
-        elif memory.kept and memory.size != shape:
+        elif memory.size != shape:
             height, width = memory.size
-            raise DataError(
-                f"{frame.file}: is {shape[1]}x{shape[0]}, the camera memory is for {width}x{height}"
-            )
+            if memory.kept:
+                raise DataError(
+                    f"{frame.file}: is {shape[1]}x{shape[0]}, the camera memory is for {width}x{height}"
+                )
+            memory.size, memory.spots = (shape[0], shape[1]), []
 
     def result(self) -> Tracks:
         """The tracks so far; tentative ones get numbers after those of the others."""
@@ -272,15 +302,60 @@ def track(
             calibrated=False,  # the tracker weighs the network's own scores
         )
         finder, name = detector, detector.meta.name
-    frames = frames_from(
-        source,
-        recursive=recursive,
-        exclude=exclude,
-        on_error=on_error,
-        on_passed=on_passed,
-        options=options,
+    reading = _Reading()
+
+    def told(file: str, error: DimpointError) -> None:
+        reading.unread += 1
+        if on_error is not None:
+            on_error(file, error)
+
+    parts = [
+        frames_from(
+            part,
+            recursive=recursive,
+            exclude=exclude,
+            on_error=None if on_error is None else told,
+            on_passed=on_passed,
+            options=options,
+        )
+        for part in _parts(source)
+    ]
+    reading.unread = 0  # sources that are not there are no frames
+    return Run(
+        _joined(parts, reading),
+        finder,
+        Tracker(settings, memory),
+        clock,
+        _named(source),
+        name,
+        reading=reading,
+        one_camera=camera_memory is not None,
     )
-    return Run(frames, finder, Tracker(settings, memory), clock, _named(source), name)
+
+
+def _parts(source: Sources) -> list[Sources]:
+    """Sources that are read one after another: each folder alone, files and arrays with those beside them.
+
+    Files stay together because a shell gives the pictures of a sequence one by one.
+    """
+    if not isinstance(source, list | tuple):
+        return [source]
+    parts: list[Sources] = []
+    for folder, group in groupby(source, lambda one: isinstance(one, str | Path) and Path(one).is_dir()):
+        found = list(group)
+        parts += found if folder else [found]
+    return parts
+
+
+def _joined(parts: list[Iterator[Frame]], reading: _Reading) -> Iterator[Frame]:
+    for number, frames in enumerate(parts):
+        reading.another = number > 0
+        yield from frames
+
+
+def _source_of(frame: Frame) -> tuple[Path | None, str]:
+    """The file, or the array by its name, that holds a numbered frame."""
+    return frame.path, "" if frame.index is None else frame.file.rpartition("#")[0]
 
 
 def _named(source: Sources) -> str:
