@@ -14,6 +14,7 @@ import pytest
 
 from cli_runs import run_command
 from dimpoint.cli import main
+from dimpoint.cli.detect_ray import _CLUSTER, list_addresses
 from dimpoint.cluster.ray_detect import Job, PieceDetector, detect_on_ray, plan
 from dimpoint.cluster.storage import list_address, open_results
 from dimpoint.errors import ConfigError, DimpointError, FrameError
@@ -66,6 +67,31 @@ def test_wrong_options_are_told(
     write_frames(tmp_path / "frames", 2)
     assert detect(monkeypatch, "--out", "found", *arguments) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_record_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
+    """A full disk, or a kill, leaves a part of a line: the records after it are still read."""
+    results = open_results(str(tmp_path))
+    results.note({"piece": 1})
+    journal = tmp_path / "parts.unfinished.jsonl"
+    journal.write_bytes(journal.read_bytes() + b'{"piece": 2, "pa')
+    assert results.notes() == [{"piece": 1}]
+    results.note({"piece": 3})
+    assert results.notes() == [{"piece": 1}, {"piece": 3}]
+
+
+def test_an_address_behind_ray_is_a_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`--ray s3://...` starts Ray here; HOST:PORT and ray://HOST:PORT name a cluster."""
+    monkeypatch.chdir(tmp_path)
+    addresses = ("--ray", "s3://b/f", "--out", "found", "frames", "--format", "parquet")
+    assert (
+        "s3://b/f: give either addresses or paths"
+        in run_command(monkeypatch, capsys, "detect", *addresses).err
+    )
+    for named in ("auto", "local", "10.0.0.1:6379", "[::1]:6379", "ray://head:10001"):
+        assert _CLUSTER.fullmatch(named)
 
 
 @pytest.fixture(scope="module")
@@ -263,6 +289,12 @@ class TestAddresses:
         assert sorted(note["piece"] for note in results.notes()) == [0, 1]
         results.remove(results.names() | {"never.there"})
         assert (results.names(), results.notes()) == (set(), [])
+
+    def test_a_file_that_two_addresses_name_is_listed_once(self, store: str) -> None:
+        once = list_addresses([f"{store}/frames"], False, [])
+        missing: list[tuple[str, str]] = []
+        assert list_addresses([f"{store}/frames", str(once[1][0])], False, missing) == once
+        assert missing == []
 
     def test_a_store_that_fails_is_named(self, store: str, monkeypatch: pytest.MonkeyPatch) -> None:
         results = open_results(f"{store}/kept")

@@ -17,12 +17,13 @@ import torch
 from dimpoint.cli.studies import _print
 from dimpoint.datasets.dataset import open_dataset
 from dimpoint.errors import ConfigError
+from dimpoint.evaluation.run import SetResult
 from dimpoint.evaluation.truth import open_truth
 from dimpoint.fdep.grids import orientation
 from dimpoint.inference.detector import Detector
 from dimpoint.metrics.bootstrap import Interval
 from dimpoint.model.checkpoint import load_model
-from dimpoint.studies.ablation import NUMBERS, Row, Study, run_study, to_record
+from dimpoint.studies.ablation import NUMBERS, Row, Study, run_study, summarise, to_record
 from dimpoint.training.fdep import open_teacher, orientations_of
 from dimpoint.training.fit import TrainingData, fit, train
 from dimpoint.training.recipe import Recipe, load_recipe
@@ -270,6 +271,15 @@ def test_arms_are_stripped_and_taken_once(
     frames = open_truth([scenes], "test")
     assert run_study(study, ["plain", " random ", "plain"], frames, print) == ["plain", "random"]
     assert trained == ["plain", "random"]
+
+
+def test_frames_without_targets_have_no_recall_over_several_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The standard deviation of undefined numbers is undefined; `statistics.stdev` raises."""
+    monkeypatch.setattr("dimpoint.studies.ablation._parts", lambda number, result: [])
+    monkeypatch.setattr("dimpoint.studies.ablation._value", lambda number, parts: float("nan"))
+    row = summarise("plain", [SetResult.__new__(SetResult)] * 3)
+    assert np.isnan(row.mean["recall"])
+    assert np.isnan(row.deviation["recall"])
 
 
 def test_undefined_numbers_are_null_and_a_dash(study: Study, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +16,16 @@ if TYPE_CHECKING:
     from dimpoint.sources import ReadOptions
 
 
+_CLUSTER = re.compile(r"auto|local|(ray://)?(\[[^]]*\]|[^/:]+):\d+")
+
+
 class DetectCommand(TyperCommand):
     """Allow `--ray` without an address, which starts Ray on this machine."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         for place in range(len(args) - 1, -1, -1):
             following = args[place + 1 : place + 2]
-            named = following and (":" in following[0] or following[0] in ("auto", "local"))
-            if args[place] == "--ray" and not named:
+            if args[place] == "--ray" and not (following and _CLUSTER.fullmatch(following[0])):
                 args.insert(place + 1, "local")
         return super().parse_args(ctx, args)
 
@@ -52,13 +55,13 @@ def list_addresses(
     from dimpoint.cluster.storage import list_address
     from dimpoint.errors import FrameError
 
-    stamps = []
+    stamps: dict[object, list[object]] = {}  # a file that two addresses name is read once
     for address in addresses:
         try:
-            stamps += list_address(address, recursive=recursive)
+            stamps |= {stamp[0]: stamp for stamp in list_address(address, recursive=recursive)}
         except FrameError as error:
             missing.append((address, str(error)))
-    return stamps
+    return list(stamps.values())
 
 
 def detect_on_ray(

@@ -203,13 +203,15 @@ class FolderResults:
 
     def note(self, record: dict[str, Any]) -> None:
         with (self.path / UNFINISHED).open("ab", buffering=0) as journal:
-            journal.write(json.dumps(record).encode() + b"\n")
+            journal.write(b"\n" + json.dumps(record).encode() + b"\n")  # the line before may be cut off
 
     def notes(self) -> list[dict[str, Any]]:
+        found = []
         with suppress(FileNotFoundError):
-            lines = (self.path / UNFINISHED).read_bytes().splitlines(keepends=True)
-            return [json.loads(line) for line in lines if line.endswith(b"\n")]
-        return []
+            for line in (self.path / UNFINISHED).read_bytes().splitlines():
+                with suppress(ValueError):  # cut off by a full disk or a kill: the piece is done again
+                    found.append(json.loads(line))
+        return found
 
 
 class AddressResults:

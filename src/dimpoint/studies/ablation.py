@@ -208,10 +208,15 @@ def summarise(arm: str, results: Sequence[SetResult], plain: Sequence[SetResult]
     return Row(
         arm,
         {key: fmean(each) for key, each in values.items()},
-        {key: stdev(each) if len(each) > 1 else math.nan for key, each in values.items()},
+        {key: _deviation(each) for key, each in values.items()},
         difference,
         values,
     )
+
+
+def _deviation(values: Sequence[float]) -> float:
+    """Standard deviation; NaN for one value, and where a number is not defined, which `stdev` does not take."""
+    return stdev(values) if len(values) > 1 and all(map(math.isfinite, values)) else math.nan
 
 
 def _parts(number: Number, result: SetResult) -> Sequence[Counts]:
