@@ -215,7 +215,7 @@ def summarise(arm: str, results: Sequence[SetResult], plain: Sequence[SetResult]
 
 
 def _deviation(values: Sequence[float]) -> float:
-    """Standard deviation; NaN for one value, and where a number is not defined, which `stdev` does not take."""
+    """Standard deviation; NaN for one value and for undefined ones, for which `stdev` raises."""
     return stdev(values) if len(values) > 1 and all(map(math.isfinite, values)) else math.nan
 
 
