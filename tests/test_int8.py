@@ -18,7 +18,7 @@ from dimpoint.evaluation.int8 import export_int8
 from dimpoint.inference import openvino_backend
 from dimpoint.inference.detector import Detector
 from dimpoint.inference.openvino_backend import INT8_KEY, int8_model
-from dimpoint.model.onnx_file import read_property
+from dimpoint.model.onnx_file import read_meta, read_property
 from tiny_models import blob_meta, write_model
 
 pytest.importorskip("openvino")
@@ -58,7 +58,7 @@ def test_without_openvino_the_package_is_named(tmp_path: Path, monkeypatch: pyte
 class TestInt8:
     @pytest.fixture
     def model(self, tmp_path: Path) -> Path:
-        return write_model(tmp_path / "m.onnx", blob_meta())
+        return write_model(tmp_path / "m.onnx", blob_meta(scores={"NUDT": {"f1": 0.97}}))
 
     def export(self, model: Path, out: Path, data: Path, **options: Any) -> list[str]:
         pytest.importorskip("nncf")
@@ -78,6 +78,7 @@ class TestInt8:
         assert len(Detector(out, threads=1)(spot_frame(7, (30, 20)))) == 1  # ONNX Runtime runs it, too
         record = json.loads(read_property(out, INT8_KEY) or "")
         assert record["f1_float32"] == 1
+        assert read_meta(out).scores == {}  # those of the float32 model are not its own
 
         monkeypatch.setattr(openvino_backend, "computes_int8", lambda: True)
         taken = Detector(model, device="auto", threads=1)

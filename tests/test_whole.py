@@ -352,6 +352,12 @@ def test_the_record_goes_with_it(tmp_path: Path) -> None:
     assert json.loads(properties["dimpoint-whole-differs"]) == list(DIFFERS)
 
 
+def test_scores_of_another_threshold_do_not_go_with_it(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "m.onnx", blob_meta(scores={"NUDT": {"f1": 0.97}}))
+    assert export_whole(model, tmp_path / "own.onnx").scores == {"NUDT": {"f1": 0.97}}
+    assert export_whole(model, tmp_path / "other.onnx", threshold=0.5).scores == {}
+
+
 def test_a_border_without_measurements_has_to_be_cropped_off(tmp_path: Path) -> None:
     """What the metadata says of deep frames."""
     frame = (spots((96, 128), PLACES) * 4 + 12000).astype(np.uint16)

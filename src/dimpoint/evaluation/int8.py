@@ -97,7 +97,10 @@ def export_int8(
     backend = OnnxBackend(source)
     calibration, held = held_out([data] if isinstance(data, Path) else data)
     content = _quantised(source, _inputs(backend, calibration), backend.meta.multiple // backend.meta.stride)
-    meta = backend.meta.model_copy(update={"name": f"{backend.meta.name}-int8", "parent": backend.meta.name})
+    name = backend.meta.name
+    meta = backend.meta.model_copy(
+        update={"name": f"{name}-int8", "parent": name, "scores": {}}
+    )  # not its own
     with replacing(out) as temporary:
         temporary.write_bytes(with_metadata(content, METADATA_KEY, meta.to_json(), out))
         measured = measure(backend, OpenvinoBackend(temporary), held)

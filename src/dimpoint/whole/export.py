@@ -36,7 +36,8 @@ def export_whole(
         Type of the frames. With `uint16`, a frame whose counts are all below 256 is treated as 8-bit.
         Default: `uint16`.
     threshold : float, optional
-        Default of the input `threshold`. Default: the model's own.
+        Default of the input `threshold`. Default: the model's own. With another one, the scores in the record
+        are removed, which are of the model's own.
 
     Returns
     -------
@@ -62,7 +63,7 @@ def export_whole(
     with _as_onnx(source) as file:
         meta = read_meta(file)
         if threshold is not None:
-            meta = meta.model_copy(update={"decode": meta.decode.at(threshold)})
+            meta = meta.model_copy(update={"decode": meta.decode.at(threshold), "scores": {}})
         check(meta, source)
         content = _content(file, meta, counts)
     _try(content, out)
