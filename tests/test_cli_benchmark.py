@@ -16,7 +16,7 @@ from dimpoint.errors import ConfigError, DataError, DimpointError, MissingExtraE
 from dimpoint.networks import create
 from dimpoint.networks.base import count_macs, count_parameters
 from dimpoint.studies import runs as module
-from dimpoint.studies.benchmark import COLUMNS, cells, markdown
+from dimpoint.studies.benchmark import COLUMNS, cells, markdown, trained_on
 from dimpoint.studies.runs import Budget, train_once
 from dimpoint.synthetic.scenes import SceneConfig, write_dataset
 from dimpoint.training.fit import Machine, TrainingData
@@ -55,6 +55,12 @@ def recipes(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
         files.append(folder / f"{name}.yaml")
         files[-1].write_text(yaml.safe_dump(content))
     return str(files[0]), str(files[1])
+
+
+def test_masks_that_grow_from_points_are_trained_on_points() -> None:
+    changes = ([], ["labels=points"])
+    assert [trained_on(load_recipe("unet", change)) for change in changes] == ["masks", "points"]
+    assert trained_on(load_recipe("spire-sirst")) == "points"
 
 
 def run(*arguments: str | Path) -> Result:

@@ -23,6 +23,7 @@ def register(app: typer.Typer) -> None:
 
 @reads_labels(without=LABELS_ALONE)
 def pretrain(
+    context: typer.Context,
     data: list[Path] = typer.Option(
         [], "--data", metavar="DIR", help="Data set, whose train split is used; may be repeated."
     ),
@@ -64,7 +65,7 @@ def pretrain(
         torch.set_num_threads(threads)
     try:
         if resume is not None:
-            if data or out:
+            if _given(context) - {"resume", "threads"}:
                 raise ConfigError(
                     "--resume uses the data and settings of the run; only --threads may be given with it"
                 )
@@ -90,3 +91,9 @@ def pretrain(
     except (KeyboardInterrupt, SystemExit):
         typer.echo(f"stopped; continue with: dimpoint pretrain --resume {resume or out}", err=True)
         raise typer.Exit(130) from None
+
+
+def _given(context: typer.Context) -> set[str]:
+    """The names of the options on the command line."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}

@@ -159,7 +159,7 @@ def score(
     return Row(
         recipe=run.name,
         network=meta.network,
-        labels="masks" if recipe.target.kind == "mask" else "points",
+        labels=trained_on(recipe),
         epochs=recipe.epochs,
         threshold=predictor.threshold,
         precision=total.precision,
@@ -173,6 +173,11 @@ def score(
         ms=_milliseconds(run / "model.onnx", frames, threads),
         minutes=training_seconds(run) / 60,
     )
+
+
+def trained_on(recipe: Recipe) -> str:
+    """The labels of a recipe's training: masks that grow from points are trained on points."""
+    return "masks" if recipe.target.kind == "mask" and not recipe.grows else "points"
 
 
 def to_record(benchmark: Benchmark, rows: Sequence[Row], frames: Sequence[TruthFrame]) -> dict[str, Any]:
