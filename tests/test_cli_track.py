@@ -427,6 +427,14 @@ def test_the_page_in_a_browser(run, browser, tmp_path):
     page.close()
 
 
+def test_directions_say_where_the_motion_of_the_camera_is_not_known(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("dimpoint.tracking.motion._between", lambda last, grey: (np.eye(2, 3), "unknown"))
+    write_clip(tmp_path / "clip.mkv", flight(8))
+    place = ("--position", "48,11", "--heading", "45", "--fov", "12")
+    _, _, err = run("clip.mkv", "--out", "results", *place)
+    assert "the camera's motion is not known in 7 frames: taken as none for directions" in err
+
+
 def test_directions_on_a_map(run, tmp_path):
     other = background(9)
     cut = [frame_of(other.max() - other, [(100, 100)], 1, n, 190) for n in range(5)]

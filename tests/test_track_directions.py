@@ -10,9 +10,9 @@ from datetime import datetime
 import numpy as np
 import pytest
 
-from dimpoint.errors import ConfigError
+from dimpoint.errors import ConfigError, DataError
 from dimpoint.tracking.directions import CameraView, earth_of, geodetic_of, geojson_text, kml_text
-from dimpoint.tracking.result import MotionRow, Tracks
+from dimpoint.tracking.result import MotionRow, Tracks, read_tracks
 from dimpoint.tracking.track import Point, Track
 
 SIZE = (256, 320)
@@ -124,6 +124,28 @@ def test_a_camera_that_pans_keeps_the_direction_of_what_rests_and_loses_it_at_a_
     tracks.motions.append(MotionRow(3, 3.0, "cut", np.eye(2, 3)))
     found = json.loads(geojson_text(tracks, view, SIZE))["features"][2]["properties"]["directions"]
     assert [(row["bearing"], row["elevation"]) for row in found] == [(0, 0)] * 3
+
+
+def test_tracks_that_were_written_and_read_have_the_same_directions(tmp_path):
+    """The camera's motion and the notes are read, too; without them a pan would turn the directions."""
+    view = CameraView(48.0, 11.0, heading=0.0, fov=40.0)
+    tracks = Tracks([track(MIDDLE, (149.5, 127.5), (139.5, 127.5))], notes=["a note"])
+    tracks.motions = [
+        MotionRow(n, float(n), "features", np.array([[1.0, 0, -10], [0, 1, 0]])) for n in (1, 2)
+    ]
+    tracks.write(tmp_path)
+    again = read_tracks(tmp_path / "tracks.json")
+    assert geojson_text(again, view, SIZE) == geojson_text(tracks, view, SIZE)
+    assert (again.notes, again.to_dict()) == (["a note"], tracks.to_dict())
+
+
+@pytest.mark.parametrize("matrix", [[[1, 0], [0, 1]], [[0, 0, 0], [0, 0, 0]], [[1, 0, "x"], [0, 1, 0]], None])
+def test_a_camera_motion_that_cannot_be(tmp_path, matrix):
+    content = Tracks([]).to_dict()
+    content["camera_motion"] = [{"frame": 1, "time": 1, "how": "features", "matrix": matrix}]
+    (tmp_path / "t.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"t\.json: is no tracks\.json"):
+        read_tracks(tmp_path / "t.json")
 
 
 @pytest.mark.parametrize(

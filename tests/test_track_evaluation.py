@@ -312,6 +312,20 @@ def test_a_folder_of_clips_and_a_folder_of_labels(tmp_path):
     assert text.numbers["covered"].value == 0.5
 
 
+def test_clips_whose_sources_are_called_alike_have_the_names_of_their_folders(tmp_path):
+    """cam1/video.mp4 and cam2/video.mp4: each with its own labels, though video.csv is there, too."""
+    for camera, frames in (("cam1", 100), ("cam2", 50)):
+        tracks = tracks_of(line(1, range(frames)))
+        tracks.source = f"{camera}/video.mp4"
+        tracks.write(tmp_path / "runs" / camera)
+        text = "frame,id,x,y\n" + "".join(f"{n},1,0,20\n" for n in range(frames))
+        (tmp_path / f"{camera}.csv").write_text(text)
+    (tmp_path / "video.csv").write_text("frame,id,x,y\n0,1,90,90\n")
+    found = evaluate_tracks(tmp_path / "runs", tmp_path)
+    assert [clip.name for clip in found.clips] == ["cam1", "cam2"]
+    assert (found.counts["truth_points"], found.numbers["covered"].value) == (150, 1)
+
+
 @pytest.mark.parametrize("name", ["tracks.json", "tracks.csv", "tracks.txt"])
 def test_every_file_of_a_run_has_the_same_tracks(tmp_path, name):
     """The one spot that rests is no confirmed track in any of them."""

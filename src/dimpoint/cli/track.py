@@ -241,6 +241,10 @@ def _write_map(out: Path, tracks: Tracks, view: CameraView, size: tuple[int, int
 
     write_text(out / "tracks.geojson", geojson_text(tracks, view, size))
     write_text(out / "tracks.kml", kml_text(tracks, view, size))
+    unknown = sum(row.how == "unknown" for row in tracks.motions)
+    if unknown:
+        frames = counted(unknown, "frame")
+        tracks.notes.append(f"the camera's motion is not known in {frames}: taken as none for directions")
     lost = lost_view(tracks)
     if lost is not None:
         tracks.notes.append(

@@ -51,7 +51,7 @@ def evaluate_tracks(
         raise ConfigError(f"fps must be above 0, got {fps:g}")
     clips = [clip for path in _listed(tracks) for clip in _clips_of(path)]
     found = [_read(path, fps) for path in clips]
-    names = [_name(path, one) for path, one in zip(clips, found, strict=True)]
+    names = _names(clips, found)
     labels = _paired(_listed(truth), clips, names)
     return evaluate_clips(
         [
@@ -94,6 +94,15 @@ def _read(path: Path, fps: float | None) -> Tracks:
     notes = [] if fps else [f"tracks without times: {ASSUMED_RATE:g} frames/s assumed (--fps says otherwise)"]
     every = [Track(one, "confirmed", points) for one, points in known.items()]
     return Tracks(every, str(path), "", labels.last + 1, notes=notes)
+
+
+def _names(clips: list[Path], tracks: list[Tracks]) -> list[str]:
+    """The clips' names; those whose sources are called alike have the names of their folders."""
+    names = [_name(path, one) for path, one in zip(clips, tracks, strict=True)]
+    return [
+        path.parent.resolve().name if names.count(name) > 1 and path.name == "tracks.json" else name
+        for path, name in zip(clips, names, strict=True)
+    ]
 
 
 def _name(path: Path, tracks: Tracks) -> str:

@@ -193,7 +193,10 @@ def read_tracks(path: str | Path) -> Tracks:
         start = content.get("start")
         began = None if start is None else datetime.fromisoformat(start)
         span = _span_of(content.get("span"))
-        return Tracks(tracks, str(content["source"]), str(content["model"]), frames, start=began, span=span)
+        motions = [_motion_of(row) for row in content.get("camera_motion", ())]
+        notes = [str(note) for note in content.get("notes", ())]
+        source, model = str(content["source"]), str(content["model"])
+        return Tracks(tracks, source, model, frames, motions, notes, start=began, span=span)
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DataError(f"{path}: is no tracks.json of `dimpoint track`: {error!r}") from None
 
@@ -223,6 +226,13 @@ def _track_of(entry: dict[str, Any]) -> Track:
 def _point_of(row: dict[str, Any]) -> Point:
     time, x, y, vx, vy, score = (_number(row[key]) for key in ("time", "x", "y", "vx", "vy", "score"))
     return Point(int(_number(row["frame"])), time, x, y, vx, vy, score, bool(row["measured"]))
+
+
+def _motion_of(row: dict[str, Any]) -> MotionRow:
+    matrix = np.array([[_number(value) for value in line] for line in row["matrix"]])
+    if matrix.shape != (2, 3) or abs(np.linalg.det(matrix[:, :2])) < 1e-9:
+        raise ValueError("a camera motion is an invertible 2x3 matrix")
+    return MotionRow(int(_number(row["frame"])), _number(row["time"]), str(row["how"]), matrix)
 
 
 def _number(value: Any) -> float:
