@@ -26,7 +26,7 @@ from dimpoint.live.capture import Capture, Captured, LiveClock
 from dimpoint.live.clips import ClipWriter, Ring
 from dimpoint.live.command import CommandRunner, filled
 from dimpoint.live.events import EventStore, open_store
-from dimpoint.live.export import as_csv, as_json, events
+from dimpoint.live.export import as_csv, as_json, columns, events
 from dimpoint.live.folder import FolderCamera
 from dimpoint.live.judge import Judge, Sight, inside
 from dimpoint.live.rules import AlarmRule, ClipRule, Command, Rules, Webhook, read_rules
@@ -815,6 +815,27 @@ class TestStore:
         with sqlite3.connect(tmp_path / "events.db") as plain:
             assert plain.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
         plain.close()
+
+    @pytest.mark.parametrize(
+        ("since", "until", "count"),
+        [(-10, -1, 0), (-10, 2, 1), (2, 3, 1), (4, 10, 1), (6, 10, 0), (None, None, 1)],
+    )
+    def test_an_interruption_is_listed_that_lies_in_the_time_with_a_part(
+        self, store, tmp_path, since, until, count
+    ):
+        base = store()
+        base.interruption(1.7e9, 1.7e9 + 5, "no frames")
+        base.close()
+        ends = {"since": since, "until": until}
+        ends = {key: None if end is None else 1.7e9 + end for key, end in ends.items()}
+        assert len(list(events(tmp_path / "events.db", "interruptions", **ends))) == count
+
+    @pytest.mark.parametrize("kind", ["tracks", "alarms", "points", "interruptions"])
+    def test_the_csv_of_no_event_has_the_names_of_its_columns(self, store, tmp_path, kind):
+        store().close()
+        names = columns(tmp_path / "events.db", kind)
+        assert as_csv(events(tmp_path / "events.db", kind), names) == f"{','.join(names)}\n"
+        assert {"tracks": "started", "alarms": "rule", "points": "x"}.get(kind, "reason") in names
 
     def test_it_is_read_while_it_is_written(self, store, tmp_path, monkeypatch):
         monkeypatch.setattr("dimpoint.live.events._EVERY", 0.0)

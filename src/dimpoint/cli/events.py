@@ -39,7 +39,7 @@ def show_events(
     """List or export the events that `dimpoint watch --events` stored, also while it runs."""
     from dimpoint.atomic import write_text
     from dimpoint.errors import ConfigError
-    from dimpoint.live.export import as_csv, as_json, events
+    from dimpoint.live.export import as_csv, as_json, columns, events
 
     if what not in _KINDS:
         raise ConfigError(f"--show must be one of {', '.join(_KINDS)}, got '{what}'")
@@ -49,7 +49,7 @@ def show_events(
     if form == "table" and out is None:
         _print_table(list(found), what)
         return
-    text = as_json(found) if form == "json" else as_csv(found)
+    text = as_json(found) if form == "json" else as_csv(found, columns(database, what))
     if out is None:
         typer.echo(text, nl=False)
     else:

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,8 @@ _QUERIES = {
     "points": """SELECT p.track, p.frame, p.time, p.x, p.y, p.vx, p.vy, p.score, p.measured
         FROM points p WHERE p.time >= ? AND p.time <= ? ORDER BY p.track, p.frame""",
     "interruptions": """SELECT r.source, i.began, i.ended, i.reason FROM interruptions i
-        JOIN runs r ON r.id = i.run WHERE i.began >= ? AND i.began <= ? ORDER BY i.began""",
+        JOIN runs r ON r.id = i.run WHERE coalesce(i.ended, i.began) >= ? AND i.began <= ?
+        ORDER BY i.began""",
 }
 KINDS = tuple(_QUERIES)
 
@@ -45,7 +46,8 @@ def events(
     kind : {"tracks", "alarms", "points", "interruptions"}
         What is listed.
     since, until : float, optional
-        Seconds since 1970. Default: everything.
+        Seconds since 1970; tracks and interruptions count that lie in this time with a part. Default:
+        everything.
 
     Yields
     ------
@@ -69,13 +71,28 @@ def events(
         base.close()
 
 
-def as_csv(records: Iterator[dict[str, Any]]) -> str:
-    """The records as CSV with a line of names; texts that a spreadsheet takes for formulas are quoted."""
+def columns(path: Path, kind: str = "tracks") -> list[str]:
+    """The keys of the records of `events`, also where there is none."""
+    base = open_store(path, make=False)
+    try:
+        return [column[0] for column in base.execute(_QUERIES[kind], (1e18, 0.0)).description]
+    except sqlite3.Error as error:
+        raise DataError(f"{path}: cannot be read: {error}") from None
+    finally:
+        base.close()
+
+
+def as_csv(records: Iterator[dict[str, Any]], names: Sequence[str] | None = None) -> str:
+    """The records as CSV with a line of names; texts that a spreadsheet takes for formulas are quoted.
+
+    names: of the columns, which without any record are not known otherwise.
+    """
     text = io.StringIO()
-    writer = None
-    for record in records:
-        if writer is None:
-            writer = csv.writer(text, lineterminator="\n")
+    writer = csv.writer(text, lineterminator="\n")
+    if names is not None:
+        writer.writerow(names)
+    for number, record in enumerate(records):
+        if number == 0 and names is None:
             writer.writerow(record)
         writer.writerow([csv_cell(value) if isinstance(value, str) else value for value in record.values()])
     return text.getvalue()
