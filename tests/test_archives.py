@@ -242,6 +242,16 @@ class TestParts:
         with pytest.raises(DataError, match="shards 1 of 2 are missing"):
             dimpoint.evaluate("shards", "set")
 
+    def test_a_part_with_fewer_frames_than_its_manifest_says_is_told(
+        self, kind: str, run: Callable[..., Result]
+    ) -> None:
+        """A file that was cut at the end of a line, or has another part's content."""
+        run("--out", "found", "--format", kind)
+        one, other = (Path(f"found/part-00000{number}.{kind}") for number in (1, 3))
+        one.write_bytes(other.read_bytes())
+        with pytest.raises(DataError, match=r"part-000001.*holds 1 frame, and 2 by its manifest"):
+            read_detections("found")
+
     def test_a_missing_part_is_told(self, kind: str, run: Callable[..., Result]) -> None:
         run("--out", "found", "--format", kind)
         Path(f"found/part-000001.{kind}").unlink()

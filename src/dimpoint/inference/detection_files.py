@@ -15,6 +15,7 @@ from dimpoint import limits
 from dimpoint.errors import DataError, MissingExtraError, one_line
 from dimpoint.inference.detections import Detections
 from dimpoint.sources.georeference import Georeference
+from dimpoint.text import counted
 
 _ESCAPE = re.compile(r"\\u(dc[89a-f][0-9a-f])")  # of a byte that is not UTF-8, as `parquet_table` writes it
 _BATCH = 500  # rows of a Parquet file in memory
@@ -54,8 +55,13 @@ def iterate_detections(path: str | Path) -> Iterator[Detections]:
     """As `read_detections`, one frame at a time, with at most one part of a run in memory."""
     path = Path(path)
     if path.is_dir():
-        for file in _files_of(path):
-            yield from iterate_detections(file)
+        for file, frames in _files_of(path):
+            number = 0
+            for number, found in enumerate(iterate_detections(file), 1):
+                yield found
+            if frames is not None and number != frames:
+                held = counted(number, "frame")
+                raise DataError(f"{file}: holds {held}, and {frames} by its manifest; copy the part again")
     elif path.suffix.lower() == ".jsonl":
         yield from _read_lines(path)
     elif path.suffix.lower() == ".parquet":
@@ -72,10 +78,13 @@ def holds_detections(path: Path) -> bool:
     return path.suffix.lower() in (".jsonl", ".parquet")
 
 
-def _files_of(folder: Path) -> list[Path]:
-    """The files of a run's folder, or of its shards in order."""
+def _files_of(folder: Path) -> list[tuple[Path, int | None]]:
+    """The files of a run's folder, or of its shards in order; and how many frames each has, if that is known.
+
+    Frames that could not be read are not counted.
+    """
     if (folder / "detections.json").is_file():
-        return [folder / "detections.json"]
+        return [(folder / "detections.json", None)]
     for name in _UNFINISHED:
         for left in sorted(folder.rglob(name)):
             raise DataError(f"{left.parent}: this run is not finished; repeat the command to continue it")
@@ -87,8 +96,12 @@ def _files_of(folder: Path) -> list[Path]:
     runs = [(_read_manifest(file), file.parent) for file in manifests]
     if len(runs) > 1 or _shard(runs[0][0])[1] > 1:
         runs = _in_order(runs, folder)
-    files = [place / str(part["file"]) for content, place in runs for part in content["parts"]]
-    for file in files:
+    files = [
+        (place / str(part["file"]), part["frames"] if isinstance(part.get("frames"), int) else None)
+        for content, place in runs
+        for part in content["parts"]
+    ]
+    for file, _ in files:
         if not file.is_file():
             raise DataError(f"{file}: this part is missing")
     return files
