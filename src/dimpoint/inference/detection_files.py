@@ -56,11 +56,12 @@ def iterate_detections(path: str | Path) -> Iterator[Detections]:
     path = Path(path)
     if path.is_dir():
         for file, frames in _files_of(path):
-            number = 0
-            for number, found in enumerate(iterate_detections(file), 1):
+            count = 0
+            for found in iterate_detections(file):
+                count += 1
                 yield found
-            if frames is not None and number != frames:
-                held = counted(number, "frame")
+            if frames is not None and count != frames:
+                held = counted(count, "frame")
                 raise DataError(f"{file}: holds {held}, and {frames} by its manifest; copy the part again")
     elif path.suffix.lower() == ".jsonl":
         yield from _read_lines(path)
