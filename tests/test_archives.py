@@ -212,6 +212,16 @@ class TestParts:
             assert result.code == 0, result.err
         assert read_detections("shards") == read_detections("whole")
 
+    def test_a_shard_of_nothing_but_unreadable_files_joins(
+        self, kind: str, run: Callable[..., Result]
+    ) -> None:
+        for number in range(3):
+            Path(f"frames/{number}.png").write_text("no picture")
+        first = run("--out", "shards/1", "--shard", "1/2", "--format", kind)
+        assert (first.code, first.err.count("not read: frames/")) == (1, 3)
+        assert run("--out", "shards/2", "--shard", "2/2", "--format", kind).code == 0
+        assert len(read_detections("shards")) == FRAMES - 3
+
     def test_a_missing_shard_is_told(self, kind: str, run: Callable[..., Result]) -> None:
         for number in (1, 3):
             run("--out", f"shards/{number}", "--format", kind, "--shard", f"{number}/4")

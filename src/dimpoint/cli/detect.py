@@ -165,8 +165,9 @@ def detect(
         _keep(results, detector.meta.name, chosen, whole=False)
         raise
     unread, failed = missing + results.done.failures, len(missing) + results.done.failed
-    empty_shard = shard_of is not None and not files and not missing and bool(chosen & _IN_PARTS)
-    if not results.done.frames and not (empty_shard and not stopped):
+    # a shard without frames is written, too, or the others could not be joined
+    a_shard = shard_of is not None and bool(chosen & _IN_PARTS) and not stopped
+    if not results.done.frames and not (a_shard and (results.done.failed or not (files or missing))):
         results.discard()
         if stopped:
             raise typer.Exit(130)
