@@ -7,11 +7,18 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from torch import Tensor, nn
 
+from dimpoint.errors import ConfigError
 from dimpoint.metrics.points import PointCounts, match_points
+from dimpoint.networks import NETWORKS
+from dimpoint.networks.base import HostNetwork, Network
+from dimpoint.training.recipe import load_recipe
+from dimpoint.training.start import new_network
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / "examples" / "own_network.py"
@@ -51,3 +58,96 @@ def test_the_example_learns_exports_and_detects(tmp_path: Path, seed: int, preci
     total = PointCounts.total(counts)
     assert total.tp + total.fn >= 5, done.stdout
     assert total.f1 > 0.4, done.stdout
+
+
+class Own(HostNetwork):
+    """One convolution."""
+
+    multiple = 4
+    deepest_channels = deepest_stride = 1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Conv2d(1, 1, 3, padding=1)
+
+    def encode(self, x: Tensor) -> list[Tensor]:
+        return [x]
+
+    def decode(self, features: Sequence[Tensor]) -> list[Tensor]:
+        return [self.head(features[0])]
+
+
+class NoHead(Own):
+    def __init__(self) -> None:
+        super().__init__()
+        self.last, self.head = self.head, nn.Identity()
+
+    def decode(self, features: Sequence[Tensor]) -> list[Tensor]:
+        return [self.last(features[0])]
+
+
+class NoBias(Own):
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Conv2d(1, 1, 3, padding=1, bias=False)
+
+
+class NoDecoder(Own):
+    def decode(self, features: Sequence[Tensor]) -> list[Tensor]:
+        raise NotImplementedError
+
+
+class Smaller(Own):
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Conv2d(1, 1, 3)
+
+
+class Bare(Own):
+    def decode(self, features: Sequence[Tensor]) -> list[Tensor]:
+        return self.head(features[0])
+
+
+class NoMap(Own):
+    def decode(self, features: Sequence[Tensor]) -> list[Tensor]:
+        return []
+
+
+class OtherStride(Network):
+    multiple, stride = 4, 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Conv2d(1, 1, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(x)
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (NoHead, "NoHead: has no module 'head' with a Conv2d that gives the logits"),
+        (NoBias, "NoBias: the convolution that gives the logits needs a bias"),
+        (NoDecoder, r"'own' cannot run on a frame \(1, 1, 32, 64\): NotImplementedError"),
+        (Smaller, r"'own' must give a list of logits, .* of shape \(1, 1, 32, 64\) .*, got \(1, 1, 30, 62\)"),
+        (Bare, "'own' must give a list of logits, .* got a Tensor"),
+        (NoMap, "'own' must give a list of logits, .* got a list"),
+        (OtherStride, r"must give a map of shape \(1, 1, 16, 32\) .* by its stride 2, got \(1, 1, 32, 64\)"),
+    ],
+)
+def test_a_network_that_cannot_be_trained_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, network: type[Network], message: str
+) -> None:
+    monkeypatch.setitem(NETWORKS, "own", network)
+    name = "spire-sirst" if network is OtherStride else "host"
+    recipe = load_recipe(name, ["network.name=own", "network.options={}"])
+    with pytest.raises(ConfigError, match=message):
+        new_network(recipe)
+
+
+def test_a_network_is_tried_without_being_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(NETWORKS, "own", Own)
+    network = new_network(load_recipe("host", ["network.name=own"]))
+    assert network.training
+    assert all(weight.grad is None for weight in network.parameters())

@@ -13,6 +13,8 @@ from torch.nn import functional as F  # noqa: N812
 
 from dimpoint.errors import ConfigError
 
+_CHECKED = 32  # pixels, least side of the frame on which a network is tried
+
 
 class Network(nn.Module):
     """Maps standardised frames (N, `channels`, H, W) to maps (N, 1, H / stride, W / stride).
@@ -50,9 +52,10 @@ class Network(nn.Module):
 class HostNetwork(Network):
     """A segmentation network in two halves: frames -> features -> logits at the frame's resolution.
 
-    A subclass sets `multiple`, `deepest_channels` and `deepest_stride`, and implements `encode` and `decode`.
-    The decoder sees the frame through the features alone, so that the last of them can be replaced by a
-    tensor of equal shape (FDEP, arXiv 2512.05511).
+    A subclass sets `multiple`, `deepest_channels` and `deepest_stride`, implements `encode` and `decode`, and
+    has a module `head`, whose last convolution gives the logits and has a bias (or its own `heads`). The
+    decoder sees the frame through the features alone, so that the last of them can be replaced by a tensor of
+    equal shape (FDEP, arXiv 2512.05511).
 
     Parameters
     ----------
@@ -94,9 +97,18 @@ class HostNetwork(Network):
         raise NotImplementedError
 
     def heads(self) -> list[nn.Conv2d]:
-        """The convolutions that output logits; by default the last one of `head`."""
-        *_, last = (layer for layer in self.head.modules() if isinstance(layer, nn.Conv2d))
-        return [last]
+        """The convolutions that output logits; by default the last one of `head`.
+
+        Raises ConfigError if there is none.
+        """
+        head = getattr(self, "head", None)
+        layers = [] if head is None else [layer for layer in head.modules() if isinstance(layer, nn.Conv2d)]
+        if not layers:
+            raise ConfigError(
+                f"network {type(self).__name__}: has no module 'head' with a Conv2d that gives the logits; "
+                "name it so, or return the convolutions from its own heads()"
+            )
+        return layers[-1:]
 
     def start_from(self, prior: float) -> None:
         """Set the biases of the heads so that the untrained network outputs a probability of about `prior`.
@@ -108,9 +120,18 @@ class HostNetwork(Network):
         ----------
         prior : float
             Probability, above 0 and below 1.
+
+        Raises
+        ------
+        ConfigError
+            If a head has no bias.
         """
         for head in self.heads():
-            assert head.bias is not None
+            if head.bias is None:
+                raise ConfigError(
+                    f"network {type(self).__name__}: the convolution that gives the logits needs a bias, "
+                    "which starts the network at the recipe's network.prior"
+                )
             nn.init.constant_(head.bias, math.log(prior / (1 - prior)))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -127,6 +148,50 @@ class HostNetwork(Network):
             x = F.pad(x, (0, right, 0, below), mode="replicate")
         finest = self.decode(self.encode(x))[0]
         return finest[..., :height, :width] if below or right else finest
+
+
+def check_outputs(network: Network, name: str) -> None:
+    """Check on one empty frame that a network gives the map that its attributes state.
+
+    Parameters
+    ----------
+    network : Network
+        The network, whose state is not changed.
+    name : str
+        Its name, for errors.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot run, or gives something else.
+    """
+    unit = math.lcm(network.multiple, network.stride)
+    side = unit * -(-_CHECKED // unit)
+    frame = torch.zeros(1, network.channels, side, 2 * side)
+    expected = (1, 1, side // network.stride, 2 * side // network.stride)
+    training = network.training
+    network.eval()
+    try:
+        with torch.inference_mode(), torch.random.fork_rng(devices=[]):
+            if isinstance(network, HostNetwork):
+                outputs: Any = network.decode(network.encode(frame))
+                found = outputs[0] if isinstance(outputs, list | tuple) and outputs else outputs
+                bare = found is outputs  # a list is meant, also of one map
+            else:
+                found, bare = network(frame), False
+    except Exception as error:  # the code is another's: whatever it raises is told in one line
+        raise ConfigError(
+            f"network '{name}' cannot run on a frame {tuple(frame.shape)}: {error!r}"
+        ) from error
+    finally:
+        network.train(training)
+    if bare or not isinstance(found, Tensor) or tuple(found.shape) != expected:
+        got = tuple(found.shape) if isinstance(found, Tensor) and not bare else f"a {type(found).__name__}"
+        what = "a list of logits, finest first," if isinstance(network, HostNetwork) else "a map"
+        raise ConfigError(
+            f"network '{name}' must give {what} of shape {expected} for a frame {tuple(frame.shape)} by its "
+            f"stride {network.stride}, got {got}"
+        )
 
 
 def standardise(frames: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:

@@ -12,7 +12,7 @@ from dimpoint.model.checkpoint import load_model
 from dimpoint.model.files import sha256_of
 from dimpoint.model.record import ModelMeta
 from dimpoint.networks import Network, create
-from dimpoint.networks.base import HostNetwork
+from dimpoint.networks.base import HostNetwork, check_outputs
 from dimpoint.training.recipe import Recipe
 from dimpoint.training.run_folder import RunFolder, read_start
 
@@ -20,6 +20,8 @@ from dimpoint.training.run_folder import RunFolder, read_start
 def new_network(recipe: Recipe) -> Network:
     """The recipe's network with its initial weights."""
     network = create(recipe.network.name, **recipe.network.options)
+    if type(network).__module__.partition(".")[0] != "dimpoint":
+        check_outputs(network, recipe.network.name)
     if recipe.network.prior is not None:
         if not isinstance(network, HostNetwork):
             raise ConfigError(f"network.prior: '{recipe.network.name}' is not an encoder-decoder network")
