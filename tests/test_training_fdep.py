@@ -23,6 +23,7 @@ from dimpoint.fdep.grids import orientation
 from dimpoint.inference.detector import Detector
 from dimpoint.metrics.bootstrap import Interval
 from dimpoint.model.checkpoint import load_model
+from dimpoint.networks.base import HostNetwork
 from dimpoint.studies.ablation import NUMBERS, Row, Study, run_study, summarise, to_record
 from dimpoint.training.fdep import open_teacher, orientations_of
 from dimpoint.training.fit import TrainingData, fit, train
@@ -185,6 +186,8 @@ def test_what_cannot_be_taught(scenes: Path, foundation: str, tmp_path: Path) ->
     point = load_recipe("fdep-spire-sirst", [f"foundation.source={foundation}"])
     with pytest.raises(ConfigError, match="'spire-lite' has no separate encoder"):
         open_teacher(point, create("spire-lite"), tmp_path)
+    with pytest.raises(ConfigError, match="has no attribute deepest_channels, which FDEP needs"):
+        open_teacher(point, HostNetwork(), tmp_path)
     assert not (tmp_path / "a").exists()
 
 

@@ -122,6 +122,12 @@ def open_teacher(recipe: Recipe, network: Network, out: Path, device: str = "cpu
             f"network '{recipe.network.name}' has no separate encoder and decoder, which FDEP needs; take a "
             "network that `dimpoint networks` lists as probability at 1/1"
         )
+    lacking = [name for name in ("deepest_channels", "deepest_stride") if not hasattr(network, name)]
+    if lacking:
+        raise ConfigError(
+            f"network '{recipe.network.name}' has no attribute {lacking[0]}, which FDEP needs: of the last "
+            "feature that its encode() returns"
+        )
     if not choice.source:
         raise ConfigError(
             "FDEP needs a foundation model: give --foundation with a Hugging Face folder or hub id "
