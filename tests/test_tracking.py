@@ -293,6 +293,8 @@ class TestCameraMemory:
             '{"format": "other"}',
             '{"format": "dimpoint camera memory 1", "size": null}',
             '{"format": "dimpoint camera memory 1", "size": null, "spots": [{"x": 1}]}',
+            '{"format": "dimpoint camera memory 1", "size": {"height": 1e999, "width": 1}, "spots": []}',
+            pytest.param("[" * 100_000, id="deep"),
         ],
     )
     def test_a_file_that_is_no_memory(self, tmp_path, text):

@@ -235,7 +235,7 @@ def read_memory(path: Path) -> CameraMemory:
         return CameraMemory([_spot(entry) for entry in content["spots"]], shape)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
         raise DataError(
             f"{path}: is no camera memory, which `dimpoint track --camera-memory` writes"
         ) from None
