@@ -202,8 +202,12 @@ class FolderResults:
             (self.path / name).unlink(missing_ok=True)
 
     def note(self, record: dict[str, Any]) -> None:
-        with (self.path / UNFINISHED).open("ab", buffering=0) as journal:
-            journal.write(b"\n" + json.dumps(record).encode() + b"\n")  # the line before may be cut off
+        with (self.path / UNFINISHED).open("a+b", buffering=0) as journal:
+            cut_off = False
+            if journal.seek(0, os.SEEK_END):
+                journal.seek(-1, os.SEEK_END)
+                cut_off = journal.read(1) != b"\n"  # of the record before
+            journal.write(b"\n" * cut_off + json.dumps(record).encode() + b"\n")
 
     def notes(self) -> list[dict[str, Any]]:
         found = []
