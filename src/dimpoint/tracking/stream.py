@@ -320,7 +320,6 @@ def track(
         )
         for part in _parts(source)
     ]
-    reading.unread = 0  # sources that are not there are no frames
     return Run(
         _joined(parts, reading),
         finder,
@@ -349,7 +348,7 @@ def _parts(source: Sources) -> list[Sources]:
 
 def _joined(parts: list[Iterator[Frame]], reading: _Reading) -> Iterator[Frame]:
     for number, frames in enumerate(parts):
-        reading.another = number > 0
+        reading.another, reading.unread = number > 0, 0
         yield from frames
 
 
