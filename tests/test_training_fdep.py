@@ -25,6 +25,7 @@ from dimpoint.metrics.bootstrap import Interval
 from dimpoint.model.checkpoint import load_model
 from dimpoint.networks.base import HostNetwork
 from dimpoint.studies.ablation import NUMBERS, Row, Study, run_study, summarise, to_record
+from dimpoint.studies.runs import check_foundation
 from dimpoint.training.fdep import open_teacher, orientations_of
 from dimpoint.training.fit import TrainingData, fit, train
 from dimpoint.training.recipe import Recipe, load_recipe
@@ -228,6 +229,16 @@ def test_another_recipe_in_the_folder_is_refused(study: Study, scenes: Path) -> 
     )
     with pytest.raises(ConfigError, match="another recipe"):
         longer.models("plain", lambda _: None)
+
+
+def test_a_finished_run_of_another_foundation_model_is_refused(
+    run: Path, foundation: str, tmp_path: Path
+) -> None:
+    """A folder whose model was replaced: some runs would be of the old one and some of the new one."""
+    check_foundation(run, taught(foundation))
+    check_foundation(run, taught(str(tmp_path / "gone")))
+    with pytest.raises(ConfigError, match="changed since the run began"):
+        check_foundation(run, taught(saved(tmp_path / "other", seed=1)))
 
 
 def test_unknown_arms(study: Study) -> None:

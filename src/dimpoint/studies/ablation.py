@@ -19,7 +19,7 @@ from dimpoint.evaluation.summary import without_nan
 from dimpoint.evaluation.truth import TruthFrame
 from dimpoint.metrics.bootstrap import Interval, bootstrap
 from dimpoint.metrics.counts import Counts
-from dimpoint.studies.runs import check_apart, train_once
+from dimpoint.studies.runs import check_apart, check_foundation, train_once
 from dimpoint.training.fit import Machine, TrainingData
 from dimpoint.training.recipe import Recipe, load_recipe
 from dimpoint.training.start import new_network
@@ -156,12 +156,13 @@ class Study:
         if not all(frame.has_mask for frame in frames):
             raise ConfigError(f"protocol {PROTOCOL} needs masks, and some evaluated frames have none")
         check_apart(every, self.sources, frames)
-        waiting = [
-            recipe
-            for arm, own in recipes.items()
-            for seed, recipe in enumerate(own)
-            if recipe.foundation is not None and not (self.folder(arm, seed) / "model.onnx").is_file()
-        ]
+        waiting = []
+        for arm, own in recipes.items():
+            for seed, recipe in enumerate(own):
+                if (self.folder(arm, seed) / "model.onnx").is_file():
+                    check_foundation(self.folder(arm, seed), recipe)
+                elif recipe.foundation is not None:
+                    waiting.append(recipe)
         if waiting:
             from dimpoint.training.fdep import open_teacher
 

@@ -19,6 +19,7 @@ from dimpoint.training.fit import Machine, TrainingData, finish, fit
 from dimpoint.training.frames import labels_of
 from dimpoint.training.recipe import Recipe, load_recipe
 from dimpoint.training.run_folder import RunFolder
+from dimpoint.training.start import new_network
 
 _PLANNED = ("epochs", "steps_per_epoch")  # values that a run with a time limit sets itself
 _CLOCK = "seconds.json"  # file in a run's folder with its training time
@@ -79,6 +80,7 @@ def train_once(
     model = out / "model.onnx"
     if model.is_file():
         _check_data(out, recipe, sources)
+        check_foundation(out, recipe)
         return model
     if not begun:
         write_text(out / _BUDGET, json.dumps(asdict(budget)))
@@ -133,6 +135,20 @@ def _check_data(out: Path, recipe: Recipe, sources: TrainingData) -> None:
         raise ConfigError(
             f"{out}: holds a run on other data; what differs: {', '.join(different)}; choose another --out"
         )
+
+
+def check_foundation(out: Path, recipe: Recipe) -> None:
+    """Raise ConfigError if the finished run in `out` was taught by another model than the folder now holds.
+
+    A hub id is not looked up, and a folder that is gone is not missed.
+    """
+    choice = recipe.foundation
+    if choice is None or not choice.source or not Path(choice.source).is_dir():
+        return
+    from dimpoint.training.fdep import open_teacher
+
+    teacher = open_teacher(recipe, new_network(recipe), out)
+    teacher.check(RunFolder(out).read_record()["foundation"], out)
 
 
 def check_apart(recipes: Iterable[Recipe], sources: TrainingData, frames: Sequence[TruthFrame]) -> None:
