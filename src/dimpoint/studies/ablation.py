@@ -178,7 +178,10 @@ def run_study(
     results = {}
     for arm in arms:
         models = study.models(arm, log)
-        results[arm] = [evaluate(ModelPredictor(model), frames, (PROTOCOL,)).pooled for model in models]
+        results[arm] = [
+            evaluate(ModelPredictor(model, threads=study.machine.threads), frames, (PROTOCOL,)).pooled
+            for model in models
+        ]
     return [summarise(arm, results[arm], None if arm == PLAIN else results.get(PLAIN)) for arm in arms]
 
 
