@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 import dimpoint
-from dimpoint.errors import ConfigError, DataError
+from dimpoint.errors import ConfigError, DataError, FrameError
 from dimpoint.tracking import kalman
 from dimpoint.tracking.memory import CameraMemory, brightness, read_memory
 from dimpoint.tracking.motion import Motion, MotionEstimator
 from dimpoint.tracking.stream import Clock, track
 from dimpoint.tracking.track import TrackerSettings
 from dimpoint.tracking.tracker import Tracker
+from tiny_models import write_model
 from track_scenes import background, bright_spots, detections, frame_of
 
 RNG = np.random.default_rng(0)
@@ -424,6 +425,24 @@ class TestStream:
         )
         assert one.points[-1].vx == pytest.approx(20, abs=2)
         assert len(lost) == 2
+
+    def test_a_frame_without_a_valid_pixel_is_left_out_and_told(self, tmp_path):
+        """A page of no data must not cost the tracks of the others."""
+        frames = np.stack([frame_of(background(4), [(20 + 2 * n, 60)], 1, n, 190) for n in range(20)])
+        stack = np.ma.array(frames, mask=np.zeros(frames.shape, bool))
+        stack.mask[9] = True
+        lost = []
+        model = write_model(tmp_path / "blob.onnx")
+        run = track(
+            stack, model=model, threads=1, on_error=lambda name, error: lost.append(str(error)), fps=10
+        )
+        assert len(list(run)) == 19
+        assert lost == ["array#000009: no pixel is valid"]
+        (one,) = run.result().of("confirmed")
+        assert [point.frame for point in one.points] == [n for n in range(20) if n != 9]
+        assert one.points[-1].time == pytest.approx(1.9)
+        with pytest.raises(FrameError, match="array#000009: no pixel is valid"):
+            list(track(stack, model=model, threads=1))
 
     def test_a_rate_counts_the_frames_that_a_stack_lacks(self):
         """Pages that cannot be read leave gaps in the numbers."""

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from dimpoint.errors import ConfigError, DataError, DimpointError
+from dimpoint.errors import ConfigError, DataError, DimpointError, FrameError
 from dimpoint.inference.detections import Detections
 from dimpoint.inference.detector import Detector
 from dimpoint.model.intensity import Polarity
@@ -150,6 +150,7 @@ class Run:
 
     Each step gives (frame, tracks): the `Frame`, its `time` filled in, and the confirmed and static tracks.
     one_camera: whether several sources are of one camera, so that its resting spots are known in all of them.
+    on_error: called with a frame that holds no measurement; without it the error is raised.
     """
 
     frames: Iterator[Frame]
@@ -165,12 +166,16 @@ class Run:
     span: Span | None = None
     reading: _Reading = field(default_factory=_Reading)
     one_camera: bool = False
+    on_error: OnError | None = None
 
     def __iter__(self) -> Iterator[tuple[Frame, list[Track]]]:
         follow = Follower(self.finder, self.tracker)
         before: Frame | None = None
         base = 0
         for frame in self.frames:
+            if frame.valid is not None and not frame.valid.any():
+                self._refuse(frame)
+                continue
             new_source = before is not None and self._begins(frame, before)
             self._take_notes(frame, before)
             before = frame
@@ -191,6 +196,13 @@ class Run:
             self.count += 1
             self.span = ((number, time) if self.span is None else self.span[0], (number, time))
             yield replace(frame, time=time), tracks
+
+    def _refuse(self, frame: Frame) -> None:
+        """Tell of a frame without any measurement as of one that cannot be read; raise without `on_error`."""
+        error = FrameError(f"{frame.file}: no pixel is valid")
+        if self.on_error is None:
+            raise error
+        self.on_error(frame.file, error)
 
     def _begins(self, frame: Frame, before: Frame) -> bool:
         """Whether another source begins: a folder, a video, or a stack of frames."""
@@ -309,12 +321,13 @@ def track(
         if on_error is not None:
             on_error(file, error)
 
+    tell = None if on_error is None else told
     parts = [
         frames_from(
             part,
             recursive=recursive,
             exclude=exclude,
-            on_error=None if on_error is None else told,
+            on_error=tell,
             on_passed=on_passed,
             options=options,
         )
@@ -329,6 +342,7 @@ def track(
         name,
         reading=reading,
         one_camera=camera_memory is not None,
+        on_error=tell,
     )
 
 
