@@ -380,6 +380,22 @@ def test_two_video_streams(run, tmp_path, chosen, frames):
     assert read_tracks(tmp_path / "results" / "tracks.json").frames == frames
 
 
+def test_an_error_in_the_middle_keeps_the_tracks_before_it(run, tmp_path):
+    """The second clip is of another camera than the memory; the first one was tracked."""
+    spot = {"x": 5, "y": 5, "seen": 9, "missed": 0, "kind": "sensor"}
+    size = {"width": 200, "height": 160}
+    memory = {"format": "dimpoint camera memory 1", "size": size, "spots": [spot]}
+    (tmp_path / "m.json").write_text(json.dumps(memory))
+    write_clip(tmp_path / "a.mkv", flight(20))
+    write_clip(tmp_path / "b.mkv", [frame[:100, :100] for frame in flight(3)])
+    code, _, err = run("a.mkv", "b.mkv", "--out", "results", "--camera-memory", "m.json")
+    assert code == 2
+    assert "the tracks of the first 20 frames are written" in err
+    assert "error: b.mkv#000000: is 100x100, the camera memory is for 200x160" in err
+    (one,) = read_tracks(tmp_path / "results" / "tracks.json").of("confirmed")
+    assert one.points[-1].frame == 19
+
+
 def test_the_camera_memory_is_written_and_read(run, tmp_path):
     scene = background(4)
     write_clip(tmp_path / "clip.mkv", [frame_of(scene, [(100, 80)], 1, n, 190) for n in range(70)])

@@ -129,7 +129,7 @@ def track(
     from datetime import timedelta
 
     from dimpoint.cli.console import print_device, print_passed
-    from dimpoint.errors import FrameError
+    from dimpoint.errors import DimpointError, FrameError
     from dimpoint.inference.detector import Detector
     from dimpoint.sources import ReadOptions
     from dimpoint.sources.colours import check_colour
@@ -141,6 +141,7 @@ def track(
     check_colour(colour)
     options = ReadOptions(accept_damaged, stream=stream, colour=colour)
     tally = _Tally()
+    failed: DimpointError | None = None
     which: Any = polarity  # the detector refuses what it does not know
     run = begin(
         list(sources),
@@ -163,6 +164,10 @@ def track(
         _follow(run, tally, [out / "tracks.json", *([camera_memory] if camera_memory else [])])
     except KeyboardInterrupt:
         tally.stopped = True
+    except DimpointError as error:  # the tracks so far are written before it is told
+        if tally.last is None:
+            raise
+        failed = error
     if tally.last is None:
         raise FrameError(_nothing_read(tally, sources))
     tracks = run.result()
@@ -176,6 +181,9 @@ def track(
         run.tracker.memory.save(camera_memory)
     encoder = _write_video(out, sources, recursive, options, tracks, tally) if video else None
     _report(tracks, tally, out, encoder)
+    if failed is not None:
+        typer.echo(f"the tracks of the first {counted(tracks.frames, 'frame')} are written", err=True)
+        raise failed
     if tally.stopped:
         typer.echo(f"stopped after {counted(tracks.frames, 'frame')}", err=True)
         raise typer.Exit(130)
