@@ -15,6 +15,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+import tifffile
 
 from dimpoint import read_tracks
 from dimpoint.cli import main
@@ -378,6 +379,19 @@ def test_two_video_streams(run, tmp_path, chosen, frames):
     taken = "1" if chosen else "0"
     assert f"video stream {taken} is read of 0 (200x160 gray), 1 (160x120 gray)" in err
     assert read_tracks(tmp_path / "results" / "tracks.json").frames == frames
+
+
+def test_a_page_of_no_data_does_not_shift_the_tracks_in_the_video(run, tmp_path, monkeypatch):
+    stack = np.stack([frame.astype(np.uint16) * 100 + 1000 for frame in flight(12)])
+    stack[5] = 0
+    tifffile.imwrite(tmp_path / "stack.tif", stack, extratags=[(42113, "s", 0, "0", False)])
+    drawn = []
+    collect = lambda path, frames, tracks: drawn.extend((n, frame.index) for n, frame in frames) or "none"  # noqa: E731
+    monkeypatch.setattr("dimpoint.tracking.picture.write_video", collect)
+    code, _, err = run("stack.tif", "--out", "results", "--video")
+    assert code == 1
+    assert "not read: stack.tif#000005: no pixel is valid" in err
+    assert drawn == [(n, n) for n in range(12) if n != 5]
 
 
 def test_an_error_in_the_middle_keeps_the_tracks_before_it(run, tmp_path):

@@ -316,6 +316,7 @@ def _write_video(
 
     from dimpoint.sources import frames_from
     from dimpoint.tracking.picture import write_video
+    from dimpoint.tracking.stream import has_measurements
 
     ignore: Callable[[str, DimpointError], None] = lambda _name, _error: None  # noqa: E731
     frames = frames_from(
@@ -323,7 +324,9 @@ def _write_video(
     )
 
     def timed() -> Iterator[tuple[int, Frame]]:
-        for number, frame, time in zip(tally.numbers, frames, tally.times, strict=False):
+        for number, frame, time in zip(
+            tally.numbers, filter(has_measurements, frames), tally.times, strict=False
+        ):
             yield number, replace(frame, time=time)
 
     return write_video(out / "tracks.mp4", timed(), tracks)

@@ -173,7 +173,7 @@ class Run:
         before: Frame | None = None
         base = 0
         for frame in self.frames:
-            if frame.valid is not None and not frame.valid.any():
+            if not has_measurements(frame):
                 self._refuse(frame)
                 continue
             new_source = before is not None and self._begins(frame, before)
@@ -344,6 +344,11 @@ def track(
         one_camera=camera_memory is not None,
         on_error=tell,
     )
+
+
+def has_measurements(frame: Frame) -> bool:
+    """Whether some pixel of a frame is valid: others are left out of a run."""
+    return frame.valid is None or bool(frame.valid.any())
 
 
 def _parts(source: Sources) -> list[Sources]:
