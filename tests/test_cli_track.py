@@ -109,6 +109,19 @@ def test_what_was_written_is_read_again(run, tmp_path):
     assert len(frame) == sum(len(one.points) for one in tracks)
 
 
+def test_files_of_an_earlier_run_do_not_stay_beside_other_tracks(run, tmp_path):
+    write_clip(tmp_path / "clip.mkv", flight(6))
+    place = ("--position", "48,11", "--heading", "45", "--fov", "12")
+    run("clip.mkv", "--out", "results", "--video", *place)
+    more = {"tracks.mp4", "tracks.geojson", "tracks.kml"}
+    assert more < {file.name for file in (tmp_path / "results").iterdir()}
+    (tmp_path / "results" / "notes.txt").write_text("mine")
+    run("clip.mkv", "--out", "results")
+    left = {file.name for file in (tmp_path / "results").iterdir()}
+    assert not more & left
+    assert {"notes.txt", "tracks.json"} < left
+
+
 @pytest.mark.parametrize("source", ["frames", "frames/*.*"])
 def test_pictures_of_an_earlier_run_are_no_frames(run, tmp_path, source):
     (tmp_path / "frames").mkdir()

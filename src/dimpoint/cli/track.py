@@ -174,6 +174,7 @@ def track(
     tracks.source = ", ".join(sources)
     if began is not None and tracks.span is not None:
         tracks.start = began - timedelta(seconds=tracks.span[0][1])  # of time 0
+    _remove_earlier(out, sources, video=video, directions=view is not None)
     if view is not None:
         _write_map(out, tracks, view, tally.size)  # may add a note
     _write(out, tracks, tally.last, tally.times[-1])
@@ -289,6 +290,18 @@ def _follow(run: Run, tally: _Tally, results: list[Path]) -> None:
 def _results(out: Path) -> tuple[Path, ...]:
     """What is no source: pictures of an earlier run, and of this one where the frames are read again."""
     return (out, out / "tracks.png", out / "tracks.mp4")
+
+
+def _remove_earlier(out: Path, sources: list[str], *, video: bool, directions: bool) -> None:
+    """Remove files of an earlier run that this one does not write: they are of other tracks."""
+    from contextlib import suppress
+
+    names = ["tracks.mp4"] * (not video) + ["tracks.geojson", "tracks.kml"] * (not directions)
+    read = {Path(source).resolve() for source in sources}
+    for file in (out / name for name in names):
+        if file.resolve() not in read:
+            with suppress(OSError):
+                file.unlink()
 
 
 def _nothing_read(tally: _Tally, sources: list[str]) -> str:
