@@ -276,6 +276,9 @@ def test_a_signal_keeps_what_is_done_and_the_same_command_goes_on(
     assert counts(Path("results")) == {"a.png": 2, "b.png": 0}
     assert len(Path("results/detections.csv").read_text().splitlines()) == 3
     assert "stopped after 2 frames" in result.err
+    with pytest.raises(DataError, match="results: this run is not finished"):
+        read_detections("results")
+    assert len(read_detections("results/detections.json")) == 2  # asked for by its name
     again = run(*command, "--out", "results")
     assert again.code == 0
     assert "continuing the unfinished run: 2 frames are done" in again.err

@@ -74,8 +74,14 @@ def holds_detections(path: Path) -> bool:
 
 def _files_of(folder: Path) -> list[Path]:
     """The files of a run's folder, or of its shards in order."""
-    if (folder / "detections.json").is_file():
-        return [folder / "detections.json"]
+    file = folder / "detections.json"
+    if file.is_file():
+        if (folder / "detections.unfinished.jsonl").exists():
+            raise DataError(
+                f"{folder}: this run is not finished; repeat the command to continue it, or give {file}, which "
+                "may lack frames or be of an earlier run"
+            )
+        return [file]
     for name in _UNFINISHED:
         for left in sorted(folder.rglob(name)):
             raise DataError(f"{left.parent}: this run is not finished; repeat the command to continue it")
