@@ -85,6 +85,26 @@ def replacing_folder(path: Path) -> Iterator[Path]:
             os.close(handle)
 
 
+def check_writable(*paths: Path | None) -> None:
+    """Raise DimpointError unless these files can be written; before long work, whose result would be lost.
+
+    None stands for no file. Folders that are missing are not made: the nearest one that exists is tried.
+    """
+    for path in paths:
+        if path is None:
+            continue
+        try:
+            _mode(path)
+            folder = path.absolute().parent
+            while not os.path.lexists(folder):
+                folder = folder.parent
+            temporary, handle = new_file(folder / path.name)
+            temporary.unlink()
+            os.close(handle)
+        except OSError as error:
+            raise _unwritable(path, error) from None
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file in UTF-8, whole or not at all.
 

@@ -126,6 +126,7 @@ def track(
     Writes tracks.json, tracks.csv, tracks.txt (MOTChallenge), tracks.png and tracks.html, and with --position
     tracks.geojson and tracks.kml.
     """
+    from dimpoint.atomic import check_writable
     from dimpoint.cli.console import print_device, print_passed
     from dimpoint.errors import FrameError
     from dimpoint.inference.detector import Detector
@@ -137,6 +138,7 @@ def track(
     began = _parse_start(start)
     view = _view(position, heading, fov, elevation, line_length)
     check_colour(colour)
+    check_writable(out / "tracks.json", camera_memory)
     options = ReadOptions(accept_damaged, stream=stream, colour=colour)
     tally = _Tally()
     which: Any = polarity  # the detector refuses what it does not know

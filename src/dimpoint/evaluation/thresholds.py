@@ -204,12 +204,17 @@ def store_threshold(model: Path, out: Path, chosen: ChosenThreshold) -> None:
     DimpointError
         If the file cannot be written.
     """
-    if out.suffix.lower() != ".onnx":
-        raise ConfigError(f"--store {out}: the file name must end in .onnx")
+    check_store(out)
     meta = read_meta(model)
     rule = meta.decode.model_copy(update={"threshold": chosen.threshold})
     scores = {**meta.scores, "operating_point": chosen.to_record()}
     write_with_record(meta.model_copy(update={"decode": rule, "scores": scores}), model, out)
+
+
+def check_store(out: Path) -> None:
+    """Raise ConfigError if `store_threshold` would refuse this name."""
+    if out.suffix.lower() != ".onnx":
+        raise ConfigError(f"--store {out}: the file name must end in .onnx")
 
 
 SURE = 0.9  # a detection with a higher score is probably a target
