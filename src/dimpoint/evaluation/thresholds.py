@@ -270,7 +270,8 @@ def threshold_for_rate(
     ConfigError
         If the rate is not above 0.
     DataError
-        If there are no frames, too few for the rate, or the footage seems to contain targets.
+        If there are no frames, too few for the rate, no threshold below 1 keeps to it, or the footage seems
+        to contain targets.
 
     Examples
     --------
@@ -299,7 +300,12 @@ def threshold_for_rate(
         )
     falling = np.sort(np.concatenate([np.zeros(0), *scores]))[::-1]
     threshold = float(falling[allowed]) if len(falling) > allowed else 0.0
-    threshold = min(float(np.ceil(threshold * 1000 - 1e-6)) / 1000, 1.0)
+    threshold = float(np.ceil(threshold * 1000 - 1e-6)) / 1000
+    if threshold >= 1:
+        raise DataError(
+            f"no threshold below 1 gives {allowed} or fewer false alarms in {counted(frames, 'frame')}: too many "
+            "detections have the highest scores, and the model would find nothing; allow a higher rate"
+        )
     return FalseAlarms(threshold, frames, int((falling > threshold).sum()))
 
 

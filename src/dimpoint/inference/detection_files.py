@@ -78,8 +78,8 @@ def _files_of(folder: Path) -> list[Path]:
     if file.is_file():
         if (folder / "detections.unfinished.jsonl").exists():
             raise DataError(
-                f"{folder}: this run is not finished; repeat the command to continue it, or give {file}, which "
-                "may lack frames or be of an earlier run"
+                f"{folder}: this run is not finished; repeat the command to continue it, or give {file}, "
+                "which may lack frames or be of an earlier run"
             )
         return [file]
     for name in _UNFINISHED:
