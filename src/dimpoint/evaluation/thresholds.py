@@ -303,8 +303,8 @@ def threshold_for_rate(
     threshold = float(np.ceil(threshold * 1000 - 1e-6)) / 1000
     if threshold >= 1:
         raise DataError(
-            f"no threshold below 1 gives {allowed} or fewer false alarms in {counted(frames, 'frame')}: too many "
-            "detections have the highest scores, and the model would find nothing; allow a higher rate"
+            f"no threshold below 1 gives {allowed} or fewer false alarms in {counted(frames, 'frame')}: too "
+            "many detections have the highest scores, and the model would find nothing; allow a higher rate"
         )
     return FalseAlarms(threshold, frames, int((falling > threshold).sum()))
 
