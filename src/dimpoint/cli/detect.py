@@ -55,7 +55,7 @@ def detect(
         None,
         "--format",
         metavar="LIST",
-        show_default="json, or the suffix of --out",
+        show_default="json; jsonl or parquet if --out ends so",
         help="json (always written), csv, coco or geojson, several separated by commas; or jsonl or parquet, "
         "which are written in parts with constant memory.",
     ),
