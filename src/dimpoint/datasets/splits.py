@@ -85,8 +85,8 @@ def hold_out(
         count += sizes[key]
     if count >= len(samples):
         raise ConfigError(
-            f"{counted(len(samples), 'frame')} in {counted(len(sizes), 'group')}: nothing is left to train on "
-            f"if {fraction:g} of them are held out"
+            f"{counted(len(samples), 'frame')} in {counted(len(sizes), 'group')}: nothing is left to train "
+            f"on if {fraction:g} of them are held out"
         )
     pairs = list(zip(samples, keys, strict=True))
     return [s for s, key in pairs if key not in held], [s for s, key in pairs if key in held]
