@@ -309,6 +309,18 @@ def test_a_file_that_is_named_twice_is_read_once(
     assert names == ["frames/a.png", "frames/b.png", "frames/c.png"]
 
 
+def test_a_file_is_read_once_however_its_folder_is_named(run: Callable[..., Result], frames: Path) -> None:
+    """A link to a frame is a frame of its own."""
+    Path("other").symlink_to("frames")
+    (frames / "d.png").symlink_to("a.png")
+    sources = ("frames", frames.absolute(), "frames/../frames", "other/c.png")
+    result = run(*map(str, sources), "--out", "results")
+    assert result.code == 0
+    assert "note: 9 files are named more than once, and read once" in result.err
+    names = [item.file for item in read_detections("results")]
+    assert names == ["frames/a.png", "frames/b.png", "frames/c.png", "frames/d.png"]
+
+
 def test_frames_beside_their_results_are_read_and_overlays_are_not(
     run: Callable[..., Result], frames: Path
 ) -> None:

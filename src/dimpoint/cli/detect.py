@@ -208,8 +208,17 @@ def _read_options(
 
 
 def _each_once(files: list[Path]) -> list[Path]:
-    """The files without those that were there before, about which a line is printed."""
-    once = list(dict.fromkeys(files))
+    """The files without those that were there before, about which a line is printed.
+
+    A folder may be named in several ways (`night`, `/data/night`); links in it are files of their own.
+    """
+    import os
+
+    folders = {folder: os.path.realpath(folder) for folder in {file.parent for file in files}}
+    first: dict[tuple[str, str], Path] = {}
+    for file in files:
+        first.setdefault((folders[file.parent], file.name), file)
+    once = list(first.values())
     if len(once) < len(files):
         several = counted(len(files) - len(once), "file is", "files are")
         typer.echo(f"note: {several} named more than once, and read once", err=True)
