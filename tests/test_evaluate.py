@@ -256,7 +256,7 @@ def test_a_missing_prediction_is_refused_and_named(data: Path, tmp_path: Path) -
         run("--predictions", maps, "--data", data)
     for part in (
         "2 frames have no prediction (SET/empty, SET/lost)",
-        "1 predictions belong to no frame (other.png)",
+        "1 prediction belongs to no frame (other.png)",
     ):
         assert part in str(refused.value)
     text = run("--predictions", maps, "--data", data, "--allow-missing")
