@@ -272,7 +272,7 @@ def test_predictions_of_another_split_are_left_aside_and_told(tmp_path: Path) ->
 def test_predictions_of_another_split_alone_are_told(tmp_path: Path) -> None:
     data = make_set(tmp_path / "SET", ("bright", "dim"))
     maps = make_maps(tmp_path / "maps", ("empty",))
-    with pytest.raises(DimpointError, match=r"1 predictions are of frames outside the split \(empty.png\)"):
+    with pytest.raises(DimpointError, match=r"1 prediction is of a frame outside the split \(empty.png\)"):
         run("--predictions", maps, "--data", data, "--split", "test")
 
 
