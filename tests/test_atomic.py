@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from dimpoint.atomic import TEMPORARY, _cleared, remove_temporary, replacing, replacing_folder, write_text
+from dimpoint.atomic import (
+    TEMPORARY,
+    _cleared,
+    check_writable,
+    remove_temporary,
+    replacing,
+    replacing_folder,
+    write_text,
+)
 from dimpoint.errors import DimpointError
 
 
@@ -65,6 +73,15 @@ def test_what_is_no_file_is_not_replaced(make: object, tmp_path: Path) -> None:
     with pytest.raises(DimpointError, match="where a file is expected"):
         write_text(path, "x")
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_place_is_tried_and_left_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("old")
+    check_writable(tmp_path / "a", None, tmp_path / "new" / "deep" / "b")
+    for place in (tmp_path / "a" / "b", tmp_path):
+        with pytest.raises(DimpointError, match=f"{place}: cannot be written"):
+            check_writable(place)
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("a", "old")]
 
 
 def test_a_failing_block_leaves_nothing(tmp_path: Path) -> None:

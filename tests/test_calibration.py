@@ -167,6 +167,7 @@ def test_the_lowest_threshold_that_keeps_the_rate(
         (frames([0.1]), float("nan"), ConfigError, "above 0"),
         (frames(*[[0.1]] * 20), 0.01, DataError, r"possible: 0.05 or more\); give at least 100 frames"),
         (frames(*[[0.95, 0.1]] * 20), 0.5, DataError, "20 of 20 frames .* targets"),
+        (frames([1.0], [0.9996], *[[]] * 298), 0.004, DataError, "no threshold below 1 .*find nothing"),
     ],
 )
 def test_rates_that_the_footage_cannot_give(

@@ -276,6 +276,9 @@ def test_a_signal_keeps_what_is_done_and_the_same_command_goes_on(
     assert counts(Path("results")) == {"a.png": 2, "b.png": 0}
     assert len(Path("results/detections.csv").read_text().splitlines()) == 3
     assert "stopped after 2 frames" in result.err
+    with pytest.raises(DataError, match="results: this run is not finished"):
+        read_detections("results")
+    assert len(read_detections("results/detections.json")) == 2  # asked for by its name
     again = run(*command, "--out", "results")
     assert again.code == 0
     assert "continuing the unfinished run: 2 frames are done" in again.err
@@ -304,6 +307,18 @@ def test_a_file_that_is_named_twice_is_read_once(
     assert "note: 2 files are named more than once, and read once" in result.err
     names = [item.file for item in read_detections("results")]
     assert names == ["frames/a.png", "frames/b.png", "frames/c.png"]
+
+
+def test_a_file_is_read_once_however_its_folder_is_named(run: Callable[..., Result], frames: Path) -> None:
+    """A link to a frame is a frame of its own."""
+    Path("other").symlink_to("frames")
+    (frames / "d.png").symlink_to("a.png")
+    sources = ("frames", frames.absolute(), "frames/../frames", "other/c.png")
+    result = run(*map(str, sources), "--out", "results")
+    assert result.code == 0
+    assert "note: 9 files are named more than once, and read once" in result.err
+    names = [item.file for item in read_detections("results")]
+    assert names == ["frames/a.png", "frames/b.png", "frames/c.png", "frames/d.png"]
 
 
 def test_frames_beside_their_results_are_read_and_overlays_are_not(

@@ -73,10 +73,10 @@ def test_a_fraction_out_of_range_is_refused(fraction: float) -> None:
 
 @pytest.mark.parametrize("names", [[], ["a"]])
 def test_too_few_samples_are_refused(names: list[str]) -> None:
-    with pytest.raises(ConfigError, match="nothing to train on"):
+    with pytest.raises(ConfigError, match="nothing is left to train on"):
         hold_out(samples(*names), 0.5, 0)
 
 
 def test_a_single_group_is_refused() -> None:
-    with pytest.raises(ConfigError, match="1 groups leave nothing to train on"):
+    with pytest.raises(ConfigError, match="in 1 group: nothing is left to train on"):
         hold_out(HUNDRED, 0.1, 0, groups=lambda _: "one")

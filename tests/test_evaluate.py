@@ -199,6 +199,22 @@ def test_maps_under_every_protocol(data: Path, tmp_path: Path) -> None:
         assert part in text
 
 
+def test_the_best_f1_of_points_and_of_maps_stands_under_its_own_protocol(data: Path, tmp_path: Path) -> None:
+    maps, points = make_maps(tmp_path / "maps"), detections(tmp_path / "d.json", all_points())
+    methods = ("--predictions", f"maps={maps}", "--predictions", f"points={points}")
+    run(*methods, "--data", data, "--csv", tmp_path / "x.csv")
+    rows = [line.split(",") for line in (tmp_path / "x.csv").read_text().replace('"', "").splitlines()]
+    best = {(",".join(row[1:-5]), row[-5]): row[-3] for row in rows if row[1].startswith(("best", "at thr"))}
+    scores = [json.loads(run(*methods[at : at + 2], "--data", data, "--json", "-")) for at in (0, 2)]
+    of_maps, of_points = (f"{each['pooled']['best_f1']['f1']:.3f}" for each in scores)
+    assert [each["pooled"]["best_f1"]["protocol"] for each in scores] == ["basicirstd", "spire"]
+    assert (best["best F1 *", "points"], best["best F1 *", "maps"]) == (of_points, "")
+    assert (best["best F1, basicirstd *", "points"], best["best F1, basicirstd *", "maps"]) == ("", of_maps)
+    assert best["at threshold *", "maps"] == best["at threshold, basicirstd *", "points"] == ""
+    assert best["at threshold *", "points"]
+    assert best["at threshold, basicirstd *", "maps"]
+
+
 def test_maps_in_other_forms_count_alike(data: Path, tmp_path: Path) -> None:
     """16-bit PNG, float .npy: the same numbers as 8 bit; a mask is a map of 0 and 1."""
     import cv2
@@ -240,7 +256,7 @@ def test_a_missing_prediction_is_refused_and_named(data: Path, tmp_path: Path) -
         run("--predictions", maps, "--data", data)
     for part in (
         "2 frames have no prediction (SET/empty, SET/lost)",
-        "1 predictions belong to no frame (other.png)",
+        "1 prediction belongs to no frame (other.png)",
     ):
         assert part in str(refused.value)
     text = run("--predictions", maps, "--data", data, "--allow-missing")
@@ -256,7 +272,7 @@ def test_predictions_of_another_split_are_left_aside_and_told(tmp_path: Path) ->
 def test_predictions_of_another_split_alone_are_told(tmp_path: Path) -> None:
     data = make_set(tmp_path / "SET", ("bright", "dim"))
     maps = make_maps(tmp_path / "maps", ("empty",))
-    with pytest.raises(DimpointError, match=r"1 predictions are of frames outside the split \(empty.png\)"):
+    with pytest.raises(DimpointError, match=r"1 prediction is of a frame outside the split \(empty.png\)"):
         run("--predictions", maps, "--data", data, "--split", "test")
 
 

@@ -266,6 +266,14 @@ class TestProject:
         with pytest.raises(DimpointError, match="another dimpoint label has this project open"):
             Project(project.folder)
 
+    def test_a_new_project_without_frames_leaves_no_folder(self, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match="no frames yet"):
+            Project(tmp_path / "new")
+        (tmp_path / "there").mkdir()
+        with pytest.raises(DimpointError, match="no such file or folder"):
+            Project(tmp_path / "there", [tmp_path / "none"])
+        assert [file.name for file in tmp_path.iterdir()] == ["there"]
+
     def test_labelled_frames_outlive_their_source(self, project: Project) -> None:
         project.save(1, Labels(points=((40.3, 30.6),)))
         Path(project.store.source(1).source).unlink()

@@ -181,6 +181,13 @@ def test_what_is_no_label_file_is_refused(
     assert project.store.count()["unlabelled"] == 4
 
 
+def test_the_archive_of_an_export_is_to_be_unpacked(project: Project, tmp_path: Path) -> None:
+    name, content = export_labels(project, "voc")
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=r"voc.zip: a ZIP archive; unpack it"):
+        import_labels(project, tmp_path / name, "")
+
+
 @pytest.mark.parametrize("kind", EXPORTS)
 def test_an_export_reads_back_as_the_same_points(project: Project, tmp_path: Path, kind: str) -> None:
     project.save(1, Labels(points=SPOTS[:2]))  # type: ignore[arg-type]

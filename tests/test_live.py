@@ -978,6 +978,20 @@ class TestWatcher:
         self.notes, self.lines = notes, lines
         return watcher
 
+    @pytest.mark.parametrize("rate", [5, 8, 10, 12, 25])
+    def test_a_spot_that_rests_raises_no_alarm_at_any_frame_rate(self, rate):
+        """The default rule: 2.5 seconds. The other spot moves."""
+        places = iter([(20, 20), (10 + 8 * number / rate, 40)] for number in range(5 * rate))
+        lines: list[str] = []
+        watcher = Watcher(
+            Frames([]), lambda _: detections(*next(places)), Outputs(say=lines.append), note=lambda _: None
+        )
+        for number, picture in enumerate(self.noise(5 * rate)):
+            watcher._step(Captured(picture, number / rate, 1e9 + number / rate, time.monotonic(), number))
+        assert len(lines) == 1
+        assert "(20.0, 20.0)" not in lines[0]
+        assert [one.state for one in watcher.tracker.tracks] == ["static", "confirmed"]
+
     def test_500_candidates_a_frame(self):
         rng = np.random.default_rng(0)
         crowd = detections(*map(tuple, rng.uniform(0, 60, (500, 2))))

@@ -114,6 +114,10 @@ class TestNoSuchPicture:
     def test_a_known_kind_that_is_not_read_has_its_remedy(self, tmp_path, name, head, remedy):
         assert remedy in refusal_of(tmp_path, name, head + bytes(90))
 
+    def test_a_video_of_another_kind_has_its_remedy(self, tmp_path):
+        remedy = "a video of another kind than .mp4, .mkv"
+        assert remedy in refusal_of(tmp_path, "x.FLV", b"FLV\1" + bytes(90))
+
     def test_a_text_that_begins_like_a_bmp(self, tmp_path):
         assert "save it as PNG" in refusal_of(tmp_path, "x.bmp", b"BMW M3, 1986\n" * 9)
 

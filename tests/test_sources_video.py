@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import shutil
+import struct
 import tracemalloc
 from fractions import Fraction
 from pathlib import Path
@@ -445,6 +446,20 @@ class TestStreamsAndTimes:
         assert [int(frame.pixels[0, 0]) for frame in chosen] == [10, 11, 12]
         with pytest.raises(FrameError, match=r"--stream 2, but its video streams are 0 \(32x24 gray\), 1"):
             list(frames_from(path, options=ReadOptions(stream=2)))
+
+    def test_a_turned_video_is_read_as_stored_and_said(self, tmp_path):
+        true = np.random.default_rng(0).integers(0, 256, (3, 24, 32), np.uint8)
+        path = grey_video(tmp_path / "x.mov", true, "gray", "png")
+        upright = struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+        turned = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30)
+        data = path.read_bytes()
+        place = data.index(upright, data.index(b"tkhd"))
+        assert not any(frame.notes for frame in frames_from(path))
+        path.write_bytes(data[:place] + turned + data[place + len(turned) :])
+        frames = list(frames_from(path))
+        np.testing.assert_array_equal([frame.pixels for frame in frames], true)
+        note = "players turn this video by 90 degrees; positions are of the pixels as stored"
+        assert {frame.notes for frame in frames} == {(note,)}
 
     @pytest.mark.parametrize("suffix", ["mkv", "avi"])
     def test_dropped_frames_keep_the_numbers_of_the_others(self, tmp_path, suffix):

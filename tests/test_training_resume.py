@@ -241,7 +241,7 @@ def test_a_start_that_failed_does_not_block_the_folder(scenes: Path, tmp_path: P
     one = make_spots(tmp_path / "ONE", without=0)
     (one / "img_idx" / "train_ONE.txt").write_text("f00")
     out = tmp_path / "run"
-    with pytest.raises(ConfigError, match="leave nothing to train on"):
+    with pytest.raises(ConfigError, match="nothing is left to train on"):
         fit(small(), TrainingData([one]), out, machine=CPU, log=lambda _: None)
     (out / "checkpoints").mkdir(parents=True)  # as an older version left it
     (out / "run.json").write_text("{}")

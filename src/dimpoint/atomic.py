@@ -57,19 +57,6 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
         os.close(handle)
 
 
-def check_writable(path: Path) -> None:
-    """Raise DimpointError, as `replacing` would, where a file cannot be written: before long work, not after.
-
-    Folders above it are made.
-    """
-    with suppress(_DiscardedError), replacing(path, durable=False):
-        raise _DiscardedError
-
-
-class _DiscardedError(Exception):
-    """Nothing is to be written."""
-
-
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
     """Give a new folder beside `path`; it becomes `path` if the block ends without an error.
@@ -96,6 +83,26 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
         if handle is not None:
             os.close(handle)
+
+
+def check_writable(*paths: Path | None) -> None:
+    """Raise DimpointError unless these files can be written; before long work, whose result would be lost.
+
+    None stands for no file. Folders that are missing are not made: the nearest one that exists is tried.
+    """
+    for path in paths:
+        if path is None:
+            continue
+        try:
+            _mode(path)
+            folder = path.absolute().parent
+            while not os.path.lexists(folder):
+                folder = folder.parent
+            temporary, handle = new_file(folder / path.name)
+            temporary.unlink()
+            os.close(handle)
+        except OSError as error:
+            raise _unwritable(path, error) from None
 
 
 def write_text(path: Path, text: str) -> None:

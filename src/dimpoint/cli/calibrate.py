@@ -50,6 +50,7 @@ def calibrate(
     For a model that gives masks the footage is read several times: what is one object at a low threshold may
     be several at a higher one.
     """
+    from dimpoint.atomic import check_writable
     from dimpoint.evaluation.thresholds import threshold_for_rate
     from dimpoint.inference.detector import Detector
     from dimpoint.model.files import resolve_model
@@ -60,6 +61,7 @@ def calibrate(
     rate = _rate(per_hour, per_frame, fps)
     if out.suffix != ".onnx":
         raise ConfigError(f"--out {out}: write a .onnx file")
+    check_writable(out)
     check_colour(colour)
     options = ReadOptions(accept_damaged, stream=stream, colour=colour)
     file = resolve_model(model)

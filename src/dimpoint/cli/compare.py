@@ -50,11 +50,13 @@ def compare(
     """Compare A and B on the same frames, each at its own threshold unless told, with paired intervals."""
     from contextlib import ExitStack
 
-    from dimpoint.cli.console import progress, write_json
+    from dimpoint.atomic import check_writable
+    from dimpoint.cli.console import json_file, progress, write_json
     from dimpoint.evaluation.compare import to_record
     from dimpoint.evaluation.subject import Data, open_either
     from dimpoint.report.evaluation import compared, evaluate_subjects
 
+    check_writable(json_file(as_json))
     labelled = Data(tuple(data), split, allow_missing, reading, prediction_values)
     sides = [open_either(name, labelled, threshold, threads, device) for name in (first, second)]
     for side in sides:
@@ -67,10 +69,10 @@ def compare(
             progress=lambda what, total: bars.enter_context(progress(what, total)),
         )
     found = compared(evaluation)
-    if as_json is not None:
-        write_json(to_record(found.comparisons, *found.results), as_json)
     if as_json != "-":
         _print(found.comparisons, found.results, [*found.notes, *found.results[0].notes])
+    if as_json is not None:
+        write_json(to_record(found.comparisons, *found.results), as_json)
 
 
 def _print(comparisons: Sequence[Comparison], results: Sequence[Result], notes: Sequence[str]) -> None:

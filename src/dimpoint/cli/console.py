@@ -92,6 +92,11 @@ def command_line() -> str:
     return shlex.join(["dimpoint", *sys.argv[1:]])
 
 
+def json_file(target: str | None) -> Path | None:
+    """The file that `write_json` writes; None for standard output (`-`), and where nothing is written."""
+    return None if target is None or target == "-" else Path(target)
+
+
 def write_json(record: dict[str, object], target: str) -> None:
     """Write a record to a file (atomically), or to standard output (`-`)."""
     import json

@@ -55,7 +55,7 @@ def detect(
         None,
         "--format",
         metavar="LIST",
-        show_default="json, or the suffix of --out",
+        show_default="json; jsonl or parquet if --out ends so",
         help="json (always written), csv, coco or geojson, several separated by commas; or jsonl or parquet, "
         "which are written in parts with constant memory.",
     ),
@@ -209,8 +209,17 @@ def _read_options(
 
 
 def _each_once(files: list[Path]) -> list[Path]:
-    """The files without those that were there before, about which a line is printed."""
-    once = list(dict.fromkeys(files))
+    """The files without those that were there before, about which a line is printed.
+
+    A folder may be named in several ways (`night`, `/data/night`); links in it are files of their own.
+    """
+    import os
+
+    folders = {folder: os.path.realpath(folder) for folder in {file.parent for file in files}}
+    first: dict[tuple[str, str], Path] = {}
+    for file in files:
+        first.setdefault((folders[file.parent], file.name), file)
+    once = list(first.values())
     if len(once) < len(files):
         several = counted(len(files) - len(once), "file is", "files are")
         typer.echo(f"note: {several} named more than once, and read once", err=True)

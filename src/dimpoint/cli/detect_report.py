@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,7 +34,7 @@ def hint_at_labels(files: list[Path], model: str | None) -> None:
         )
 
 
-def nothing_read(unread: list[tuple[str, str]], sources: list[str]) -> str:
+def nothing_read(unread: Sequence[tuple[str, object]], sources: list[str]) -> str:
     """The error of a run without a frame."""
     if not unread:
         return f"no frames in {', '.join(sources)}"

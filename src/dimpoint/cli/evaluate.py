@@ -13,6 +13,7 @@ import typer
 from dimpoint.cli.compare import compare
 from dimpoint.cli.console import (
     command_line,
+    json_file,
     plain,
     print_lines,
     print_subject,
@@ -130,8 +131,9 @@ def evaluate(
     reading: Reading,
 ) -> None:
     """Evaluate one or several models or predictions on labelled frames, or tracks on labelled clips."""
-    from dimpoint.atomic import write_text
+    from dimpoint.atomic import check_writable, write_text
     from dimpoint.evaluation.subject import Data, Memory
+    from dimpoint.evaluation.thresholds import check_store
     from dimpoint.report.evaluation import evaluate_subjects
     from dimpoint.report.html import check_extra
     from dimpoint.report.overlays import check_folder
@@ -140,6 +142,9 @@ def evaluate(
         check_extra()
     if overlays is not None:
         check_folder(overlays)
+        check_writable(overlays / "000001.png")
+    page_file = None if report is None else report / "index.html"
+    check_writable(as_csv, latex, store, page_file, json_file(as_json))
     if label_page is not None and (report is None or not label_page.startswith(("http://", "https://"))):
         raise ConfigError("--label-page: the address that dimpoint label printed, beside --report DIR")
     followed = evaluated_tracks(tracks, truth, distance, fps)
@@ -153,6 +158,10 @@ def evaluate(
             "give labelled frames (--data DIR), or tracks and their labels (--tracks PATH --truth PATH)"
         )
     goal = _goal(false_alarms, fa, pd, threshold, bool(calibrate or calibrate_split), store)
+    if store is not None:
+        check_store(store)
+        if predictions and not model:
+            raise ConfigError("--store needs --model; predictions hold no model to write")
     labelled = Data(tuple(data), split, allow_missing, reading, prediction_values)
     subjects = _subjects(model, predictions, labelled, threshold, threads, device)
     memory, chosen = Memory(), None
@@ -177,12 +186,12 @@ def evaluate(
         record["operating_point"] = chosen.to_record()
     if followed is not None:
         record["tracks"] = followed.to_record()
-    if as_json is not None:
-        write_json(record, as_json)
     if as_json != "-":
         print_results(evaluation.results, evaluation.notes, lines)
         if followed is not None:
             print_tracks(followed)
+    if as_json is not None:
+        write_json(record, as_json)
     if store is not None and chosen is not None:
         _store(subjects[0], store, chosen, quiet=as_json == "-")
     if as_csv is not None:

@@ -142,8 +142,10 @@ def export(
     if calibrate:
         if half or whole or threshold is not None:
             raise ConfigError("--int8 cannot be combined with --half, --whole or --threshold")
+        from dimpoint.atomic import check_writable
         from dimpoint.evaluation.int8 import export_int8
 
+        check_writable(out)
         _print_summary(export_int8(source, out, calibrate, max_loss=max_loss, say=typer.echo), out)
         return
     if frames and not whole:

@@ -128,7 +128,9 @@ def track(
     """
     from datetime import timedelta
 
+    from dimpoint.atomic import check_writable
     from dimpoint.cli.console import print_device, print_passed
+    from dimpoint.cli.detect_report import nothing_read
     from dimpoint.errors import DimpointError, FrameError
     from dimpoint.inference.detector import Detector
     from dimpoint.sources import ReadOptions
@@ -139,6 +141,7 @@ def track(
     began = _parse_start(start)
     view = _view(position, heading, fov, elevation, line_length)
     check_colour(colour)
+    check_writable(out / "tracks.json", camera_memory)
     options = ReadOptions(accept_damaged, stream=stream, colour=colour)
     tally = _Tally()
     failed: DimpointError | None = None
@@ -161,7 +164,7 @@ def track(
     if isinstance(run.finder, Detector):
         print_device(run.finder, device)
     try:
-        _follow(run, tally, [out / "tracks.json", *([camera_memory] if camera_memory else [])])
+        _follow(run, tally)
     except KeyboardInterrupt:
         tally.stopped = True
     except DimpointError as error:  # the tracks so far are written before it is told
@@ -169,7 +172,7 @@ def track(
             raise
         failed = error
     if tally.last is None:
-        raise FrameError(_nothing_read(tally, sources))
+        raise FrameError(nothing_read(tally.unreadable, sources))
     tracks = run.result()
     tracks.source = ", ".join(sources)
     if began is not None and tracks.span is not None:
@@ -261,14 +264,11 @@ def _write_map(out: Path, tracks: Tracks, view: CameraView, size: tuple[int, int
         )
 
 
-def _follow(run: Run, tally: _Tally, results: list[Path]) -> None:
-    """Track all frames; results: files that must be writable, which is tried once there is a frame."""
+def _follow(run: Run, tally: _Tally) -> None:
     import time
 
     from rich.console import Console
     from rich.progress import Progress, TextColumn
-
-    from dimpoint.atomic import check_writable
 
     begin = time.perf_counter()
     terminal = Console(stderr=True)
@@ -277,8 +277,6 @@ def _follow(run: Run, tally: _Tally, results: list[Path]) -> None:
         task = bar.add_task("", total=None, live=0)
         for frame, live in run:
             if tally.last is None:
-                for file in results:
-                    check_writable(file)
                 tally.size = (frame.pixels.shape[0], frame.pixels.shape[1])
             tally.last = frame
             tally.times.append(frame.time or 0.0)
@@ -302,12 +300,6 @@ def _remove_earlier(out: Path, sources: list[str], *, video: bool, directions: b
         if file.resolve() not in read:
             with suppress(OSError):
                 file.unlink()
-
-
-def _nothing_read(tally: _Tally, sources: list[str]) -> str:
-    if not tally.unreadable:
-        return f"no frames in {', '.join(sources)}"
-    return f"no frame could be read: {tally.unreadable[0][1]}"
 
 
 def _write(out: Path, tracks: Tracks, last: Frame, seconds: float) -> None:

@@ -23,6 +23,7 @@ from dimpoint.datasets.dataset import DataSet, Sample
 from dimpoint.datasets.layout import Layout
 from dimpoint.datasets.lists import SplitFile
 from dimpoint.errors import ConfigError, DataError
+from dimpoint.text import counted
 
 _VIDEO_FRAME = re.compile(r"(.+)_\d{6}")  # as frames of a video are named
 
@@ -84,8 +85,8 @@ def hold_out(
         count += sizes[key]
     if count >= len(samples):
         raise ConfigError(
-            f"{len(samples)} samples in {len(sizes)} groups leave nothing to train on "
-            f"with a validation fraction of {fraction}"
+            f"{counted(len(samples), 'frame')} in {counted(len(sizes), 'group')}: nothing is left to train "
+            f"on if {fraction:g} of them are held out"
         )
     pairs = list(zip(samples, keys, strict=True))
     return [s for s, key in pairs if key not in held], [s for s, key in pairs if key in held]
@@ -170,7 +171,7 @@ def hold_out_last(samples: Sequence[Sample], fraction: float) -> tuple[list[Samp
             held |= {one.name for one in sorted(sequence, key=lambda one: _in_time(one.name))[-count:]}
     if not held:
         raise ConfigError(
-            f"{len(samples)} samples in {len(sequences)} sequences of one frame: none can be held out by time"
+            f"{counted(len(samples), 'frame')}, no two of one sequence: none can be held out by time"
         )
     return [s for s in samples if s.name not in held], [s for s in samples if s.name in held]
 

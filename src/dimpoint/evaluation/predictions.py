@@ -170,12 +170,11 @@ class Pairing(Generic[P]):
             without = counted(len(self.missing), "frame has no prediction", "frames have no prediction")
             faults.append(f"{without} ({_some(self.missing)})")
         if self.extra:
-            faults.append(f"{len(self.extra)} predictions belong to no frame ({_some(self.extra)})")
+            without = counted(len(self.extra), "prediction belongs", "predictions belong")
+            faults.append(f"{without} to no frame ({_some(self.extra)})")
         if faults and self.elsewhere:
-            others = (
-                f"{len(self.elsewhere)} predictions are of frames outside the split ({_some(self.elsewhere)})"
-            )
-            faults.append(f"{others}: is it the right split?")
+            others = counted(len(self.elsewhere), "prediction is of a frame", "predictions are of frames")
+            faults.append(f"{others} outside the split ({_some(self.elsewhere)}): is it the right split?")
         return "; ".join(faults) or None
 
 

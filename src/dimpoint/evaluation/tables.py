@@ -166,17 +166,21 @@ def _protocol_table(protocol: str, columns: Sequence[Column], *, with_best: bool
 
 
 def _best_rows(columns: Sequence[Column], protocol: str) -> Rows:
-    """The best threshold in hindsight, marked with *; no rows if nothing is ever found."""
+    """The best threshold in hindsight, marked with *; no rows if nothing is ever found.
+
+    Curves of points and of maps are of two protocols, which have rows of their own.
+    """
     found = [best_f1(column.part) for column in columns]
     named = {best.protocol for best in found if best is not None}
-    if not named:
-        return []
-    under = "".join(f", {name}" for name in sorted(named - {protocol}))
-    digits = ["-" if best is None else threshold_digits(best.threshold) for best in found]
-    return [
-        (f"best F1{under} *", tuple("-" if best is None else f"{best.f1:.3f}" for best in found)),
-        ("at threshold *", tuple(digits)),
-    ]
+    rows: Rows = []
+    for name in sorted(named, key=lambda name: (name != protocol, name)):
+        under = "" if name == protocol else f", {name}"
+        here = [best if best is not None and best.protocol == name else None for best in found]
+        best_cells = tuple("-" if best is None else f"{best.f1:.3f}" for best in here)
+        threshold_cells = tuple("-" if best is None else threshold_digits(best.threshold) for best in here)
+        rows.append((f"best F1{under} *", best_cells))
+        rows.append((f"at threshold{under if len(named) > 1 else ''} *", threshold_cells))
+    return rows
 
 
 def _pixel_table(columns: Sequence[Column]) -> TextTable:

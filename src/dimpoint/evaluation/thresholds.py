@@ -204,12 +204,17 @@ def store_threshold(model: Path, out: Path, chosen: ChosenThreshold) -> None:
     DimpointError
         If the file cannot be written.
     """
-    if out.suffix.lower() != ".onnx":
-        raise ConfigError(f"--store {out}: the file name must end in .onnx")
+    check_store(out)
     meta = read_meta(model)
     rule = meta.decode.model_copy(update={"threshold": chosen.threshold})
     scores = {**meta.scores, "operating_point": chosen.to_record()}
     write_with_record(meta.model_copy(update={"decode": rule, "scores": scores}), model, out)
+
+
+def check_store(out: Path) -> None:
+    """Raise ConfigError if `store_threshold` would refuse this name."""
+    if out.suffix.lower() != ".onnx":
+        raise ConfigError(f"--store {out}: the file name must end in .onnx")
 
 
 SURE = 0.9  # a detection with a higher score is probably a target
@@ -265,7 +270,8 @@ def threshold_for_rate(
     ConfigError
         If the rate is not above 0.
     DataError
-        If there are no frames, too few for the rate, or the footage seems to contain targets.
+        If there are no frames, too few for the rate, no threshold below 1 keeps to it, or the footage seems
+        to contain targets.
 
     Examples
     --------
@@ -294,7 +300,12 @@ def threshold_for_rate(
         )
     falling = np.sort(np.concatenate([np.zeros(0), *scores]))[::-1]
     threshold = float(falling[allowed]) if len(falling) > allowed else 0.0
-    threshold = min(float(np.ceil(threshold * 1000 - 1e-6)) / 1000, 1.0)
+    threshold = float(np.ceil(threshold * 1000 - 1e-6)) / 1000
+    if threshold >= 1:
+        raise DataError(
+            f"no threshold below 1 gives {allowed} or fewer false alarms in {counted(frames, 'frame')}: too "
+            "many detections have the highest scores, and the model would find nothing; allow a higher rate"
+        )
     return FalseAlarms(threshold, frames, int((falling > threshold).sum()))
 
 

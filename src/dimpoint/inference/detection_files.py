@@ -84,8 +84,14 @@ def _files_of(folder: Path) -> list[tuple[Path, int | None]]:
 
     Frames that could not be read are not counted.
     """
-    if (folder / "detections.json").is_file():
-        return [(folder / "detections.json", None)]
+    file = folder / "detections.json"
+    if file.is_file():
+        if (folder / "detections.unfinished.jsonl").exists():
+            raise DataError(
+                f"{folder}: this run is not finished; repeat the command to continue it, or give {file}, "
+                "which may lack frames or be of an earlier run"
+            )
+        return [(file, None)]
     for name in _UNFINISHED:
         for left in sorted(folder.rglob(name)):
             raise DataError(f"{left.parent}: this run is not finished; repeat the command to continue it")

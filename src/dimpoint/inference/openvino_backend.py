@@ -21,6 +21,7 @@ from dimpoint.model.record import ModelMeta
 INT8_KEY = "dimpoint-int8"  # metadata of an int8 model: its source, and the measured loss of F1
 
 
+_FIRST = Lock()
 _Shape: TypeAlias = tuple[int, ...]
 _MOST_SHAPES = 16  # that a graph is compiled for; each takes memory
 # Heights and widths of cameras and data sets, pixels. The list is fixed, because responses to a frame must
@@ -86,6 +87,8 @@ class OpenvinoBackend:
 
         self.path = path
         self.meta: ModelMeta = read_meta(path)
+        with _FIRST:  # OpenVINO deadlocks where two threads convert their first array at the same time
+            openvino.Tensor(np.zeros(1, np.float32)).data.sum()
         # On some processors OpenVINO's default is bfloat16, which changes responses by 0.003.
         options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
         options["ENABLE_CPU_PINNING"] = False  # pinned, several models and programs would share a core

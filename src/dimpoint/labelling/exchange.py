@@ -123,6 +123,8 @@ def _labels_in(project: Project, file: Path) -> Iterator[_Found]:
             regions: list[_Region] = [(a, b, c, d) for a, b, c, d in image.ignore.tolist()]
             yield _Found(image.file_name, [(x, y) for x, y in image.points.tolist()], [], regions)
         return
+    if kind is None and zipfile.is_zipfile(file):
+        raise DataError(f"{file.name}: a ZIP archive; unpack it and choose the files in it")
     if kind is None:
         raise DataError(
             f"{file.name}: labels are COCO, CVAT, Label Studio, labelme, VOC, YOLO or CSV files, or masks"

@@ -72,8 +72,10 @@ def read_report(path: Path) -> list[Reported]:
     file = path / "index.html" if path.is_dir() else path
     try:
         text = file.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file}: the report cannot be read ({error})") from None
+    except OSError as error:
+        raise DataError(f"{file}: the report cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{file}: the report cannot be read (it is not UTF-8)") from None
     reader = _ReportReader()
     reader.feed(text)
     if not reader.known:

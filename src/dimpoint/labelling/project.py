@@ -10,6 +10,7 @@ PROJECT/runs/         models that were trained from the page
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -83,6 +84,7 @@ class Project:
                 f"{folder}: holds a points.json but no labels.db, so dimpoint label did not make it and "
                 "would overwrite its points; take another folder as project, and import points.json there"
             )
+        is_new = not folder.exists()
         self._lock_file = _locked(folder)
         self.store = LabelStore(folder / "labels.db")
         try:
@@ -96,6 +98,8 @@ class Project:
                 raise DataError(f"{folder}: the project has no frames yet; name files, folders or videos")
         except BaseException:
             self.close()
+            if is_new:
+                shutil.rmtree(folder, ignore_errors=True)
             raise
         self.reader = FrameReader(options=options)
         self._detector: Detector | None = None

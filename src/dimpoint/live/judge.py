@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -31,7 +31,12 @@ class Judge:
         self._zones: dict[tuple[int, int], Mapping[str, list[XY]]] = {}
 
     def alarms(
-        self, seen: list[Sight], now: float, size: tuple[int, int], waiting: Set[int] = frozenset()
+        self,
+        seen: list[Sight],
+        now: float,
+        size: tuple[int, int],
+        waiting: Set[int] = frozenset(),
+        rests: Callable[[int], bool] = lambda _: False,
     ) -> Iterator[tuple[AlarmRule, Sight]]:
         """The alarms of a frame.
 
@@ -45,6 +50,9 @@ class Judge:
             Width and height of the frame, pixels.
         waiting : set of int
             Ids of tracks that are not seen now and may be seen again.
+        rests : callable, optional
+            Whether the track with this id is a resting spot; asked before its alarm is raised. Default: none
+            is.
 
         Yields
         ------
@@ -62,6 +70,8 @@ class Judge:
                 if (number, one.track) in self._raised or not _fits(rule, one, zones):
                     continue
                 if 0 < self._quiet.get(number, now) - now <= rule.pause:  # more: the clock was set back
+                    continue
+                if rests(one.track):
                     continue
                 self._raised.add((number, one.track))
                 self._quiet[number] = now + rule.pause

@@ -39,6 +39,11 @@ _REMEDIES = (
     (b"7z\xbc\xaf", "a 7-Zip archive; unpack it first"),
     (b"%PDF", "a PDF; save its pictures as PNG"),
 )
+# Endings of videos that are not read.
+_OTHER_VIDEOS = (
+    *(".flv", ".3gp", ".mts", ".m2ts", ".mxf", ".ogv", ".vob", ".asf", ".dv", ".nut", ".y4m"),
+    *(".h264", ".264", ".hevc", ".h265", ".265"),
+)
 
 
 _BUILT_IN = (
@@ -113,6 +118,11 @@ def reader_of(path: Path, head: bytes) -> Reader:
         raise FrameError(f"{path}: the file is empty; a picture is right: {SUPPORTED_IMAGES}")
     if path.suffix.lower() in VIDEO_SUFFIXES:
         raise FrameError(f"{path}: a video, where one picture is expected: {SUPPORTED_IMAGES}")
+    if path.suffix.lower() in _OTHER_VIDEOS:
+        raise FrameError(
+            f"{path}: not read: a video of another kind than {', '.join(VIDEO_SUFFIXES)}; convert it without "
+            "loss: ffmpeg -i IN -c:v ffv1 OUT.mkv"
+        )
     for signature, remedy in _REMEDIES:
         if head.startswith(signature):
             raise FrameError(f"{path}: not read: {remedy}")

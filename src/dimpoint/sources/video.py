@@ -84,7 +84,7 @@ def video_frames(path: Path, options: ReadOptions = PLAIN) -> Iterator[tuple[int
                     pixels = as_frame(colours.grey(shown), f"{path}, frame {number}")
                     said = (colours.note,) if colours.note else ()
                     end = numbering.time(number, shown.time)
-                    yield number, Picture(pixels, None, (*notes, *dropped, *said), end)
+                    yield number, Picture(pixels, None, (*notes, *dropped, *said, *_turn_notes(shown)), end)
                     given += 1
             if not given:
                 raise _DamageError("no frame in it")
@@ -308,6 +308,13 @@ def _stream_notes(container: InputContainer, stream: VideoStream) -> tuple[str, 
     if len(streams) < 2:
         return ()
     return (f"video stream {streams.index(stream)} is read of {_streams(container)}; --stream chooses",)
+
+
+def _turn_notes(frame: VideoFrame) -> tuple[str, ...]:
+    degrees = abs(getattr(frame, "rotation", 0))  # PyAV before 14 does not know it
+    if not degrees:
+        return ()
+    return (f"players turn this video by {degrees} degrees; positions are of the pixels as stored",)
 
 
 def _lost_text(path: Path, first: int, last: int, reason: str) -> str:
