@@ -98,9 +98,8 @@ def export_int8(
     calibration, held = held_out([data] if isinstance(data, Path) else data)
     content = _quantised(source, _inputs(backend, calibration), backend.meta.multiple // backend.meta.stride)
     name = backend.meta.name
-    meta = backend.meta.model_copy(
-        update={"name": f"{name}-int8", "parent": name, "scores": {}}
-    )  # not its own
+    own = {"name": f"{name}-int8", "parent": name, "scores": {}}  # the source's scores are not its own
+    meta = backend.meta.model_copy(update=own)
     with replacing(out) as temporary:
         temporary.write_bytes(with_metadata(content, METADATA_KEY, meta.to_json(), out))
         measured = measure(backend, OpenvinoBackend(temporary), held)

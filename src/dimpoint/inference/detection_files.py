@@ -19,7 +19,8 @@ from dimpoint.text import counted
 
 _ESCAPE = re.compile(r"\\u(dc[89a-f][0-9a-f])")  # of a byte that is not UTF-8, as `parquet_table` writes it
 _BATCH = 500  # rows of a Parquet file in memory
-_UNFINISHED = ("parts.unfinished.jsonl", "plan.unfinished.jsonl", "detections.unfinished.jsonl")
+_JOURNAL = "detections.unfinished.jsonl"
+_UNFINISHED = ("parts.unfinished.jsonl", "plan.unfinished.jsonl", _JOURNAL)
 
 
 def read_detections(path: str | Path) -> list[Detections]:
@@ -86,7 +87,7 @@ def _files_of(folder: Path) -> list[tuple[Path, int | None]]:
     """
     file = folder / "detections.json"
     if file.is_file():
-        if (folder / "detections.unfinished.jsonl").exists():
+        if (folder / _JOURNAL).exists():
             raise DataError(
                 f"{folder}: this run is not finished; repeat the command to continue it, or give {file}, "
                 "which may lack frames or be of an earlier run"

@@ -224,16 +224,9 @@ class Watcher:
         waiting = {one.id for one in (*self.tracker.finished, *tracks)}
         sights = [sight_of(one) for one in seen.values()]
         for rule, sight in self._judge.alarms(
-            sights, frame.wall, size, waiting, lambda number: self._rests(seen[number])
+            sights, frame.wall, size, waiting, lambda number: self.tracker.rests(seen[number])
         ):
             self._alarm(rule, sight, seen[sight.track], frame)
-
-    def _rests(self, track: Track) -> bool:
-        """Whether a track is a resting spot: the tracker looks at every eighth measurement only."""
-        reason = self.tracker.memory.reason(track.places)
-        if reason is not None:
-            track.state, track.reason = "static", reason
-        return reason is not None
 
     def _alarm(self, rule: AlarmRule, sight: Sight, track: Track, frame: Captured) -> None:
         moment = datetime.fromtimestamp(frame.wall).astimezone()

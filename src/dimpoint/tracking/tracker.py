@@ -291,11 +291,15 @@ class Tracker:
                 best, least = number, off
         return self._lost.pop(best)[0] if best >= 0 else None
 
-    def _rest(self, track: Track) -> None:
+    def rests(self, track: Track) -> bool:
+        """Whether a track rests, which makes it static; `update` asks at every eighth measurement only."""
         reason = self.memory.reason(track.places)
         if reason is not None:
             track.state, track.reason = "static", reason
-        elif track.state == "static" and min(track.places.farthest) > LEFT:
+        return reason is not None
+
+    def _rest(self, track: Track) -> None:
+        if not self.rests(track) and track.state == "static" and min(track.places.farthest) > LEFT:
             track.state, track.reason = "confirmed", None
 
     def _begin(self, xy: Matrix, scores: Matrix, scene: Matrix, light: Matrix, time: float) -> None:
