@@ -192,6 +192,18 @@ def test_wrong_options_are_told_before_any_work(
     assert not Path("results").exists()
 
 
+@pytest.mark.parametrize("name", ["found.csv", "found.json", "found.GeoJSON"])
+def test_out_names_a_folder(name: str, run: Callable[..., Result], frames: Path) -> None:
+    result = run("frames", "--out", name)
+    assert result.code == 2
+    form = name.lower().partition(".")[2]
+    said = f"give a folder, such as found; --format {form} writes detections.{form} there"
+    assert said in " ".join(result.err.split())
+    assert not Path(name).exists()
+    Path(name).mkdir()  # by another version, or on purpose
+    assert run("frames", "--out", name).code == 0
+
+
 def test_a_file_that_is_no_model_is_told(run: Callable[..., Result], frames: Path) -> None:
     Path("text.onnx").write_text("hello")
     result = run("frames", "--out", "results", model="text.onnx")

@@ -49,6 +49,7 @@ EVALUATE = ("evaluate", "--model", "model.onnx", "--data", "SET")
         ("track", "SET/images", "--model", "model.onnx", "--out", "file/tracks"),
         ("track", "SET/images", "--model", "model.onnx", "--out", "new", "--camera-memory", "file/x.json"),
         (*EVALUATE, "--json", "SET"),
+        ("ablate", "fdep", "--data", "SET", "--foundation", "x", "--out", "new", "--json", "file/x.json"),
     ],
 )
 def test_a_place_that_cannot_be_written_is_found_first(command: tuple[str, ...], work: Path) -> None:

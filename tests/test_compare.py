@@ -159,7 +159,7 @@ def test_what_is_neither_a_model_nor_predictions(tmp_path: Path) -> None:
         run("no-such-model", data / "masks", "--data", data)
 
 
-@pytest.mark.parametrize("command", ["evaluate", "compare", "benchmark", "ablate", "train"])
+@pytest.mark.parametrize("command", ["evaluate", "compare", "benchmark", "ablate", "train", "export"])
 def test_every_command_that_reads_labels_has_the_options_of_reading(command: str) -> None:
     shown = CliRunner().invoke(build_app(), [command, "--help"], env={"COLUMNS": "200"}).output
     for option in ("--mask-values", "--invert-masks", "--categories", "--accept-labels"):

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from data_sets import mask, save
@@ -122,6 +123,26 @@ class TestInt8:
         with pytest.raises(DataError, match="3 labelled frames; int8 needs at least 10"):
             self.export(model, tmp_path / "int8.onnx", make_set(tmp_path / "data", 3))
 
+    def test_labels_are_read_as_told(
+        self, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pytest.importorskip("nncf")
+        data = make_set(tmp_path / "data")
+        for file in (data / "masks").iterdir():
+            save(file, 255 - np.asarray(Image.open(file)))
+        out = tmp_path / "i.onnx"
+        command = ["export", str(model), "--int8", "--calibrate", str(data), "--out", str(out)]
+        refused = CliRunner().invoke(build_app(), command).exception
+        assert isinstance(refused, DataError)
+        assert "--invert-masks" in str(refused)
+
+        def stop(*_: object) -> bytes:
+            raise ConfigError("labels were read")
+
+        monkeypatch.setattr("dimpoint.evaluation.int8._quantised", stop)
+        done = CliRunner().invoke(build_app(), [*command, "--invert-masks"])
+        assert str(done.exception) == "labels were read"
+
     def test_an_empty_folder(self, model: Path, tmp_path: Path) -> None:
         (tmp_path / "empty").mkdir()
         with pytest.raises(DataError, match="empty"):
@@ -143,8 +164,9 @@ class TestInt8:
             (["--int8", "--calibrate", "d", "--half", "--out", "i.onnx"], "cannot be combined with --half"),
             (["--int8", "--calibrate", "d", "--out", "i.xml"], "i.xml: an int8 model is an .onnx file"),
             (["--int8", "--calibrate", "d", "--max-loss", "-1", "--out", "i.onnx"], "--max-loss must lie"),
+            (["--invert-masks", "--out", "i.onnx"], "reading labels need --int8 and --calibrate"),
         ],
-        ids=["no data", "data alone", "half", "suffix", "max loss"],
+        ids=["no data", "data alone", "half", "suffix", "max loss", "labels alone"],
     )
     def test_the_command_line(self, options: list[str], said: str) -> None:
         done = CliRunner().invoke(build_app(), ["export", "spire-lite", *options])

@@ -280,6 +280,11 @@ def _parse_formats(text: str | None, out: Path, overlay: bool) -> set[str]:
     from dimpoint.inference.parts import check_kind
 
     suffix = out.suffix.lower().removeprefix(".")
+    if suffix in set(_FORMATS) - _IN_PARTS and not out.is_dir():
+        raise ConfigError(
+            f"--out {out}: give a folder, such as {out.with_suffix('')}; --format {suffix} writes "
+            f"detections.{suffix} there"
+        )
     if text is None:
         text = suffix if suffix in _IN_PARTS else "json"
     elif suffix in _IN_PARTS and text.strip().lower() != suffix:

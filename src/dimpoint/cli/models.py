@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from dimpoint.cli.options import reads_labels
 from dimpoint.errors import ConfigError
 from dimpoint.text import printable
 
 if TYPE_CHECKING:
+    from dimpoint.datasets.reading import Reading
     from dimpoint.model.files import ShippedModel
     from dimpoint.model.record import ModelMeta
 
@@ -90,6 +92,7 @@ def _scores(scores: dict[str, Any], prefix: str = "") -> list[str]:
     return lines
 
 
+@reads_labels()
 def export(
     source: str = typer.Argument(
         ...,
@@ -135,8 +138,14 @@ def export(
     max_loss: float = typer.Option(
         0.005, "--max-loss", help="With --int8: write nothing if F1 drops by more than this."
     ),
+    *,
+    reading: Reading,
 ) -> None:
     """Write a model as one file: weights, normalisation, threshold and licence."""
+    from dimpoint.datasets.reading import AS_WRITTEN
+
+    if reading != AS_WRITTEN and not calibrate:
+        raise ConfigError("options for reading labels need --int8 and --calibrate")
     if int8 != bool(calibrate):
         raise ConfigError("--int8 and --calibrate DATA must be given together")
     if calibrate:
@@ -146,7 +155,8 @@ def export(
         from dimpoint.evaluation.int8 import export_int8
 
         check_writable(out)
-        _print_summary(export_int8(source, out, calibrate, max_loss=max_loss, say=typer.echo), out)
+        written = export_int8(source, out, calibrate, max_loss=max_loss, reading=reading, say=typer.echo)
+        _print_summary(written, out)
         return
     if frames and not whole:
         raise ConfigError("--frames needs --whole; other models take frames of any type")

@@ -132,11 +132,13 @@ def ablate(
     reading: Reading,
 ) -> None:
     """Train a network without FDEP, with it and with two controls, and compare them on the same frames."""
-    from dimpoint.cli.console import write_json
+    from dimpoint.atomic import check_writable
+    from dimpoint.cli.console import json_file, write_json
 
     if method != "fdep":
         raise ConfigError(f"unknown method '{method}'; known: fdep")
     require_torch("an ablation")
+    check_writable(json_file(as_json))
     from dimpoint.evaluation.truth import open_truth
     from dimpoint.studies.ablation import Study, run_study, to_record
     from dimpoint.training.fit import Machine, TrainingData

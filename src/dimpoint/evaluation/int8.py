@@ -16,6 +16,8 @@ import numpy.typing as npt
 
 from dimpoint.atomic import replacing
 from dimpoint.datasets.dataset import Sample, open_dataset, training_split
+from dimpoint.datasets.plausibility import demand_plausible
+from dimpoint.datasets.reading import AS_WRITTEN, Reading
 from dimpoint.datasets.splits import hold_out_scenes, thumbnail
 from dimpoint.errors import ConfigError, DataError, MissingExtraError, ModelFileError, one_line
 from dimpoint.evaluation.int8_graph import in_blocks, unsigned
@@ -56,6 +58,7 @@ def export_int8(
     data: Path | Sequence[Path],
     *,
     max_loss: float = 0.005,
+    reading: Reading = AS_WRITTEN,
     say: Callable[[str], None] = print,
 ) -> ModelMeta:
     """Write the int8 version of a model, which OpenVINO runs fast, if it finds as much as the model does.
@@ -71,6 +74,8 @@ def export_int8(
         held out and measure F1 (protocol `spire`); of the others up to 60 calibrate.
     max_loss : float
         The largest loss of F1, 0..1.
+    reading : Reading, optional
+        How labels are read.
     say : callable
         Called with the measured figures.
 
@@ -95,7 +100,7 @@ def export_int8(
     if read_property(source, INT8_KEY):
         raise ModelFileError(f"{source}: is int8 already; give the model that it was made of")
     backend = OnnxBackend(source)
-    calibration, held = held_out([data] if isinstance(data, Path) else data)
+    calibration, held = held_out([data] if isinstance(data, Path) else data, reading)
     content = _quantised(source, _inputs(backend, calibration), backend.meta.multiple // backend.meta.stride)
     name = backend.meta.name
     own = {"name": f"{name}-int8", "parent": name, "scores": {}}  # the source's scores are not its own
@@ -121,12 +126,14 @@ def export_int8(
     return meta
 
 
-def held_out(data: Sequence[Path]) -> tuple[list[Sample], list[Sample]]:
+def held_out(data: Sequence[Path], reading: Reading) -> tuple[list[Sample], list[Sample]]:
     """Frames to calibrate with, as many of each data set, and those held out."""
     calibration: list[Sample] = []
     held: list[Sample] = []
     for root in data:
-        samples = open_dataset(root, training_split(root)).samples
+        found = open_dataset(root, training_split(root), reading=reading)
+        demand_plausible([found])
+        samples = found.samples
         if len(samples) < _LEAST:
             raise DataError(f"{root}: {len(samples)} labelled frames; int8 needs at least {_LEAST}")
         thumbnails = [thumbnail(sample.read_frame()) for sample in samples]
