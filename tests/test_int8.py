@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,23 @@ def test_openvino_gives_what_the_processor_gives(tmp_path: Path) -> None:
     assert len(found) == 1
     np.testing.assert_allclose(found.xy, expected.xy, atol=1e-3)
     np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
+
+
+def test_ctrl_c_after_detectors_of_openvino_are_gone(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "m.onnx", blob_meta())
+    code = (
+        "import signal, sys\n"
+        "from pathlib import Path\n"
+        "from dimpoint.inference.openvino_backend import OpenvinoBackend\n"
+        "first, second = (OpenvinoBackend(Path(sys.argv[1]), 1) for _ in range(2))\n"
+        "del first\n"
+        "del second\n"
+        "try:\n"
+        "    signal.raise_signal(signal.SIGINT)\n"
+        "except KeyboardInterrupt:\n"
+        "    sys.exit(7)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code, model]).returncode == 7
 
 
 def test_without_openvino_the_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

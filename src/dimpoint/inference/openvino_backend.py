@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from queue import SimpleQueue
@@ -89,6 +90,7 @@ class OpenvinoBackend:
         self.meta: ModelMeta = read_meta(path)
         with _FIRST:  # OpenVINO deadlocks where two threads convert their first array at the same time
             openvino.Tensor(np.zeros(1, np.float32)).data.sum()
+            self._core = _core()
         # On some processors OpenVINO's default is bfloat16, which changes responses by 0.003.
         options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
         options["ENABLE_CPU_PINNING"] = False  # pinned, several models and programs would share a core
@@ -101,7 +103,6 @@ class OpenvinoBackend:
         self._sides = {round_up(side * scale, multiple) for side in _SIDES for scale in (1, 2)}
         self._lock = Lock()
         self._fixed: dict[_Shape, SimpleQueue[Any]] = {}
-        self._core = openvino.Core()
         try:
             self._graph = self._core.read_model(path)
             self._requests = self._compiled(self._graph)
@@ -144,6 +145,18 @@ class OpenvinoBackend:
         for _ in range(self._frames):
             requests.put(model.create_infer_request())
         return requests
+
+
+@cache
+def _core() -> Any:
+    """OpenVINO's core, one for the process.
+
+    Each core sets up a stack for signal handlers. If the older of two cores goes first, a stack that has been
+    freed is set up again, and the next signal, such as Ctrl-C, kills the process.
+    """
+    import openvino
+
+    return openvino.Core()
 
 
 def int8_model(path: Path) -> Path | None:
