@@ -486,6 +486,7 @@ CSV_FORMS = {
     "quoted decimal commas": b'file,x,y\n0.png,"4,5","3,0"\n',
     "line ends of old Macs": b"file,x,y\r0.png,4.5,3\r",
     "tabs": b"file\tx\ty\n0.png\t4.5\t3\n",
+    "tabs, a column without a name before numbers": b"\tframe\tx\ty\n7\t0\t4.5\t3\n",
     "capitals and spaces": b"Filename, X, Y\n0.png, 4.5, 3\n",
     "another order": b"y,x,image\n3,4.5,0.png\n",
     "utf-16": "file,x,y\n0.png,4.5,3\n".encode("utf-16"),

@@ -284,7 +284,7 @@ def _read_csv(path: Path) -> list[Labels]:
 
     Columns are separated by commas, semicolons or tabs, and numbers may have decimal commas.
     """
-    lines = read_lines(path)
+    lines = read_lines(path, strip=False)
     columns, separator = _csv_columns(lines[0][1])
     key = columns[next(name for name in _CSV_KEYS if name in columns)]
     corners = "x" not in columns
