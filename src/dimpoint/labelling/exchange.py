@@ -53,12 +53,16 @@ class Imported:
 
 @dataclass
 class _Found:
-    """The labels of one frame in a file. boxes: (left, top, right, bottom)."""
+    """The labels of one frame in a file, in its pixels. size: (height, width) of the frame by the file.
+
+    boxes, regions: (left, top, right, bottom).
+    """
 
     name: str
     points: list[tuple[float, float]] = field(default_factory=list)
     boxes: list[_Region] = field(default_factory=list)
     regions: list[_Region] = field(default_factory=list)
+    size: tuple[int, int] | None = None
 
 
 def import_labels(project: Project, file: Path, author: str, *, snap: bool = True) -> Imported:
@@ -85,28 +89,41 @@ def import_labels(project: Project, file: Path, author: str, *, snap: bool = Tru
     Raises
     ------
     DataError
-        If the file has none of these formats.
+        If the file has none of these formats, or says another size than a frame has; then nothing is taken.
     """
     done = Imported()
-    for found in list(_labels_in(project, file)):
+    ready: dict[int, Labels] = {}
+    for found in _labels_in(project, file):
         frame = project.store.find(safe_stem(found.name))
         if frame is None:
             done.unknown_count += 1
             done.unknown += [found.name[:200]] if len(done.unknown) < _MOST_NAMED else []
             continue
         current = project.store.labels(frame)
-        if current.status != "unlabelled":
+        if current.status != "unlabelled" or frame in ready:
             done.kept += 1
             continue
+        _check_size(project, frame, found, file)
         labels = _placed(project, frame, found, snap, done)
         given = found.points or found.boxes
         if (given and not labels[0]) or (found.regions and not any(labels)):
             done.beside += 1
             continue
-        project.save(frame, Labels(current.version, "empty", *labels, author=author))
+        ready[frame] = Labels(current.version, "empty", *labels, author=author)
+    for frame, taken in ready.items():
+        project.save(frame, taken)
         done.labelled += 1
-        done.points += len(labels[0])
+        done.points += len(taken.points)
     return done
+
+
+def _check_size(project: Project, frame: int, found: _Found, file: Path) -> None:
+    size = _size(project, frame)
+    if found.size is not None and found.size != size:
+        raise DataError(
+            f"{file.name}: image '{found.name}' has {found.size[1]}x{found.size[0]} pixels there, its frame "
+            f"here {size[1]}x{size[0]}: the labels are of other pixels; nothing is taken"
+        )
 
 
 def _labels_in(project: Project, file: Path) -> Iterator[_Found]:
@@ -121,7 +138,8 @@ def _labels_in(project: Project, file: Path) -> Iterator[_Found]:
     if kind is None and file.suffix.lower() == ".json":
         for image in read_points(file):
             regions: list[_Region] = [(a, b, c, d) for a, b, c, d in image.ignore.tolist()]
-            yield _Found(image.file_name, [(x, y) for x, y in image.points.tolist()], [], regions)
+            points = [(x, y) for x, y in image.points.tolist()]
+            yield _Found(image.file_name, points, [], regions, (image.height, image.width))
         return
     if kind is None and zipfile.is_zipfile(file):
         raise DataError(f"{file.name}: a ZIP archive; unpack it and choose the files in it")
@@ -136,7 +154,8 @@ def _labels_in(project: Project, file: Path) -> Iterator[_Found]:
 
     for one in read_labels(kind, file, size):
         boxes = [(left, top, right, bottom) for left, top, right, bottom, _ in one.boxes]
-        yield _Found(one.name, [(x, y) for x, y, _ in one.points], boxes)
+        regions = [(left, top, right, bottom) for left, top, right, bottom, _ in one.regions]
+        yield _Found(one.name, [(x, y) for x, y, _ in one.points], boxes, regions, one.size)
 
 
 def _size(project: Project, frame: int) -> tuple[int, int]:
