@@ -156,6 +156,29 @@ def test_crowds_of_boxes_are_regions(project: Project, tmp_path: Path) -> None:
     assert project.store.labels(1).regions == ((9.5, 19.5, 39.5, 59.5),)
 
 
+@pytest.mark.parametrize("folder", ["one", "two"])
+def test_frames_of_one_name_are_told_apart_by_their_folders(tmp_path: Path, folder: str) -> None:
+    sources = [write_frames(tmp_path / name / "images", 1) for name in ("one", "two")]
+    project = Project(tmp_path / "project", sources)
+    text = f'<image name="{folder}/images/0000.png"><points label="t" points="5,6"/></image>'
+    (tmp_path / "cvat.xml").write_text(f"<annotations>{text}</annotations>")
+    import_labels(project, tmp_path / "cvat.xml", "")
+    labelled = project.store.find("0000" if folder == "one" else "0000-2")
+    assert project.store.answered() == [labelled]
+    assert json.loads(export_labels(project, "coco")[1])["images"][0]["file_name"].endswith(
+        "0000.png" if folder == "one" else "0000-2.png"
+    )
+    project.close()
+
+
+def test_a_label_file_of_a_frame_with_dots_in_its_name(tmp_path: Path) -> None:
+    shutil.copy(write_frames(tmp_path / "frames", 1) / "0000.png", tmp_path / "take.1.png")
+    project = Project(tmp_path / "project", [tmp_path / "take.1.png"])
+    (tmp_path / "take.1.txt").write_text("0 0.5 0.5 0.05 0.05\n")
+    assert import_labels(project, tmp_path / "take.1.txt", "").labelled == 1
+    project.close()
+
+
 def test_labels_outside_the_frame_are_left_out_and_counted(project: Project, tmp_path: Path) -> None:
     file = tmp_path / "cvat.xml"
     shapes = '<points label="t" points="5,6"/><points label="t" points="500,6"/>'

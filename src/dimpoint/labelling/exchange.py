@@ -8,8 +8,8 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import combinations
-from pathlib import Path
+from itertools import combinations, takewhile
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from dimpoint.datasets.coco import PointImage, read_points
 from dimpoint.datasets.convert import FORMATS, write_labels
 from dimpoint.datasets.coordinates import is_inside
 from dimpoint.datasets.formats import format_of, read_labels
+from dimpoint.datasets.layout import NAMED_SUFFIXES
 from dimpoint.datasets.masks import centroids, read_mask_file
 from dimpoint.errors import ConfigError, DataError, FrameError
 from dimpoint.labelling.frames import safe_stem
@@ -94,7 +95,7 @@ def import_labels(project: Project, file: Path, author: str, *, snap: bool = Tru
     done = Imported()
     ready: dict[int, Labels] = {}
     for found in _labels_in(project, file):
-        frame = project.store.find(safe_stem(found.name))
+        frame = _frame_of(project, found.name)
         if frame is None:
             done.unknown_count += 1
             done.unknown += [found.name[:200]] if len(done.unknown) < _MOST_NAMED else []
@@ -115,6 +116,38 @@ def import_labels(project: Project, file: Path, author: str, *, snap: bool = Tru
         done.labelled += 1
         done.points += len(taken.points)
     return done
+
+
+def _frame_of(project: Project, name: str) -> int | None:
+    """The frame that a label file names; of files of one name that in the folders of the name, if one is."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    whole = [] if path.suffix.lower() in NAMED_SUFFIXES else [safe_stem(f"{path.name}.png")]
+    found = (project.store.find(stem) for stem in (*whole, safe_stem(name)))
+    frame = next((one for one in found if one is not None), None)
+    if frame is None or not _folders(path):
+        return frame
+    stem, alike = project.store.source(frame).name, [frame]
+    while (other := project.store.find(f"{stem}-{len(alike) + 1}")) is not None:
+        alike.append(other)
+    sources = {one: PurePath(project.store.source(one).source) for one in alike}
+    shared = {
+        one: _shared(_folders(path), _folders(source))
+        for one, source in sources.items()
+        if safe_stem(source.name) == stem
+    }
+    best = [one for one, count in shared.items() if count == max(shared.values())]
+    return best[0] if len(best) == 1 else frame
+
+
+def _folders(path: PurePath) -> list[str]:
+    """The folders above a file, without `images`, where the project keeps its copies."""
+    return [part for part in path.parent.parts if part not in ("images", "/")]
+
+
+def _shared(one: list[str], other: list[str]) -> int:
+    """The number of equal parts, counted from the end."""
+    pairs = zip(reversed(one), reversed(other), strict=False)
+    return len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))
 
 
 def _check_size(project: Project, frame: int, found: _Found, file: Path) -> None:
@@ -149,7 +182,7 @@ def _labels_in(project: Project, file: Path) -> Iterator[_Found]:
         )
 
     def size(stem: str) -> tuple[int, int] | None:
-        frame = project.store.find(safe_stem(stem))
+        frame = _frame_of(project, stem)
         return None if frame is None else _size(project, frame)
 
     for one in read_labels(kind, file, size):
