@@ -35,7 +35,7 @@ from dimpoint.model.input_rule import round_up
 from dimpoint.model.intensity import POLARITIES, Polarity
 from dimpoint.model.record import ModelMeta
 from dimpoint.model.validity import Mask
-from dimpoint.sources.frames import Frame, OnError, Sources, as_array, as_sources, count_frames, frames_from
+from dimpoint.sources.frames import Frame, OnError, Sources, as_sources, count_frames, frames_from, opened
 
 # Of a running network. Point networks take up to 300; of the full-resolution hosts acm 220, mlclnet 1400.
 _BYTES_PER_PIXEL = {"response": 512, "probability": 2048}
@@ -301,10 +301,11 @@ class Detector:
         yield from self._together(waiting)
 
     def _measured(self, frame: Any, valid: Mask | None = None, name: str = "frame") -> Measured:
-        if isinstance(frame, Frame):
-            name, valid = frame.file, frame.valid if valid is None else valid
+        given = opened(frame)
+        if isinstance(given, Frame):
+            name, valid, given = given.file, given.valid if valid is None else valid, given.pixels
         black_hot = self.polarity == "black-hot"
-        return measured(as_array(frame), self.meta.input.intensity, valid, name, black_hot=black_hot)
+        return measured(given, self.meta.input.intensity, valid, name, black_hot=black_hot)
 
     def _together(self, waiting: Sequence[tuple[Measured, dict[str, Any]]]) -> Iterator[Detections]:
         frames = [frame for frame, _ in waiting]
