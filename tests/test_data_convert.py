@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import tifffile
 
 from data_sets import frame, make, save, write_json
 from dimpoint.datasets.check import check_dataset
@@ -178,6 +179,18 @@ def test_snapping_takes_the_spot_inside_the_box(root: Path) -> None:
     assert (done.snapped, done.centres) == (1, 1)
     (points,) = (image.points for image in read_points(root / "points.json") if image.file_name == "a.png")
     np.testing.assert_allclose(points, [[11, 9], [30, 20]], atol=0.1)
+
+
+def test_snapping_takes_no_pixel_of_no_data(tmp_path: Path) -> None:
+    picture = np.full((HEIGHT, WIDTH), 500, np.uint16)
+    cv2.circle(picture, (11, 9), 1, 900, -1)
+    picture[7, 7:9] = 65535
+    (tmp_path / "images").mkdir()
+    tags = [(42113, "s", 0, "65535", True)]
+    tifffile.imwrite(tmp_path / "images" / "a.tif", picture, extratags=tags)
+    (tmp_path / "labels.csv").write_text("file,xmin,ymin,xmax,ymax\na.tif,6,5,14,13\n")
+    assert convert_labels(tmp_path, snap=True).snapped == 1
+    np.testing.assert_allclose(read_points(tmp_path / "points.json")[0].points, [[11, 9]], atol=0.1)
 
 
 @pytest.mark.parametrize("kind", FORMATS)

@@ -24,7 +24,7 @@ from dimpoint.datasets.formats import TITLES, find_other_labels, image_name, rea
 from dimpoint.datasets.label_studio import label_studio_text
 from dimpoint.datasets.layout import NAMED_SUFFIXES, Layout, find_layout
 from dimpoint.datasets.plausibility import demand_plausible, place_doubts
-from dimpoint.datasets.reading import AS_WRITTEN, Reading, check_size, frame_options, frame_size
+from dimpoint.datasets.reading import AS_WRITTEN, Reading, check_size, frame_size
 from dimpoint.errors import ConfigError, DataError
 from dimpoint.sources.files import natural_key
 from dimpoint.text import counted
@@ -220,12 +220,11 @@ def _converted(
     done: Converted,
     reading: Reading,
 ) -> PointImage:
-    from dimpoint.sources import read_image
-
     path = layout.frame(name)
     height, width = frame_size(path, reading)
     check_size(path, (height, width), labels.size, file.name, reading)
-    frame = read_image(path, frame_options(reading)) if snap and labels.boxes else None
+    sample = Sample(name, path, None, None, reading=reading)
+    frame = sample.read_frame() if snap and labels.boxes else None
     points: list[tuple[float, float]] = []
     for x, y, label in labels.points:
         done.labels[label] += 1
