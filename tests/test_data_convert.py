@@ -445,6 +445,13 @@ def test_other_shapes(root: Path, file: str, text: str, points: list[tuple[float
             r"a\.txt, line 2: .* are not fractions",
         ),
         ("labels/a.txt", "yolo", "0 0.5 0.5 0.1 0.1 0.5 0.5 2", r"a\.txt, line 1: 7 numbers after the class"),
+        ("labels/a.txt", "yolo", "0 .5 .5 .1 .1 .5 .5 1 .5 .6 1", "line 1: 10 numbers .* no keypoints"),
+        (
+            "labels/a.txt",
+            "yolo",
+            "0 .5 .5 .1 .1 20 30 20 31",
+            "line 1: 8 numbers .* pairs, 0..1, of an outline",
+        ),
         ("labels/a.txt", "yolo", "0 0.5 0.5", r"a\.txt, line 1: 2 numbers"),
         (
             "a.xml",

@@ -250,9 +250,13 @@ def _yolo_corners(values: list[float], where: str) -> list[tuple[float, float]]:
     if len(values) in (4, 5):
         x, y, w, h = values[:4]
         return [(x - w / 2, y - h / 2), (x + w / 2, y + h / 2)]
-    if len(values) >= 8 and len(values) % 2 == 0:
+    is_pose = len(values) % 3 == 1 and all(seen in (0, 1, 2) for seen in values[6::3])  # x, y, seen
+    within = all(-0.01 <= value <= 1.01 for value in values)
+    if len(values) >= 8 and len(values) % 2 == 0 and within and not is_pose:
         return list(zip(values[::2], values[1::2], strict=True))
-    known = "4 (a box), 5 (box, confidence) or the pairs of an outline of 4 or more corners"
+    known = (
+        "4 (a box), 5 (box, confidence) or the pairs, 0..1, of an outline of 4 or more corners; no keypoints"
+    )
     raise DataError(f"{where}: {len(values)} numbers after the class; expected {known}")
 
 
