@@ -61,6 +61,10 @@ class TestEvaluation:
         assert numbers["iou"] == pytest.approx(27 / 37)
         assert {"niou", "hse", "hiou"} <= numbers.keys()
 
+    def test_no_protocol_is_refused(self, world: Path) -> None:
+        with pytest.raises(ConfigError, match="no protocol is given"):
+            dimpoint.evaluate(world / "all.json", world / "SET", protocol=[])
+
     @pytest.mark.parametrize("protocol", ["opdc", ["opdc"], ("opdc",)])
     def test_a_protocol_given_as_text_is_one_name(self, world: Path, protocol: str) -> None:
         result = dimpoint.evaluate(world / "maps", world / "SET", protocol=protocol).results[0]
