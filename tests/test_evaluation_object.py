@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from dimpoint.errors import ConfigError, DataError, MissingExtraError
 from dimpoint.evaluation.summary import threshold_digits
 from dimpoint.evaluation.tables import split_cell
 from dimpoint.report import evaluation as module
+from dimpoint.sources import read_image
 from evaluation_sets import all_points, detections, make_maps, make_model, make_set, mask
 
 
@@ -48,6 +50,15 @@ class TestEvaluation:
     def test_a_detector_keeps_its_threshold(self, world: Path) -> None:
         strict = dimpoint.load(world / "blob.onnx", threshold=0.99)
         assert dimpoint.evaluate(strict, world / "SET").numbers["tp"] == 0
+
+    def test_a_detector_keeps_its_polarity(self, world: Path, tmp_path: Path) -> None:
+        shutil.copytree(world / "SET", tmp_path / "SET")
+        for file in (tmp_path / "SET" / "images").iterdir():
+            save(file, 255 - read_image(file))
+        expected = dimpoint.evaluate(world / "blob.onnx", world / "SET").numbers
+        dark = dimpoint.load(world / "blob.onnx", polarity="black-hot")
+        assert dimpoint.evaluate(dark, tmp_path / "SET").numbers == pytest.approx(expected, nan_ok=True)
+        assert expected["tp"] > 0
 
     def test_repr_is_one_line(self, world: Path) -> None:
         text = repr(dimpoint.evaluate(world / "all.json", world / "SET"))

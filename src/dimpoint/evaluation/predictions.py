@@ -95,12 +95,12 @@ class ModelPredictor:
         self.path: Path | None = None
         self.workers = 1
         if isinstance(model, Detector):
-            backend = model.backend
             threshold = model.rule.threshold if threshold is None else threshold
+            own = model.at(threshold)
         else:
             self.path = resolve_model(model)
             self.workers, backend = _open(self.path, threads or os.cpu_count() or 1, frames, device)
-        own = Detector(backend, threshold=threshold)
+            own = Detector(backend, threshold=threshold)
         self.meta: ModelMeta | None = own.meta
         self.name = own.meta.name
         self.kind: Kind = "maps" if own.meta.kind == "probability" else "points"
@@ -111,7 +111,7 @@ class ModelPredictor:
         lowest = min(float(own.rule.calibrated(FLOOR)), own.rule.threshold)
         self.floor: float | None = lowest
         # Of two detections the lower never hides the higher, so a lower threshold only adds detections.
-        self.detector = Detector(backend, threshold=lowest)
+        self.detector = own.at(lowest)
         self._one_large = Lock()
 
     def predict(self, frame: TruthFrame, pixels: npt.NDArray[Any] | None) -> Prediction:

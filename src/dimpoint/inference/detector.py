@@ -110,7 +110,6 @@ class Detector:
         options: dict[str, Any] = {"threshold": threshold, "memory_mb": memory_mb}
         self._options = {**options, "polarity": polarity, "calibrated": calibrated}
         self._backend = _backend(model, threads, device)
-        self._options["device"] = self.device
         self.meta: ModelMeta = self._backend.meta
         rule = self.meta.decode if calibrated else self.meta.decode.uncalibrated()
         self.rule = rule if threshold is None else rule.at(threshold)
@@ -129,7 +128,8 @@ class Detector:
         path = getattr(self._backend, "path", None)
         if path is None:
             raise ConfigError("this detector runs a network in memory; open a model file to pickle it")
-        return _open, (Path(path).absolute(), {**self._options, "threads": self.threads})
+        options = {**self._options, "device": self.device, "threads": self.threads}
+        return _open, (Path(path).absolute(), options)
 
     @property
     def path(self) -> Path | None:
@@ -149,9 +149,11 @@ class Detector:
         """
         if self.path is None or self.path.suffix.lower() != ".onnx" or self.device not in PROCESSORS:
             return None
-        backend = open_backend(self.path, 1, self.device, frames)
-        options = {key: value for key, value in self._options.items() if key != "device"}
-        return Detector(backend, threads=1, **options)
+        return Detector(open_backend(self.path, 1, self.device, frames), threads=1, **self._options)
+
+    def at(self, threshold: float) -> Detector:
+        """This detector with another threshold, 0..1."""
+        return Detector(self._backend, threads=self.threads, **{**self._options, "threshold": threshold})
 
     def shares_memory(self, shape: tuple[int, ...], count: int) -> bool:
         """Whether `count` frames of a shape fit into the memory for one run."""
