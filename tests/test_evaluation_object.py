@@ -72,6 +72,12 @@ class TestEvaluation:
         assert numbers["iou"] == pytest.approx(27 / 37)
         assert {"niou", "hse", "hiou"} <= numbers.keys()
 
+    def test_a_threshold_of_points_is_a_finite_number(self, world: Path) -> None:
+        """Scores of COCO files may lie beyond 1; above NaN lies nothing."""
+        with pytest.raises(ConfigError, match="threshold must be a finite number, got nan"):
+            dimpoint.evaluate(world / "all.json", world / "SET", threshold=float("nan"))
+        assert dimpoint.evaluate(world / "all.json", world / "SET", threshold=7).numbers["tp"] == 0
+
     def test_no_protocol_is_refused(self, world: Path) -> None:
         with pytest.raises(ConfigError, match="no protocol is given"):
             dimpoint.evaluate(world / "all.json", world / "SET", protocol=[])

@@ -222,6 +222,8 @@ class FilePredictor:
         self.kind: Kind = "maps" if in_folder else "points"
         if self.kind == "maps" and threshold is not None and not 0 <= threshold <= 1:
             raise ConfigError(f"threshold must lie in 0..1, got {threshold}")
+        if threshold is not None and not np.isfinite(threshold):
+            raise ConfigError(f"threshold must be a finite number, got {threshold}")
         entries: dict[str, PredictedPoints | Path] = {}
         entries |= _map_files(path) if self.kind == "maps" else _read_points(path)
         self.pairing = pair(entries, frames, others)
