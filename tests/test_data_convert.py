@@ -513,6 +513,7 @@ CSV_FORMS = {
     "corners": b"filename,xmin,ymin,xmax,ymax,class\n0.png,3,2,6,4,bird\n",
     "corners in the wrong order": b"filename,xmin,ymin,xmax,ymax\n0.png,6,4,3,2\n",
     "boxes": b"file;x;y;width;height\n0.png;3;2;4;3\n",
+    "boxes with short names": b"file,x,y,w,h\n0.png,3,2,4,3\n",
 }
 
 
