@@ -207,7 +207,7 @@ def test_round_trip(tmp_path: Path, kind: str) -> None:
         save(root / "images" / name, frame(number, (HEIGHT, WIDTH)))
     write_points(root / "points.json", [labelled(name, xy) for name, xy in points.items()])
     out = root / {"cvat": "all.xml", "label-studio": "all.json"}.get(kind, "labels")
-    assert export_labels(root, out, kind) == (10, 6)
+    assert export_labels(root, out, kind) == (10, 6, 0)
     done = convert_labels(root, tmp_path / "again.json")
     assert (done.points, done.skipped) == (6, [])
     again = {image.file_name: image.points for image in read_points(tmp_path / "again.json")}

@@ -249,7 +249,7 @@ def _converted(
     return PointImage(path.relative_to(layout.frame_folder).as_posix(), width, height, array, ignore)
 
 
-def export_labels(source: Path, out: Path, kind: str, side: float = 5.0) -> tuple[int, int]:
+def export_labels(source: Path, out: Path, kind: str, side: float = 5.0) -> tuple[int, int, int]:
     """Write the COCO points of a data set or file in the format of another tool.
 
     Parameters
@@ -266,7 +266,7 @@ def export_labels(source: Path, out: Path, kind: str, side: float = 5.0) -> tupl
     Returns
     -------
     tuple of int
-        Numbers of images and points.
+        Numbers of images and points, and of ignore regions, which none of the formats holds.
 
     Raises
     ------
@@ -280,7 +280,8 @@ def export_labels(source: Path, out: Path, kind: str, side: float = 5.0) -> tupl
     if not images:
         raise DataError(f"{source}: no COCO points; make them from masks with dimpoint data points")
     write_labels(kind, images, out, side)
-    return len(images), sum(len(image.points) for image in images)
+    points, regions = sum(len(each.points) for each in images), sum(len(each.ignore) for each in images)
+    return len(images), points, regions
 
 
 def write_labels(kind: str, images: Sequence[PointImage], out: Path, side: float = 5.0) -> int:
