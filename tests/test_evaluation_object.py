@@ -8,7 +8,9 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
 from typer.testing import CliRunner
 
 import dimpoint
@@ -17,9 +19,11 @@ from dimpoint.cli import build_app
 from dimpoint.errors import ConfigError, DataError, MissingExtraError
 from dimpoint.evaluation.summary import threshold_digits
 from dimpoint.evaluation.tables import split_cell
+from dimpoint.inference.detections import write_detections
 from dimpoint.report import evaluation as module
 from dimpoint.sources import read_image
-from evaluation_sets import all_points, detections, make_maps, make_model, make_set, mask
+from evaluation_sets import SIZE, all_points, detections, make_maps, make_model, make_set, mask
+from tiny_models import spots
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +63,20 @@ class TestEvaluation:
         dark = dimpoint.load(world / "blob.onnx", polarity="black-hot")
         assert dimpoint.evaluate(dark, tmp_path / "SET").numbers == pytest.approx(expected, nan_ok=True)
         assert expected["tp"] > 0
+
+    def test_a_model_is_judged_by_what_it_detects_beside_no_data(self, world: Path, tmp_path: Path) -> None:
+        """What touches pixels that are no measurements is no detection, and no false object either."""
+        pixels = spots(SIZE, [(20, 20), (51, 24)])
+        pixels[20:30, 52:] = -1
+        (tmp_path / "images").mkdir()
+        tags = [(42113, "s", 0, "-1", True)]
+        tifffile.imwrite(tmp_path / "images" / "a.tif", pixels.astype(np.float32), extratags=tags)
+        save(tmp_path / "masks" / "a.png", mask([(20, 20, 1.0)]))
+        found = dimpoint.load(world / "blob.onnx").predict(tmp_path / "images")
+        write_detections(tmp_path / "found.json", "blob", found)
+        numbers = dimpoint.evaluate(world / "blob.onnx", tmp_path).numbers
+        assert (numbers["tp"], numbers["fp"]) == (1, 0)
+        assert numbers == pytest.approx(dimpoint.evaluate(tmp_path / "found.json", tmp_path).numbers)
 
     def test_repr_is_one_line(self, world: Path) -> None:
         text = repr(dimpoint.evaluate(world / "all.json", world / "SET"))
@@ -235,8 +253,6 @@ def test_a_threshold_chosen_on_the_evaluated_frames_predicts_once(
 
     calls = []
     predict = ModelPredictor.predict
-    monkeypatch.setattr(
-        ModelPredictor, "predict", lambda self, frame, pixels: calls.append(1) or predict(self, frame, pixels)
-    )
+    monkeypatch.setattr(ModelPredictor, "predict", lambda *arguments: calls.append(1) or predict(*arguments))
     run("--model", world / "blob.onnx", "--data", world / "SET", "--pd", "0.9")
     assert len(calls) == 4

@@ -22,7 +22,7 @@ from dimpoint.evaluation.truth import TruthFrame, frame_stem
 from dimpoint.inference.backends import Backend, open_backend
 from dimpoint.inference.detection_files import holds_detections, read_detections
 from dimpoint.inference.detector import Detector
-from dimpoint.metrics.components import Map
+from dimpoint.metrics.components import Map, Mask
 from dimpoint.model.files import resolve_model
 from dimpoint.model.record import ModelMeta
 from dimpoint.sources.files import plain_name
@@ -73,8 +73,10 @@ class Predictor(Protocol):
     floor: float | None
     meta: ModelMeta | None
 
-    def predict(self, frame: TruthFrame, pixels: npt.NDArray[Any] | None) -> Prediction:
-        """Predict for a frame; pixels: (H, W), if there are any."""
+    def predict(
+        self, frame: TruthFrame, pixels: npt.NDArray[Any] | None, valid: Mask | None = None
+    ) -> Prediction:
+        """Predict for a frame; pixels: (H, W), if there are any; valid: those known to be measurements."""
 
 
 class ModelPredictor:
@@ -114,13 +116,15 @@ class ModelPredictor:
         self.detector = own.at(lowest)
         self._one_large = Lock()
 
-    def predict(self, frame: TruthFrame, pixels: npt.NDArray[Any] | None) -> Prediction:
+    def predict(
+        self, frame: TruthFrame, pixels: npt.NDArray[Any] | None, valid: Mask | None = None
+    ) -> Prediction:
         if pixels is None:
             raise DataError(f"{frame.path}: only its label is there; a model needs the frame itself")
         with self._one_large if pixels.size > _LARGE else nullcontext():
             if self.kind == "maps":
-                return self.detector.probability_map(pixels)
-            found = self.detector(pixels)
+                return self.detector.probability_map(pixels, valid)
+            found = self.detector(pixels, valid)
         return PredictedPoints(found.xy.astype(np.float64), found.scores.astype(np.float64))
 
 
@@ -245,7 +249,7 @@ class FilePredictor:
         """Whether there is a prediction for this frame."""
         return frame.key in self._by_frame
 
-    def predict(self, frame: TruthFrame, pixels: npt.NDArray[Any] | None = None) -> Prediction:
+    def predict(self, frame: TruthFrame, pixels: Any = None, valid: Any = None) -> Prediction:
         entry = self._by_frame[frame.key]
         return entry if isinstance(entry, PredictedPoints) else read_map(entry, self.values)
 
