@@ -5,12 +5,14 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+import tifffile
 
 import dimpoint
 from dimpoint.errors import ConfigError, DimpointError, FrameError
@@ -76,6 +78,16 @@ def test_other_kinds_of_frames_give_what_the_array_gives(make: Any, detector: De
 def test_a_path_of_a_picture_is_read(detector: Detector, tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "a.png"), FRAME)
     assert detector(tmp_path / "a.png") == detector(str(tmp_path / "a.png")) == detector(FRAME)
+
+
+def test_pixels_of_no_data_are_known_by_a_path_too(detector: Detector, tmp_path: Path) -> None:
+    counts = FRAME.astype(np.float32)
+    counts[5:55:7, 3:60:9] = -9999
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, counts, extratags=[(42113, "s", 0, "-9999", True)])
+    (expected,) = detector.predict(path)
+    assert len(expected) == 2
+    assert replace(detector(path), file=expected.file) == expected
 
 
 REFUSED = [

@@ -17,6 +17,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from typer.testing import CliRunner
 
 from cli_runs import Result, run_command
@@ -104,6 +105,19 @@ def test_sources_are_files_patterns_and_sub_folders(run: Callable[..., Result], 
 def test_threshold_can_be_set(run: Callable[..., Result], frames: Path) -> None:
     assert run("frames", "--out", "results", "--threshold", "1").code == 0
     assert counts(Path("results")) == {"a.png": 0, "b.png": 0, "c.png": 0}
+
+
+def test_pixels_of_no_data_are_no_dark_spot_and_leave_contrast_to_pictures(
+    run: Callable[..., Result],
+) -> None:
+    counts = (6000 + 300 * spots((60, 70), [(20, 30), (50, 12)])).astype(np.float32)
+    counts[44:46, 40:60] = -9999
+    tifffile.imwrite("a.tif", counts, extratags=[(42113, "s", 0, "-9999", True)])
+    shown = run("a.tif", "--out", "results", "--overlay")
+    assert shown.code == 0
+    assert "black-hot" not in shown.err
+    grey = cv2.imread("results/overlays/a.png")[..., 0]
+    assert np.median(grey) < 40  # of the background
 
 
 def test_overlays_of_frames_with_one_name_do_not_replace_each_other(run: Callable[..., Result]) -> None:

@@ -151,6 +151,17 @@ def test_only_common_frames_and_never_silently(tmp_path: Path) -> None:
         run(maps, part, "--data", data)
     text = run(maps, part, "--data", data, "--allow-missing")
     assert "INCOMPLETE: 2 frames that both have are compared" in text
+    notes = record(maps, part, "--data", data, "--allow-missing")["notes"]
+    assert "INCOMPLETE: 2 frames that both have are compared" in notes
+
+
+@pytest.mark.parametrize("second", [False, True])
+def test_what_is_unlikely_of_either_side_is_said(many: Path, tmp_path: Path, second: bool) -> None:
+    detections(tmp_path / "b.json", {f"{name:02}.png": [(20.0, 30.0, 0.9)] for name in range(FRAMES)})
+    sides = (many / "40.json", tmp_path / "b.json")[:: 1 if second else -1]
+    said = "none of the 40 targets is found by the 40 predictions"
+    assert said in run(*sides, "--data", many / "SET")
+    assert any(note.startswith(said) for note in record(*sides, "--data", many / "SET")["notes"])
 
 
 def test_what_is_neither_a_model_nor_predictions(tmp_path: Path) -> None:

@@ -140,6 +140,18 @@ def test_points_from_masks(tmp_path: Path, dimpoint, capsys: pytest.CaptureFixtu
     assert dimpoint("data", "check", root) == 0  # masks and points agree
 
 
+def test_regions_that_another_format_does_not_have(
+    tmp_path: Path, dimpoint, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = coco((3, 4, 2))
+    content["annotations"].append({"id": 9, "image_id": 7, "iscrowd": 1, "bbox": [5, 5, 3, 3]})
+    write_json(tmp_path / "points.json", content)
+    assert dimpoint("data", "convert", tmp_path / "points.json", "--to", "yolo", "--out", tmp_path / "y") == 0
+    shown = capsys.readouterr()
+    assert shown.out == f"{tmp_path / 'y'}: 1 point of 1 frame\n"
+    assert "warning: 1 ignore region is left out, which yolo does not have: background there" in shown.err
+
+
 def test_points_never_overwrite(tmp_path: Path, dimpoint, capsys: pytest.CaptureFixture[str]) -> None:
     root = make(tmp_path / "set")
     (root / "points.json").write_text("my own labels")

@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import tifffile
 
 from data_sets import frame, make, save, write_json
 from dimpoint.datasets.check import check_dataset
@@ -180,6 +181,18 @@ def test_snapping_takes_the_spot_inside_the_box(root: Path) -> None:
     np.testing.assert_allclose(points, [[11, 9], [30, 20]], atol=0.1)
 
 
+def test_snapping_takes_no_pixel_of_no_data(tmp_path: Path) -> None:
+    picture = np.full((HEIGHT, WIDTH), 500, np.uint16)
+    cv2.circle(picture, (11, 9), 1, 900, -1)
+    picture[7, 7:9] = 65535
+    (tmp_path / "images").mkdir()
+    tags = [(42113, "s", 0, "65535", True)]
+    tifffile.imwrite(tmp_path / "images" / "a.tif", picture, extratags=tags)
+    (tmp_path / "labels.csv").write_text("file,xmin,ymin,xmax,ymax\na.tif,6,5,14,13\n")
+    assert convert_labels(tmp_path, snap=True).snapped == 1
+    np.testing.assert_allclose(read_points(tmp_path / "points.json")[0].points, [[11, 9]], atol=0.1)
+
+
 @pytest.mark.parametrize("kind", FORMATS)
 def test_round_trip(tmp_path: Path, kind: str) -> None:
     """Folders, equal names in several, dots in names, and more frames without targets than are probed."""
@@ -194,7 +207,7 @@ def test_round_trip(tmp_path: Path, kind: str) -> None:
         save(root / "images" / name, frame(number, (HEIGHT, WIDTH)))
     write_points(root / "points.json", [labelled(name, xy) for name, xy in points.items()])
     out = root / {"cvat": "all.xml", "label-studio": "all.json"}.get(kind, "labels")
-    assert export_labels(root, out, kind) == (10, 6)
+    assert export_labels(root, out, kind) == (10, 6, 0)
     done = convert_labels(root, tmp_path / "again.json")
     assert (done.points, done.skipped) == (6, [])
     again = {image.file_name: image.points for image in read_points(tmp_path / "again.json")}
@@ -432,6 +445,13 @@ def test_other_shapes(root: Path, file: str, text: str, points: list[tuple[float
             r"a\.txt, line 2: .* are not fractions",
         ),
         ("labels/a.txt", "yolo", "0 0.5 0.5 0.1 0.1 0.5 0.5 2", r"a\.txt, line 1: 7 numbers after the class"),
+        ("labels/a.txt", "yolo", "0 .5 .5 .1 .1 .5 .5 1 .5 .6 1", "line 1: 10 numbers .* no keypoints"),
+        (
+            "labels/a.txt",
+            "yolo",
+            "0 .5 .5 .1 .1 20 30 20 31",
+            "line 1: 8 numbers .* pairs, 0..1, of an outline",
+        ),
         ("labels/a.txt", "yolo", "0 0.5 0.5", r"a\.txt, line 1: 2 numbers"),
         (
             "a.xml",
@@ -486,12 +506,14 @@ CSV_FORMS = {
     "quoted decimal commas": b'file,x,y\n0.png,"4,5","3,0"\n',
     "line ends of old Macs": b"file,x,y\r0.png,4.5,3\r",
     "tabs": b"file\tx\ty\n0.png\t4.5\t3\n",
+    "tabs, a column without a name before numbers": b"\tframe\tx\ty\n7\t0\t4.5\t3\n",
     "capitals and spaces": b"Filename, X, Y\n0.png, 4.5, 3\n",
     "another order": b"y,x,image\n3,4.5,0.png\n",
     "utf-16": "file,x,y\n0.png,4.5,3\n".encode("utf-16"),
     "corners": b"filename,xmin,ymin,xmax,ymax,class\n0.png,3,2,6,4,bird\n",
     "corners in the wrong order": b"filename,xmin,ymin,xmax,ymax\n0.png,6,4,3,2\n",
     "boxes": b"file;x;y;width;height\n0.png;3;2;4;3\n",
+    "boxes with short names": b"file,x,y,w,h\n0.png,3,2,4,3\n",
 }
 
 

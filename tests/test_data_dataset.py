@@ -14,7 +14,7 @@ from dimpoint.datasets.coco import read_points
 from dimpoint.datasets.convert import points_from_masks
 from dimpoint.datasets.dataset import DataSet, hash_frames, open_dataset
 from dimpoint.datasets.reading import Reading, frame_size
-from dimpoint.errors import DataError, FrameError
+from dimpoint.errors import ConfigError, DataError, FrameError
 
 
 def names(dataset: DataSet) -> list[str]:
@@ -30,6 +30,11 @@ def test_a_sample_reads_its_frame_mask_and_points(tmp_path: Path) -> None:
     assert np.argwhere(first.read_mask()).tolist() == [[4, 3]]
     assert first.read_points().dtype == np.float32
     assert first.read_points().tolist() == [[3, 4]]
+
+
+def test_labels_of_an_unknown_kind_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="labels: 'mask' is none of auto, masks, points"):
+        open_dataset(make(tmp_path / "set"), labels="mask")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif", ".npy", ".PNG"])

@@ -156,3 +156,17 @@ def test_real_sets_raise_no_doubt(shared_data: Path, name: str) -> None:
         seen = placement(part)
         assert (seen.rule, seen.shift) == (None, None)
         assert seen.places > 0
+
+
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [
+        ("one-based,bottom-left", (2, 36)),
+        ("one-based,bottom-left,swapped", (3, 37)),
+        ("one-based,swapped", (3, 2)),
+        ("bottom-left", (3, 35)),
+    ],
+)
+def test_several_readings_of_one_point(rules: str, expected: tuple[float, float]) -> None:
+    """From the bottom, the lowest row is 1 where rows are counted from 1."""
+    assert Reading(points=frozenset(rules.split(","))).to_pixels(3, 4, (40, 50)) == expected

@@ -131,6 +131,17 @@ def test_without_splits_a_repeated_frame_is_left_out(tmp_path: Path) -> None:
     ]
 
 
+def test_two_lists_of_one_name_in_the_copy_must_be_equal(tmp_path: Path) -> None:
+    root, out = make(tmp_path / "set"), tmp_path / "copy"
+    (root / "train_X.txt").write_text("c\n")
+    with pytest.raises(DataError, match=r"would both be img_idx/train_X\.txt in the clean copy, and differ"):
+        repaired(root, out)
+    assert not out.exists()
+    (root / "train_X.txt").write_text("a\nb\n")
+    repaired(root, out)
+    assert (out / "img_idx" / "train_X.txt").read_text() == "a\nb\n"
+
+
 def test_a_split_without_usable_frames_is_left_out(tmp_path: Path) -> None:
     root, out = make(tmp_path / "set"), tmp_path / "copy"
     for name in ("a", "b"):

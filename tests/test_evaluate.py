@@ -260,6 +260,8 @@ def test_a_missing_prediction_is_refused_and_named(data: Path, tmp_path: Path) -
     ):
         assert part in str(refused.value)
     text = run("--predictions", maps, "--data", data, "--allow-missing")
+    kept = record("--predictions", maps, "--data", data, "--allow-missing")["notes"]
+    assert any(note.startswith("INCOMPLETE: only ") for note in kept)
     assert "INCOMPLETE: only 2 of 4 frames are scored" in " ".join(text.split())
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
 from typer.testing import CliRunner
 
 import dimpoint
@@ -16,8 +19,11 @@ from dimpoint.cli import build_app
 from dimpoint.errors import ConfigError, DataError, MissingExtraError
 from dimpoint.evaluation.summary import threshold_digits
 from dimpoint.evaluation.tables import split_cell
+from dimpoint.inference.detections import write_detections
 from dimpoint.report import evaluation as module
-from evaluation_sets import all_points, detections, make_maps, make_model, make_set, mask
+from dimpoint.sources import read_image
+from evaluation_sets import SIZE, all_points, detections, make_maps, make_model, make_set, mask
+from tiny_models import spots
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +55,29 @@ class TestEvaluation:
         strict = dimpoint.load(world / "blob.onnx", threshold=0.99)
         assert dimpoint.evaluate(strict, world / "SET").numbers["tp"] == 0
 
+    def test_a_detector_keeps_its_polarity(self, world: Path, tmp_path: Path) -> None:
+        shutil.copytree(world / "SET", tmp_path / "SET")
+        for file in (tmp_path / "SET" / "images").iterdir():
+            save(file, 255 - read_image(file))
+        expected = dimpoint.evaluate(world / "blob.onnx", world / "SET").numbers
+        dark = dimpoint.load(world / "blob.onnx", polarity="black-hot")
+        assert dimpoint.evaluate(dark, tmp_path / "SET").numbers == pytest.approx(expected, nan_ok=True)
+        assert expected["tp"] > 0
+
+    def test_a_model_is_judged_by_what_it_detects_beside_no_data(self, world: Path, tmp_path: Path) -> None:
+        """What touches pixels that are no measurements is no detection, and no false object either."""
+        pixels = spots(SIZE, [(20, 20), (51, 24)])
+        pixels[20:30, 52:] = -1
+        (tmp_path / "images").mkdir()
+        tags = [(42113, "s", 0, "-1", True)]
+        tifffile.imwrite(tmp_path / "images" / "a.tif", pixels.astype(np.float32), extratags=tags)
+        save(tmp_path / "masks" / "a.png", mask([(20, 20, 1.0)]))
+        found = dimpoint.load(world / "blob.onnx").predict(tmp_path / "images")
+        write_detections(tmp_path / "found.json", "blob", found)
+        numbers = dimpoint.evaluate(world / "blob.onnx", tmp_path).numbers
+        assert (numbers["tp"], numbers["fp"]) == (1, 0)
+        assert numbers == pytest.approx(dimpoint.evaluate(tmp_path / "found.json", tmp_path).numbers)
+
     def test_repr_is_one_line(self, world: Path) -> None:
         text = repr(dimpoint.evaluate(world / "all.json", world / "SET"))
         assert text.startswith("<Evaluation on ")
@@ -60,6 +89,16 @@ class TestEvaluation:
         numbers = dimpoint.evaluate(world / "maps", world / "SET", protocol="opdc").numbers
         assert numbers["iou"] == pytest.approx(27 / 37)
         assert {"niou", "hse", "hiou"} <= numbers.keys()
+
+    def test_a_threshold_of_points_is_a_finite_number(self, world: Path) -> None:
+        """Scores of COCO files may lie beyond 1; above NaN lies nothing."""
+        with pytest.raises(ConfigError, match="threshold must be a finite number, got nan"):
+            dimpoint.evaluate(world / "all.json", world / "SET", threshold=float("nan"))
+        assert dimpoint.evaluate(world / "all.json", world / "SET", threshold=7).numbers["tp"] == 0
+
+    def test_no_protocol_is_refused(self, world: Path) -> None:
+        with pytest.raises(ConfigError, match="no protocol is given"):
+            dimpoint.evaluate(world / "all.json", world / "SET", protocol=[])
 
     @pytest.mark.parametrize("protocol", ["opdc", ["opdc"], ("opdc",)])
     def test_a_protocol_given_as_text_is_one_name(self, world: Path, protocol: str) -> None:
@@ -214,8 +253,6 @@ def test_a_threshold_chosen_on_the_evaluated_frames_predicts_once(
 
     calls = []
     predict = ModelPredictor.predict
-    monkeypatch.setattr(
-        ModelPredictor, "predict", lambda self, frame, pixels: calls.append(1) or predict(self, frame, pixels)
-    )
+    monkeypatch.setattr(ModelPredictor, "predict", lambda *arguments: calls.append(1) or predict(*arguments))
     run("--model", world / "blob.onnx", "--data", world / "SET", "--pd", "0.9")
     assert len(calls) == 4

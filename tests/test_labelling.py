@@ -17,6 +17,7 @@ import cv2
 import httpx
 import numpy as np
 import pytest
+import tifffile
 from typer.testing import CliRunner
 
 from dimpoint.cli import build_app
@@ -187,6 +188,19 @@ class TestFrames:
         for frame in (first, second, first):
             reader.read(frame)
         assert reader.reads == 3
+
+    def test_pixels_of_no_data_are_smooth(self, tmp_path: Path) -> None:
+        """As in a data set; the project's copy, which has no mask, would teach them as counts."""
+        counts = np.full((20, 30), 700, np.uint16)
+        counts[4:6, 8] = 9
+        tags = [(42113, "s", 0, "9", False)]
+        tifffile.imwrite(tmp_path / "one.tif", counts, extratags=tags)
+        tifffile.imwrite(tmp_path / "two.tif", np.stack([counts, counts]), extratags=tags)
+        reader = FrameReader()
+        frames = list_frames([tmp_path / "one.tif", tmp_path / "two.tif"])
+        assert len(frames) == 3
+        for frame in frames:
+            assert (reader.read(frame) == 700).all()
 
     def test_a_source_without_a_frame_is_an_error(self, tmp_path: Path) -> None:
         (tmp_path / "notes.txt").write_text("no frame")

@@ -130,6 +130,55 @@ def test_other_frames_are_named_and_answers_stay(project: Project, tmp_path: Pat
     assert project.store.labels(3).points == ((6.0, 7.0),)
 
 
+def test_labels_of_frames_of_another_size_are_refused(project: Project, tmp_path: Path) -> None:
+    images = [
+        {"id": n, "file_name": f"{n:04d}.png", "width": 200 * (n + 1), "height": 160 * (n + 1)}
+        for n in (0, 1)
+    ]
+    points = [
+        {"id": n, "image_id": n, "category_id": 1, "num_keypoints": 1, "keypoints": [6, 7, 2]} for n in (0, 1)
+    ]
+    file = tmp_path / "points.json"
+    file.write_text(json.dumps({"images": images, "annotations": points, "categories": []}))
+    with pytest.raises(DataError, match=r"'0001\.png' has 400x320 pixels there, its frame here 200x160"):
+        import_labels(project, file, "")
+    assert project.store.labels(1).status == "unlabelled"
+
+
+def test_crowds_of_boxes_are_regions(project: Project, tmp_path: Path) -> None:
+    name, content = coco_boxes(*SPOTS[0])
+    boxes = json.loads(content)
+    boxes["annotations"].append(
+        {"id": 2, "image_id": 1, "category_id": 1, "iscrowd": 1, "bbox": [10, 20, 30, 40]}
+    )
+    (tmp_path / name).write_text(json.dumps(boxes))
+    import_labels(project, tmp_path / name, "")
+    assert project.store.labels(1).regions == ((9.5, 19.5, 39.5, 59.5),)
+
+
+@pytest.mark.parametrize("folder", ["one", "two"])
+def test_frames_of_one_name_are_told_apart_by_their_folders(tmp_path: Path, folder: str) -> None:
+    sources = [write_frames(tmp_path / name / "images", 1) for name in ("one", "two")]
+    project = Project(tmp_path / "project", sources)
+    text = f'<image name="{folder}/images/0000.png"><points label="t" points="5,6"/></image>'
+    (tmp_path / "cvat.xml").write_text(f"<annotations>{text}</annotations>")
+    import_labels(project, tmp_path / "cvat.xml", "")
+    labelled = project.store.find("0000" if folder == "one" else "0000-2")
+    assert project.store.answered() == [labelled]
+    assert json.loads(export_labels(project, "coco")[1])["images"][0]["file_name"].endswith(
+        "0000.png" if folder == "one" else "0000-2.png"
+    )
+    project.close()
+
+
+def test_a_label_file_of_a_frame_with_dots_in_its_name(tmp_path: Path) -> None:
+    shutil.copy(write_frames(tmp_path / "frames", 1) / "0000.png", tmp_path / "take.1.png")
+    project = Project(tmp_path / "project", [tmp_path / "take.1.png"])
+    (tmp_path / "take.1.txt").write_text("0 0.5 0.5 0.05 0.05\n")
+    assert import_labels(project, tmp_path / "take.1.txt", "").labelled == 1
+    project.close()
+
+
 def test_labels_outside_the_frame_are_left_out_and_counted(project: Project, tmp_path: Path) -> None:
     file = tmp_path / "cvat.xml"
     shapes = '<points label="t" points="5,6"/><points label="t" points="500,6"/>'
@@ -139,13 +188,11 @@ def test_labels_outside_the_frame_are_left_out_and_counted(project: Project, tmp
     assert (done.points, done.outside) == (1, 2)
 
 
-@pytest.mark.parametrize("what", ["points", "boxes", "regions"])
+@pytest.mark.parametrize("what", ["boxes", "regions"])
 def test_a_frame_that_no_label_fits_gets_no_answer(project: Project, tmp_path: Path, what: str) -> None:
-    """Labels of larger frames, and a frame without any label, which is one without targets."""
-    images = [{"id": n, "file_name": f"{n:04d}.png", "width": 640, "height": 640} for n in (0, 1)]
+    """Labels outside of it, and a frame without any label, which is one without targets."""
+    images = [{"id": n, "file_name": f"{n:04d}.png", "width": 200, "height": 160} for n in (0, 1)]
     one: dict[str, object] = {"id": 1, "image_id": 0, "category_id": 1, "bbox": [500, 400, 9, 9]}
-    if what == "points":
-        one |= {"num_keypoints": 1, "keypoints": [500, 400, 2]}
     if what == "regions":
         one |= {"iscrowd": 1, "keypoints": [], "num_keypoints": 0}
     file = tmp_path / "labels.json"

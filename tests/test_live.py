@@ -18,8 +18,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tifffile
 
 from dimpoint.errors import ConfigError, DataError
+from dimpoint.inference.detector import Detector
 from dimpoint.live.address import Address, shown
 from dimpoint.live.cameras import LostError, RefusedError, Shot
 from dimpoint.live.capture import Capture, Captured, LiveClock
@@ -34,6 +36,7 @@ from dimpoint.live.status import status, status_line
 from dimpoint.live.watch import Outputs, Watcher
 from dimpoint.live.webhook import WebhookQueue
 from dimpoint.tracking.tracker import Tracker
+from tiny_models import write_model
 from track_scenes import detections
 
 
@@ -306,6 +309,15 @@ class TestFolder:
         self.write(tmp_path / "new.png", 9)
         until(lambda: bool(shots))
         assert [one.name for one in shots] == ["new.png"]
+
+    def test_pixels_of_no_data_are_known(self, follow, tmp_path):
+        _, shots, _ = follow()
+        counts = np.full((8, 9), 700, np.uint16)
+        counts[2:4, 5] = 9
+        tifffile.imwrite(tmp_path / "a.tif", counts, extratags=[(42113, "s", 0, "9", True)])
+        until(lambda: bool(shots))
+        assert (shots[0].pixels == 700).all()
+        np.testing.assert_array_equal(shots[0].valid, counts > 9)
 
     def test_files_that_are_gone_are_forgotten(self, tmp_path, monkeypatch):
         monkeypatch.setattr("dimpoint.live.folder._REMEMBERED", 3)
@@ -991,6 +1003,15 @@ class TestWatcher:
         assert len(lines) == 1
         assert "(20.0, 20.0)" not in lines[0]
         assert [one.state for one in watcher.tracker.tracks] == ["static", "confirmed"]
+
+    def test_a_detector_is_told_which_pixels_are_measured(self, tmp_path, monkeypatch):
+        told = []
+        monkeypatch.setattr(Detector, "__call__", lambda _, __, valid: told.append(valid) or detections())
+        detector = Detector(write_model(tmp_path / "blob.onnx"))
+        watcher = Watcher(Frames([]), detector, Outputs(say=lambda _: None), note=lambda _: None)
+        (picture,) = self.noise(1)
+        watcher._step(Captured(picture, 0, 0.0, 1e9, time.monotonic(), valid=picture < 55))
+        np.testing.assert_array_equal(told[0], picture < 55)
 
     def test_500_candidates_a_frame(self):
         rng = np.random.default_rng(0)

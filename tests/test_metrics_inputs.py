@@ -46,6 +46,12 @@ BAD = [
         r"a probability map must be \(height, width\) .*, got shape \(1, 4, 5\)",
     ),
     ("empty", np.zeros((0, 5), np.float32), MASK, "not empty"),
+    (
+        "mask of 0 and 1",
+        GOOD,
+        np.eye(4, 5, dtype=np.uint8),
+        "reach only 1, and a target is above 127; .*mask > 0",
+    ),
     ("mask of floats", GOOD, GOOD, "the mask must be bool, or uint8 with targets above 127, got float32"),
 ]
 

@@ -57,6 +57,16 @@ def test_eight_bit_masks_count_above_127_as_everywhere() -> None:
     assert metric.compute()["pixel_iou"] == count_pixels(prob, mask).iou == 0.5
 
 
+def test_batches_of_another_shape_are_refused() -> None:
+    metric, masks = SirstMetric(), torch.zeros(2, 8, 9, dtype=torch.bool)
+    with pytest.raises(DataError, match=r"got \(2, 2, 8, 9\); of several channels give that of the targets"):
+        metric.update(torch.zeros(2, 2, 8, 9), masks)
+    with pytest.raises(DataError, match=r"got \(8, 9\)"):
+        metric.update(torch.zeros(8, 9), masks[0])
+    with pytest.raises(DataError, match="1 maps and 2 masks"):
+        metric.update(torch.zeros(1, 8, 9), masks)
+
+
 def test_reset_and_merge_as_torchmetrics_has_them() -> None:
     one, other = SirstMetric(), SirstMetric()
     for metric, seed in ((one, 0), (other, 1)):

@@ -24,6 +24,8 @@ import pytest
 import tifffile
 
 import dimpoint
+from dimpoint.serving.app import frame_of
+from dimpoint.sources import Frame
 
 COMMAND = [sys.executable, "-c", "from dimpoint.cli import main; main()", "serve", "--port", "0"]
 SPOTS = [(40.3, 30.6), (150.2, 60.4), (90.5, 120.1)]
@@ -122,6 +124,18 @@ def test_files_whose_type_curl_does_not_know(client: httpx.Client) -> None:
     answer = client.post("/v1/detect/batch", files=files).json()["images"]
     assert [len(each.get("detections", [])) for each in answer] == [3, 3, 0]
     assert "Content-Type application/octet-stream is not accepted, but image/png" in answer[2]["error"]
+
+
+def test_pixels_of_no_data_are_no_measurements() -> None:
+    counts = scene().astype(np.float32)
+    counts[5::20, 3::20] = -9999
+    tiff = io.BytesIO()
+    tifffile.imwrite(tiff, counts, extratags=[(42113, "s", 0, "-9999", True)])
+    frame = frame_of(tiff.getvalue(), "image/tiff", None, None)
+    assert isinstance(frame, Frame)
+    assert frame.valid is not None
+    np.testing.assert_array_equal(frame.valid, counts >= 0)
+    assert len(dimpoint.load(threads=1)(frame)) == 3
 
 
 @pytest.mark.parametrize(

@@ -331,6 +331,21 @@ class TestMotion:
         corners = np.array([[40, 40, 1], [290, 40, 1], [165, 220, 1]])
         assert np.abs(corners @ (motion.matrix - truth).T).max() < 0.5
 
+    @pytest.mark.parametrize("known", [True, False], ids=["by the file", "a border"])
+    def test_pixels_that_are_no_measurements_do_not_hide_it(self, known):
+        scene = 6000 + 3 * background(1, 160, 260)
+        estimate = MotionEstimator()
+        for number in range(6):
+            frame = (scene[:, 2 * number : 2 * number + 200]).astype(np.uint16)
+            valid = np.ones(frame.shape, bool)
+            valid[:, :12] = False
+            valid[100:130, 150:170] = not known
+            frame[~valid] = 0
+            motion = estimate(frame, valid if known else None)
+            if number:
+                assert motion.how == "features"
+                np.testing.assert_allclose(motion.matrix[:, 2], [-2, 0], atol=0.3)
+
     def test_noise_alone_is_no_motion_and_no_cut(self):
         estimate = MotionEstimator()
         flat = np.full((120, 160), 100.0)

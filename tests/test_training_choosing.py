@@ -7,16 +7,20 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tifffile
 
-from dimpoint.datasets.dataset import Sample
+import dimpoint
+from dimpoint.datasets.coco import PointImage, write_points
+from dimpoint.datasets.dataset import Sample, open_dataset
 from dimpoint.metrics.points import PointCounts, ScoredFrame
 from dimpoint.model.checkpoint import load_model, save_model
 from dimpoint.model.onnx_file import read_meta
 from dimpoint.training.choosing import FEW_TARGETS, HeldOut, Trained, choose, compare, warnings_of
 from dimpoint.training.fit import TrainingData, fit
-from dimpoint.training.frames import LabelledFrame
+from dimpoint.training.frames import LabelledFrame, load_frames
 from dimpoint.training.recipe import load_recipe
-from dimpoint.training.validation import PointScores
+from dimpoint.training.validation import FalseObjects, PointScores, detect_in
+from tiny_models import spots, write_model
 from training_runs import CPU
 
 FALLBACK = 0.5
@@ -74,10 +78,32 @@ def test_the_threshold_of_the_best_f1_gives_that_f1(target: float, false: float)
     frame = LabelledFrame(Sample("a", Path("a.png"), None, xy[:1]), "SET", xy[:1], (0, 1), np.zeros((40, 40)))
     detections = SimpleNamespace(xy=xy, scores=np.array([target, false]))
     scores = PointScores(load_recipe("spire-sirst"))
-    scores.add(lambda _: detections, frame)  # type: ignore[arg-type]
+    scores.add(lambda *_: detections, frame)  # type: ignore[arg-type]
     values = scores.values()
     assert values["f1"] == 1
     assert max(false, target - 0.001 - 1e-9) <= values["threshold"] < target
+
+
+def test_held_out_frames_are_judged_by_what_is_detected_beside_no_data(tmp_path: Path) -> None:
+    """A target that touches pixels that are no measurements is no detection."""
+    pixels = spots((48, 64), [(20, 20), (51, 24)]).astype(np.float32)
+    pixels[20:30, 52:] = -1
+    images, tags = [], [(42113, "s", 0, "-1", True)]
+    for number in range(4):
+        pixels[0, 0] = number / 9  # another frame
+        (tmp_path / "images").mkdir(exist_ok=True)
+        tifffile.imwrite(tmp_path / "images" / f"{number}.tif", pixels, extratags=tags)
+        images.append(PointImage(f"{number}.tif", 64, 48, np.array([[20, 20]], np.float32)))
+    write_points(tmp_path / "points.json", images)
+    detector = dimpoint.load(write_model(tmp_path / "blob.onnx"))
+    recipe = load_recipe("spire-sirst", ["validation_by=random"])
+    for frame in load_frames([open_dataset(tmp_path)], recipe)[1]:
+        (expected,) = detector.predict(frame.sample.frame_path)
+        assert len(expected) == 1
+        np.testing.assert_allclose(detect_in(frame, detector)[0].pred_xy, expected.xy, atol=0.01)
+        quiet = FalseObjects(0.3)
+        quiet.add(detector, frame)
+        assert quiet.values()["false_per_frame"] == 1  # the target, which a refit does not look for
 
 
 def test_many_targets_keep_the_threshold_of_the_best_f1() -> None:

@@ -70,9 +70,10 @@ def compare(
         )
     found = compared(evaluation)
     if as_json != "-":
-        _print(found.comparisons, found.results, [*found.notes, *found.results[0].notes])
+        _print(found.comparisons, found.results, found.notes)
     if as_json is not None:
-        write_json(to_record(found.comparisons, *found.results), as_json)
+        one, other = found.results
+        write_json(to_record(found.comparisons, one, other, found.notes), as_json)
 
 
 def _print(comparisons: Sequence[Comparison], results: Sequence[Result], notes: Sequence[str]) -> None:

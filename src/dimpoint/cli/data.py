@@ -212,8 +212,11 @@ def convert(
     if to is not None:
         if out is None:
             raise ConfigError("--to needs --out")
-        images, points = export_labels(source, out, to, box)
+        images, points, regions = export_labels(source, out, to, box)
         print_line(f"{out}: {counted(points, 'point')} of {counted(images, 'frame')}")
+        if regions:
+            lost = counted(regions, "ignore region is", "ignore regions are")
+            print_line(f"warning: {lost} left out, which {to} does not have: background there", error=True)
         return
     wanted = [part.strip() for part in categories.split(",")] if categories else []
     done = convert_labels(source, out, from_, snap=snap, categories=wanted, reading=reading)

@@ -329,6 +329,7 @@ def _run(
     from dimpoint.inference.overlay import PictureFolder
     from dimpoint.inference.stream import Failure, detect_stream, read_files
     from dimpoint.model.intensity import looks_black_hot
+    from dimpoint.model.validity import filled
     from dimpoint.sources import count_frames
 
     pictures = PictureFolder(results.overlays, results.done.pictures) if overlay else None
@@ -352,7 +353,7 @@ def _run(
                 continue
             frame, found = event
             if len(inverted) < _POLARITY_FRAMES:
-                inverted.append(looks_black_hot(frame.pixels))
+                inverted.append(looks_black_hot(filled(frame.pixels, frame.valid)))
             picture = pictures.write(frame, found) if pictures else None
             results.add(frame.path or Path(frame.file), found, picture, frame.notes)
             speed = (results.done.frames - before) / (time.perf_counter() - begin)

@@ -24,7 +24,7 @@ from dimpoint.datasets.formats import TITLES, find_other_labels, image_name, rea
 from dimpoint.datasets.label_studio import label_studio_text
 from dimpoint.datasets.layout import NAMED_SUFFIXES, Layout, find_layout
 from dimpoint.datasets.plausibility import demand_plausible, place_doubts
-from dimpoint.datasets.reading import AS_WRITTEN, Reading, check_size, frame_options, frame_size
+from dimpoint.datasets.reading import AS_WRITTEN, Reading, check_size, frame_size
 from dimpoint.errors import ConfigError, DataError
 from dimpoint.sources.files import natural_key
 from dimpoint.text import counted
@@ -220,12 +220,11 @@ def _converted(
     done: Converted,
     reading: Reading,
 ) -> PointImage:
-    from dimpoint.sources import read_image
-
     path = layout.frame(name)
     height, width = frame_size(path, reading)
     check_size(path, (height, width), labels.size, file.name, reading)
-    frame = read_image(path, frame_options(reading)) if snap and labels.boxes else None
+    sample = Sample(name, path, None, None, reading=reading)
+    frame = sample.read_frame() if snap and labels.boxes else None
     points: list[tuple[float, float]] = []
     for x, y, label in labels.points:
         done.labels[label] += 1
@@ -250,7 +249,7 @@ def _converted(
     return PointImage(path.relative_to(layout.frame_folder).as_posix(), width, height, array, ignore)
 
 
-def export_labels(source: Path, out: Path, kind: str, side: float = 5.0) -> tuple[int, int]:
+def export_labels(source: Path, out: Path, kind: str, side: float = 5.0) -> tuple[int, int, int]:
     """Write the COCO points of a data set or file in the format of another tool.
 
     Parameters
@@ -267,7 +266,7 @@ def export_labels(source: Path, out: Path, kind: str, side: float = 5.0) -> tupl
     Returns
     -------
     tuple of int
-        Numbers of images and points.
+        Numbers of images and points, and of ignore regions, which none of the formats holds.
 
     Raises
     ------
@@ -281,7 +280,8 @@ def export_labels(source: Path, out: Path, kind: str, side: float = 5.0) -> tupl
     if not images:
         raise DataError(f"{source}: no COCO points; make them from masks with dimpoint data points")
     write_labels(kind, images, out, side)
-    return len(images), sum(len(image.points) for image in images)
+    points, regions = sum(len(each.points) for each in images), sum(len(each.ignore) for each in images)
+    return len(images), points, regions
 
 
 def write_labels(kind: str, images: Sequence[PointImage], out: Path, side: float = 5.0) -> int:

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,7 @@ from dimpoint.datasets.masks import (
     read_mask_file,
 )
 from dimpoint.datasets.reading import AS_WRITTEN, Reading, check_size, frame_options, frame_size
-from dimpoint.errors import DataError
+from dimpoint.errors import ConfigError, DataError
 from dimpoint.text import counted
 
 if TYPE_CHECKING:
@@ -206,6 +206,8 @@ def open_dataset(
 
     Raises
     ------
+    ConfigError
+        For another value of `labels`.
     DataError
         If a file is wrong; the message names the file and the line, id or key.
 
@@ -217,6 +219,8 @@ def open_dataset(
     >>> sample.read_frame().dtype, sample.read_points().shape
     (dtype('uint16'), (4, 2))
     """
+    if labels not in get_args(Labels):
+        raise ConfigError(f"labels: {labels!r} is none of {', '.join(get_args(Labels))}")
     path = Path(root)
     opened_file = path.suffix.lower() == ".json" and path.is_file()
     layout = find_layout(_root_of(path) if opened_file else path)

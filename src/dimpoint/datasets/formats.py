@@ -45,6 +45,7 @@ TITLES = {
 _FOLDERS = ("", "annotations", "labels", "label", "xml", "labelme", "anns", "images", "image")
 _CSV_KEYS = ("file", "frame", "filename", "file_name", "image", "name")
 _VOC_SIDES = ("xmin", "ymin", "xmax", "ymax")
+SIDES = {"w": "width", "h": "height"}  # of boxes, in columns of CSV files
 _SUFFIXES = (".xml", ".json", ".txt", ".csv")
 _PROBED = 5  # files of each kind that are inspected
 _BLANK = 100  # bytes; a larger file is not blank
@@ -250,9 +251,13 @@ def _yolo_corners(values: list[float], where: str) -> list[tuple[float, float]]:
     if len(values) in (4, 5):
         x, y, w, h = values[:4]
         return [(x - w / 2, y - h / 2), (x + w / 2, y + h / 2)]
-    if len(values) >= 8 and len(values) % 2 == 0:
+    is_pose = len(values) % 3 == 1 and all(seen in (0, 1, 2) for seen in values[6::3])  # x, y, seen
+    within = all(-0.01 <= value <= 1.01 for value in values)
+    if len(values) >= 8 and len(values) % 2 == 0 and within and not is_pose:
         return list(zip(values[::2], values[1::2], strict=True))
-    known = "4 (a box), 5 (box, confidence) or the pairs of an outline of 4 or more corners"
+    known = (
+        "4 (a box), 5 (box, confidence) or the pairs, 0..1, of an outline of 4 or more corners; no keypoints"
+    )
     raise DataError(f"{where}: {len(values)} numbers after the class; expected {known}")
 
 
@@ -273,9 +278,10 @@ def _read_labelme(path: Path, name: str) -> list[Labels]:
 
 
 def _csv_columns(head: str) -> tuple[dict[str, int], str]:
-    """The columns of a CSV file by name, in lower case, and what separates them."""
+    """The columns of a CSV file by name, in lower case and without abbreviation, and what separates them."""
     separator = max(",;\t", key=head.count)
     names = [name.strip().casefold() for name in next(csv.reader([head], delimiter=separator), [])]
+    names = [name if SIDES.get(name, "") in names else SIDES.get(name, name) for name in names]
     return {name: place for place, name in reversed(list(enumerate(names)))}, separator
 
 
@@ -284,7 +290,7 @@ def _read_csv(path: Path) -> list[Labels]:
 
     Columns are separated by commas, semicolons or tabs, and numbers may have decimal commas.
     """
-    lines = read_lines(path)
+    lines = read_lines(path, strip=False)
     columns, separator = _csv_columns(lines[0][1])
     key = columns[next(name for name in _CSV_KEYS if name in columns)]
     corners = "x" not in columns

@@ -269,10 +269,11 @@ def _read(root: Path, path: Path) -> SplitFile:
     return SplitFile(path, name.removeprefix("img_idx/"), read_lines(path))
 
 
-def read_lines(path: Path) -> tuple[tuple[int, str], ...]:
+def read_lines(path: Path, *, strip: bool = True) -> tuple[tuple[int, str], ...]:
     """Line number and text of every line that is not blank; DataError if the file is not text.
 
-    Names in encodings other than UTF-8 become strings with surrogate escapes, like Python's file names.
+    strip: without the blanks at both ends; a tab there may stand for an empty column. Names in encodings
+    other than UTF-8 become strings with surrogate escapes, like Python's file names.
     """
     try:
         text = decoded(limits.read_bytes(path, "label_bytes", DataError))
@@ -280,7 +281,8 @@ def read_lines(path: Path) -> tuple[tuple[int, str], ...]:
         raise DataError(f"{path}: not a readable text file of frame names ({error})") from None
     if "\0" in text:
         raise DataError(f"{path}: not a readable text file of frame names (it holds zero bytes)")
-    return tuple((n, line.strip()) for n, line in enumerate(text.splitlines(), 1) if line.strip())
+    lines = [(n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
+    return tuple((n, line.strip() if strip else line) for n, line in lines)
 
 
 def decoded(data: bytes, errors: str = "surrogateescape") -> str:

@@ -80,12 +80,13 @@ class Reading:
     def to_pixels(self, x: float, y: float, size: tuple[int, int]) -> tuple[float, float]:
         """A point as written -> pixels from 0 at the top left. size: (height, width) of the frame.
 
-        Swapped coordinates are exchanged first.
+        A count from 1 ends first, then swapped coordinates are exchanged.
         """
         point = np.array([[x, y]], np.float64)
-        for option, rule in BY_OPTION.items():
+        ordered = sorted(BY_OPTION, key=lambda option: option != "one-based")  # the others as they come
+        for option in ordered:
             if option in self.points:
-                point = rule.to_pixels(point, size)
+                point = BY_OPTION[option].to_pixels(point, size)
         return float(point[0, 0]), float(point[0, 1])
 
     def to_record(self) -> dict[str, Any]:

@@ -150,7 +150,14 @@ def _rewrite_mask(report: Report, frame: Frame, folder: Path) -> Change:
 def _write_splits(report: Report, usable: dict[str, Frame], folder: Path) -> list[Change]:
     changes = []
     overlaps = {(overlap.group, overlap.name): overlap for overlap in report.overlaps}
+    written: dict[str, SplitFile] = {}
     for split in report.layout.splits:
+        other = written.setdefault(_list_file(split), split)
+        if [entry for _, entry in other.entries] != [entry for _, entry in split.entries]:
+            raise DataError(
+                f"{other.path} and {split.path} would both be {_list_file(split)} in the clean copy, and "
+                "differ; rename or remove one of them"
+            )
         kept, removed = _clean_split(report, split, usable, overlaps)
         changes += removed
         if kept:

@@ -119,7 +119,9 @@ def _under(comparison: Comparison) -> str:
     return "by pixels" if comparison.protocol == "pixels" else f"protocol {comparison.protocol}"
 
 
-def to_record(comparisons: Sequence[Comparison], first: Result, second: Result) -> dict[str, Any]:
+def to_record(
+    comparisons: Sequence[Comparison], first: Result, second: Result, notes: Sequence[str] = ()
+) -> dict[str, Any]:
     """A JSON-compatible dict, with null for undefined numbers."""
     record: dict[str, Any] = without_nan(
         {
@@ -135,6 +137,7 @@ def to_record(comparisons: Sequence[Comparison], first: Result, second: Result) 
                 }
                 for each in comparisons
             ],
+            "notes": list(notes),
         }
     )
     return record

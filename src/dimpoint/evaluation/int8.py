@@ -210,8 +210,9 @@ def measure(float32: Backend, int8: Backend, held: Sequence[Sample]) -> Measured
     for sample in held:
         truth = sample.read_points().astype(np.float64)
         targets += len(truth)
+        picture = sample.read_picture()
         for row, detector in enumerate((one, other)):
-            detections = detector(sample.read_frame())
+            detections = detector(picture.pixels, picture.valid)
             match = match_points(detections.xy, detections.scores, truth)
             found[row] += len(truth) - len(match.missed), len(match.false)
     hits, false = found.T

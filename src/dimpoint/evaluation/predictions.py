@@ -22,7 +22,7 @@ from dimpoint.evaluation.truth import TruthFrame, frame_stem
 from dimpoint.inference.backends import Backend, open_backend
 from dimpoint.inference.detection_files import holds_detections, read_detections
 from dimpoint.inference.detector import Detector
-from dimpoint.metrics.components import Map
+from dimpoint.metrics.components import Map, Mask
 from dimpoint.model.files import resolve_model
 from dimpoint.model.record import ModelMeta
 from dimpoint.sources.files import plain_name
@@ -73,8 +73,10 @@ class Predictor(Protocol):
     floor: float | None
     meta: ModelMeta | None
 
-    def predict(self, frame: TruthFrame, pixels: npt.NDArray[Any] | None) -> Prediction:
-        """Predict for a frame; pixels: (H, W), if there are any."""
+    def predict(
+        self, frame: TruthFrame, pixels: npt.NDArray[Any] | None, valid: Mask | None = None
+    ) -> Prediction:
+        """Predict for a frame; pixels: (H, W), if there are any; valid: those known to be measurements."""
 
 
 class ModelPredictor:
@@ -95,12 +97,12 @@ class ModelPredictor:
         self.path: Path | None = None
         self.workers = 1
         if isinstance(model, Detector):
-            backend = model.backend
             threshold = model.rule.threshold if threshold is None else threshold
+            own = model.at(threshold)
         else:
             self.path = resolve_model(model)
             self.workers, backend = _open(self.path, threads or os.cpu_count() or 1, frames, device)
-        own = Detector(backend, threshold=threshold)
+            own = Detector(backend, threshold=threshold)
         self.meta: ModelMeta | None = own.meta
         self.name = own.meta.name
         self.kind: Kind = "maps" if own.meta.kind == "probability" else "points"
@@ -111,16 +113,18 @@ class ModelPredictor:
         lowest = min(float(own.rule.calibrated(FLOOR)), own.rule.threshold)
         self.floor: float | None = lowest
         # Of two detections the lower never hides the higher, so a lower threshold only adds detections.
-        self.detector = Detector(backend, threshold=lowest)
+        self.detector = own.at(lowest)
         self._one_large = Lock()
 
-    def predict(self, frame: TruthFrame, pixels: npt.NDArray[Any] | None) -> Prediction:
+    def predict(
+        self, frame: TruthFrame, pixels: npt.NDArray[Any] | None, valid: Mask | None = None
+    ) -> Prediction:
         if pixels is None:
             raise DataError(f"{frame.path}: only its label is there; a model needs the frame itself")
         with self._one_large if pixels.size > _LARGE else nullcontext():
             if self.kind == "maps":
-                return self.detector.probability_map(pixels)
-            found = self.detector(pixels)
+                return self.detector.probability_map(pixels, valid)
+            found = self.detector(pixels, valid)
         return PredictedPoints(found.xy.astype(np.float64), found.scores.astype(np.float64))
 
 
@@ -222,6 +226,8 @@ class FilePredictor:
         self.kind: Kind = "maps" if in_folder else "points"
         if self.kind == "maps" and threshold is not None and not 0 <= threshold <= 1:
             raise ConfigError(f"threshold must lie in 0..1, got {threshold}")
+        if threshold is not None and not np.isfinite(threshold):
+            raise ConfigError(f"threshold must be a finite number, got {threshold}")
         entries: dict[str, PredictedPoints | Path] = {}
         entries |= _map_files(path) if self.kind == "maps" else _read_points(path)
         self.pairing = pair(entries, frames, others)
@@ -243,7 +249,7 @@ class FilePredictor:
         """Whether there is a prediction for this frame."""
         return frame.key in self._by_frame
 
-    def predict(self, frame: TruthFrame, pixels: npt.NDArray[Any] | None = None) -> Prediction:
+    def predict(self, frame: TruthFrame, pixels: Any = None, valid: Any = None) -> Prediction:
         entry = self._by_frame[frame.key]
         return entry if isinstance(entry, PredictedPoints) else read_map(entry, self.values)
 

@@ -162,9 +162,11 @@ def chosen_protocols(
     Raises
     ------
     ConfigError
-        If a protocol is unknown, or needs maps where there are only points.
+        If there is none, one is unknown, or one needs maps where there are only points.
     """
     given = [names] if isinstance(names, str) else list(names)
+    if not given:
+        raise ConfigError("no protocol is given; `dimpoint protocols` lists them")
     pointing = [each for each in predictors if counts_points(each, frames)]
     every = [name for name in protocol_names() if not pointing or get_protocol(name).match_points is not None]
     wanted = [name for each in given for name in (every if each == ALL else (get_protocol(each).name,))]

@@ -274,10 +274,12 @@ def observe(predictor: Predictor, frame: TruthFrame, by_mask: bool) -> Observed:
     by_mask: use the mask as the label even if there are points. Raises the first error of frame, label or
     prediction.
     """
-    read: list[str] = []
-    pixels = frame.read_pixels(read)
+    picture = frame.read_picture()
+    pixels, valid, read = (
+        (None, None, ()) if picture is None else (picture.pixels, picture.valid, picture.notes)
+    )
     size = None if pixels is None else (pixels.shape[0], pixels.shape[1])
-    predicted = predictor.predict(frame, pixels)
+    predicted = predictor.predict(frame, pixels, valid)
     label = frame.read_mask(size) if by_mask or frame.points is None else None
     mask, notes = (None, []) if label is None else label
     objects = None if mask is None else frame.objects(mask)
@@ -291,7 +293,7 @@ def observe(predictor: Predictor, frame: TruthFrame, by_mask: bool) -> Observed:
     if isinstance(predicted, PredictedPoints) and len(frame.ignore):
         predicted = without_spared(predicted, truth, frame)
     digest = _digest(pixels)
-    return Observed(frame, shape, pixels, digest, mask, objects, truth, known, predicted, notes, tuple(read))
+    return Observed(frame, shape, pixels, digest, mask, objects, truth, known, predicted, notes, read)
 
 
 def without_spared(predicted: PredictedPoints, truth: Points, frame: TruthFrame) -> PredictedPoints:

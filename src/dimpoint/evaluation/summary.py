@@ -202,8 +202,8 @@ def threshold_digits(threshold: float) -> str:
     return short if float(short) == threshold else repr(float(threshold))
 
 
-def to_record(result: Result) -> dict[str, Any]:
-    """The whole result as a JSON-compatible dict, with null for undefined numbers."""
+def to_record(result: Result, notes: Sequence[str] = ()) -> dict[str, Any]:
+    """The whole result as a JSON-compatible dict, with null for undefined numbers; notes: further ones."""
     predictor = result.predictor
     record = {
         "dimpoint": dimpoint.__version__,
@@ -216,7 +216,7 @@ def to_record(result: Result) -> dict[str, Any]:
         "intervals": "95 % percentile bootstrap over frames, 2000 resamples, seed 0",
         "data": [_set_record(part, result) for part in result.sets],
         "pooled": _set_record(result.pooled, result),
-        "notes": list(result.notes),
+        "notes": list(dict.fromkeys([*result.notes, *notes])),
     }
     finite: dict[str, Any] = without_nan(record)
     return finite

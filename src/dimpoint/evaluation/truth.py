@@ -27,6 +27,7 @@ from dimpoint.errors import DataError
 from dimpoint.metrics.components import Components
 
 if TYPE_CHECKING:
+    from dimpoint.sources import Picture
     from dimpoint.training.recipe import Recipe
 
 Points = npt.NDArray[np.float64]
@@ -72,14 +73,14 @@ class TruthFrame:
         """Whether the frame has a mask."""
         return self.sample is not None and self.sample.mask_path is not None
 
-    def read_pixels(self, notes: list[str] | None = None) -> npt.NDArray[Any] | None:
-        """The frame, (H, W), or None if there is only its label; the reader's notes are added to `notes`."""
-        if self.sample is None:
-            return None
-        picture = self.sample.read_picture()
-        if notes is not None:
-            notes += picture.notes
-        return picture.pixels
+    def read_picture(self) -> Picture | None:
+        """The frame with the mask of its measured pixels, or None if there is only its label."""
+        return None if self.sample is None else self.sample.read_picture()
+
+    def read_pixels(self) -> npt.NDArray[Any] | None:
+        """The frame, (H, W), or None if there is only its label."""
+        picture = self.read_picture()
+        return None if picture is None else picture.pixels
 
     def shape(self) -> tuple[int, int]:
         """Height and width."""

@@ -35,7 +35,7 @@ from dimpoint.model.input_rule import round_up
 from dimpoint.model.intensity import POLARITIES, Polarity
 from dimpoint.model.record import ModelMeta
 from dimpoint.model.validity import Mask
-from dimpoint.sources.frames import Frame, OnError, Sources, as_array, as_sources, count_frames, frames_from
+from dimpoint.sources.frames import Frame, OnError, Sources, as_sources, count_frames, frames_from, opened
 
 # Of a running network. Point networks take up to 300; of the full-resolution hosts acm 220, mlclnet 1400.
 _BYTES_PER_PIXEL = {"response": 512, "probability": 2048}
@@ -110,7 +110,6 @@ class Detector:
         options: dict[str, Any] = {"threshold": threshold, "memory_mb": memory_mb}
         self._options = {**options, "polarity": polarity, "calibrated": calibrated}
         self._backend = _backend(model, threads, device)
-        self._options["device"] = self.device
         self.meta: ModelMeta = self._backend.meta
         rule = self.meta.decode if calibrated else self.meta.decode.uncalibrated()
         self.rule = rule if threshold is None else rule.at(threshold)
@@ -129,7 +128,8 @@ class Detector:
         path = getattr(self._backend, "path", None)
         if path is None:
             raise ConfigError("this detector runs a network in memory; open a model file to pickle it")
-        return _open, (Path(path).absolute(), {**self._options, "threads": self.threads})
+        options = {**self._options, "device": self.device, "threads": self.threads}
+        return _open, (Path(path).absolute(), options)
 
     @property
     def path(self) -> Path | None:
@@ -149,9 +149,11 @@ class Detector:
         """
         if self.path is None or self.path.suffix.lower() != ".onnx" or self.device not in PROCESSORS:
             return None
-        backend = open_backend(self.path, 1, self.device, frames)
-        options = {key: value for key, value in self._options.items() if key != "device"}
-        return Detector(backend, threads=1, **options)
+        return Detector(open_backend(self.path, 1, self.device, frames), threads=1, **self._options)
+
+    def at(self, threshold: float) -> Detector:
+        """This detector with another threshold, 0..1."""
+        return Detector(self._backend, threads=self.threads, **{**self._options, "threshold": threshold})
 
     def shares_memory(self, shape: tuple[int, ...], count: int) -> bool:
         """Whether `count` frames of a shape fit into the memory for one run."""
@@ -301,10 +303,11 @@ class Detector:
         yield from self._together(waiting)
 
     def _measured(self, frame: Any, valid: Mask | None = None, name: str = "frame") -> Measured:
-        if isinstance(frame, Frame):
-            name, valid = frame.file, frame.valid if valid is None else valid
+        given = opened(frame)
+        if isinstance(given, Frame):
+            name, valid, given = given.file, given.valid if valid is None else valid, given.pixels
         black_hot = self.polarity == "black-hot"
-        return measured(as_array(frame), self.meta.input.intensity, valid, name, black_hot=black_hot)
+        return measured(given, self.meta.input.intensity, valid, name, black_hot=black_hot)
 
     def _together(self, waiting: Sequence[tuple[Measured, dict[str, Any]]]) -> Iterator[Detections]:
         frames = [frame for frame, _ in waiting]

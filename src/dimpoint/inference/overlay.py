@@ -14,6 +14,7 @@ import numpy.typing as npt
 from dimpoint.atomic import replacing
 from dimpoint.errors import DataError, MissingExtraError
 from dimpoint.model.intensity import IntensityRule
+from dimpoint.model.validity import filled
 
 if TYPE_CHECKING:
     from dimpoint.inference.detections import Detections
@@ -137,7 +138,8 @@ class PictureFolder:
     def write(self, frame: Frame, found: Detections) -> str:
         """Write the overlay of a frame; return its name."""
         name = f"{self._name(frame)}.png"
-        write_picture(self.folder / name, draw(frame.pixels, found.xy, found.scores), durable=False)
+        pixels = filled(frame.pixels, frame.valid)  # a no-data value would leave no contrast to the others
+        write_picture(self.folder / name, draw(pixels, found.xy, found.scores), durable=False)
         return name
 
     def _name(self, frame: Frame) -> str:

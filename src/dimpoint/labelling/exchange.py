@@ -8,8 +8,8 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import combinations
-from pathlib import Path
+from itertools import combinations, takewhile
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from dimpoint.datasets.coco import PointImage, read_points
 from dimpoint.datasets.convert import FORMATS, write_labels
 from dimpoint.datasets.coordinates import is_inside
 from dimpoint.datasets.formats import format_of, read_labels
+from dimpoint.datasets.layout import NAMED_SUFFIXES
 from dimpoint.datasets.masks import centroids, read_mask_file
 from dimpoint.errors import ConfigError, DataError, FrameError
 from dimpoint.labelling.frames import safe_stem
@@ -53,12 +54,16 @@ class Imported:
 
 @dataclass
 class _Found:
-    """The labels of one frame in a file. boxes: (left, top, right, bottom)."""
+    """The labels of one frame in a file, in its pixels. size: (height, width) of the frame by the file.
+
+    boxes, regions: (left, top, right, bottom).
+    """
 
     name: str
     points: list[tuple[float, float]] = field(default_factory=list)
     boxes: list[_Region] = field(default_factory=list)
     regions: list[_Region] = field(default_factory=list)
+    size: tuple[int, int] | None = None
 
 
 def import_labels(project: Project, file: Path, author: str, *, snap: bool = True) -> Imported:
@@ -85,28 +90,73 @@ def import_labels(project: Project, file: Path, author: str, *, snap: bool = Tru
     Raises
     ------
     DataError
-        If the file has none of these formats.
+        If the file has none of these formats, or says another size than a frame has; then nothing is taken.
     """
     done = Imported()
-    for found in list(_labels_in(project, file)):
-        frame = project.store.find(safe_stem(found.name))
+    ready: dict[int, Labels] = {}
+    for found in _labels_in(project, file):
+        frame = _frame_of(project, found.name)
         if frame is None:
             done.unknown_count += 1
             done.unknown += [found.name[:200]] if len(done.unknown) < _MOST_NAMED else []
             continue
         current = project.store.labels(frame)
-        if current.status != "unlabelled":
+        if current.status != "unlabelled" or frame in ready:
             done.kept += 1
             continue
+        _check_size(project, frame, found, file)
         labels = _placed(project, frame, found, snap, done)
         given = found.points or found.boxes
         if (given and not labels[0]) or (found.regions and not any(labels)):
             done.beside += 1
             continue
-        project.save(frame, Labels(current.version, "empty", *labels, author=author))
+        ready[frame] = Labels(current.version, "empty", *labels, author=author)
+    for frame, taken in ready.items():
+        project.save(frame, taken)
         done.labelled += 1
-        done.points += len(labels[0])
+        done.points += len(taken.points)
     return done
+
+
+def _frame_of(project: Project, name: str) -> int | None:
+    """The frame that a label file names; of files of one name that in the folders of the name, if one is."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    whole = [] if path.suffix.lower() in NAMED_SUFFIXES else [safe_stem(f"{path.name}.png")]
+    found = (project.store.find(stem) for stem in (*whole, safe_stem(name)))
+    frame = next((one for one in found if one is not None), None)
+    if frame is None or not _folders(path):
+        return frame
+    stem, alike = project.store.source(frame).name, [frame]
+    while (other := project.store.find(f"{stem}-{len(alike) + 1}")) is not None:
+        alike.append(other)
+    sources = {one: PurePath(project.store.source(one).source) for one in alike}
+    shared = {
+        one: _shared(_folders(path), _folders(source))
+        for one, source in sources.items()
+        if safe_stem(source.name) == stem
+    }
+    best = [one for one, count in shared.items() if count == max(shared.values())]
+    return best[0] if len(best) == 1 else frame
+
+
+def _folders(path: PurePath) -> list[str]:
+    """The folders above a file, without `images`, where the project keeps its copies."""
+    return [part for part in path.parent.parts if part not in ("images", "/")]
+
+
+def _shared(one: list[str], other: list[str]) -> int:
+    """The number of equal parts, counted from the end."""
+    pairs = zip(reversed(one), reversed(other), strict=False)
+    return len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))
+
+
+def _check_size(project: Project, frame: int, found: _Found, file: Path) -> None:
+    size = _size(project, frame)
+    if found.size is not None and found.size != size:
+        raise DataError(
+            f"{file.name}: image '{found.name}' has {found.size[1]}x{found.size[0]} pixels there, its frame "
+            f"here {size[1]}x{size[0]}: the labels are of other pixels; nothing is taken"
+        )
 
 
 def _labels_in(project: Project, file: Path) -> Iterator[_Found]:
@@ -121,7 +171,8 @@ def _labels_in(project: Project, file: Path) -> Iterator[_Found]:
     if kind is None and file.suffix.lower() == ".json":
         for image in read_points(file):
             regions: list[_Region] = [(a, b, c, d) for a, b, c, d in image.ignore.tolist()]
-            yield _Found(image.file_name, [(x, y) for x, y in image.points.tolist()], [], regions)
+            points = [(x, y) for x, y in image.points.tolist()]
+            yield _Found(image.file_name, points, [], regions, (image.height, image.width))
         return
     if kind is None and zipfile.is_zipfile(file):
         raise DataError(f"{file.name}: a ZIP archive; unpack it and choose the files in it")
@@ -131,12 +182,13 @@ def _labels_in(project: Project, file: Path) -> Iterator[_Found]:
         )
 
     def size(stem: str) -> tuple[int, int] | None:
-        frame = project.store.find(safe_stem(stem))
+        frame = _frame_of(project, stem)
         return None if frame is None else _size(project, frame)
 
     for one in read_labels(kind, file, size):
         boxes = [(left, top, right, bottom) for left, top, right, bottom, _ in one.boxes]
-        yield _Found(one.name, [(x, y) for x, y, _ in one.points], boxes)
+        regions = [(left, top, right, bottom) for left, top, right, bottom, _ in one.regions]
+        yield _Found(one.name, [(x, y) for x, y, _ in one.points], boxes, regions, one.size)
 
 
 def _size(project: Project, frame: int) -> tuple[int, int]:

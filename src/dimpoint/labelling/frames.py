@@ -16,8 +16,9 @@ import numpy.typing as npt
 
 from dimpoint.errors import FrameError
 from dimpoint.labelling.store import SourceFrame
-from dimpoint.sources import PLAIN, VIDEO_SUFFIXES, ReadOptions, find_files, read_image
-from dimpoint.sources.readers import open_pages
+from dimpoint.model.validity import filled
+from dimpoint.sources import PLAIN, VIDEO_SUFFIXES, Picture, ReadOptions, find_files, read_image
+from dimpoint.sources.readers import open_pages, read_picture
 from dimpoint.sources.video import VideoReader
 
 _KEPT_BYTES = 512 << 20  # decoded frames in memory
@@ -179,16 +180,21 @@ class FrameReader:
         if (status.st_size, status.st_mtime_ns) != (frame.size, frame.modified):
             raise FrameError(f"{path}: the file has changed since it was added to the project")
         if frame.number is None:
-            return read_image(path, self._options)
+            return _smooth(read_picture(path, self._options))
         if path.suffix.lower() not in VIDEO_SUFFIXES:
             with open_pages(path, self._options) as pages:
                 if frame.number >= pages.count:
                     raise FrameError(f"{path}: has no page {frame.number}")
-                return pages.read(frame.number).pixels
+                return _smooth(pages.read(frame.number))
         with self._lock:
             if frame.source not in self._videos:
                 self._videos[frame.source] = VideoReader(path, self._options)
             return self._videos[frame.source].read(frame.number).pixels
+
+
+def _smooth(picture: Picture) -> npt.NDArray[Any]:
+    """The counts; pixels that the file says are no measurement have smooth values, as in data sets."""
+    return filled(picture.pixels, picture.valid)
 
 
 def levels(pixels: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from dimpoint import limits
 from dimpoint.errors import DimpointError, FrameError
 from dimpoint.live.address import Address
@@ -41,13 +44,15 @@ class Shot:
     """One frame of a camera as it arrived.
 
     pixels: (H, W) uint8, uint16 or float32. time: of presentation, seconds, None where there is none.
-    arrived: by `time.monotonic`. name: of the file, in a folder.
+    arrived: by `time.monotonic`. name: of the file, in a folder. valid: (H, W) bool, False for pixels that
+    the file says are no measurement; None where it says nothing.
     """
 
     pixels: Pixels
     time: float | None
     arrived: float
     name: str = ""
+    valid: npt.NDArray[np.bool_] | None = None
 
 
 class Camera(Protocol):

@@ -6,7 +6,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
 
 from dimpoint.errors import DimpointError
 from dimpoint.live.cameras import Camera, RefusedError, Shot
@@ -30,7 +33,7 @@ class Captured:
 
     number: counts every frame that was decoded. time: seconds, always increasing, by presentation times
     where the source has them. wall: the time of day of its arrival, seconds since 1970. gap: seconds without
-    a frame before it, 0 where that is usual.
+    a frame before it, 0 where that is usual. valid: as of the `Shot`.
     """
 
     pixels: Pixels
@@ -40,6 +43,7 @@ class Captured:
     arrived: float
     gap: float = 0.0
     name: str = ""
+    valid: npt.NDArray[np.bool_] | None = None
 
 
 class LiveClock:
@@ -232,7 +236,7 @@ class Capture:
         gap = 0.0 if last is None else shot.arrived - last
         if gap < max(_OUTAGE, _TIMES_USUAL / health.rate if health.rate else 0.0):
             gap = 0.0
-        frame = Captured(shot.pixels, health.frames, moment, wall, shot.arrived, gap, shot.name)
+        frame = Captured(shot.pixels, health.frames, moment, wall, shot.arrived, gap, shot.name, shot.valid)
         health.frames += 1
         health.recent.append(shot.arrived)
         if self._each is not None:
@@ -248,4 +252,4 @@ class Capture:
 
 
 def _with_gap(frame: Captured, gap: float) -> Captured:
-    return Captured(frame.pixels, frame.number, frame.time, frame.wall, frame.arrived, gap, frame.name)
+    return replace(frame, gap=gap)

@@ -161,7 +161,7 @@ class FolderCamera:
                 self._told.add(said)
                 note(f"{path}: {said}")
         moment = written if self._fps is None else self._count / self._fps
-        return Shot(filled(picture.pixels, picture.valid), moment, now, name)
+        return Shot(filled(picture.pixels, picture.valid), moment, now, name, picture.valid)
 
     def _finish(self, name: str) -> None:
         stamp = self._waiting.pop(name).stamp

@@ -158,7 +158,7 @@ class Watcher:
         cut = frame.gap > 0
         if cut:
             self._interrupted(frame)
-        shot = Frame(frame.name or self.camera.shown, frame.pixels)
+        shot = Frame(frame.name or self.camera.shown, frame.pixels, valid=frame.valid)
         try:
             tracks, _ = self._follow(shot, frame.time, number=frame.number, cut=cut or changed)
         except DimpointError as error:

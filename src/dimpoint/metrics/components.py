@@ -133,7 +133,7 @@ def check_map(prob: npt.NDArray[Any], name: str = "the map") -> Map:
 def check_pair(prob: npt.NDArray[Any], mask: npt.NDArray[Any], name: str = "the map") -> tuple[Map, Mask]:
     """Return a probability map (see `check_map`) and its mask (bool, or uint8 above 127), both (H, W).
 
-    Raises DataError if the sizes differ or the mask is of another type.
+    Raises DataError if the sizes differ, or the mask is of another type or has no value above 127 but 0.
     """
     values = check_map(prob, name)
     if mask.dtype not in (np.bool_, np.uint8):
@@ -142,7 +142,13 @@ def check_pair(prob: npt.NDArray[Any], mask: npt.NDArray[Any], name: str = "the 
         raise DataError(
             f"{name}: the map is {_size(prob)} but its mask is {_size(mask)}; both must have the frame's size"
         )
-    return values, binarise(mask)
+    truth = binarise(mask)
+    if not truth.any() and mask.any():
+        raise DataError(
+            f"{name}: the values of its mask reach only {mask.max()}, and a target is above 127; give "
+            "mask > 0 if every value above 0 is a target"
+        )
+    return values, truth
 
 
 def check_threshold(threshold: float) -> float:

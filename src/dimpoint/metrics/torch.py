@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torchmetrics import Metric
 
+from dimpoint.errors import DataError
 from dimpoint.metrics.components import Components, above, check_pair, check_threshold
 from dimpoint.metrics.counts import Counts
 from dimpoint.metrics.pixel import PixelCounts, count_mask_pixels
@@ -58,9 +59,11 @@ class SirstMetric(Metric):
     def update(self, probs: torch.Tensor, masks: torch.Tensor) -> None:
         """Count a batch of probabilities (not logits) and masks, (N, 1, H, W) or (N, H, W).
 
-        Masks of type uint8 count above 127, those of other types above 0. Raises DataError, naming the
-        sample, like `check_pair`.
+        Masks of type uint8 count above 127, those of other types above 0. Raises DataError for another shape,
+        such as one channel for each class, and, naming the sample, like `check_pair`.
         """
+        if len(probs) != len(masks):
+            raise DataError(f"{len(probs)} maps and {len(masks)} masks; each map needs one mask")
         for index, (prob, mask) in enumerate(zip(_frames(probs), _frames(masks), strict=True)):
             mask = mask if mask.dtype == np.uint8 else mask > 0
             values, truth = check_pair(prob, mask, f"sample {index} of the batch")
@@ -88,6 +91,11 @@ def _record(kind: type[Counts], sums: torch.Tensor) -> Counts:
 
 def _frames(batch: torch.Tensor) -> Any:
     """A batch (N, 1, H, W) or (N, H, W) as N arrays (H, W)."""
+    if batch.ndim not in (3, 4) or (batch.ndim == 4 and batch.shape[1] != 1):
+        raise DataError(
+            f"a batch must have the shape (N, 1, H, W) or (N, H, W), got {tuple(batch.shape)}; of several "
+            "channels give that of the targets"
+        )
     frames = batch.detach().cpu()
     if frames.dtype == torch.bfloat16:
         frames = frames.float()

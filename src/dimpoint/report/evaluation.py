@@ -115,7 +115,7 @@ class Evaluation:
 
     def to_record(self) -> dict[str, Any]:
         """A JSON-compatible dict; several methods are a list under `evaluations`."""
-        records = [to_record(each) | {"data_sets": self.data} for each in self.results]
+        records = [to_record(each, self.notes) | {"data_sets": self.data} for each in self.results]
         return records[0] if len(records) == 1 else {"evaluations": records}
 
     def plot(self, kind: str = "free-response", axes: Axes | None = None) -> Axes:
@@ -350,7 +350,8 @@ def compare(
 def compared(evaluation: Evaluation) -> Compared:
     """The paired comparison of the two methods of an evaluation."""
     one, other = evaluation.results
-    return Compared(tuple(compare_results(one, other)), evaluation.results, evaluation.notes)
+    notes = tuple(dict.fromkeys([*evaluation.notes, *one.notes, *other.notes]))
+    return Compared(tuple(compare_results(one, other)), evaluation.results, notes)
 
 
 def evaluate_subjects(

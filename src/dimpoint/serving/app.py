@@ -26,7 +26,8 @@ from dimpoint.inference.detector import Detector
 from dimpoint.limits import check
 from dimpoint.serving.openapi import RAW_TYPES, SUFFIXES, description
 from dimpoint.serving.pool import BusyError, DetectorPool
-from dimpoint.sources import read_image
+from dimpoint.sources import Frame
+from dimpoint.sources.readers import read_picture
 
 MOST_IN_BATCH = 64
 
@@ -245,8 +246,10 @@ async def _refused(request: Request, error: Exception) -> Response:
     return _answer_to(error)
 
 
-def frame_of(body: bytes, content_type: str, shape: str | None, dtype: str | None) -> npt.NDArray[Any]:
-    """The frame of a request's body, (H, W) uint8, uint16 or float32.
+def frame_of(
+    body: bytes, content_type: str, shape: str | None, dtype: str | None
+) -> npt.NDArray[Any] | Frame:
+    """The frame of a request's body, (H, W) uint8, uint16 or float32, of a file with its valid pixels.
 
     Parameters
     ----------
@@ -285,14 +288,15 @@ def _not_accepted(kind: str) -> str:
     return f"{given} not accepted, but {', '.join(SUFFIXES)}, or {raw}{form}"
 
 
-def _image(body: bytes, suffix: str) -> npt.NDArray[Any]:
+def _image(body: bytes, suffix: str) -> Frame:
     with tempfile.TemporaryDirectory(prefix="dimpoint-") as folder:
         path = Path(folder) / f"frame{suffix}"
         path.write_bytes(body)
         try:
-            return read_image(path)
+            picture = read_picture(path)
         except FrameError as error:
             raise FrameError(str(error).replace(str(path), "the image")) from None
+    return Frame("the image", picture.pixels, valid=picture.valid)
 
 
 def _raw(body: bytes, shape: str, dtype: str) -> npt.NDArray[Any]:

@@ -17,7 +17,7 @@ from dimpoint.sources.containers import is_stack
 from dimpoint.sources.files import UNREADABLE, VIDEO_SUFFIXES, FoundFiles, find_files
 from dimpoint.sources.georeference import Georeference
 from dimpoint.sources.picture import FRAME_TYPES, PLAIN, Picture, Pixels, ReadOptions, picture_of
-from dimpoint.sources.readers import frame_suffixes, open_pages, read_image
+from dimpoint.sources.readers import frame_suffixes, open_pages, read_picture
 from dimpoint.sources.video import count_video_frames, video_frames
 
 Source: TypeAlias = str | os.PathLike[str] | npt.NDArray[Any]
@@ -276,12 +276,10 @@ def as_array(value: Any) -> Pixels:
     """
     if isinstance(value, np.ndarray):
         return value
+    if isinstance(value, str | os.PathLike):
+        value = opened(value)
     if isinstance(value, Frame):
         return value.pixels
-    if isinstance(value, str | os.PathLike):
-        if Path(value).is_dir():
-            raise FrameError(f"{value}: a folder; its frames: detector.predict({os.fspath(value)!r})")
-        return read_image(value)
     if value is None:
         raise FrameError(f"the frame is None; {_RIGHT}. cv2.imread gives None for what it cannot read")
     kind = type(value).__module__.partition(".")[0]
@@ -294,6 +292,17 @@ def as_array(value: Any) -> Pixels:
     if hasattr(value, "__array__"):
         return value if isinstance(value, np.ma.MaskedArray) else np.asarray(value)
     raise FrameError(f"a {type(value).__name__} is no frame; {_RIGHT}")
+
+
+def opened(value: Any) -> Frame | Pixels:
+    """The frame of a path of one picture, with the mask of its measured pixels; others as `as_array` does."""
+    if isinstance(value, Frame):
+        return value
+    if not isinstance(value, str | os.PathLike):
+        return as_array(value)
+    if Path(value).is_dir():
+        raise FrameError(f"{value}: a folder; its frames: detector.predict({os.fspath(value)!r})")
+    return _frame(os.fspath(value), read_picture(Path(value)), Path(value), None)
 
 
 def as_sources(value: Any) -> Sources:

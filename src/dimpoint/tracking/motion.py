@@ -16,6 +16,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from dimpoint.model.validity import Mask, filled, valid_pixels
+
 Matrix = npt.NDArray[np.float64]
 Grey = npt.NDArray[np.uint8]
 How = Literal["features", "phase", "still", "unknown", "cut", "frozen", "blank", "start"]
@@ -66,9 +68,14 @@ class MotionEstimator:
         self._limits: tuple[float, float] | None = None
         self._usual: float | None = None
         self._small: Grey | None = None  # of the last frame, for cuts
+        self._valid: Mask | None = None  # pixels of the scene's first frame that are measurements
 
-    def __call__(self, frame: npt.NDArray[Any]) -> Motion:
-        """The motion from the last frame to this one, (H, W) uint8, uint16 or float32."""
+    def __call__(self, frame: npt.NDArray[Any], valid: Mask | None = None) -> Motion:
+        """The motion from the last frame to this one, (H, W) uint8, uint16 or float32.
+
+        valid: (H, W) bool, False for pixels that are known to be no measurements. They, and those that the
+        first frame of the scene shows to be none, such as a border, would hide the scene's contrast.
+        """
         if frame.dtype.kind == "f" and not np.isfinite(frame).all():
             known = frame[np.isfinite(frame)]
             frame = np.where(np.isfinite(frame), frame, np.median(known) if len(known) else 0)
@@ -78,27 +85,34 @@ class MotionEstimator:
             self._before = before
             return Motion(identity, "blank")
         if before is None or before.shape != frame.shape or before.dtype != frame.dtype:
-            self._restart(frame)
+            self._restart(frame, valid)
             return Motion(identity, "start" if before is None else "cut")
         if np.array_equal(before, frame):
             return Motion(identity, "frozen")
         last = self._detail
         assert last is not None
-        grey = self._reduced(frame)
+        grey = self._reduced(self._measured(frame, valid))
         self._detail = detail_of(grey)
         matrix, how = _between(last, self._detail)
         if self._is_cut(grey, matrix):
-            self._restart(frame)
+            self._restart(frame, valid)
             return Motion(identity, "cut")
         scale = max(frame.shape) / max(grey.shape)
         return Motion(_at_scale(matrix, scale), how)
 
-    def _restart(self, frame: npt.NDArray[Any]) -> None:
+    def _restart(self, frame: npt.NDArray[Any], valid: Mask | None) -> None:
         self._limits = None
         self._usual = None
-        grey = self._reduced(frame)
+        self._valid = valid_pixels(frame, valid)
+        grey = self._reduced(self._measured(frame, valid))
         self._small = _small(grey)
         self._detail = detail_of(grey)
+
+    def _measured(self, frame: npt.NDArray[Any], valid: Mask | None) -> npt.NDArray[Any]:
+        """The frame, smooth where it holds no measurements."""
+        if valid is None or self._valid is None:
+            return filled(frame, self._valid if valid is None else valid)
+        return filled(frame, valid & self._valid)
 
     def _reduced(self, frame: npt.NDArray[Any]) -> Grey:
         """8 bits, at most the working size, by one gain for the whole scene."""

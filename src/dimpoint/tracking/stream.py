@@ -115,7 +115,7 @@ class Follower:
 
         time: seconds, later than before. number: of the frame. cut: another scene begins with this frame.
         """
-        motion = self._estimate(frame.pixels)
+        motion = self._estimate(frame.pixels, frame.valid)
         scale = abs(float(np.linalg.det(motion.matrix[:, :2])))
         self._zoom += 0.5 * math.log(max(scale, 1e-6))
         if cut or abs(self._zoom) > _MOST_ZOOM:

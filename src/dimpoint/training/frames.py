@@ -30,7 +30,7 @@ from dimpoint.datasets.reading import reader_notes
 from dimpoint.datasets.splits import divide, thumbnail
 from dimpoint.errors import ConfigError, DataError
 from dimpoint.metrics.points import match_points
-from dimpoint.model.validity import filled, valid_pixels
+from dimpoint.model.validity import Mask, filled, valid_pixels
 from dimpoint.targets import make_target
 from dimpoint.training.copies import TargetCut, cut_targets, set_targets
 from dimpoint.training.losses import ignored_pixels, without_ignored
@@ -68,6 +68,8 @@ class LabelledFrame:
         Of the frame and of its label.
     notes : tuple of str
         Of the frame's reader.
+    valid : (H, W) bool array, optional
+        Pixels that are measurements. Default: all.
     """
 
     sample: Sample
@@ -79,13 +81,13 @@ class LabelledFrame:
     deep: tuple[float, float] | None = None
     hashes: tuple[str, str] = ("", "")
     notes: tuple[str, ...] = ()
+    valid: Mask | None = field(repr=False, default=None)
 
     def counts(self) -> npt.NDArray[Any]:
         """The counts, (H, W) uint8, uint16 or float32, with invalid pixels interpolated."""
         if self.kept is not None:
             return self.kept
-        counts = self.sample.read_frame()
-        return filled(counts, valid_pixels(counts))
+        return filled(self.sample.read_frame(), self.valid)
 
 
 def load_frames(sets: Sequence[DataSet], recipe: Recipe) -> tuple[list[LabelledFrame], list[LabelledFrame]]:
@@ -144,14 +146,14 @@ def _labelled(sample: Sample, picture: Picture, group: str, recipe: Recipe, *, k
     by_ids = sample.reading.mask_values == "instances"
     points = sample.read_points() if mask is None or by_ids else centroids(mask)
     hashes = hash_array(counts), hash_label(sample, mask)
-    valid = valid_pixels(counts)
+    valid = valid_pixels(counts, picture.valid)
     counts = filled(counts, valid)
     intensity = recipe.input.intensity
     limits = intensity.limits(counts, valid)
     deep = intensity.deep_limits(counts, valid) if recipe.augmentation.encoding else None
     kept = counts if keep else None
     target_mask = mask if is_target else None
-    return LabelledFrame(sample, group, points, limits, kept, target_mask, deep, hashes, picture.notes)
+    return LabelledFrame(sample, group, points, limits, kept, target_mask, deep, hashes, picture.notes, valid)
 
 
 def describe_frames(

@@ -41,7 +41,7 @@ def false_objects(detector: Detector, frame: LabelledFrame) -> npt.NDArray[np.fl
     (N, 2) float32 array
         x, y in pixels, best score first, N at most 20.
     """
-    found = detector(frame.counts()).xy
+    found = detector(frame.counts(), frame.valid).xy
     near = np.asarray(np.hypot(*np.moveaxis(found[:, None] - frame.points, 2, 0)) <= _CLEAR).any(axis=1)
     ignored = spared(found, frame.points, frame.sample.ignore)
     return found[~near & ~ignored][:MOST_OF_A_FRAME]

@@ -126,7 +126,7 @@ class MaskScores:
         self._points: list[PointCounts] = []
 
     def add(self, detector: Detector, frame: LabelledFrame) -> None:
-        found = above(detector.probability_map(frame.counts()), self._threshold)
+        found = above(detector.probability_map(frame.counts(), frame.valid), self._threshold)
         if frame.mask is not None:
             self._pixels.append(count_mask_pixels(found, frame.mask))
         objects = Components.of(found)
@@ -166,7 +166,7 @@ class FalseObjects:
         self._found: list[int] = []
 
     def add(self, detector: Detector, frame: LabelledFrame) -> None:
-        found = detector(frame.counts())
+        found = detector(frame.counts(), frame.valid)
         left_out = spared(found.xy, frame.points, frame.sample.ignore)
         self._found.append(int((~left_out).sum()))
 
@@ -177,7 +177,7 @@ class FalseObjects:
 def detect_in(frame: LabelledFrame, detector: Detector) -> tuple[ScoredFrame, tuple[int, int]]:
     """Detections in a frame with its targets, without those in ignore regions; and its height and width."""
     counts = frame.counts()
-    found = detector(counts)
+    found = detector(counts, frame.valid)
     counted = ~spared(found.xy, frame.points, frame.sample.ignore)
     scored = ScoredFrame(found.xy[counted], found.scores[counted], frame.points)
     return scored, (counts.shape[0], counts.shape[1])
