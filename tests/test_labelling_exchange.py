@@ -229,7 +229,7 @@ def test_what_is_no_label_file_is_refused(
 
 
 def test_the_archive_of_an_export_is_to_be_unpacked(project: Project, tmp_path: Path) -> None:
-    name, content = export_labels(project, "voc")
+    name, content, _ = export_labels(project, "voc")
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=r"voc.zip: a ZIP archive; unpack it"):
         import_labels(project, tmp_path / name, "")
@@ -239,7 +239,7 @@ def test_the_archive_of_an_export_is_to_be_unpacked(project: Project, tmp_path: 
 def test_an_export_reads_back_as_the_same_points(project: Project, tmp_path: Path, kind: str) -> None:
     project.save(1, Labels(points=SPOTS[:2]))  # type: ignore[arg-type]
     project.save(2, Labels(status="empty"))
-    name, content = export_labels(project, kind)
+    name, content, _ = export_labels(project, kind)
     if kind == "csv":
         assert content.decode().splitlines() == [
             "file,x,y",
@@ -262,6 +262,12 @@ def test_an_export_reads_back_as_the_same_points(project: Project, tmp_path: Pat
         np.testing.assert_allclose(found, sorted(SPOTS[:2]), atol=0.51 if kind == "masks" else 0.01)
     finally:
         other.close()
+
+
+@pytest.mark.parametrize("kind", EXPORTS)
+def test_an_export_counts_the_regions_that_it_lacks(project: Project, kind: str) -> None:
+    project.save(1, Labels(points=((40, 30),), regions=((100, 20, 130, 50), (5, 5, 9, 9))))
+    assert export_labels(project, kind)[2] == (0 if kind == "coco" else 2)
 
 
 def test_an_unknown_export_is_refused(project: Project) -> None:

@@ -306,6 +306,24 @@ def test_the_export_is_what_was_clicked(browser: Any, running: Running, tmp_path
     page.close()
 
 
+def test_an_export_without_ignore_regions_says_so(browser: Any, running: Running) -> None:
+    page = open_page(browser, running.address)
+    page.mouse.click(*place(page, *SPOTS[0]))
+    saved(page, "1 target")
+    page.keyboard.press("r")
+    page.mouse.move(*place(page, 100, 20))
+    page.mouse.down()
+    page.mouse.move(*place(page, 130, 50), steps=5)
+    page.mouse.up()
+    saved(page)
+    page.click("#labels-open")
+    page.select_option("#export-format", "yolo")
+    with page.expect_download():
+        page.click("#export")
+    page.locator("#banner", has_text="1 ignore region left out, which yolo does not have").wait_for()
+    page.close()
+
+
 def test_labels_of_another_tool_are_imported(browser: Any, running: Running, tmp_path: Path) -> None:
     file = tmp_path / "0002.txt"
     file.write_text(f"0 {SPOTS[0][0] / 200 + 0.01} {SPOTS[0][1] / 160} 0.05 0.05\n")

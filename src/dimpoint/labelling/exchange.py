@@ -223,7 +223,7 @@ def _spot(pixels: Any, box: _Region) -> tuple[float, float] | None:
     return spot_in_box(pixels, np.array(box))
 
 
-def export_labels(project: Project, kind: str) -> tuple[str, bytes]:
+def export_labels(project: Project, kind: str) -> tuple[str, bytes, int]:
     """The project's labels in the format of another tool.
 
     Parameters
@@ -235,8 +235,9 @@ def export_labels(project: Project, kind: str) -> tuple[str, bytes]:
 
     Returns
     -------
-    tuple of str and bytes
-        A file name and its content; a ZIP archive for formats with a file for each frame.
+    tuple of str, bytes and int
+        A file name and its content, a ZIP archive for formats with a file for each frame; and the number of
+        ignore regions that are left out, because only coco has them.
 
     Raises
     ------
@@ -247,10 +248,11 @@ def export_labels(project: Project, kind: str) -> tuple[str, bytes]:
         raise ConfigError(f"format: '{kind[:40]}' is none of {', '.join(EXPORTS)}")
     points = project.export()
     if kind == "coco":
-        return "points.json", points.read_bytes()
+        return "points.json", points.read_bytes(), 0
     images = read_points(points)
+    regions = sum(len(image.ignore) for image in images)
     if kind == "csv":
-        return "points.csv", _csv(images).encode()
+        return "points.csv", _csv(images).encode(), regions
     with tempfile.TemporaryDirectory(prefix="dimpoint-") as folder:
         out = Path(folder) / "labels"
         if kind == "masks":
@@ -258,8 +260,8 @@ def export_labels(project: Project, kind: str) -> tuple[str, bytes]:
         else:
             write_labels(kind, images, out)
         if out.is_file():
-            return f"{kind}{'.xml' if kind == 'cvat' else '.json'}", out.read_bytes()
-        return f"{kind}.zip", _zipped(out)
+            return f"{kind}{'.xml' if kind == 'cvat' else '.json'}", out.read_bytes(), regions
+        return f"{kind}.zip", _zipped(out), regions
 
 
 def _csv(images: list[PointImage]) -> str:

@@ -349,8 +349,8 @@ class _Pages:
         from dimpoint.labelling.exchange import export_labels
 
         kind = request.query_params.get("format", "coco")
-        name, content = await run_in_threadpool(export_labels, self.store_of, kind)
-        headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+        name, content, lost = await run_in_threadpool(export_labels, self.store_of, kind)
+        headers = {"Content-Disposition": f'attachment; filename="{name}"', "X-Regions-Left-Out": f"{lost}"}
         return Response(content, media_type="application/octet-stream", headers=headers)
 
 

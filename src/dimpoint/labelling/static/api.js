@@ -43,6 +43,7 @@ export const post = async (path, body) => (await request("POST", path, body ?? {
 export const send = async (path, file) => (await request("POST", path, file)).json();
 export const remove = async (path) => (await request("DELETE", path)).json();
 
+// Saves a file; resolves to the number of ignore regions that its format lacks.
 export async function download(path) {
   const response = await request("GET", path);
   const name = response.headers.get("Content-Disposition").match(/filename="([^"]+)"/)[1];
@@ -52,4 +53,5 @@ export async function download(path) {
   link.download = name;
   link.click();
   URL.revokeObjectURL(link.href);
+  return Number(response.headers.get("X-Regions-Left-Out") ?? 0);
 }

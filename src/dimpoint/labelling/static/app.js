@@ -635,7 +635,13 @@ click("labels-open", async () => {
 });
 click("export", async () => {
   await saving.settled();
-  api.download(`export?format=${element("export-format").value}`).catch((error) => warn(error.message));
+  const format = element("export-format").value;
+  try {
+    const lost = await api.download(`export?format=${format}`);
+    if (lost) warn(`${api.counted(lost, "ignore region")} left out, which ${format} does not have: background there.`);
+  } catch (error) {
+    warn(error.message);
+  }
 });
 element("import-files").addEventListener("change", async ({ target }) => {
   await importFiles([...target.files], element("author").value, refreshAll);
