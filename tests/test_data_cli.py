@@ -149,7 +149,7 @@ def test_regions_that_another_format_does_not_have(
     assert dimpoint("data", "convert", tmp_path / "points.json", "--to", "yolo", "--out", tmp_path / "y") == 0
     shown = capsys.readouterr()
     assert shown.out == f"{tmp_path / 'y'}: 1 point of 1 frame\n"
-    assert "warning: 1 ignore region is left out, which yolo does not have: background there" in shown.err
+    assert "warning: ignore regions left out: 1; yolo has none, so their pixels are background" in shown.err
 
 
 def test_points_never_overwrite(tmp_path: Path, dimpoint, capsys: pytest.CaptureFixture[str]) -> None:

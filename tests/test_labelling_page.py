@@ -320,7 +320,7 @@ def test_an_export_without_ignore_regions_says_so(browser: Any, running: Running
     page.select_option("#export-format", "yolo")
     with page.expect_download():
         page.click("#export")
-    page.locator("#banner", has_text="1 ignore region left out, which yolo does not have").wait_for()
+    page.locator("#banner", has_text="Ignore regions left out: 1. The format yolo has none").wait_for()
     page.close()
 
 

@@ -215,8 +215,8 @@ def convert(
         images, points, regions = export_labels(source, out, to, box)
         print_line(f"{out}: {counted(points, 'point')} of {counted(images, 'frame')}")
         if regions:
-            lost = counted(regions, "ignore region is", "ignore regions are")
-            print_line(f"warning: {lost} left out, which {to} does not have: background there", error=True)
+            text = f"ignore regions left out: {regions}; {to} has none, so their pixels are background"
+            print_line(f"warning: {text}", error=True)
         return
     wanted = [part.strip() for part in categories.split(",")] if categories else []
     done = convert_labels(source, out, from_, snap=snap, categories=wanted, reading=reading)

@@ -638,7 +638,7 @@ click("export", async () => {
   const format = element("export-format").value;
   try {
     const lost = await api.download(`export?format=${format}`);
-    if (lost) warn(`${api.counted(lost, "ignore region")} left out, which ${format} does not have: background there.`);
+    if (lost) warn(`Ignore regions left out: ${lost}. The format ${format} has none, so their pixels are background.`);
   } catch (error) {
     warn(error.message);
   }
