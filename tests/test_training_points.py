@@ -305,7 +305,7 @@ def test_objects_in_ignore_regions_are_not_counted_against_a_network_of_masks() 
     seen = np.zeros((64, 64), np.float32)
     seen[10, 10] = seen[35, 35] = 0.9
     scores = MaskScores(0.5, "f1")
-    scores.add(SimpleNamespace(probability_map=lambda _: seen), frame)  # type: ignore[arg-type]
+    scores.add(SimpleNamespace(probability_map=lambda *_: seen), frame)  # type: ignore[arg-type]
     assert scores.values()["f1"] == 1
 
 
