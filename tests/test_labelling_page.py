@@ -175,14 +175,19 @@ def test_two_pages_lose_nothing(browser: Any, running: Running) -> None:
     second.close()
 
 
-def test_an_ignore_region_by_drag(browser: Any, running: Running) -> None:
-    page = open_page(browser, running.address)
+def ignore_region(page: Any) -> None:
+    """Drag an ignore region from (100, 20) to (130, 50)."""
     page.keyboard.press("r")
     page.mouse.move(*place(page, 100, 20))
     page.mouse.down()
     page.mouse.move(*place(page, 130, 50), steps=5)
     page.mouse.up()
     saved(page)
+
+
+def test_an_ignore_region_by_drag(browser: Any, running: Running) -> None:
+    page = open_page(browser, running.address)
+    ignore_region(page)
     np.testing.assert_allclose(labels(running, 1)["regions"], [(100, 20, 130, 50)], atol=0.6)
     page.close()
 
@@ -310,12 +315,7 @@ def test_an_export_without_ignore_regions_says_so(browser: Any, running: Running
     page = open_page(browser, running.address)
     page.mouse.click(*place(page, *SPOTS[0]))
     saved(page, "1 target")
-    page.keyboard.press("r")
-    page.mouse.move(*place(page, 100, 20))
-    page.mouse.down()
-    page.mouse.move(*place(page, 130, 50), steps=5)
-    page.mouse.up()
-    saved(page)
+    ignore_region(page)
     page.click("#labels-open")
     page.select_option("#export-format", "yolo")
     with page.expect_download():

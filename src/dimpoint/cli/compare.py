@@ -72,8 +72,7 @@ def compare(
     if as_json != "-":
         _print(found.comparisons, found.results, found.notes)
     if as_json is not None:
-        one, other = found.results
-        write_json(to_record(found.comparisons, one, other, found.notes), as_json)
+        write_json(to_record(found.comparisons, *found.results, notes=found.notes), as_json)
 
 
 def _print(comparisons: Sequence[Comparison], results: Sequence[Result], notes: Sequence[str]) -> None:

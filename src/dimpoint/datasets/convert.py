@@ -223,8 +223,9 @@ def _converted(
     path = layout.frame(name)
     height, width = frame_size(path, reading)
     check_size(path, (height, width), labels.size, file.name, reading)
-    sample = Sample(name, path, None, None, reading=reading)
-    frame = sample.read_frame() if snap and labels.boxes else None
+    frame = None
+    if snap and labels.boxes:
+        frame = Sample(name, path, None, None, reading=reading).read_frame()
     points: list[tuple[float, float]] = []
     for x, y, label in labels.points:
         done.labels[label] += 1

@@ -45,7 +45,7 @@ TITLES = {
 _FOLDERS = ("", "annotations", "labels", "label", "xml", "labelme", "anns", "images", "image")
 _CSV_KEYS = ("file", "frame", "filename", "file_name", "image", "name")
 _VOC_SIDES = ("xmin", "ymin", "xmax", "ymax")
-SIDES = {"w": "width", "h": "height"}  # of boxes, in columns of CSV files
+_SIDES = {"w": "width", "h": "height"}  # of boxes, in columns of CSV files
 _SUFFIXES = (".xml", ".json", ".txt", ".csv")
 _PROBED = 5  # files of each kind that are inspected
 _BLANK = 100  # bytes; a larger file is not blank
@@ -281,8 +281,12 @@ def _csv_columns(head: str) -> tuple[dict[str, int], str]:
     """The columns of a CSV file by name, in lower case and without abbreviation, and what separates them."""
     separator = max(",;\t", key=head.count)
     names = [name.strip().casefold() for name in next(csv.reader([head], delimiter=separator), [])]
-    names = [name if SIDES.get(name, "") in names else SIDES.get(name, name) for name in names]
-    return {name: place for place, name in reversed(list(enumerate(names)))}, separator
+    return {name: place for place, name in reversed(list(enumerate(whole_names(names))))}, separator
+
+
+def whole_names(columns: Sequence[str]) -> list[str]:
+    """Names of columns, with w and h as width and height where those are not there, too."""
+    return [name if _SIDES.get(name, "") in columns else _SIDES.get(name, name) for name in columns]
 
 
 def _read_csv(path: Path) -> list[Labels]:

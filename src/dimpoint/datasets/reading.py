@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from dimpoint.datasets.coordinates import BY_OPTION
+from dimpoint.datasets.coordinates import BY_OPTION, ONE_BASED, OTHER_RULES
 from dimpoint.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -83,10 +83,9 @@ class Reading:
         A count from 1 ends first, then swapped coordinates are exchanged.
         """
         point = np.array([[x, y]], np.float64)
-        ordered = sorted(BY_OPTION, key=lambda option: option != "one-based")  # the others as they come
-        for option in ordered:
-            if option in self.points:
-                point = BY_OPTION[option].to_pixels(point, size)
+        for rule in (ONE_BASED, *OTHER_RULES):
+            if rule.option in self.points:
+                point = rule.to_pixels(point, size)
         return float(point[0, 0]), float(point[0, 1])
 
     def to_record(self) -> dict[str, Any]:

@@ -120,7 +120,7 @@ def _under(comparison: Comparison) -> str:
 
 
 def to_record(
-    comparisons: Sequence[Comparison], first: Result, second: Result, notes: Sequence[str] = ()
+    comparisons: Sequence[Comparison], first: Result, second: Result, *, notes: Sequence[str]
 ) -> dict[str, Any]:
     """A JSON-compatible dict, with null for undefined numbers."""
     record: dict[str, Any] = without_nan(

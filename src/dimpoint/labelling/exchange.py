@@ -129,13 +129,13 @@ def _frame_of(project: Project, name: str) -> int | None:
     stem, alike = project.store.source(frame).name, [frame]
     while (other := project.store.find(f"{stem}-{len(alike) + 1}")) is not None:
         alike.append(other)
-    sources = {one: PurePath(project.store.source(one).source) for one in alike}
     shared = {
         one: _shared(_folders(path), _folders(source))
-        for one, source in sources.items()
-        if safe_stem(source.name) == stem
+        for one in alike
+        if safe_stem((source := PurePath(project.store.source(one).source)).name) == stem
     }
-    best = [one for one, count in shared.items() if count == max(shared.values())]
+    most = max(shared.values(), default=0)
+    best = [one for one, count in shared.items() if count == most]
     return best[0] if len(best) == 1 else frame
 
 

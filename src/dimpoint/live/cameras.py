@@ -10,12 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
 from dimpoint import limits
 from dimpoint.errors import DimpointError, FrameError
 from dimpoint.live.address import Address
+from dimpoint.model.validity import Mask
 from dimpoint.sources import PLAIN, ReadOptions, as_frame
 from dimpoint.sources.colours import Pixels, VideoColours
 from dimpoint.sources.video import import_av
@@ -52,7 +50,7 @@ class Shot:
     time: float | None
     arrived: float
     name: str = ""
-    valid: npt.NDArray[np.bool_] | None = None
+    valid: Mask | None = None
 
 
 class Camera(Protocol):

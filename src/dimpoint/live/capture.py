@@ -8,11 +8,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-import numpy.typing as npt
-
 from dimpoint.errors import DimpointError
 from dimpoint.live.cameras import Camera, RefusedError, Shot
+from dimpoint.model.validity import Mask
 from dimpoint.sources.colours import Pixels
 
 _FRESH = 0.25  # seconds that a frame may wait while newer ones are there
@@ -43,7 +41,7 @@ class Captured:
     arrived: float
     gap: float = 0.0
     name: str = ""
-    valid: npt.NDArray[np.bool_] | None = None
+    valid: Mask | None = None
 
 
 class LiveClock:

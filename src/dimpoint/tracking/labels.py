@@ -20,7 +20,7 @@ from scipy.optimize import linear_sum_assignment
 
 from dimpoint import limits
 from dimpoint.datasets.coco import id_key, read_json
-from dimpoint.datasets.formats import SIDES
+from dimpoint.datasets.formats import whole_names
 from dimpoint.errors import DataError
 from dimpoint.tracking.result import read_tracks
 
@@ -177,8 +177,7 @@ def _collect(path: Path, rows: Iterable[_Row]) -> tuple[dict[int, dict[int, Plac
 
 def _csv_rows(path: Path, text: str) -> Iterable[_Row]:
     rows = csv.DictReader(io.StringIO(text, newline=""))
-    names = [name.strip() for name in rows.fieldnames or ()]
-    names = [name if SIDES.get(name, "") in names else SIDES.get(name, name) for name in names]
+    names = whole_names([name.strip() for name in rows.fieldnames or ()])
     rows.fieldnames = names
     missing = [name for name in ("frame", "x", "y") if name not in names]
     if missing or ("width" in names) != ("height" in names):
